@@ -1,0 +1,11 @@
+"""Mechanisms, one readable file each.
+
+name         file            source
+organic      organic.py      no ads: the reference for answer quality
+prompted     prompted.py     LLM-Auction (2025), "pre-trained LLM"
+gsp          gsp.py          Edelman, Ostrovsky, Schwarz (2007); Varian (2007)
+best_of_n    best_of_n.py    LLM-Auction (2025), section 2, with VCG payments
+
+They are found by name, through the entry-point group `simenv.mechanisms` of pyproject.toml, like anybody else's.
+`writer.py` holds what they share: how a language model is asked for answers and ad sentences.
+"""

@@ -1,0 +1,97 @@
+"""Best of N: write N answers without looking at the bids, show the best by bids, charge VCG payments.
+
+Source: the post-generation baseline of LLM-Auction (section 2), with Vickrey-Clarke-Groves payments over the finite
+set of candidate answers. The set does not depend on the bids, so the choice maximises an affine function of them
+over a fixed set, which VCG makes truthful in the mechanism's own click predictions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import numpy as np
+
+from simenv import markup, outcome
+from simenv.ctr import CosineCTR, CTRModel
+from simenv.llm import LLM
+from simenv.mechanism import Claim
+from simenv.objective import Objective
+from simenv.records import Auction, Outcome
+
+from .writer import Writer
+
+
+class Candidate(NamedTuple):
+    """One answer: its predicted click probabilities and what it costs whatever the bids."""
+
+    response: str
+    click_probs: dict[str, float]
+    cost: float
+
+
+class BestOfN:
+    """Chooses y maximising sum_i (b_i - r) q_i(y) - penalty(y) over N answers, r the reserve.
+
+    The winner's ads pay, per auction in expectation, r q_i plus the loss they cause to the others; it is charged per
+    click, divided by q_i. With the reserve as a cost of showing an ad the rule stays VCG, so it stays truthful.
+
+    Args:
+        llm: The Ad-LLM.
+        ctr_model: Gives q_i(y), the predicted click probability in an answer.
+        objective: Its penalty for extra ads and faults.
+        n: Number of sampled answers; the answer without ads is always a candidate besides.
+    """
+
+    name = "best_of_n"
+    claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.TRUTHFUL_UM, Claim.BID_FREE_CANDIDATES})
+
+    def __init__(
+        self, llm: LLM, ctr_model: CTRModel | None = None, objective: Objective | None = None, n: int = 5
+    ) -> None:
+        self.ctr_model = ctr_model or CosineCTR()
+        self.objective = objective or Objective()
+        self.n = n
+        self._writer = Writer(llm)
+
+    async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        unpriced = auction.model_copy(update={"reserve": 0.0})  # what is written depends on no bid at all
+        texts = await asyncio.gather(
+            self._writer.answer(auction),
+            *(self._writer.own_choice(unpriced, show_bids=False, sample=j) for j in range(self.n)),
+        )
+        candidates = [self._candidate(auction, text) for text in dict.fromkeys(texts)]
+        return self.choose(auction, candidates)
+
+    def choose(self, auction: Auction, candidates: list[Candidate]) -> Outcome:
+        """The winning candidate at its VCG prices. Ties go to the earlier candidate, the ad-free one first."""
+        net = {bid.ad.id: bid.amount - auction.reserve for bid in auction.bids}
+
+        def score(candidate: Candidate, without: str | None = None) -> float:
+            gains = (net[i] * q for i, q in candidate.click_probs.items() if i != without)
+            return sum(gains) - candidate.cost
+
+        # An ad whose bid is below the reserve may not be shown: it would have to pay more than it offered.
+        feasible = [c for c in candidates if all(net[i] >= 0 for i in c.click_probs)]
+        best = max(feasible, key=score)
+        prices = {}
+        for ad_id, q in best.click_probs.items():
+            loss_to_others = max(score(c, ad_id) for c in self._without(ad_id, candidates, net)) - score(best, ad_id)
+            # min: the exact price is at most the bid; rounding may lift it by an ulp
+            prices[ad_id] = min(net[ad_id], loss_to_others / q) + auction.reserve if q > 0 else auction.reserve
+        return outcome(
+            auction,
+            best.response,
+            prices,
+            details={"candidates": len(candidates), "scores": [score(c) for c in feasible]},
+        )
+
+    def _candidate(self, auction: Auction, response: str) -> Candidate:
+        links, faults = markup.parse(response, auction)
+        probs = self.ctr_model.click_probs(auction, response, list(links))
+        return Candidate(response, probs, self.objective.penalty(auction, len(links), faults))
+
+    @staticmethod
+    def _without(ad_id: str, candidates: list[Candidate], net: dict[str, float]) -> list[Candidate]:
+        """What could be shown whatever `ad_id` bids: its own bid must not decide what the others lose."""
+        return [c for c in candidates if all(net[i] >= 0 for i in c.click_probs if i != ad_id)]

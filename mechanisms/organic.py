@@ -1,0 +1,29 @@
+"""Organic: the answer without ads. The reference for answer quality (the ad-free counterfactual)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simenv import outcome
+from simenv.llm import LLM
+from simenv.mechanism import Claim
+from simenv.records import Auction, Outcome
+
+from .writer import Writer
+
+
+class Organic:
+    """No ads, no payments.
+
+    Args:
+        llm: The Ad-LLM.
+    """
+
+    name = "organic"
+    claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.TRUTHFUL_UM, Claim.BID_FREE_CANDIDATES})
+
+    def __init__(self, llm: LLM) -> None:
+        self._writer = Writer(llm)
+
+    async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        return outcome(auction, await self._writer.answer(auction))

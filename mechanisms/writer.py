@@ -1,0 +1,174 @@
+"""How mechanisms get texts from a language model: plain answers, ad sentences, answers with ads of the model's choice.
+
+Pre-generation mechanisms know the winners and need two calls: the answer, then a sentence per winner whose link is
+given. Where the model itself chooses among ads there are two styles. Capable models write answer and ads in one call
+from the paper's prompt (LLM-Auction, section 5.1 step 2). Small ones cannot hold that format, so they work in stages:
+the answer, then a constrained choice of one link or none, then the sentence around it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+
+from simenv.llm import LLM, Capability, LinksOnly, OneOf, Prompt, Sampling
+from simenv.records import Ad, Auction, Bid
+
+_SENTENCE = re.compile(r"(.+?[.!?])(?=\s|$)", re.DOTALL)
+_LEADS = ("One option worth a look is", "It may also help to know about", "You could also consider")
+NO_AD = "none of them"
+
+
+def read_prompt(name: str) -> str:
+    """The text of `mechanisms/prompts/NAME.txt`."""
+    return (files(__package__ or "mechanisms") / "prompts" / f"{name}.txt").read_text(encoding="utf-8").strip()
+
+
+class Writer:
+    """Texts for one mechanism.
+
+    Args:
+        llm: The Ad-LLM.
+        answer_tokens: Most tokens of a plain answer.
+        sentence_tokens: Most tokens of an ad sentence after its link.
+    """
+
+    def __init__(self, llm: LLM, *, answer_tokens: int = 80, sentence_tokens: int = 32) -> None:
+        self.llm = llm
+        self._answer_sampling = Sampling(max_tokens=answer_tokens if not llm.capable else 400)
+        self._sentence_sampling = Sampling(max_tokens=sentence_tokens, stop=("\n",))
+        self._constrains = llm.can(Capability.CONSTRAINT) and llm.can(Capability.PREFILL)
+
+    async def answer(self, auction: Auction) -> str:
+        """The answer without ads. It depends on the query alone, so every mechanism gets the same one."""
+        completion = await self.llm.complete(
+            Prompt(system=read_prompt("answer_system"), user=auction.query.text),
+            key=(auction.id, "answer", 0),
+            sampling=self._answer_sampling,
+            constraint=LinksOnly() if self._constrains else None,
+        )
+        text = completion.text.strip()
+        return _whole_sentences(text) if completion.finish == "length" else text
+
+    async def with_ads(self, auction: Auction, ads: Sequence[Ad], sample: int = 0) -> str:
+        """The answer followed by one sentence for each ad, in the order given."""
+        text = await self.answer(auction)
+        for ad in ads:
+            text = await self.add_sentence(auction, text, ad, sample)
+        return text
+
+    async def add_sentence(self, auction: Auction, text: str, ad: Ad, sample: int = 0) -> str:
+        """`text` with a sentence about `ad` at its end. The link is always valid.
+
+        With a constrained model the link is part of how the sentence begins; with others it is asked for, and where
+        the model does not copy it exactly, the advertiser's own copy is shown instead of a sentence of the model's.
+        """
+        key = (auction.id, "ad-sentence", ad.id, sample)
+        facts = {"query": auction.query.text, "title": ad.title, "advertiser": ad.advertiser, "body": ad.body}
+        if self._constrains:
+            # The same lead for an ad in one auction whoever asks, so that mechanisms differ by their choice alone.
+            lead = _LEADS[(len(ad.id) + len(auction.query.text)) % len(_LEADS)]
+            opening = f"{text} {lead} {ad.link}".strip()
+            tail = await self.llm.complete(
+                Prompt(
+                    system=read_prompt("answer_system"),
+                    user=read_prompt("ad_sentence").format(**facts),
+                    prefill=opening,
+                ),
+                key=key,
+                sampling=self._sentence_sampling,
+                constraint=LinksOnly(),
+            )
+            return opening + _one_sentence_end(tail.text)
+        reply = await self.llm.complete(
+            read_prompt("ad_sentence_free").format(answer=text, link=ad.link, **facts),
+            key=key,
+            sampling=Sampling(max_tokens=120),
+        )
+        sentence = " ".join(reply.text.split())
+        if sentence.count("@") != ad.link.count("@") or ad.link not in sentence:
+            sentence = f"{ad.link}: {ad.body or ad.advertiser}"
+        return f"{text} {sentence}".strip()
+
+    async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
+        """An answer in which the model itself decided which ads to show, if any.
+
+        Args:
+            auction: Bids below its reserve are not offered to the model.
+            show_bids: Whether the model sees the bids. Without, the text does not depend on them but for the reserve.
+            sample: Index of the sample: another one is another draw.
+        """
+        bids = [bid for bid in auction.bids if bid.amount >= auction.reserve]
+        if self.llm.capable:
+            return await self._one_call(auction, bids, show_bids, sample)
+        text = await self.answer(auction)
+        for place in range(auction.max_ads):
+            ad = await self._choose(auction, bids, show_bids, (sample, place))
+            if ad is None:
+                break
+            text = await self.add_sentence(auction, text, ad, sample)
+            bids = [bid for bid in bids if bid.ad.id != ad.id]
+        return text
+
+    async def _one_call(self, auction: Auction, bids: Sequence[Bid], show_bids: bool, sample: int) -> str:
+        candidates = [
+            {"id": bid.ad.id, "title": bid.ad.title} | ({"bid": bid.amount} if show_bids else {}) for bid in bids
+        ]
+        goal = (
+            "The platform earns an ad's bid when the user clicks it, so prefer ads with a high bid that the user will like."
+            if show_bids
+            else "The platform earns when the user clicks, so prefer ads that the user will like."
+        )
+        reply = await self.llm.complete(
+            Prompt(
+                system=read_prompt("one_call_system").format(max_ads=auction.max_ads, goal=goal),
+                user=read_prompt("one_call_user").format(
+                    profile=auction.profile or "unknown",
+                    candidates=json.dumps(candidates, ensure_ascii=False),
+                    query=auction.query.text,
+                ),
+            ),
+            key=(auction.id, "one-call", sample),
+            sampling=Sampling(max_tokens=500),
+            constraint=LinksOnly(links=tuple(bid.ad.link for bid in bids)) if self._constrains else None,
+        )
+        return reply.text.strip()
+
+    async def _choose(
+        self, auction: Auction, bids: Sequence[Bid], show_bids: bool, sample: tuple[int, int]
+    ) -> Ad | None:
+        if not bids:
+            return None
+        lines = [f"- {b.ad.title}" + (f" (pays {b.amount:g})" if show_bids else "") for b in bids]
+        reply = await self.llm.complete(
+            Prompt(
+                user=read_prompt("choose").format(
+                    candidates="\n".join(lines),
+                    by_bid=" and pays well" if show_bids else "",
+                    none=NO_AD,
+                    query=auction.query.text,
+                ),
+                prefill="Best choice:",
+            ),
+            key=(auction.id, "choose", *sample),
+            sampling=Sampling(temperature=1.0, top_p=1.0, top_k=None),
+            constraint=OneOf(options=tuple(f" {option}" for option in [*(b.ad.link for b in bids), NO_AD])),
+        )
+        return next((bid.ad for bid in bids if bid.ad.link == reply.text.strip()), None)
+
+
+def _whole_sentences(text: str) -> str:
+    """A text that was cut at its token limit, without the unfinished end."""
+    whole = "".join(match.group() for match in re.finditer(r".+?[.!?](?=\s|$)", text, re.DOTALL))
+    return whole.strip() or text
+
+
+def _one_sentence_end(tail: str) -> str:
+    """What follows a link up to the end of its sentence, with a full stop where the model gave none."""
+    match = _SENTENCE.match(tail)
+    text = match.group(1) if match else tail.rstrip(" ,;:-")
+    if text and text[0].isalnum():
+        text = f" {text}"
+    return text if text.endswith((".", "!", "?")) else f"{text}."

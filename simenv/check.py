@@ -1,0 +1,209 @@
+"""`check_mechanism`: the public conformance suite.
+
+Every mechanism must answer every auction, degenerate ones included, with an outcome that matches its own text, and
+the same outcome when it is asked again. Beyond that it is held to the claims it makes, and to no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from simenv import markup
+from simenv.errors import ClaimViolated, SimenvError
+from simenv.llm.base import Request, metered
+from simenv.mechanism import Claim, Mechanism, mechanism_name, run_mechanism
+from simenv.portal import run_sync
+from simenv.records import Ad, Auction, Bid, Outcome, Query, Record
+from simenv.seeding import keyed_rng
+
+_TOLERANCE = 1e-6
+"""Share of the largest bid by which rounding may break an inequality."""
+_WORDS = ("boots", "loan", "course", "coffee", "tent", "piano", "scooter", "blanket", "camera", "novel", "salad", "lamp")
+
+
+class CheckReport(Record):
+    """What was checked."""
+
+    mechanism: str
+    claims: tuple[str, ...]
+    auctions: int
+    """Auctions answered, counterfactual bids not counted."""
+    runs: int
+    """Times the mechanism was run."""
+
+
+def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) -> CheckReport:
+    """Holds `mechanism` to the interface and to its claims.
+
+    Deterministic for a given seed: draws are keyed, and nothing is judged by a statistical test.
+
+    Args:
+        mechanism: What to check. With claims about bids it needs a `ctr_model`, the predictions that it uses.
+        auctions: Random auctions, beside the degenerate ones.
+        seed: Names the random auctions.
+
+    Raises:
+        ClaimViolated: the first rule or claim found broken, with the auction that shows it.
+    """
+    checker = _Checker(mechanism)
+    cases = [*degenerate_auctions(), *(random_auction(seed, i) for i in range(auctions))]
+    for name, auction in cases:
+        checker.check(name, auction)
+    claims = tuple(sorted(checker.claims))
+    return CheckReport(mechanism=mechanism_name(mechanism), claims=claims, auctions=len(cases), runs=checker.runs)
+
+
+def random_auction(seed: int, index: int) -> tuple[str, Auction]:
+    """An auction of nonsense ads with 1 to 12 candidates and bids in 1..100."""
+    rng = keyed_rng("check", seed, index)
+    n = int(rng.integers(1, 13))
+    relevance = np.sort(rng.uniform(-0.1, 0.8, n))[::-1]
+    auction = _auction(
+        f"check.{seed}.{index}",
+        [float(b) for b in rng.integers(1, 101, n)],
+        [float(x) for x in relevance],
+        max_ads=int(rng.integers(1, 4)),
+        reserve=float(rng.choice([0.0, 0.0, 10.0, 40.0])),
+    )
+    return f"random auction {index}", auction
+
+
+def degenerate_auctions() -> Iterator[tuple[str, Auction]]:
+    """Auctions at the edges of what is allowed."""
+    yield "no candidates", _auction("check.none", [], [])
+    yield "one bidder", _auction("check.one", [50.0], [0.5])
+    yield "all bids zero", _auction("check.zero", [0.0] * 4, [0.6, 0.5, 0.4, 0.3])
+    yield "equal bids and relevance", _auction("check.equal", [10.0] * 4, [0.5] * 4)
+    yield "huge bids", _auction("check.huge", [1e9, 5e8, 1e-9], [0.5, 0.4, 0.3])
+    yield "negative relevance", _auction("check.negative", [10.0, 20.0], [-0.9, -1.0])
+    yield "no ad is free", _auction("check.noslot", [10.0, 20.0], [0.5, 0.4], max_ads=0)
+    yield "nothing above the reserve", _auction("check.reserve", [10.0, 20.0], [0.5, 0.4], reserve=30.0)
+    yield "bid at the reserve", _auction("check.atreserve", [30.0, 20.0], [0.5, 0.4], reserve=30.0)
+    yield "64 candidates", _auction("check.many", [float(1 + i % 7) for i in range(64)], [0.9 - i / 80 for i in range(64)])
+
+
+def _auction(
+    auction_id: str, bids: list[float], relevance: list[float], max_ads: int = 2, reserve: float = 0.0
+) -> Auction:
+    rng = keyed_rng("check-ads", auction_id)
+    made = tuple(
+        Bid(
+            ad=Ad(
+                id=f"c{i}",
+                advertiser=f"Advertiser {i}",
+                title=f"{rng.choice(_WORDS)} {rng.choice(_WORDS)} number {i}".capitalize(),
+                body="A product that does what it says.",
+            ),
+            amount=amount,
+            relevance=cosine,
+        )
+        for i, (amount, cosine) in enumerate(zip(bids, relevance, strict=True))
+    )
+    query = Query(id=auction_id, text=f"Which {rng.choice(_WORDS)} should I choose?")
+    return Auction(id=auction_id, query=query, profile="A person.", bids=made, max_ads=max_ads, reserve=reserve)
+
+
+class _Checker:
+    def __init__(self, mechanism: Mechanism) -> None:
+        self.mechanism = mechanism
+        self.claims: frozenset[Claim] = frozenset(getattr(mechanism, "claims", ()))
+        self.runs = 0
+        self._ctr = getattr(mechanism, "ctr_model", None)
+
+    def check(self, case: str, auction: Auction) -> None:
+        outcome, requests = self._run(case, auction)
+        again, _ = self._run(case, auction)
+        if again != outcome:
+            self._fail(case, "deterministic: the same auction and generator gave another outcome the second time")
+        if Claim.INDIVIDUALLY_RATIONAL in self.claims:
+            self._check_rational(case, auction, outcome)
+        if self.claims & {Claim.MONOTONE, Claim.TRUTHFUL_UM, Claim.BID_FREE_CANDIDATES}:
+            for ad_id in self._probed(auction, outcome):
+                self._check_bids(case, auction, outcome, requests, ad_id)
+
+    def _run(self, case: str, auction: Auction) -> tuple[Outcome, frozenset[Request]]:
+        self.runs += 1
+
+        async def run() -> tuple[Outcome, frozenset[Request]]:
+            with metered() as meter:
+                outcome = await run_mechanism(self.mechanism, auction)
+            return outcome, frozenset(meter.requests)
+
+        try:
+            outcome, requests = run_sync(run)
+            markup.verify(outcome, auction)
+        except SimenvError as error:
+            self._fail(case, f"valid outcome: {error}")
+        except Exception as error:
+            raise ClaimViolated(f"{mechanism_name(self.mechanism)} on {case}: raised {error!r}") from error
+        return outcome, requests
+
+    def _fail(self, case: str, what: str) -> None:
+        raise ClaimViolated(f"{mechanism_name(self.mechanism)} on {case} is not {what}")
+
+    def _check_rational(self, case: str, auction: Auction, outcome: Outcome) -> None:
+        slack = self._slack(auction)
+        for bid in auction.bids:
+            price = next((p.price for p in outcome.placements if p.ad_id == bid.ad.id), 0.0)
+            if price > bid.amount + slack:
+                self._fail(case, f"{Claim.INDIVIDUALLY_RATIONAL}: {bid.ad.id} bids {bid.amount} and pays {price}")
+            if bid.ad.id in outcome.transfers and self._utility(auction, outcome, bid.ad.id, bid.amount) < -slack:
+                self._fail(case, f"{Claim.INDIVIDUALLY_RATIONAL}: {bid.ad.id} is charged beyond its predicted value")
+
+    def _check_bids(
+        self, case: str, auction: Auction, truth: Outcome, requests: frozenset[Request], ad_id: str
+    ) -> None:
+        """Sweeps one advertiser's bid with everything else, randomness included, held fixed."""
+        value = next(bid.amount for bid in auction.bids if bid.ad.id == ad_id)
+        slack = self._slack(auction)
+        honest = self._utility(auction, truth, ad_id, value) if Claim.TRUTHFUL_UM in self.claims else 0.0
+        last = -1.0
+        for amount in sorted({0.0, 0.25 * value, 0.5 * value, 0.8 * value, value, 1.25 * value, 2 * value, 4 * value}):
+            other = with_bid(auction, ad_id, amount)
+            outcome, asked = self._run(f"{case}, {ad_id} bidding {amount:g}", other)
+            if Claim.BID_FREE_CANDIDATES in self.claims and asked != requests:
+                self._fail(case, f"{Claim.BID_FREE_CANDIDATES}: {ad_id} bidding {amount:g} changed what the model is asked")
+            if Claim.MONOTONE in self.claims:
+                prob = self._click_probs(other, outcome).get(ad_id, 0.0)
+                if prob < last - _TOLERANCE:
+                    self._fail(case, f"{Claim.MONOTONE}: raising the bid of {ad_id} to {amount:g} lowers its CTR")
+                last = prob
+            if Claim.TRUTHFUL_UM in self.claims:
+                gain = self._utility(other, outcome, ad_id, value) - honest
+                if gain > slack:
+                    self._fail(case, f"{Claim.TRUTHFUL_UM}: {ad_id} of value {value:g} gains {gain:g} by bidding {amount:g}")
+
+    def _click_probs(self, auction: Auction, outcome: Outcome) -> dict[str, float]:
+        shown = [placement.ad_id for placement in outcome.placements]
+        if not shown:
+            return {}
+        if self._ctr is None:
+            raise ClaimViolated(
+                f"{mechanism_name(self.mechanism)} makes claims about bids but has no ctr_model to check them in"
+            )
+        return dict(self._ctr.click_probs(auction, outcome.response, shown))
+
+    def _utility(self, auction: Auction, outcome: Outcome, ad_id: str, value: float) -> float:
+        """Predicted value of clicks minus payments, in currency."""
+        price = next((p.price for p in outcome.placements if p.ad_id == ad_id), 0.0)
+        prob = self._click_probs(auction, outcome).get(ad_id, 0.0)
+        return prob * (value - price) - outcome.transfers.get(ad_id, 0.0)
+
+    def _probed(self, auction: Auction, outcome: Outcome) -> list[str]:
+        """Whose bids are swept: those shown, and the first two that are not."""
+        shown = [placement.ad_id for placement in outcome.placements]
+        return shown + [bid.ad.id for bid in auction.bids if bid.ad.id not in shown][:2]
+
+    @staticmethod
+    def _slack(auction: Auction) -> float:
+        return _TOLERANCE * max([1.0, *(bid.amount for bid in auction.bids)])
+
+
+def with_bid(auction: Auction, ad_id: str, amount: float) -> Auction:
+    """The same auction with one bid changed."""
+    bids = tuple(
+        bid.model_copy(update={"amount": float(amount)}) if bid.ad.id == ad_id else bid for bid in auction.bids
+    )
+    return auction.model_copy(update={"bids": bids})

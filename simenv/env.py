@@ -1,0 +1,132 @@
+"""The Gymnasium environment: one episode is one persona's session, one step is one auction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+from simenv.errors import InputError
+from simenv.mechanism import Mechanism
+from simenv.portal import run_sync
+from simenv.records import Auction, Outcome, Transition
+from simenv.spaces import AuctionSpace, DecisionSpace
+from simenv.world import Session, World, make_world
+
+
+class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
+    """Ads woven into the answers of an assistant: `gymnasium.make("simenv/NativeAds-v0", ...)`.
+
+    Observation: the `Auction` to answer. Action: an `Outcome`, or a `Mechanism` that is run on the auction. Reward:
+    the platform's objective with the clicks that happened, in currency; NaN if the judge abstained on a shown ad
+    (`info["transition"].reward` is then None). `terminated` when the session's last query is answered; the last
+    auction is then observed again. `truncated` is always False.
+
+    `reset(seed=s)` starts run s at session 0; `reset()` goes on to the next session.
+
+    Args:
+        world: A world of your own; the other arguments are then not allowed.
+        render_mode: "ansi" for a readable transcript of the last turn.
+        **options: Given to `simenv.make_world`: catalog, personas, user_llm, judge, candidates, horizon, ...
+    """
+
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium declares it so)
+
+    def __init__(self, world: World | None = None, render_mode: str | None = None, **options: Any) -> None:
+        if world is not None and options:
+            raise InputError(f"a world is given already, so {', '.join(options)} cannot be set here")
+        if render_mode not in (None, "ansi"):
+            raise InputError(f"render_mode {render_mode!r} is not known: expected None or 'ansi'")
+        self.world = world or make_world(**options)
+        self.render_mode = render_mode
+        self.observation_space = AuctionSpace()
+        self.action_space = DecisionSpace()
+        self._seed: int | None = None
+        self._next_session = 0
+        self._session: Session | None = None
+        self._turn = 0
+        self._auction: Auction | None = None
+        self._last: Transition | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Auction, dict[str, Any]]:
+        """Starts a session.
+
+        Args:
+            seed: Names the run: personas' order, values, bids and clicks follow from it. None: go on in this run.
+            options: {"persona": id} to choose the persona, {"session": number} to choose the session.
+
+        Raises:
+            InputError: an unknown option or persona.
+        """
+        super().reset(seed=seed)
+        if seed is not None or self._seed is None:
+            self._seed = seed if seed is not None else int(self.np_random.integers(2**31))
+            self._next_session = 0
+        options = options or {}
+        if unknown := set(options) - {"persona", "session"}:
+            raise InputError(f"unknown reset options {sorted(unknown)}: known are persona, session")
+        number = int(options.get("session", self._next_session))
+        self._session = run_sync(self.world.session, self._seed, number, options.get("persona"))
+        self._next_session = number + 1
+        self._turn = 0
+        self._last = None
+        self._auction = self.world.auction(self._session, 0)
+        return self._auction, {"session": self._session.id, "turn": 0}
+
+    def step(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
+        """Answers the current auction.
+
+        Returns:
+            The next auction, the reward, terminated, truncated, and info with the full `transition`.
+
+        Raises:
+            OutcomeError: the outcome breaks the rules of the auction.
+            InputError: the action is neither an Outcome nor a Mechanism, or the session is over.
+        """
+        if self._session is None or self._auction is None:
+            raise InputError("no session: call reset first")
+        if self._turn >= len(self._session.questions):
+            raise InputError(f"session {self._session.id} is over: call reset")
+        if not self.action_space.contains(action):
+            raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism")
+        transition = run_sync(self._answer, action)
+        self._last = transition
+        self._turn += 1
+        terminated = self._turn >= len(self._session.questions)
+        if not terminated:
+            self._auction = self.world.auction(self._session, self._turn)
+        reward = float("nan") if transition.reward is None else transition.reward
+        info = {"transition": transition, "session": self._session.id, "turn": self._turn}
+        return self._auction, reward, terminated, False, info
+
+    async def _answer(self, action: Outcome | Mechanism) -> Transition:
+        assert self._session is not None
+        return await self.world.step(self._session, self._turn, action, index=self._turn, auction=self._auction)
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """The last turn as text, with render_mode="ansi"."""
+        if self.render_mode is None:
+            gymnasium.logger.warn('render needs a render_mode: make the environment with render_mode="ansi"')
+            return None
+        return transcript(self._last) if self._last else "(nothing answered yet)"
+
+
+def transcript(transition: Transition) -> str:
+    """A turn as a person would read it."""
+    clicks = {click.ad_id: click for click in transition.feedback.clicks}
+    lines = [f"User ({transition.persona_id}): {transition.auction.query.text}"]
+    lines.append(f"Assistant ({transition.mechanism}): {transition.outcome.response}")
+    for placement in transition.outcome.placements:
+        click = clicks[placement.ad_id]
+        verdict = {True: "clicked", False: "not clicked", None: "no verdict"}[click.clicked]
+        chance = f", probability {click.click_prob:.2f}" if click.click_prob is not None else ""
+        reason = f" ({click.reason})" if click.reason else ""
+        bid = transition.auction.bid_of(placement.ad_id)
+        amount = bid.amount if bid else 0.0
+        lines.append(
+            f"  [{placement.ad_id}] bid {amount:g}, price {placement.price:.2f} per click: {verdict}{chance}{reason}"
+        )
+    lines.extend(f"  fault: {fault.kind} {fault.text!r}" for fault in transition.outcome.faults)
+    return "\n".join(lines)

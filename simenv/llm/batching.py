@@ -1,0 +1,69 @@
+"""Concurrent calls become batches: the data-loader pattern.
+
+Requests are collected until no other task can run, then handled as one batch, in an order that does not depend on
+which task came first. The batch runs in the event loop's own thread on purpose: nothing else moves meanwhile, so
+what lands in which batch depends on the program alone, not on timing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_QUIET_ROUNDS = 12
+"""Turns of the event loop without a new request after which nobody else is coming. A completion travels through a
+handful of futures (task, shield, gather) before its awaiter can ask for the next one; each costs one turn."""
+
+
+class Batcher(Generic[Job, Result]):
+    """Collects jobs from concurrent tasks and hands them to `run` together.
+
+    Args:
+        run: Takes the jobs in order and returns their results in the same order.
+        order: Sort key that makes the batch independent of arrival.
+        max_batch: Most jobs in one call of `run`.
+    """
+
+    def __init__(
+        self, run: Callable[[Sequence[Job]], list[Result]], order: Callable[[Job], tuple[object, ...]], max_batch: int
+    ) -> None:
+        self._run = run
+        self._order = order
+        self._max_batch = max_batch
+        self._pending: list[tuple[Job, asyncio.Future[Result]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def submit(self, job: Job) -> Result:
+        """Waits for the batch that contains `job`."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._pending.append((job, future))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+        return await future
+
+    async def _flush(self) -> None:
+        while self._pending:
+            seen = -1
+            while seen != len(self._pending):
+                seen = len(self._pending)
+                for _ in range(_QUIET_ROUNDS):
+                    await asyncio.sleep(0)
+            collected = sorted(self._pending, key=lambda item: self._order(item[0]))  # type: ignore[arg-type,return-value]
+            self._pending = []
+            for start in range(0, len(collected), self._max_batch):
+                self._run_batch(collected[start : start + self._max_batch])
+
+    def _run_batch(self, batch: list[tuple[Job, asyncio.Future[Result]]]) -> None:
+        live = [(job, future) for job, future in batch if not future.done()]
+        try:
+            results = self._run([job for job, _ in live])
+        except Exception as error:
+            for _, future in live:
+                future.set_exception(error)
+            return
+        for (_, future), result in zip(live, results, strict=True):
+            future.set_result(result)

@@ -1,0 +1,119 @@
+"""Constrained decoding: which tokens may come next so that ad mark-up is valid by construction.
+
+Allowed strings are kept as a trie of their canonical tokenizations. `OneOf` starts inside the trie and ends at a
+leaf; `LinksOnly` enters it whenever a link's first token is sampled and bans every other token that contains an @.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from simenv.errors import MissingCapability
+from simenv.llm.base import Constraint, LinksOnly, OneOf
+
+
+class Node:
+    """A trie node: token id -> child. `end` = a whole string ends here."""
+
+    __slots__ = ("children", "end")
+
+    def __init__(self) -> None:
+        self.children: dict[int, Node] = {}
+        self.end = False
+
+    def insert(self, ids: list[int]) -> None:
+        node = self
+        for token in ids:
+            node = node.children.setdefault(token, Node())
+        node.end = True
+
+
+class TokenTable:
+    """What the constraints need to know of a tokenizer.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        vocab_size: Width of the model's logits (may exceed the tokenizer's).
+    """
+
+    def __init__(self, tokenizer: Any, vocab_size: int) -> None:
+        self._tokenizer = tokenizer
+        self.eos: int = tokenizer.eos_token_id
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self.no_at = torch.zeros(vocab_size, dtype=torch.bool)
+        """True for every token that contains an @: shape (vocab_size,)."""
+        self.no_at[[i for i, piece in enumerate(pieces) if piece and "@" in piece]] = True
+        self.trie = lru_cache(maxsize=512)(self._trie)
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of `text` as a continuation: no special tokens.
+
+        Raises:
+            MissingCapability: the tokenizer does not give the text back.
+        """
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        if self._tokenizer.decode(ids) != text:
+            raise MissingCapability(f"the tokenizer cannot reproduce {text!r}, so it cannot be constrained to it")
+        return ids
+
+    def _trie(self, constraint: Constraint) -> Node:
+        root = Node()
+        if isinstance(constraint, OneOf):
+            for option in constraint.options:
+                root.insert(self.encode(option))
+        else:
+            for link in constraint.links:
+                root.insert(self.encode(link))
+                root.insert(self.encode(" " + link))  # in running text the space belongs to the first token
+        return root
+
+
+class Guide:
+    """Follows one completion and says which tokens may come next."""
+
+    def __init__(self, constraint: Constraint, table: TokenTable) -> None:
+        self._table = table
+        self._free = isinstance(constraint, LinksOnly)
+        self._root = table.trie(constraint)
+        self._node: Node | None = None if self._free else self._root
+
+    def allowed(self) -> list[int] | None:
+        """Token ids that may come next, or None if any may but those of `banned`."""
+        if self._node is None:
+            return None
+        ids = list(self._node.children)
+        return [*ids, self._table.eos] if self._node.end and not self._free else ids
+
+    def mask(self, logits: torch.Tensor) -> None:
+        """Sets the logits of forbidden tokens to -inf, in place. Shape (vocab_size,)."""
+        allowed = self.allowed()
+        if allowed is None:
+            starts = list(self._root.children)
+            kept = logits[starts].clone()
+            logits[self._table.no_at] = -torch.inf
+            # A link's first token may be a bare space or quote: it only opens a link where it contains the @.
+            logits[starts] = kept
+        else:
+            kept = logits[allowed].clone()
+            logits.fill_(-torch.inf)
+            logits[allowed] = kept
+
+    def advance(self, token: int) -> bool:
+        """Takes the sampled token in. Returns True when the completion is over."""
+        if self._node is None:
+            child = self._root.children.get(token)
+            if child is not None and bool(self._table.no_at[token]):
+                self._node = None if child.end and not child.children else child
+            return False
+        if token == self._table.eos:
+            return True
+        self._node = self._node.children[token]
+        if self._node.children:
+            return False
+        if self._free:
+            self._node = None
+            return False
+        return True

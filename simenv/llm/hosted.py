@@ -1,0 +1,152 @@
+"""Language models behind an API, through LiteLLM: hosted providers and any OpenAI-compatible server.
+
+Concurrency is bounded, what is retryable is retried with growing, jittered waits, and tokens and cost are read from
+each reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import tenacity
+
+from simenv.errors import LLMError, LLMRefused, LLMUnavailable
+from simenv.llm.base import LLM, Completion, Prompt, Request, Sampling
+from simenv.records import Usage
+from simenv.seeding import keyed_int
+
+
+class HostedLLM(LLM):
+    """A model that LiteLLM can reach.
+
+    Args:
+        model: LiteLLM's name for it, provider first, such as "openai/gpt-4o-mini". A server of your own that speaks
+            OpenAI's protocol is "openai/ANY-NAME" with `api_base`.
+        api_base: URL of the server, for instance "http://127.0.0.1:8080/v1".
+        api_key: Key; by default LiteLLM reads the provider's environment variable.
+        concurrency: Most calls in flight.
+        timeout: Seconds per call.
+        attempts: How often one call is tried before LLMUnavailable reaches the caller.
+        max_wait: Longest wait between two tries, seconds.
+    """
+
+    capable = True
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_base: str | None = None,
+        api_key: str | None = None,
+        concurrency: int = 16,
+        timeout: float = 120.0,
+        attempts: int = 6,
+        max_wait: float = 20.0,
+    ) -> None:
+        super().__init__()
+        self.name = model
+        self._api_base = api_base
+        # A server of one's own usually wants no key, but OpenAI's client insists on one.
+        self._api_key = api_key or ("none" if api_base and "OPENAI_API_KEY" not in os.environ else None)
+        self._concurrency = concurrency
+        self._timeout = timeout
+        self._attempts = attempts
+        self._max_wait = max_wait
+        self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+
+    async def preflight(self) -> None:
+        """One call of one token, not retried: an unreachable server or a refused key shows at once."""
+        request = Request(prompt=Prompt(user="Hello"), sampling=Sampling(max_tokens=1), key=("preflight",))
+        await self._call(request)
+
+    async def _generate(self, request: Request) -> Completion:
+        def count(_: tenacity.RetryCallState) -> None:
+            self.retries += 1
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, LLMError) and e.retryable),
+            stop=tenacity.stop_after_attempt(self._attempts),
+            wait=tenacity.wait_exponential_jitter(initial=0.5, max=self._max_wait) if self._max_wait else tenacity.wait_none(),
+            before_sleep=count,
+            reraise=True,
+        )
+        async with self._slot():
+            completion: Completion = await retrying(self._call, request)
+            return completion
+
+    def _slot(self) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()
+        if self._slots is None or self._slots[0] is not loop:  # a semaphore belongs to one event loop
+            self._slots = (loop, asyncio.Semaphore(self._concurrency))
+        return self._slots[1]
+
+    async def _call(self, request: Request) -> Completion:
+        litellm = _litellm()
+        prompt, sampling = request.prompt, request.sampling
+        messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        messages.append({"role": "user", "content": prompt.user})
+        try:
+            reply = await litellm.acompletion(
+                model=self.name,
+                messages=messages,
+                api_base=self._api_base,
+                api_key=self._api_key,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                stop=list(sampling.stop) or None,
+                seed=keyed_int(*request.key) % 2**31,
+                timeout=self._timeout,
+                max_retries=0,
+                drop_params=True,  # a provider that lacks seed or stop gets the rest
+            )
+        except Exception as error:
+            raise self._translate(error) from error
+        return self._read(reply, litellm)
+
+    def _read(self, reply: Any, litellm: Any) -> Completion:
+        choice = reply.choices[0] if getattr(reply, "choices", None) else None
+        text = choice.message.content if choice is not None else None
+        if text is None:
+            raise LLMUnavailable(f"{self.name} sent a reply without content")
+        try:
+            cost = float(litellm.completion_cost(completion_response=reply) or 0.0)
+        except Exception:  # a model that is not on LiteLLM's price list raises whatever it likes
+            cost = 0.0
+        used = getattr(reply, "usage", None)
+        return Completion(
+            text=text,
+            finish="length" if choice.finish_reason == "length" else "stop",
+            usage=Usage(
+                calls=1,
+                prompt_tokens=getattr(used, "prompt_tokens", 0) or 0,
+                completion_tokens=getattr(used, "completion_tokens", 0) or 0,
+                cost_usd=cost,
+            ),
+        )
+
+    def _translate(self, error: Exception) -> LLMError:
+        if isinstance(error, LLMError):
+            return error
+        import litellm.exceptions as known
+
+        where = f"{self.name} at {self._api_base}" if self._api_base else self.name
+        said = " ".join(str(error).split())[:300]
+        if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
+            return LLMRefused(f"{where} refuses the API key: {said}")
+        if isinstance(error, known.NotFoundError):
+            return LLMRefused(f"{where} knows no such model: {said}")
+        if isinstance(error, known.BadRequestError | known.UnprocessableEntityError):
+            return LLMRefused(f"{where} refuses the request: {said}")
+        return LLMUnavailable(f"{where} gave no completion: {said}")
+
+
+def _litellm() -> Any:
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else a price list is fetched at import
+    import litellm
+
+    litellm.suppress_debug_info = True
+    litellm.telemetry = False
+    return litellm

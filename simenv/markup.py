@@ -1,0 +1,138 @@
+"""Ad mark-up: `@Ad Title@[Ad-ID]` in an answer, read into placements and named faults.
+
+The format is the paper's (LLM-Auction, section 5.1): title and id copied exactly. What breaks the rules is a Fault
+and is never clickable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from simenv.errors import OutcomeError
+from simenv.records import Auction, Fault, FaultKind, Outcome, Placement
+
+LINK = re.compile(r"@(?P<title>[^@\[\]\n]+)@\[(?P<id>[^\[\]\n]*)\]")
+
+# Pieces of mark-up that are left once every well-formed link is taken out. An e-mail address or a @handle is not
+# one: an opening @ follows no word character, a closing @ follows no space.
+_BROKEN = re.compile(
+    r"(?<!\w)@[^@\[\]\n]{1,120}(?<!\s)@(?!\w)(?:\[[^\]\n]*\]?)?"  # a title in @...@ with no readable id
+    r"|@?\[(?:ad[-_ ]?id|ad)\b[^\]\n]*\]?"  # the placeholder of the instruction itself
+    r"|\w?@\[[^\]\n]*\]?",  # an id without a title
+    re.IGNORECASE,
+)
+
+# Text that speaks of the auction instead of to the user. Tuned to need a word of the ad process, not a mere "bid".
+_LEAKED = re.compile(
+    r"\bcandidate (?:ads?|advert\w*)\b|\bad[-_ ]?ids?\b|\b(?:bid|bids|bidding) (?:price|amount|of \d)|\bbid[:=]\s*\d"
+    r"|\b(?:cost|price|pay|paid|earns?) per[- ]click\b|\bper[- ]click\b|\bad auction\b"
+    r"|\b(?:insert|inserting|inserted|place|placing|weave|weaving)\b (?:(?:the|an|this|these|any|no|\d+) )?(?:ads?|advert\w*)\b"
+    r"|\badvertis\w+ (?:list|candidates?|instructions?)\b|\bas instructed\b[^.\n]{0,40}\bads?\b",
+    re.IGNORECASE,
+)
+
+
+class Parsed(NamedTuple):
+    """What a response contains: `links` maps ad id -> span in reading order."""
+
+    links: dict[str, tuple[int, int]]
+    faults: tuple[Fault, ...]
+
+
+def parse(response: str, auction: Auction) -> Parsed:
+    """Reads the ad mark-up of `response` against the candidates of `auction`. Never raises on any text."""
+    titles = {bid.ad.id: bid.ad.title for bid in auction.bids}
+    links: dict[str, tuple[int, int]] = {}
+    faults: list[Fault] = []
+
+    def fault(kind: FaultKind, span: tuple[int, int]) -> None:
+        faults.append(Fault(kind=kind, text=response[slice(*span)], span=span))
+
+    rest = list(response)
+    for match in LINK.finditer(response):
+        ad_id, span = match["id"], match.span()
+        if ad_id not in titles:
+            fault("unknown_ad", span)
+        elif match["title"] != titles[ad_id]:
+            fault("changed_title", span)
+        elif ad_id in links:
+            fault("repeated_ad", span)
+        else:
+            links[ad_id] = span
+        rest[span[0] : span[1]] = "\n" * (span[1] - span[0])  # same length, and no pattern crosses a line break
+    remaining = "".join(rest)
+    for match in _BROKEN.finditer(remaining):
+        fault("broken_markup", match.span())
+        start, end = match.span()
+        remaining = remaining[:start] + "\n" * (end - start) + remaining[end:]
+    for match in _LEAKED.finditer(remaining):
+        fault("leaked_process", match.span())
+    faults.sort(key=lambda f: f.span)
+    return Parsed(links, tuple(faults))
+
+
+def strip(response: str) -> str:
+    """The answer as plain text: links become their titles."""
+    return LINK.sub(lambda match: match["title"], response)
+
+
+def outcome(
+    auction: Auction,
+    response: str,
+    prices: Mapping[str, float] | None = None,
+    *,
+    transfers: Mapping[str, float] | None = None,
+    **fields: object,
+) -> Outcome:
+    """Builds an Outcome: placements and faults are read from the text, prices are yours.
+
+    Args:
+        auction: What is answered.
+        response: The answer with ads as `ad.link`.
+        prices: Ad id -> currency per click, for every ad that the text shows (others are ignored: a mechanism may
+            price an ad before it knows whether the language model placed it).
+        transfers: Ad id -> currency per auction, whatever is clicked.
+        fields: Other fields of Outcome, such as `details`.
+
+    Raises:
+        OutcomeError: the text shows an ad that has no price.
+    """
+    prices = prices or {}
+    links, faults = parse(response, auction)
+    unpriced = [ad_id for ad_id in links if ad_id not in prices]
+    if unpriced:
+        raise OutcomeError(f"the answer shows {', '.join(unpriced)} but prices has only {sorted(prices) or 'nothing'}")
+    placements = tuple(Placement(ad_id=ad_id, price=prices[ad_id], span=span) for ad_id, span in links.items())
+    return Outcome.model_validate(
+        {"response": response, "placements": placements, "faults": faults, "transfers": dict(transfers or {}), **fields}
+    )
+
+
+def verify(outcome: Outcome, auction: Auction) -> None:
+    """Holds an outcome to its own text and to the auction.
+
+    Raises:
+        OutcomeError: placements or faults differ from what the text shows, or a price is below the reserve, or a
+            transfer names no candidate.
+    """
+    links, faults = parse(outcome.response, auction)
+    placed = {p.ad_id: p.span for p in outcome.placements}
+    if placed != links:
+        raise OutcomeError(
+            f"placements {placed} do not match the links in the text {links}",
+            hint="build outcomes with simenv.outcome(auction, response, prices)",
+        )
+    if len(outcome.placements) != len(placed):
+        raise OutcomeError(f"an ad is placed twice: {[p.ad_id for p in outcome.placements]}")
+    if outcome.faults != faults:
+        raise OutcomeError(f"faults {outcome.faults} do not match those in the text {faults}")
+    for placement in outcome.placements:
+        if placement.price < auction.reserve:
+            raise OutcomeError(
+                f"{placement.ad_id} is priced at {placement.price}, below the reserve {auction.reserve} per click"
+            )
+    strangers = [ad_id for ad_id in outcome.transfers if auction.bid_of(ad_id) is None]
+    if strangers:
+        raise OutcomeError(f"transfers name {strangers}, which are not candidates of auction {auction.id}")

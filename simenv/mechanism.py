@@ -1,0 +1,183 @@
+"""What a mechanism is, and how one is found by name.
+
+A mechanism turns an Auction into an Outcome. It is written for ONE auction, in straight lines; many auctions run at
+once and the language model's backend batches the calls.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Awaitable, Mapping
+from enum import StrEnum
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from simenv.errors import InputError, OutcomeError, UnknownName
+from simenv.llm.base import metered
+from simenv.records import Auction, Outcome
+from simenv.seeding import keyed_rng
+
+GROUP = "simenv.mechanisms"
+"""Entry-point group under which mechanisms register, ours and third parties' alike."""
+
+
+class Claim(StrEnum):
+    """What a mechanism may claim of itself; `check_mechanism` holds it to these and to no others.
+
+    All are about utility maximisers (u_i = value x click - payment) with a payment per click, ex post for the
+    mechanism's own randomness (generator and language model keyed alike), in the mechanism's OWN click predictions
+    (`ctr_model`). What happens in the world is measured by experiments, not claimed here.
+    """
+
+    INDIVIDUALLY_RATIONAL = "individually_rational"
+    """No shown ad's price per click exceeds its bid, and no transfer is charged beyond predicted value."""
+    MONOTONE = "monotone"
+    """Raising one bid, all else equal, never lowers that ad's own predicted click probability."""
+    TRUTHFUL_UM = "truthful_um"
+    """No bid of a grid gives an advertiser more predicted utility than bidding its value."""
+    BID_FREE_CANDIDATES = "bid_free_candidates"
+    """Bids choose among texts that are written without them: what reaches the language model does not change with
+    the bids."""
+
+
+@runtime_checkable
+class Mechanism(Protocol):
+    """The interface. `run` may be a plain `def` too; `claims` may be left out (no claims)."""
+
+    def run(self, auction: Auction, rng: np.random.Generator) -> Outcome | Awaitable[Outcome]:
+        """Answers one auction.
+
+        Args:
+            auction: All that may be known.
+            rng: The mechanism's own randomness, keyed by the auction: the same for the same auction at other bids.
+        """
+        ...
+
+
+def mechanism_name(mechanism: Mechanism) -> str:
+    """How tables and logs call it: its `name`, else its class's name."""
+    return str(getattr(mechanism, "name", type(mechanism).__name__))
+
+
+async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
+    """Runs `mechanism` on `auction` with keyed randomness; the completions it used are added to the outcome's usage.
+
+    Raises:
+        OutcomeError: it returned something else than an Outcome.
+    """
+    with metered() as meter:
+        result = mechanism.run(auction, keyed_rng("mechanism", auction.id))
+        outcome = await result if inspect.isawaitable(result) else result
+    if not isinstance(outcome, Outcome):
+        raise OutcomeError(f"{mechanism_name(mechanism)}.run returned {type(outcome).__name__}, expected an Outcome")
+    return outcome.model_copy(update={"usage": outcome.usage + meter.usage})
+
+
+def make_mechanism(name: str, *, context: Mapping[str, Any] | None = None, **options: Any) -> Mechanism:
+    """Builds a mechanism by name.
+
+    Args:
+        name: A registered name ("gsp"), "package.module:Class", or "path/to/file.py:Class".
+        context: What the run has to offer (llm, ctr_model, objective, ...): each is passed if the constructor has a
+            parameter of that name.
+        options: Passed as they are.
+
+    Raises:
+        UnknownName: no such mechanism; the message lists the nearest.
+        InputError: the module or class cannot be loaded, or an option is not the constructor's.
+    """
+    factory = _load(name)
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        raise InputError(f"mechanism {name!r} is not a class or function that builds one") from None
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    foreign = [] if takes_any else sorted(set(options) - set(parameters))
+    if foreign:
+        allowed = ", ".join(parameters) or "none"
+        raise InputError(f"mechanism {name!r} has no option {', '.join(foreign)}; its options are {allowed}")
+    given = {key: value for key, value in (context or {}).items() if key in parameters and key not in options}
+    missing = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.name not in {*given, *options}
+    ]
+    if missing:
+        raise InputError(f"mechanism {name!r} needs {', '.join(missing)}")
+    mechanism = factory(**given, **options)
+    if not callable(getattr(mechanism, "run", None)):
+        raise InputError(f"mechanism {name!r} has no method run(auction, rng)")
+    if not hasattr(mechanism, "name"):
+        try:
+            mechanism.name = name.rpartition(":")[2]
+        except AttributeError:
+            pass
+    return mechanism  # type: ignore[no-any-return]
+
+
+def mechanism_names() -> list[str]:
+    """All registered names."""
+    return sorted(entry_points(group=GROUP).names)
+
+
+def _load(name: str) -> Any:
+    if ":" in name:
+        module_name, _, attribute = name.rpartition(":")
+        return _attribute(name, _import(name, module_name), attribute)
+    found = entry_points(group=GROUP, name=name)
+    if not found:
+        raise UnknownName("mechanism", name, mechanism_names(), hint="or give package.module:Class or file.py:Class")
+    return _load_entry_point(next(iter(found)))
+
+
+def _load_entry_point(entry: EntryPoint) -> Any:
+    """Loads a registered mechanism; ours from our own folder even where another `mechanisms` comes first in sys.path."""
+    if entry.module.split(".")[0] != "mechanisms" or entry.dist is None or entry.dist.name != "simenv-ads":
+        return entry.load()
+    ours = Path(__file__).resolve().parent.parent / "mechanisms"
+    spec = sys.modules["mechanisms"].__spec__ if "mechanisms" in sys.modules else importlib.util.find_spec("mechanisms")
+    if spec is not None and spec.origin is not None and Path(spec.origin).resolve().parent == ours:
+        return entry.load()
+    alias = "simenv_builtin_mechanisms"  # a user's folder of the same name keeps the name
+    if alias not in sys.modules:
+        _from_file(alias, ours / "__init__.py", [str(ours)])
+    return getattr(importlib.import_module(alias + entry.module.removeprefix("mechanisms")), entry.attr)
+
+
+def _import(name: str, module_name: str) -> Any:
+    try:
+        if module_name.endswith(".py"):
+            path = Path(module_name)
+            if not path.is_file():
+                raise InputError(f"mechanism {name!r}: no such file {module_name}")
+            return _from_file(f"simenv_user_{path.stem}", path, None)
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))  # a console script does not look in the folder it is run from
+        return importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(f"mechanism {name!r} cannot be imported: {error}") from error
+
+
+def _from_file(module_name: str, path: Path, search: list[str] | None) -> Any:
+    spec = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=search)
+    if spec is None or spec.loader is None:
+        raise InputError(f"cannot import {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _attribute(name: str, module: Any, attribute: str) -> Any:
+    if not hasattr(module, attribute):
+        classes = [n for n, value in vars(module).items() if inspect.isclass(value) and hasattr(value, "run")]
+        raise UnknownName(f"class in mechanism {name!r}", attribute, classes or ["none with a run method"])
+    return getattr(module, attribute)

@@ -1,0 +1,197 @@
+"""From transitions to numbers with intervals.
+
+Every metric is a ratio of sums over auctions (a mean has 1 below), so one formula serves all. The 95% intervals are
+clustered by persona: turns of one persona are not independent. With influence values
+psi_i = (above_i - R below_i) / sum(below), the variance of R is G / (G - 1) sum_g (sum_{i in g} psi_i)^2 over the G
+personas, and the interval is R +- t_{G-1} s (Cameron and Miller 2015, "A practitioner's guide to cluster-robust
+inference"). A paired difference against a baseline uses the difference of the influence values on the auctions that
+both have a value for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from simenv.errors import InputError
+from simenv.records import Transition
+
+Floats = npt.NDArray[np.float64]
+
+
+class Metric(NamedTuple):
+    """What is measured: `of(transition, expected)` gives (above, below), or None where it is unknown."""
+
+    name: str
+    unit: str
+    describes: str
+    of: Callable[[Transition, bool], tuple[float, float] | None]
+
+
+class Estimate(NamedTuple):
+    """A value with its 95% interval; nan where it cannot be told."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def margin(self) -> float:
+        """Half the width of the interval."""
+        return (self.high - self.low) / 2
+
+
+class Cell(NamedTuple):
+    """One metric of one mechanism, alone and against the baseline."""
+
+    mechanism: str
+    metric: str
+    estimate: Estimate
+    difference: Estimate | None
+    auctions: int
+    personas: int
+
+
+class Table(NamedTuple):
+    """All cells of a run. `expected`: money and clicks are expectations over known click probabilities."""
+
+    cells: list[Cell]
+    baseline: str
+    expected: bool
+
+
+def _clicks(transition: Transition, expected: bool) -> dict[str, float] | None:
+    """Ad id -> click (probability) of every shown ad, or None if any is unknown."""
+    chances = [(c.ad_id, c.click_prob if expected else c.clicked) for c in transition.feedback.clicks]
+    if any(chance is None for _, chance in chances):
+        return None
+    return {ad_id: float(chance) for ad_id, chance in chances if chance is not None}
+
+
+def _revenue(t: Transition, expected: bool) -> tuple[float, float] | None:
+    if _clicks(t, expected) is None:
+        return None
+    payments = t.expected_payments if expected else t.payments
+    return (sum(payments.values()), 1.0) if payments is not None else None
+
+
+def _weighted(weights: Callable[[Transition], Mapping[str, float]]) -> Callable[[Transition, bool], tuple[float, float] | None]:
+    def of(t: Transition, expected: bool) -> tuple[float, float] | None:
+        clicks = _clicks(t, expected)
+        if clicks is None:
+            return None
+        weight = weights(t)
+        return sum(weight[ad_id] * click for ad_id, click in clicks.items()), 1.0
+
+    return of
+
+
+def _bids(t: Transition) -> dict[str, float]:
+    return {bid.ad.id: bid.amount for bid in t.auction.bids}
+
+
+def _reward(t: Transition, expected: bool) -> tuple[float, float] | None:
+    reward = t.expected_reward if expected else t.reward
+    return (reward, 1.0) if reward is not None else None
+
+
+def _ctr(t: Transition, expected: bool) -> tuple[float, float] | None:
+    clicks = _clicks(t, expected)
+    return (sum(clicks.values()), float(len(clicks))) if clicks is not None else None
+
+
+def _count(number: Callable[[Transition], float]) -> Callable[[Transition, bool], tuple[float, float] | None]:
+    return lambda t, expected: (float(number(t)), 1.0)
+
+
+METRICS = (
+    Metric("revenue", "currency per answer", "payments collected: price x click, plus transfers", _revenue),
+    Metric("bid_weighted_clicks", "currency per answer", "sum of bid x click (the paper's revenue)", _weighted(_bids)),
+    Metric("reward", "currency per answer", "bid-weighted clicks minus the penalty for extra ads and faults", _reward),
+    Metric("welfare", "currency per answer", "sum of private value x click", _weighted(lambda t: t.values)),
+    Metric("ctr", "clicks per shown ad", "clicks divided by ads shown", _ctr),
+    Metric("ads", "per answer", "clickable ads shown", _count(lambda t: len(t.outcome.placements))),
+    Metric("faults", "per answer", "breaches of the insertion rules", _count(lambda t: len(t.outcome.faults))),
+    Metric("abstentions", "per answer", "shown ads without a verdict", _count(lambda t: t.abstentions)),
+    Metric("llm_calls", "per answer", "completions the mechanism needs", _count(lambda t: t.outcome.usage.calls)),
+    Metric(
+        "tokens",
+        "per answer",
+        "prompt and completion tokens the mechanism needs",
+        _count(lambda t: t.outcome.usage.prompt_tokens + t.outcome.usage.completion_tokens),
+    ),
+)
+
+
+def summarize(transitions: Iterable[Transition], baseline: str | None = None) -> Table:
+    """Every metric of every mechanism, with intervals, alone and paired against `baseline` (the first by default).
+
+    Where the judge gave every click probability, money and clicks are expectations over them (less noise, same
+    mean); otherwise they are what happened, over the auctions in which it did not abstain.
+
+    Raises:
+        InputError: no transitions, or an unknown baseline.
+    """
+    by_mechanism: dict[str, dict[int, Transition]] = {}
+    for transition in transitions:
+        by_mechanism.setdefault(transition.mechanism, {})[transition.index] = transition
+    if not by_mechanism:
+        raise InputError("no transitions to summarize")
+    baseline = baseline or next(iter(by_mechanism))
+    if baseline not in by_mechanism:
+        raise InputError(f"unknown baseline {baseline!r}: the run has {', '.join(by_mechanism)}")
+    expected = all(t.expected_payments is not None for rows in by_mechanism.values() for t in rows.values())
+    cells = []
+    for metric in METRICS:
+        values = {
+            name: {i: pair for i, t in rows.items() if (pair := metric.of(t, expected)) is not None}
+            for name, rows in by_mechanism.items()
+        }
+        for name, rows in by_mechanism.items():
+            personas = {i: t.persona_id for i, t in rows.items()}
+            estimate = _estimate(values[name], personas)
+            paired = None if name == baseline else _difference(values[name], values[baseline], personas)
+            seen = {personas[i] for i in values[name]}
+            cells.append(Cell(name, metric.name, estimate, paired, len(values[name]), len(seen)))
+    return Table(cells, baseline, expected)
+
+
+def _estimate(pairs: Mapping[int, tuple[float, float]], clusters: Mapping[int, str]) -> Estimate:
+    indices = sorted(pairs)
+    ratio, influence = _ratio([pairs[i] for i in indices])
+    return _interval(ratio, influence, [clusters[i] for i in indices])
+
+
+def _difference(
+    ours: Mapping[int, tuple[float, float]], theirs: Mapping[int, tuple[float, float]], clusters: Mapping[int, str]
+) -> Estimate:
+    indices = sorted(set(ours) & set(theirs))
+    our_ratio, our_influence = _ratio([ours[i] for i in indices])
+    their_ratio, their_influence = _ratio([theirs[i] for i in indices])
+    return _interval(our_ratio - their_ratio, our_influence - their_influence, [clusters[i] for i in indices])
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, Floats]:
+    above, below = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    total = float(below.sum())
+    if total == 0:
+        return math.nan, np.full(len(pairs), math.nan)
+    ratio = float(above.sum()) / total
+    return ratio, (above - ratio * below) / total
+
+
+def _interval(value: float, influence: Floats, clusters: Sequence[str]) -> Estimate:
+    from scipy.stats import t as student
+
+    names, places = np.unique(np.array(clusters, dtype=str), return_inverse=True)
+    groups = len(names)
+    if groups < 2 or math.isnan(value):
+        return Estimate(value, math.nan, math.nan)
+    sums = np.bincount(places, weights=influence, minlength=groups)
+    error = math.sqrt(groups / (groups - 1) * float((sums**2).sum()))
+    margin = float(student.ppf(0.975, groups - 1)) * error
+    return Estimate(value, value - margin, value + margin)

@@ -1,0 +1,118 @@
+"""Tables of a run: for the terminal, as CSV and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from simenv.metrics import METRICS, Cell, Estimate, Table
+
+_MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
+_BEHAVIOUR = ("ctr", "ads", "faults", "abstentions", "llm_calls", "tokens")
+_TITLES = {
+    "bid_weighted_clicks": "bid-weighted clicks",
+    "ctr": "CTR",
+    "llm_calls": "LLM calls",
+}
+
+
+def write_tables(table: Table, folder: Path) -> None:
+    """Writes table.csv (long format) and table.md."""
+    (folder / "table.csv").write_text(to_csv(table), encoding="utf-8")
+    (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
+
+
+def to_csv(table: Table) -> str:
+    """One row per mechanism and metric; an interval that cannot be told is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    header = ["mechanism", "metric", "unit", "mean", "low", "high", "baseline", "difference", "difference_low"]
+    writer.writerow([*header, "difference_high", "auctions", "personas", "expected_over_clicks"])
+    units = {metric.name: metric.unit for metric in METRICS}
+    for cell in table.cells:
+        writer.writerow(
+            [cell.mechanism, cell.metric, units[cell.metric], *_numbers(cell.estimate), table.baseline]
+            + [*_numbers(cell.difference), cell.auctions, cell.personas, table.expected]
+        )
+    return out.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """Three tables: money, behaviour, differences."""
+    blocks = []
+    for title, metrics, difference in _blocks(table):
+        header = ["mechanism", *(_TITLES.get(metric, metric) for metric in metrics)]
+        lines = [f"**{title}**", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+        for name, cells in _rows(table, metrics, difference):
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, caption(table)]) + "\n"
+
+
+def print_tables(table: Table, console: Console) -> None:
+    """The same for a terminal."""
+    for title, metrics, difference in _blocks(table):
+        shown = RichTable(title=title, title_justify="left", title_style="bold")
+        shown.add_column("mechanism")
+        for metric in metrics:
+            shown.add_column(_TITLES.get(metric, metric), justify="right")
+        for name, cells in _rows(table, metrics, difference):
+            shown.add_row(name, *cells)
+        console.print(shown)
+    console.print(caption(table), style="dim")
+
+
+def caption(table: Table) -> str:
+    """What the numbers mean."""
+    first = table.cells[0]
+    basis = (
+        "Money and clicks are expectations over the judge's click probabilities."
+        if table.expected
+        else "Money and clicks are what happened; answers with an abstention are left out of them, not counted as zero."
+    )
+    return (
+        f"{max(c.auctions for c in table.cells)} answers per mechanism, {first.personas} personas; ± is a 95% interval, "
+        f"clustered by persona; differences are paired against {table.baseline}. {basis}"
+    )
+
+
+def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
+    blocks: list[tuple[str, tuple[str, ...], bool]] = [
+        ("Money, currency per answer", _MONEY, False),
+        ("Behaviour, per answer (CTR: per shown ad)", _BEHAVIOUR, False),
+    ]
+    if len({cell.mechanism for cell in table.cells}) > 1:
+        blocks.append((f"Difference against {table.baseline}, currency per answer", _MONEY, True))
+    return blocks
+
+
+def _rows(table: Table, metrics: tuple[str, ...], difference: bool) -> list[tuple[str, list[str]]]:
+    cells: dict[str, dict[str, Cell]] = {}
+    for cell in table.cells:
+        cells.setdefault(cell.mechanism, {})[cell.metric] = cell
+    rows = []
+    for name, of in cells.items():
+        if difference and name == table.baseline:
+            continue
+        estimates = [of[m].difference if difference else of[m].estimate for m in metrics]
+        rows.append((name, [show(e, m, sign=difference) for e, m in zip(estimates, metrics, strict=True)]))
+    return rows
+
+
+def show(estimate: Estimate | None, metric: str, *, sign: bool = False) -> str:
+    """ "12.3 ±1.2"; a dash where there is no value."""
+    if estimate is None or math.isnan(estimate.value):
+        return "-"
+    digits = {"ctr": 3, "tokens": 0}.get(metric, 2)
+    value = f"{estimate.value:+.{digits}f}" if sign else f"{estimate.value:.{digits}f}"
+    return value if math.isnan(estimate.margin) else f"{value} ±{estimate.margin:.{digits}f}"
+
+
+def _numbers(estimate: Estimate | None) -> list[str]:
+    values = estimate or Estimate(math.nan, math.nan, math.nan)
+    return ["" if math.isnan(value) else repr(value) for value in values]

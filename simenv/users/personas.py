@@ -1,0 +1,51 @@
+"""Packs of personas: the embedded one, or a file of the user's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from simenv.errors import DataFileError
+from simenv.market.packs import pack_path
+from simenv.records import Persona
+from simenv.tables import Row, read_rows, require, to_record
+
+
+def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | None = None) -> tuple[Persona, ...]:
+    """Loads personas.
+
+    Args:
+        name: A pack of `personas/` ("everyday"), or a .csv or .jsonl file. Columns: id, info (required), interests,
+            age, region, income, attitude, traits, queries. In .csv, interests and queries are separated by "|" and
+            traits is a JSON object.
+        columns: Our column name -> the file's.
+
+    Raises:
+        DataFileError: unreadable file, missing column, duplicate id, or a field out of range.
+    """
+    seen: dict[str, str] = {}
+    personas = []
+    for row in read_rows(pack_path("personas", name), columns=columns):
+        require(row, ["id", "info"])
+        known = {field: row.fields[field] for field in Persona.model_fields if row.fields.get(field) not in (None, "")}
+        persona = to_record(row, Persona, {field: _from_text(row, field, value) for field, value in known.items()})
+        if persona.id in seen:
+            raise DataFileError(f"{row.where}: duplicate persona id {persona.id!r}, first used at {seen[persona.id]}")
+        seen[persona.id] = row.where
+        personas.append(persona)
+    return tuple(personas)
+
+
+def _from_text(row: Row, field: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if field in ("interests", "queries"):
+        return tuple(part.strip() for part in value.split("|") if part.strip())
+    if field == "traits":
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise DataFileError(f"{row.where}: traits: expected a JSON object: {error}") from None
+    return value

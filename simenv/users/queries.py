@@ -1,0 +1,129 @@
+"""Where a session's queries come from: frozen packs, a file, or the User-LLM."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from simenv.errors import InputError, UnreadableReply
+from simenv.llm.base import LLM, Prompt, Sampling
+from simenv.records import Persona
+from simenv.seeding import keyed_rng
+from simenv.tables import read_rows, require
+
+
+class Question(NamedTuple):
+    """A query before it belongs to an auction."""
+
+    text: str
+    topic: str = ""
+
+
+class QuerySource(Protocol):
+    """Gives a persona's session its queries."""
+
+    name: str
+
+    async def session(self, persona: Persona, k: int, seed: int, number: int) -> list[Question]:
+        """The k queries of session `number` of the run `seed`, in order."""
+        ...
+
+
+class FrozenQueries:
+    """The queries that a pack holds for each persona."""
+
+    name = "frozen"
+
+    async def session(self, persona: Persona, k: int, seed: int, number: int) -> list[Question]:
+        if len(persona.queries) < k:
+            raise InputError(
+                f"persona {persona.id!r} has {len(persona.queries)} frozen queries, the session needs {k}",
+                hint="give a shorter horizon, a file of queries, or a model that writes them",
+            )
+        return [Question(text) for text in persona.queries[:k]]
+
+
+class FileQueries:
+    """Queries of a file, shuffled once per seed and dealt to sessions in turn; after the last one they start again.
+
+    The personas are the pack's: a query file says what is asked, not by whom.
+    """
+
+    def __init__(self, path: str | Path, columns: Mapping[str, str] | None = None) -> None:
+        self.name = f"file:{Path(path).name}"
+        self.questions = load_queries(path, columns)
+
+    async def session(self, persona: Persona, k: int, seed: int, number: int) -> list[Question]:
+        order = keyed_rng("queries", seed).permutation(len(self.questions))
+        return [self.questions[order[(number * k + turn) % len(order)]] for turn in range(k)]
+
+
+def load_queries(path: str | Path, columns: Mapping[str, str] | None = None) -> list[Question]:
+    """Reads queries: .txt with one a line, or .csv / .jsonl with the columns text (required) and topic.
+
+    Raises:
+        DataFileError: unreadable or empty file, or a missing column.
+    """
+    questions = []
+    for row in read_rows(path, text_column="text", columns=columns):
+        require(row, ["text"])
+        questions.append(Question(str(row.fields["text"]), str(row.fields.get("topic") or "")))
+    return questions
+
+
+class LLMQueries:
+    """The User-LLM writes a session's queries from the persona (LLM-Auction, section 5.1, step 1).
+
+    Args:
+        llm: The User-LLM.
+        attempts: How often it is asked for what is still missing.
+    """
+
+    # The paper gives the User-LLM T 0.3 for clicks; distinct questions need more room.
+    _SAMPLING = Sampling(temperature=0.8, top_p=0.95, top_k=None, max_tokens=400)
+    _LINE = re.compile(r"^\s*(?:\d+\s*[.):]|[-*•])?\s*[\"“']?(?P<text>[^\n]*?)[\"”']?\s*$")
+
+    def __init__(self, llm: LLM, attempts: int = 5) -> None:
+        self.name = f"llm:{llm.name}"
+        self._llm = llm
+        self._attempts = attempts
+        self._prompt = read_prompt("write_queries")
+
+    async def session(self, persona: Persona, k: int, seed: int, number: int) -> list[Question]:
+        found: list[str] = []
+        for attempt in range(self._attempts):
+            user = self._prompt.format(
+                k=k - len(found),
+                info=persona.info,
+                interests=", ".join(persona.interests) or "not stated",
+                avoid="".join(f"\nDo not repeat: {text}" for text in found),
+            )
+            key = ("queries", seed, number, persona.id, attempt)
+            reply = await self._llm.complete(Prompt(user=user), key=key, sampling=self._SAMPLING)
+            found.extend(text for text in self.read(reply.text) if text not in found)
+            if len(found) >= k:
+                return [Question(text) for text in found[:k]]
+        raise UnreadableReply(
+            f"{self._llm.name} wrote {len(found)} of {k} queries for persona {persona.id!r} in {self._attempts} attempts"
+        )
+
+    @classmethod
+    def read(cls, reply: str) -> list[str]:
+        """The distinct questions of a reply, one a line: at least three words, at most 60, ending in "?"."""
+        lines = [cls._LINE.match(line) for line in reply.splitlines()]
+        texts = [" ".join(match["text"].split()) for match in lines if match]
+        return list(dict.fromkeys(t for t in texts if t.endswith("?") and 3 <= len(t.split()) <= 60))
+
+
+def read_prompt(name: str) -> str:
+    """The text of `simenv/users/prompts/NAME.txt`."""
+    return (files("simenv.users") / "prompts" / f"{name}.txt").read_text(encoding="utf-8").strip()
+
+
+def deal_personas(personas: Sequence[Persona], seed: int, number: int) -> Persona:
+    """The persona of session `number`: every persona once, in an order of the seed, then all again."""
+    lap, place = divmod(number, len(personas))
+    return personas[int(keyed_rng("personas", seed, lap).permutation(len(personas))[place])]

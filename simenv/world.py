@@ -1,0 +1,254 @@
+"""The world: everything around a mechanism, assembled once and used by the environment and by runs alike.
+
+A session is one persona's; its turns are auctions. Every draw is keyed by the auction's id, so two mechanisms that
+meet the same auction meet the same values, bids and user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from simenv import markup
+from simenv.encoder import Encoder, default_encoder
+from simenv.errors import InputError
+from simenv.llm.base import LLM
+from simenv.market.advertisers import Bidder, TruthfulBidder, private_value
+from simenv.market.catalog import load_catalog
+from simenv.market.retrieval import Retriever
+from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
+from simenv.objective import Objective
+from simenv.records import Ad, Auction, Bid, Feedback, Outcome, Persona, Query, Transition
+from simenv.users.click_model import ClickModel
+from simenv.users.judge import Judge
+from simenv.users.llm_judge import LLMJudge
+from simenv.users.personas import load_personas
+from simenv.users.queries import FrozenQueries, LLMQueries, Question, QuerySource, deal_personas
+
+
+class Session(NamedTuple):
+    """One persona's sitting."""
+
+    id: str
+    persona: Persona
+    questions: list[Question]
+
+
+class World:
+    """Personas, market, judge and objective.
+
+    Args:
+        catalog: The ads.
+        personas: The users.
+        encoder: For retrieval.
+        queries: Where a session's queries come from.
+        judge: Who clicks.
+        bidder: How values become bids.
+        objective: The platform's reward.
+        candidates: Ads per auction, by retrieval.
+        max_ads: Number of ads that is free of penalty.
+        reserve: Currency per click.
+        horizon: Queries per session; the paper has five.
+
+    Raises:
+        InputError: an empty pack, duplicate ids, or a number out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Sequence[Ad],
+        personas: Sequence[Persona],
+        encoder: Encoder,
+        queries: QuerySource,
+        judge: Judge,
+        bidder: Bidder | None = None,
+        objective: Objective | None = None,
+        candidates: int = 8,
+        max_ads: int = 2,
+        reserve: float = 0.0,
+        horizon: int = 5,
+    ) -> None:
+        if not personas:
+            raise InputError("there are no personas")
+        for name, number, least in (("horizon", horizon, 1), ("max_ads", max_ads, 0), ("reserve", reserve, 0)):
+            if not number >= least:
+                raise InputError(f"{name} must be at least {least}, got {number}")
+        self.personas = tuple(personas)
+        self.retriever = Retriever(catalog, encoder, candidates)
+        self.queries = queries
+        self.judge = judge
+        self.bidder = bidder or TruthfulBidder()
+        self.objective = objective or Objective()
+        self.max_ads = max_ads
+        self.reserve = reserve
+        self.horizon = horizon
+
+    async def session(self, seed: int, number: int, persona_id: str | None = None) -> Session:
+        """Session `number` of the run `seed`: its persona in turn (or the one named) and its queries.
+
+        Raises:
+            InputError: no such persona, or too few frozen queries.
+            UnreadableReply: the User-LLM did not write enough queries.
+        """
+        if persona_id is None:
+            persona = deal_personas(self.personas, seed, number)
+        else:
+            persona = next((p for p in self.personas if p.id == persona_id), self.personas[0])
+            if persona.id != persona_id:
+                known = ", ".join(p.id for p in self.personas[:8])
+                raise InputError(f"unknown persona {persona_id!r}: the pack has {len(self.personas)}, such as {known}")
+        questions = await self.queries.session(persona, self.horizon, seed, number)
+        return Session(f"{seed}.{number}.{persona.id}", persona, questions)
+
+    def auction(self, session: Session, turn: int) -> Auction:
+        """The auction of one turn: candidates by retrieval, bids from private values."""
+        auction_id = f"{session.id}.{turn}"
+        question = session.questions[turn]
+        found = self.retriever.top(question.text)
+        bids = tuple(
+            Bid(
+                ad=ad,
+                amount=self.bidder.bid(auction_id, ad, private_value(auction_id, ad)),
+                relevance=relevance,
+            )
+            for ad, relevance in found
+        )
+        return Auction(
+            id=auction_id,
+            query=Query(id=auction_id, text=question.text, topic=question.topic),
+            profile=session.persona.profile,
+            bids=bids,
+            max_ads=self.max_ads,
+            reserve=self.reserve,
+        )
+
+    async def step(
+        self,
+        session: Session,
+        turn: int,
+        action: Mechanism | Outcome,
+        *,
+        index: int = 0,
+        name: str | None = None,
+        auction: Auction | None = None,
+    ) -> Transition:
+        """Runs the mechanism (or takes the outcome), lets the judge click, and settles the bill.
+
+        Args:
+            session, turn: Which auction.
+            action: Who answers it, or the answer.
+            index: Position in the run, for the record.
+            name: What to call the mechanism in the record; its own name by default.
+            auction: The auction, if it is built already.
+
+        Raises:
+            OutcomeError: the outcome breaks the rules of its auction.
+        """
+        auction = auction or self.auction(session, turn)
+        if isinstance(action, Outcome):
+            name, outcome = name or "outcome", action
+        else:
+            name, outcome = name or mechanism_name(action), await run_mechanism(action, auction)
+        markup.verify(outcome, auction)
+        feedback = await self.judge.judge(session.persona, auction, outcome)
+        values = {bid.ad.id: private_value(auction.id, bid.ad) for bid in auction.bids}
+        return settle(
+            auction,
+            outcome,
+            feedback,
+            values,
+            self.objective,
+            index=index,
+            mechanism=name,
+            persona_id=session.persona.id,
+            turn=turn,
+        )
+
+
+def settle(
+    auction: Auction,
+    outcome: Outcome,
+    feedback: Feedback,
+    values: Mapping[str, float],
+    objective: Objective,
+    *,
+    index: int,
+    mechanism: str,
+    persona_id: str,
+    turn: int,
+) -> Transition:
+    """Works out payments and rewards. Where the judge abstained on a shown ad, the reward is unknown, not lower."""
+    prices = {placement.ad_id: placement.price for placement in outcome.placements}
+    clicked = {c.ad_id: float(c.clicked) for c in feedback.clicks if c.clicked is not None}
+    probs = {c.ad_id: c.click_prob for c in feedback.clicks if c.click_prob is not None}
+    all_decided, all_probs = len(clicked) == len(prices), len(probs) == len(prices)
+
+    def bill(chance: Mapping[str, float]) -> dict[str, float]:
+        payments = {ad_id: prices[ad_id] * c for ad_id, c in chance.items()}
+        for ad_id, amount in outcome.transfers.items():
+            payments[ad_id] = payments.get(ad_id, 0.0) + amount
+        return payments
+
+    return Transition(
+        index=index,
+        mechanism=mechanism,
+        persona_id=persona_id,
+        turn=turn,
+        auction=auction,
+        outcome=outcome,
+        feedback=feedback,
+        values=dict(values),
+        payments=bill(clicked),
+        expected_payments=bill(probs) if all_probs else None,
+        reward=objective.reward(auction, clicked, outcome.faults) if all_decided else None,
+        expected_reward=objective.reward(auction, probs, outcome.faults) if all_probs else None,
+    )
+
+
+def make_world(
+    *,
+    catalog: str | Sequence[Ad] = "everyday",
+    personas: str | Sequence[Persona] = "everyday",
+    queries: QuerySource | None = None,
+    judge: Judge | None = None,
+    user_llm: LLM | None = None,
+    encoder: Encoder | None = None,
+    bidder: Bidder | None = None,
+    objective: Objective | None = None,
+    candidates: int = 8,
+    max_ads: int = 2,
+    reserve: float = 0.0,
+    horizon: int = 5,
+) -> World:
+    """A world from names and defaults.
+
+    Args:
+        catalog, personas: A pack's name, a file, or the records themselves.
+        user_llm: A capable model: it writes the queries and gives the clicks, unless `queries` or `judge` say
+            otherwise. Without one, queries are the pack's frozen ones and the click model judges.
+        encoder: Text encoder; the embedded MiniLM by default.
+        queries, judge, bidder, objective, candidates, max_ads, reserve, horizon: See `World`.
+
+    Raises:
+        InputError: see `load_catalog`, `load_personas` and `World`.
+        MissingWeights: the default encoder is needed and not installed.
+    """
+    encoder = encoder or default_encoder()
+    if queries is None:
+        queries = LLMQueries(user_llm) if user_llm else FrozenQueries()
+    if judge is None:
+        judge = LLMJudge(user_llm) if user_llm else ClickModel(encoder)
+    return World(
+        catalog=load_catalog(catalog) if isinstance(catalog, str) else catalog,
+        personas=load_personas(personas) if isinstance(personas, str) else personas,
+        encoder=encoder,
+        queries=queries,
+        judge=judge,
+        bidder=bidder,
+        objective=objective,
+        candidates=candidates,
+        max_ads=max_ads,
+        reserve=reserve,
+        horizon=horizon,
+    )
