@@ -49,10 +49,8 @@ class GSP:
         broken by the candidates' order.
         """
         q = self.ctr_model.relevance(auction)
-        ranked = sorted(
-            ((bid.amount * q[i], -i) for i, bid in enumerate(auction.bids) if bid.amount >= max(auction.reserve, 1e-12)),
-            reverse=True,
-        )
+        taking_part = [i for i, bid in enumerate(auction.bids) if bid.amount > 0 and bid.amount >= auction.reserve]
+        ranked = sorted(((auction.bids[i].amount * q[i], -i) for i in taking_part), reverse=True)
         prices = {}
         slots = auction.max_ads if self.slots is None else self.slots
         for place, (_, minus_i) in enumerate(ranked[:slots]):

@@ -17,7 +17,7 @@ from simenv.llm import LLM, Capability, LinksOnly, OneOf, Prompt, Sampling
 from simenv.records import Ad, Auction, Bid
 
 _SENTENCE = re.compile(r"(.+?[.!?])(?=\s|$)", re.DOTALL)
-_LEADS = ("One option worth a look is", "It may also help to know about", "You could also consider")
+_LEADS = ("One option worth a look is", "You could also consider", "Another that may help is")
 NO_AD = "none of them"
 
 
@@ -38,7 +38,8 @@ class Writer:
     def __init__(self, llm: LLM, *, answer_tokens: int = 80, sentence_tokens: int = 32) -> None:
         self.llm = llm
         self._answer_sampling = Sampling(max_tokens=answer_tokens if not llm.capable else 400)
-        self._sentence_sampling = Sampling(max_tokens=sentence_tokens, stop=("\n",))
+        # Cooler than the answer: the sentence should keep to the ad's facts.
+        self._sentence_sampling = Sampling(temperature=0.3, max_tokens=sentence_tokens, stop=("\n",))
         self._constrains = llm.can(Capability.CONSTRAINT) and llm.can(Capability.PREFILL)
 
     async def answer(self, auction: Auction) -> str:
@@ -68,9 +69,8 @@ class Writer:
         key = (auction.id, "ad-sentence", ad.id, sample)
         facts = {"query": auction.query.text, "title": ad.title, "advertiser": ad.advertiser, "body": ad.body}
         if self._constrains:
-            # The same lead for an ad in one auction whoever asks, so that mechanisms differ by their choice alone.
-            lead = _LEADS[(len(ad.id) + len(auction.query.text)) % len(_LEADS)]
-            opening = f"{text} {lead} {ad.link}".strip()
+            lead = _LEADS[text.count("]") % len(_LEADS)]  # by the number of ads before this one
+            opening = f"{text} {lead} {ad.link},".strip()  # the comma makes the model say what it is
             tail = await self.llm.complete(
                 Prompt(
                     system=read_prompt("answer_system"),
@@ -81,7 +81,7 @@ class Writer:
                 sampling=self._sentence_sampling,
                 constraint=LinksOnly(),
             )
-            return opening + _one_sentence_end(tail.text)
+            return opening + _end_of_sentence(tail.text)
         reply = await self.llm.complete(
             read_prompt("ad_sentence_free").format(answer=text, link=ad.link, **facts),
             key=key,
@@ -117,9 +117,9 @@ class Writer:
             {"id": bid.ad.id, "title": bid.ad.title} | ({"bid": bid.amount} if show_bids else {}) for bid in bids
         ]
         goal = (
-            "The platform earns an ad's bid when the user clicks it, so prefer ads with a high bid that the user will like."
+            "The platform earns an ad's bid when the user clicks it: prefer ads with a high bid that the user likes."
             if show_bids
-            else "The platform earns when the user clicks, so prefer ads that the user will like."
+            else "The platform earns when the user clicks: prefer ads that the user likes."
         )
         reply = await self.llm.complete(
             Prompt(
@@ -165,10 +165,9 @@ def _whole_sentences(text: str) -> str:
     return whole.strip() or text
 
 
-def _one_sentence_end(tail: str) -> str:
-    """What follows a link up to the end of its sentence, with a full stop where the model gave none."""
+def _end_of_sentence(tail: str) -> str:
+    """What follows an opening up to the end of its sentence, with a full stop where the model gave none."""
     match = _SENTENCE.match(tail)
     text = match.group(1) if match else tail.rstrip(" ,;:-")
-    if text and text[0].isalnum():
-        text = f" {text}"
+    text = f" {text.lstrip()}" if text.strip() else " which may help"
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -22,7 +22,7 @@ from simenv.objective import Objective
 from simenv.portal import run_sync
 from simenv.records import Record
 from simenv.report import print_tables, write_tables
-from simenv.rollout import Finished, rollout
+from simenv.rollout import rollout
 from simenv.store import RunFolder, read_transitions, records_hash
 from simenv.tables import parse_columns
 from simenv.users.personas import load_personas
@@ -67,9 +67,7 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console) -
             chunks stay in `folder`.
     """
     _check(options)
-    ad_llm = make_llm(
-        options.llm, api_base=options.api_base, concurrency=options.concurrency, timeout=options.timeout
-    )
+    ad_llm = make_llm(options.llm, api_base=options.api_base, concurrency=options.concurrency, timeout=options.timeout)
     user_llm = _user_llm(options, ad_llm)
     world = _world(options, user_llm)
     mechanisms = build_mechanisms(options.mechanisms, options.settings, ad_llm, world.objective)

@@ -20,7 +20,20 @@ from simenv.seeding import keyed_rng
 
 _TOLERANCE = 1e-6
 """Share of the largest bid by which rounding may break an inequality."""
-_WORDS = ("boots", "loan", "course", "coffee", "tent", "piano", "scooter", "blanket", "camera", "novel", "salad", "lamp")
+_WORDS = (
+    "boots",
+    "loan",
+    "course",
+    "coffee",
+    "tent",
+    "piano",
+    "scooter",
+    "blanket",
+    "camera",
+    "novel",
+    "salad",
+    "lamp",
+)
 
 
 class CheckReport(Record):
@@ -81,7 +94,10 @@ def degenerate_auctions() -> Iterator[tuple[str, Auction]]:
     yield "no ad is free", _auction("check.noslot", [10.0, 20.0], [0.5, 0.4], max_ads=0)
     yield "nothing above the reserve", _auction("check.reserve", [10.0, 20.0], [0.5, 0.4], reserve=30.0)
     yield "bid at the reserve", _auction("check.atreserve", [30.0, 20.0], [0.5, 0.4], reserve=30.0)
-    yield "64 candidates", _auction("check.many", [float(1 + i % 7) for i in range(64)], [0.9 - i / 80 for i in range(64)])
+    yield (
+        "64 candidates",
+        _auction("check.many", [float(1 + i % 7) for i in range(64)], [0.9 - i / 80 for i in range(64)]),
+    )
 
 
 def _auction(
@@ -164,7 +180,9 @@ class _Checker:
             other = with_bid(auction, ad_id, amount)
             outcome, asked = self._run(f"{case}, {ad_id} bidding {amount:g}", other)
             if Claim.BID_FREE_CANDIDATES in self.claims and asked != requests:
-                self._fail(case, f"{Claim.BID_FREE_CANDIDATES}: {ad_id} bidding {amount:g} changed what the model is asked")
+                self._fail(
+                    case, f"{Claim.BID_FREE_CANDIDATES}: {ad_id} bidding {amount:g} changed what the model is asked"
+                )
             if Claim.MONOTONE in self.claims:
                 prob = self._click_probs(other, outcome).get(ad_id, 0.0)
                 if prob < last - _TOLERANCE:
@@ -173,7 +191,9 @@ class _Checker:
             if Claim.TRUTHFUL_UM in self.claims:
                 gain = self._utility(other, outcome, ad_id, value) - honest
                 if gain > slack:
-                    self._fail(case, f"{Claim.TRUTHFUL_UM}: {ad_id} of value {value:g} gains {gain:g} by bidding {amount:g}")
+                    self._fail(
+                        case, f"{Claim.TRUTHFUL_UM}: {ad_id} of value {value:g} gains {gain:g} by bidding {amount:g}"
+                    )
 
     def _click_probs(self, auction: Auction, outcome: Outcome) -> dict[str, float]:
         shown = [placement.ad_id for placement in outcome.placements]

@@ -119,7 +119,9 @@ def check(
 
     report = check_mechanism(make_mechanism(mechanism, context={"llm": make_llm(llm)}), auctions=auctions, seed=seed)
     claims = ", ".join(report.claims) or "no claims"
-    _out.print(f"{report.mechanism}: passed on {report.auctions} auctions in {report.runs} runs ({claims})", highlight=False)
+    _out.print(
+        f"{report.mechanism}: passed on {report.auctions} auctions in {report.runs} runs ({claims})", highlight=False
+    )
 
 
 @app.command("mechanisms")

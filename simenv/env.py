@@ -105,7 +105,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         assert self._session is not None
         return await self.world.step(self._session, self._turn, action, index=self._turn, auction=self._auction)
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The last turn as text, with render_mode="ansi"."""
         if self.render_mode is None:
             gymnasium.logger.warn('render needs a render_mode: make the environment with render_mode="ansi"')

@@ -28,7 +28,7 @@ _BROKEN = re.compile(
 _LEAKED = re.compile(
     r"\bcandidate (?:ads?|advert\w*)\b|\bad[-_ ]?ids?\b|\b(?:bid|bids|bidding) (?:price|amount|of \d)|\bbid[:=]\s*\d"
     r"|\b(?:cost|price|pay|paid|earns?) per[- ]click\b|\bper[- ]click\b|\bad auction\b"
-    r"|\b(?:insert|inserting|inserted|place|placing|weave|weaving)\b (?:(?:the|an|this|these|any|no|\d+) )?(?:ads?|advert\w*)\b"
+    r"|\b(?:insert(?:ing|ed)?|plac(?:e|ing)|weav(?:e|ing)) (?:(?:the|an|this|these|any|no|\d+) )?(?:ads?|advert\w*)\b"
     r"|\badvertis\w+ (?:list|candidates?|instructions?)\b|\bas instructed\b[^.\n]{0,40}\bads?\b",
     re.IGNORECASE,
 )

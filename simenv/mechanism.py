@@ -6,6 +6,7 @@ once and the language model's backend batches the calls.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -116,10 +117,8 @@ def make_mechanism(name: str, *, context: Mapping[str, Any] | None = None, **opt
     if not callable(getattr(mechanism, "run", None)):
         raise InputError(f"mechanism {name!r} has no method run(auction, rng)")
     if not hasattr(mechanism, "name"):
-        try:
+        with contextlib.suppress(AttributeError):  # slots: then it goes by its class's name
             mechanism.name = name.rpartition(":")[2]
-        except AttributeError:
-            pass
     return mechanism  # type: ignore[no-any-return]
 
 
@@ -139,7 +138,7 @@ def _load(name: str) -> Any:
 
 
 def _load_entry_point(entry: EntryPoint) -> Any:
-    """Loads a registered mechanism; ours from our own folder even where another `mechanisms` comes first in sys.path."""
+    """Loads a registered mechanism; ours from our own folder even where another `mechanisms` hides it."""
     if entry.module.split(".")[0] != "mechanisms" or entry.dist is None or entry.dist.name != "simenv-ads":
         return entry.load()
     ours = Path(__file__).resolve().parent.parent / "mechanisms"

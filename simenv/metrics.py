@@ -23,13 +23,17 @@ from simenv.records import Transition
 Floats = npt.NDArray[np.float64]
 
 
+Measure = Callable[[Transition, bool], tuple[float, float] | None]
+"""(transition, expected) -> (above, below), or None where it is unknown."""
+
+
 class Metric(NamedTuple):
-    """What is measured: `of(transition, expected)` gives (above, below), or None where it is unknown."""
+    """What is measured."""
 
     name: str
     unit: str
     describes: str
-    of: Callable[[Transition, bool], tuple[float, float] | None]
+    of: Measure
 
 
 class Estimate(NamedTuple):
@@ -79,7 +83,7 @@ def _revenue(t: Transition, expected: bool) -> tuple[float, float] | None:
     return (sum(payments.values()), 1.0) if payments is not None else None
 
 
-def _weighted(weights: Callable[[Transition], Mapping[str, float]]) -> Callable[[Transition, bool], tuple[float, float] | None]:
+def _weighted(weights: Callable[[Transition], Mapping[str, float]]) -> Measure:
     def of(t: Transition, expected: bool) -> tuple[float, float] | None:
         clicks = _clicks(t, expected)
         if clicks is None:
@@ -104,7 +108,7 @@ def _ctr(t: Transition, expected: bool) -> tuple[float, float] | None:
     return (sum(clicks.values()), float(len(clicks))) if clicks is not None else None
 
 
-def _count(number: Callable[[Transition], float]) -> Callable[[Transition, bool], tuple[float, float] | None]:
+def _count(number: Callable[[Transition], float]) -> Measure:
     return lambda t, expected: (float(number(t)), 1.0)
 
 

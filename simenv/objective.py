@@ -43,9 +43,7 @@ class Objective(Record):
         extra = max(0, ads_shown - auction.max_ads)
         return self.penalty_weight * (self.per_extra_ad * extra + sum(self.per_fault.get(f.kind, 0.0) for f in faults))
 
-    def reward(
-        self, auction: Auction, click_probs: Mapping[str, float], faults: Iterable[Fault] = ()
-    ) -> float:
+    def reward(self, auction: Auction, click_probs: Mapping[str, float], faults: Iterable[Fault] = ()) -> float:
         """R of an answer. `click_probs`: ad id -> click (0 or 1) or click probability, of the shown ads."""
         amounts = {bid.ad.id: bid.amount for bid in auction.bids}
         gain = sum(amounts[ad_id] * prob for ad_id, prob in click_probs.items())

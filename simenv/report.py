@@ -7,15 +7,17 @@ import io
 import math
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from simenv.metrics import METRICS, Cell, Estimate, Table
 
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
-_BEHAVIOUR = ("ctr", "ads", "faults", "abstentions", "llm_calls", "tokens")
+_BEHAVIOUR = ("ctr", "ads", "faults", "abstentions")
+_COST = ("llm_calls", "tokens")
 _TITLES = {
-    "bid_weighted_clicks": "bid-weighted clicks",
+    "bid_weighted_clicks": "bid x clicks",
     "ctr": "CTR",
     "llm_calls": "LLM calls",
 }
@@ -36,14 +38,16 @@ def to_csv(table: Table) -> str:
     units = {metric.name: metric.unit for metric in METRICS}
     for cell in table.cells:
         writer.writerow(
-            [cell.mechanism, cell.metric, units[cell.metric], *_numbers(cell.estimate), table.baseline]
-            + [*_numbers(cell.difference), cell.auctions, cell.personas, table.expected]
+            [
+                *(cell.mechanism, cell.metric, units[cell.metric], *_numbers(cell.estimate)),
+                *(table.baseline, *_numbers(cell.difference), cell.auctions, cell.personas, table.expected),
+            ]
         )
     return out.getvalue()
 
 
 def to_markdown(table: Table) -> str:
-    """Three tables: money, behaviour, differences."""
+    """Tables of money, behaviour, cost and differences."""
     blocks = []
     for title, metrics, difference in _blocks(table):
         header = ["mechanism", *(_TITLES.get(metric, metric) for metric in metrics)]
@@ -57,10 +61,10 @@ def to_markdown(table: Table) -> str:
 def print_tables(table: Table, console: Console) -> None:
     """The same for a terminal."""
     for title, metrics, difference in _blocks(table):
-        shown = RichTable(title=title, title_justify="left", title_style="bold")
-        shown.add_column("mechanism")
+        shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        shown.add_column("mechanism", no_wrap=True)
         for metric in metrics:
-            shown.add_column(_TITLES.get(metric, metric), justify="right")
+            shown.add_column(_TITLES.get(metric, metric), justify="right", no_wrap=True)
         for name, cells in _rows(table, metrics, difference):
             shown.add_row(name, *cells)
         console.print(shown)
@@ -69,15 +73,15 @@ def print_tables(table: Table, console: Console) -> None:
 
 def caption(table: Table) -> str:
     """What the numbers mean."""
-    first = table.cells[0]
     basis = (
         "Money and clicks are expectations over the judge's click probabilities."
         if table.expected
         else "Money and clicks are what happened; answers with an abstention are left out of them, not counted as zero."
     )
+    answers, personas = max(c.auctions for c in table.cells), max(c.personas for c in table.cells)
     return (
-        f"{max(c.auctions for c in table.cells)} answers per mechanism, {first.personas} personas; ± is a 95% interval, "
-        f"clustered by persona; differences are paired against {table.baseline}. {basis}"
+        f"{answers} answers per mechanism, {personas} personas; "
+        f"± is a 95% interval, clustered by persona; differences are paired against {table.baseline}. {basis}"
     )
 
 
@@ -85,6 +89,7 @@ def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
     blocks: list[tuple[str, tuple[str, ...], bool]] = [
         ("Money, currency per answer", _MONEY, False),
         ("Behaviour, per answer (CTR: per shown ad)", _BEHAVIOUR, False),
+        ("Cost, per answer", _COST, False),
     ]
     if len({cell.mechanism for cell in table.cells}) > 1:
         blocks.append((f"Difference against {table.baseline}, currency per answer", _MONEY, True))

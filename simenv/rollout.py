@@ -56,6 +56,13 @@ async def rollout(
     if not mechanisms:
         raise InputError("no mechanisms to run")
     sessions: dict[int, Session] = {}
+
+    async def answer(label: str, mechanism: Mechanism, i: int) -> Transition:
+        number, turn = divmod(i, world.horizon)
+        transition = await world.step(sessions[number], turn, mechanism, index=i, name=label)
+        on_answer()
+        return transition
+
     for start in range(0, n, chunk):
         indices = range(start, min(start + chunk, n))
         numbers = sorted({i // world.horizon for i in indices} - set(sessions))
@@ -66,17 +73,14 @@ async def rollout(
         for label, mechanism in mechanisms.items():
             began = time.perf_counter()
 
-            async def answer(i: int, mechanism: Mechanism = mechanism, label: str = label) -> Transition:
-                number, turn = divmod(i, world.horizon)
-                transition = await world.step(sessions[number], turn, mechanism, index=i, name=label)
-                on_answer()
-                return transition
-
-            rows.extend(await _all_or_first_error([asyncio.ensure_future(answer(i)) for i in indices]))
+            rows.extend(
+                await _all_or_first_error([asyncio.ensure_future(answer(label, mechanism, i)) for i in indices])
+            )
             seconds[label] = time.perf_counter() - began
         rows.sort(key=lambda row: row.index)  # stable: mechanisms keep their order within an index
         on_chunk(Finished(rows, seconds))
-        sessions = {number: s for number, s in sessions.items() if number >= indices[-1] // world.horizon}
+        for number in [number for number in sessions if number < indices[-1] // world.horizon]:
+            del sessions[number]  # over: no later chunk needs it
 
 
 async def _all_or_first_error(tasks: list[asyncio.Task[Transition]]) -> list[Transition]:

@@ -22,7 +22,10 @@ class AuctionSpace(gymnasium.Space[Auction]):
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> Auction:
         rng = self.np_random
         bids = tuple(
-            Bid(ad=Ad(id=f"ad-{i}", advertiser=f"advertiser {i}", title=_phrase(rng, 2)), amount=float(rng.integers(1, 101)))
+            Bid(
+                ad=Ad(id=f"ad-{i}", advertiser=f"advertiser {i}", title=_phrase(rng, 2)),
+                amount=float(rng.integers(1, 101)),
+            )
             for i in range(int(rng.integers(1, 9)))
         )
         number = str(rng.integers(2**31))

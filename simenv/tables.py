@@ -71,7 +71,9 @@ def _csv_rows(path: Path, content: str) -> list[Row]:
         for fields in reader:
             where = f"{path}:{reader.line_num}"
             if None in fields:
-                raise DataFileError(f"{where}: more cells than the {len(reader.fieldnames or ())} columns of the header")
+                raise DataFileError(
+                    f"{where}: more cells than the {len(reader.fieldnames or ())} columns of the header"
+                )
             rows.append(Row(where, {name: cell.strip() for name, cell in fields.items() if cell and cell.strip()}))
     except csv.Error as error:
         raise DataFileError(f"{path}:{reader.line_num}: not readable as CSV: {error}") from None

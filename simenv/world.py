@@ -23,7 +23,7 @@ from simenv.users.click_model import ClickModel
 from simenv.users.judge import Judge
 from simenv.users.llm_judge import LLMJudge
 from simenv.users.personas import load_personas
-from simenv.users.queries import FrozenQueries, LLMQueries, Question, QuerySource, deal_personas
+from simenv.users.queries import FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
 
 
 class Session(NamedTuple):

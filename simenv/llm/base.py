@@ -60,7 +60,7 @@ class Prompt(Record):
 
 
 class LinksOnly(Record):
-    """Free text in which the character @ occurs in these ad links alone, each copied exactly."""
+    """Free text in which the mark-up characters @ [ ] occur in these ad links alone, each copied exactly."""
 
     links: tuple[str, ...] = ()
 
@@ -147,7 +147,7 @@ class LLM(ABC):
             LLMError: no usable completion, after all retries.
         """
 
-    async def preflight(self) -> None:
+    async def preflight(self) -> None:  # noqa: B027 (optional: a local model that loaded can be used)
         """Fails fast if the model cannot be used at all (weights missing, server unreachable, key refused)."""
 
     async def complete(

@@ -52,7 +52,7 @@ class Batcher(Generic[Job, Result]):
                 seen = len(self._pending)
                 for _ in range(_QUIET_ROUNDS):
                     await asyncio.sleep(0)
-            collected = sorted(self._pending, key=lambda item: self._order(item[0]))  # type: ignore[arg-type,return-value]
+            collected = sorted(self._pending, key=lambda item: self._order(item[0]))
             self._pending = []
             for start in range(0, len(collected), self._max_batch):
                 self._run_batch(collected[start : start + self._max_batch])

@@ -1,7 +1,8 @@
 """Constrained decoding: which tokens may come next so that ad mark-up is valid by construction.
 
 Allowed strings are kept as a trie of their canonical tokenizations. `OneOf` starts inside the trie and ends at a
-leaf; `LinksOnly` enters it whenever a link's first token is sampled and bans every other token that contains an @.
+leaf; `LinksOnly` enters it whenever a link's first token is sampled and bans every other token that contains one of
+the mark-up characters @ [ ].
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class TokenTable:
         self._tokenizer = tokenizer
         self.eos: int = tokenizer.eos_token_id
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        self.no_at = torch.zeros(vocab_size, dtype=torch.bool)
-        """True for every token that contains an @: shape (vocab_size,)."""
-        self.no_at[[i for i, piece in enumerate(pieces) if piece and "@" in piece]] = True
+        self.markup = torch.zeros(vocab_size, dtype=torch.bool)
+        """True for every token that contains a mark-up character: shape (vocab_size,)."""
+        self.markup[[i for i, piece in enumerate(pieces) if piece and set(piece) & set("@[]")]] = True
         self.trie = lru_cache(maxsize=512)(self._trie)
 
     def encode(self, text: str) -> list[int]:
@@ -93,8 +94,8 @@ class Guide:
         if allowed is None:
             starts = list(self._root.children)
             kept = logits[starts].clone()
-            logits[self._table.no_at] = -torch.inf
-            # A link's first token may be a bare space or quote: it only opens a link where it contains the @.
+            logits[self._table.markup] = -torch.inf
+            # A link's first token may be a bare space: it opens the link only where it contains the @.
             logits[starts] = kept
         else:
             kept = logits[allowed].clone()
@@ -105,7 +106,7 @@ class Guide:
         """Takes the sampled token in. Returns True when the completion is over."""
         if self._node is None:
             child = self._root.children.get(token)
-            if child is not None and bool(self._table.no_at[token]):
+            if child is not None and bool(self._table.markup[token]):
                 self._node = None if child.end and not child.children else child
             return False
         if token == self._table.eos:

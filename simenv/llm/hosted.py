@@ -65,10 +65,11 @@ class HostedLLM(LLM):
         def count(_: tenacity.RetryCallState) -> None:
             self.retries += 1
 
+        wait = tenacity.wait_exponential_jitter(initial=0.5, max=self._max_wait)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, LLMError) and e.retryable),
             stop=tenacity.stop_after_attempt(self._attempts),
-            wait=tenacity.wait_exponential_jitter(initial=0.5, max=self._max_wait) if self._max_wait else tenacity.wait_none(),
+            wait=wait if self._max_wait else tenacity.wait_none(),
             before_sleep=count,
             reraise=True,
         )
@@ -109,7 +110,7 @@ class HostedLLM(LLM):
     def _read(self, reply: Any, litellm: Any) -> Completion:
         choice = reply.choices[0] if getattr(reply, "choices", None) else None
         text = choice.message.content if choice is not None else None
-        if text is None:
+        if choice is None or text is None:
             raise LLMUnavailable(f"{self.name} sent a reply without content")
         try:
             cost = float(litellm.completion_cost(completion_response=reply) or 0.0)

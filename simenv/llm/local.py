@@ -190,5 +190,3 @@ def _draw(scores: torch.Tensor, sampling: Sampling, uniform: float) -> tuple[int
     cdf = np.cumsum(probs[order].numpy())
     pick = min(int(np.searchsorted(cdf, uniform * cdf[-1], side="right")), len(cdf) - 1)
     return int(ids[pick]), float(np.log(probs[order][pick].item()))
-
-

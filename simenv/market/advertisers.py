@@ -48,7 +48,7 @@ class UniformBidder:
         return float(keyed_rng("bid", auction_id, ad.id).integers(1, HIGHEST + 1))
 
 
-_BIDDERS = {"truthful": TruthfulBidder, "uniform": UniformBidder}
+_BIDDERS: dict[str, type[Bidder]] = {"truthful": TruthfulBidder, "uniform": UniformBidder}
 
 
 def make_bidder(name: str) -> Bidder:

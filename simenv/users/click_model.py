@@ -27,10 +27,12 @@ from simenv.seeding import keyed_rng
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 _HARD_SELL = re.compile(
     r"!|\b(?:buy now|act now|hurry|don't miss|limited time|order today|best ever|guaranteed|click here|must[- ]have"
-    r"|unbeatable|amazing deal|once in a lifetime)\b|\b[A-Z]{4,}\b(?:\s+[A-Z]{2,}\b)+",
+    r"|unbeatable|amazing deal|once in a lifetime)\b|(?-i:\b[A-Z]{4,}(?:\s+[A-Z]{2,})+\b)",
     re.IGNORECASE,
 )
-_CHEAP = re.compile(r"\b(?:free|cheap\w*|budget|low[- ]cost|affordable|discount\w*|under|second[- ]hand|refurbished)\b", re.I)
+_CHEAP = re.compile(
+    r"\b(?:free|cheap\w*|budget|low[- ]cost|affordable|discount\w*|under|second[- ]hand|refurbished)\b", re.I
+)
 _DEAR = re.compile(r"\b(?:premium|luxur\w*|bespoke|hand[- ]?made|high[- ]end|exclusive|flagship|designer)\b", re.I)
 
 
@@ -105,9 +107,7 @@ class ClickModel:
             for ad in group:
                 clicked[ad.id] = 0 <= uniform < probs[ad.id]
                 uniform -= probs[ad.id]
-        return Feedback(
-            clicks=tuple(Click(ad_id=i, clicked=clicked[i], click_prob=prob) for i, prob in probs.items())
-        )
+        return Feedback(clicks=tuple(Click(ad_id=i, clicked=clicked[i], click_prob=prob) for i, prob in probs.items()))
 
     def probabilities(self, persona: Persona, auction: Auction, outcome: Outcome) -> dict[str, float]:
         """Click probability of every shown ad, in reading order."""
@@ -178,7 +178,8 @@ class ClickModel:
         groups: list[list[int]] = []
         for i in range(len(ads)):
             joined = [group for group in groups if any(near[i, j] for j in group)]
-            groups = [group for group in groups if group not in joined] + [[*sum(joined, []), i]]
+            merged = [j for group in joined for j in group]
+            groups = [group for group in groups if group not in joined] + [[*merged, i]]
         return [[ads[i] for i in sorted(group)] for group in groups]
 
 

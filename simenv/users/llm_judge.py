@@ -102,9 +102,7 @@ class LLMJudge:
             ),
         )
 
-    async def _free(
-        self, persona: Persona, auction: Auction, outcome: Outcome, shown: list[str]
-    ) -> dict[str, Click]:
+    async def _free(self, persona: Persona, auction: Auction, outcome: Outcome, shown: list[str]) -> dict[str, Click]:
         prompt = self.prompt(persona, auction, outcome)
         reply = await self._llm.complete(prompt, key=(auction.id, "judge", 0), sampling=self._SAMPLING)
         try:

@@ -107,7 +107,7 @@ class LLMQueries:
             if len(found) >= k:
                 return [Question(text) for text in found[:k]]
         raise UnreadableReply(
-            f"{self._llm.name} wrote {len(found)} of {k} queries for persona {persona.id!r} in {self._attempts} attempts"
+            f"{self._llm.name} wrote {len(found)} of {k} queries for {persona.id!r} in {self._attempts} attempts"
         )
 
     @classmethod
