@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from pydantic import ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -14,24 +16,26 @@ from rich.text import Text
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.llm import LLM, make_llm
-from simenv.market.advertisers import make_bidder
+from simenv.market.advertisers import Bidder, make_bidder
 from simenv.market.catalog import load_catalog
-from simenv.mechanism import Mechanism, make_mechanism
+from simenv.mechanism import Mechanism, Recipe, find_mechanism
 from simenv.metrics import summarize
 from simenv.objective import Objective
 from simenv.portal import run_sync
-from simenv.records import Record
+from simenv.records import Ad, Persona, Record
 from simenv.report import print_tables, write_tables
 from simenv.rollout import rollout
 from simenv.store import RunFolder, read_transitions, records_hash
 from simenv.tables import parse_columns
 from simenv.users.personas import load_personas
-from simenv.users.queries import FileQueries
+from simenv.users.queries import FileQueries, FrozenQueries
 from simenv.world import World, make_world
 
 
 class BenchOptions(Record):
     """Everything that names a benchmark; goes into its manifest as it is. Fields: see `simenv bench --help`."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # refused by `run_bench`, in our words
 
     mechanisms: tuple[str, ...]
     n: int = 64
@@ -62,18 +66,33 @@ class BenchOptions(Record):
 def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console) -> None:
     """Runs the benchmark, writes `folder` and prints the table.
 
+    What is checked comes first and what is slow last: options, files and names before any model is loaded.
+
     Raises:
         SimenvError: bad options or data before anything runs; later, whatever a model or mechanism raised. Finished
             chunks stay in `folder`.
     """
     _check(options)
+    run = RunFolder(folder)
+    recipes = find_mechanisms(options.mechanisms, options.settings)
+    data = _read(options)
     ad_llm = make_llm(options.llm, api_base=options.api_base, concurrency=options.concurrency, timeout=options.timeout)
     user_llm = _user_llm(options, ad_llm)
-    world = _world(options, user_llm)
-    mechanisms = build_mechanisms(options.mechanisms, options.settings, ad_llm, world.objective)
+    if user_llm is None and data.queries is None:
+        _check_frozen(data.personas, options.horizon)
     for llm in {id(llm): llm for llm in (ad_llm, user_llm) if llm is not None}.values():
         run_sync(llm.preflight)
-    run = RunFolder(folder)
+    objective = Objective()
+    mechanisms = {m: recipe.build({"llm": ad_llm, "objective": objective}) for m, recipe in recipes.items()}
+    world = make_world(
+        **data._asdict(),
+        user_llm=user_llm,
+        objective=objective,
+        candidates=options.candidates,
+        max_ads=options.max_ads,
+        reserve=options.reserve,
+        horizon=options.horizon,
+    )
     facts = {
         "ad_llm": ad_llm.name,
         "judge": world.judge.name,
@@ -117,10 +136,8 @@ def run_with_progress(
         run_sync(go)
 
 
-def build_mechanisms(
-    names: Iterable[str], settings: Iterable[str], llm: LLM, objective: Objective
-) -> dict[str, Mechanism]:
-    """Builds mechanisms with their options: label -> mechanism. The label is the name as it was given.
+def find_mechanisms(names: Iterable[str], settings: Iterable[str]) -> dict[str, Recipe]:
+    """Finds mechanisms and holds their options to them: label -> recipe. The label is the name as it was given.
 
     Raises:
         UnknownName: an unknown mechanism, or a setting for one that is not run.
@@ -136,8 +153,7 @@ def build_mechanisms(
         if name not in chosen:
             raise UnknownName(f"mechanism in --set {setting!r}", name, names)
         chosen[name][option] = _value(value)
-    context = {"llm": llm, "objective": objective}
-    return {name: make_mechanism(name, context=context, **given) for name, given in chosen.items()}
+    return {name: find_mechanism(name, given) for name, given in chosen.items()}
 
 
 def _value(text: str) -> Any:
@@ -157,9 +173,37 @@ def _check(options: BenchOptions) -> None:
         raise UnknownName("baseline", options.baseline, options.mechanisms)
     if options.judge not in ("auto", "click", "llm"):
         raise UnknownName("judge", options.judge, ["auto", "click", "llm"])
-    for name, least in (("n", 1), ("chunk", 1), ("concurrency", 1)):
-        if getattr(options, name) < least:
-            raise InputError(f"--{name} must be at least {least}, got {getattr(options, name)}")
+    least_of = {"n": 1, "chunk": 1, "concurrency": 1, "horizon": 1, "candidates": 0, "max_ads": 0, "reserve": 0}
+    for name, least in least_of.items():
+        number = getattr(options, name)
+        if not least <= number < math.inf:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {number}")
+    if not 0 < options.timeout < math.inf:
+        raise InputError(f"--timeout must be above 0, got {options.timeout}")
+
+
+class _Data(NamedTuple):
+    """What is read from files, by the name under which `make_world` takes it."""
+
+    catalog: tuple[Ad, ...]
+    personas: tuple[Persona, ...]
+    queries: FileQueries | None
+    bidder: Bidder
+
+
+def _read(options: BenchOptions) -> _Data:
+    return _Data(
+        catalog=load_catalog(options.catalog, parse_columns(options.catalog_columns)),
+        personas=load_personas(options.personas, parse_columns(options.persona_columns)),
+        queries=FileQueries(options.queries, parse_columns(options.query_columns)) if options.queries else None,
+        bidder=make_bidder(options.bidder),
+    )
+
+
+def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:
+    """The same error as in the middle of the run, before it."""
+    for persona in personas:
+        run_sync(FrozenQueries().session, persona, horizon, 0, 0)
 
 
 def _user_llm(options: BenchOptions, ad_llm: LLM) -> LLM | None:
@@ -176,21 +220,6 @@ def _user_llm(options: BenchOptions, ad_llm: LLM) -> LLM | None:
             timeout=options.timeout,
         )
     return ad_llm if ad_llm.capable or options.judge == "llm" else None
-
-
-def _world(options: BenchOptions, user_llm: LLM | None) -> World:
-    queries = FileQueries(options.queries, parse_columns(options.query_columns)) if options.queries else None
-    return make_world(
-        catalog=load_catalog(options.catalog, parse_columns(options.catalog_columns)),
-        personas=load_personas(options.personas, parse_columns(options.persona_columns)),
-        queries=queries,
-        user_llm=user_llm,
-        bidder=make_bidder(options.bidder),
-        candidates=options.candidates,
-        max_ads=options.max_ads,
-        reserve=options.reserve,
-        horizon=options.horizon,
-    )
 
 
 class _Rate(ProgressColumn):

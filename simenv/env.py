@@ -30,7 +30,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         **options: Given to `simenv.make_world`: catalog, personas, user_llm, judge, candidates, horizon, ...
     """
 
-    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium declares it so)
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (Gymnasium declares it so)
 
     def __init__(self, world: World | None = None, render_mode: str | None = None, **options: Any) -> None:
         if world is not None and options:

@@ -84,7 +84,7 @@ def export_clicks(transitions: Iterable[Transition], out: str | Path) -> int:
     """Writes the click log to a .parquet or .jsonl file and returns the number of rows.
 
     Raises:
-        InputError: another ending, or a folder that does not exist.
+        InputError: another ending, a folder that does not exist, or a file that cannot be written.
     """
     out = Path(out)
     if out.suffix not in (".parquet", ".jsonl"):
@@ -93,9 +93,13 @@ def export_clicks(transitions: Iterable[Transition], out: str | Path) -> int:
         raise InputError(f"{out}: folder {out.parent} does not exist")
     frame = click_frame(transitions)
     part = out.with_name(f"{out.name}.part")  # a failed write leaves what was there before
-    if out.suffix == ".parquet":
-        frame.to_parquet(part, index=False)
-    else:
-        frame.to_json(part, orient="records", lines=True, force_ascii=False)
-    part.replace(out)
+    try:
+        if out.suffix == ".parquet":
+            frame.to_parquet(part, index=False)
+        else:
+            frame.to_json(part, orient="records", lines=True, force_ascii=False)
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from None
     return len(frame)

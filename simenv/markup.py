@@ -7,7 +7,7 @@ and is never clickable.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from simenv.errors import OutcomeError
@@ -63,14 +63,20 @@ def parse(response: str, auction: Auction) -> Parsed:
             links[ad_id] = span
         rest[span[0] : span[1]] = "\n" * (span[1] - span[0])  # same length, and no pattern crosses a line break
     remaining = "".join(rest)
-    for match in _BROKEN.finditer(remaining):
-        fault("broken_markup", match.span())
-        start, end = match.span()
-        remaining = remaining[:start] + "\n" * (end - start) + remaining[end:]
+    for pattern in (_BROKEN, _bare_ids(titles)):
+        for match in pattern.finditer(remaining):
+            fault("broken_markup", match.span())
+            start, end = match.span()
+            remaining = remaining[:start] + "\n" * (end - start) + remaining[end:]
     for match in _LEAKED.finditer(remaining):
         fault("leaked_process", match.span())
     faults.sort(key=lambda f: f.span)
     return Parsed(links, tuple(faults))
+
+
+def _bare_ids(ids: Iterable[str]) -> re.Pattern[str]:
+    """A candidate's id in brackets without its title. Matches nothing where there are no candidates."""
+    return re.compile(rf"\[(?:{'|'.join(map(re.escape, ids)) or '(?!)'})\]")
 
 
 def strip(response: str) -> str:

@@ -11,15 +11,16 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Awaitable, Mapping
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from simenv.errors import InputError, OutcomeError, UnknownName
+from simenv.errors import InputError, OutcomeError, SimenvError, UnknownName
 from simenv.llm.base import metered
 from simenv.records import Auction, Outcome
 from simenv.seeding import keyed_rng
@@ -80,14 +81,46 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
     return outcome.model_copy(update={"usage": outcome.usage + meter.usage})
 
 
-def make_mechanism(name: str, *, context: Mapping[str, Any] | None = None, **options: Any) -> Mechanism:
-    """Builds a mechanism by name.
+class Recipe(NamedTuple):
+    """A mechanism that was found and whose options are right, but that is not built yet."""
 
-    Args:
-        name: A registered name ("gsp"), "package.module:Class", or "path/to/file.py:Class".
-        context: What the run has to offer (llm, ctr_model, objective, ...): each is passed if the constructor has a
-            parameter of that name.
-        options: Passed as they are.
+    name: str
+    factory: Callable[..., Any]
+    options: Mapping[str, Any]
+
+    def build(self, context: Mapping[str, Any]) -> Mechanism:
+        """Builds it; `context` as in `make_mechanism`.
+
+        Raises:
+            InputError: the constructor raised, needs more than it is given, or built something without `run`.
+        """
+        parameters = inspect.signature(self.factory).parameters
+        given = {key: value for key, value in context.items() if key in parameters and key not in self.options}
+        missing = [
+            p.name
+            for p in parameters.values()
+            if p.default is p.empty
+            and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            and p.name not in {*given, *self.options}
+        ]
+        if missing:
+            raise InputError(f"mechanism {self.name!r} needs {', '.join(missing)}")
+        try:
+            mechanism = self.factory(**given, **self.options)
+        except SimenvError:
+            raise
+        except Exception as error:
+            raise InputError(f"mechanism {self.name!r} cannot be built: {_reason(error)}") from error
+        if not callable(getattr(mechanism, "run", None)):
+            raise InputError(f"mechanism {self.name!r} has no method run(auction, rng)")
+        if not hasattr(mechanism, "name"):
+            with contextlib.suppress(AttributeError):  # slots: then it goes by its class's name
+                mechanism.name = self.name.rpartition(":")[2]
+        return mechanism  # type: ignore[no-any-return]
+
+
+def find_mechanism(name: str, options: Mapping[str, Any]) -> Recipe:
+    """All of `make_mechanism` that needs no language model, so that a wrong name fails before one is loaded.
 
     Raises:
         UnknownName: no such mechanism; the message lists the nearest.
@@ -103,23 +136,24 @@ def make_mechanism(name: str, *, context: Mapping[str, Any] | None = None, **opt
     if foreign:
         allowed = ", ".join(parameters) or "none"
         raise InputError(f"mechanism {name!r} has no option {', '.join(foreign)}; its options are {allowed}")
-    given = {key: value for key, value in (context or {}).items() if key in parameters and key not in options}
-    missing = [
-        p.name
-        for p in parameters.values()
-        if p.default is p.empty
-        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        and p.name not in {*given, *options}
-    ]
-    if missing:
-        raise InputError(f"mechanism {name!r} needs {', '.join(missing)}")
-    mechanism = factory(**given, **options)
-    if not callable(getattr(mechanism, "run", None)):
-        raise InputError(f"mechanism {name!r} has no method run(auction, rng)")
-    if not hasattr(mechanism, "name"):
-        with contextlib.suppress(AttributeError):  # slots: then it goes by its class's name
-            mechanism.name = name.rpartition(":")[2]
-    return mechanism  # type: ignore[no-any-return]
+    return Recipe(name, factory, options)
+
+
+def make_mechanism(name: str, *, context: Mapping[str, Any] | None = None, **options: Any) -> Mechanism:
+    """Builds a mechanism by name.
+
+    Args:
+        name: A registered name ("gsp"), "package.module:Class", or "path/to/file.py:Class".
+        context: What the run has to offer (llm, ctr_model, objective, ...): each is passed if the constructor has a
+            parameter of that name.
+        options: Passed as they are.
+
+    Raises:
+        UnknownName: no such mechanism; the message lists the nearest.
+        InputError: the module or class cannot be loaded, an option is not the constructor's, or the constructor
+            raised.
+    """
+    return find_mechanism(name, options).build(context or {})
 
 
 def mechanism_names() -> list[str]:
@@ -134,7 +168,10 @@ def _load(name: str) -> Any:
     found = entry_points(group=GROUP, name=name)
     if not found:
         raise UnknownName("mechanism", name, mechanism_names(), hint="or give package.module:Class or file.py:Class")
-    return _load_entry_point(next(iter(found)))
+    try:
+        return _load_entry_point(next(iter(found)))
+    except Exception as error:
+        raise InputError(f"mechanism {name!r} cannot be imported: {_reason(error)}") from error
 
 
 def _load_entry_point(entry: EntryPoint) -> Any:
@@ -161,8 +198,19 @@ def _import(name: str, module_name: str) -> Any:
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))  # a console script does not look in the folder it is run from
         return importlib.import_module(module_name)
-    except ImportError as error:
-        raise InputError(f"mechanism {name!r} cannot be imported: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # a module may raise anything while it is imported
+        raise InputError(f"mechanism {name!r} cannot be imported: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """An exception of somebody's code as one line, with the place where it was raised."""
+    said = " ".join(str(error).split())
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    # A syntax error names its place itself, and one of the import system has none in the user's code.
+    place = "" if isinstance(error, SyntaxError | ImportError) else "".join(f" ({f.filename}:{f.lineno})" for f in last)
+    return f"{type(error).__name__}: {said}{place}" if said else f"{type(error).__name__}{place}"
 
 
 def _from_file(module_name: str, path: Path, search: list[str] | None) -> Any:
@@ -171,7 +219,11 @@ def _from_file(module_name: str, path: Path, search: list[str] | None) -> Any:
         raise InputError(f"cannot import {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(module_name, None)  # half a module is none
+        raise
     return module
 
 

@@ -46,21 +46,25 @@ class RunFolder:
         path: A folder that does not exist yet, or is empty.
 
     Raises:
-        DataFileError: the folder holds files already, or cannot be made.
+        DataFileError: the folder holds files already, or is a file.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise DataFileError(f"{self.path} is not empty: give a new folder, nothing is overwritten")
+        self._manifest: dict[str, Any] = {}
+        self._refuse_used()
+
+    def begin(self, options: dict[str, Any], hashes: dict[str, str]) -> None:
+        """Makes the folder and writes the manifest, before anything runs.
+
+        Raises:
+            DataFileError: the folder holds files by now, or cannot be made.
+        """
+        self._refuse_used()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataFileError(f"cannot make folder {self.path}: {error.strerror}") from None
-        self._manifest: dict[str, Any] = {}
-
-    def begin(self, options: dict[str, Any], hashes: dict[str, str]) -> None:
-        """Writes the manifest before anything runs."""
         self._manifest = {
             "format": 1,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -86,6 +90,12 @@ class RunFolder:
         self._manifest |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
         self._write_manifest()
 
+    def _refuse_used(self) -> None:
+        if self.path.is_file():
+            raise DataFileError(f"{self.path} is a file: give a new folder")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise DataFileError(f"{self.path} is not empty: give a new folder, nothing is overwritten")
+
     def _write_manifest(self) -> None:
         target = self.path / "manifest.json"
         part = target.with_suffix(".part")
@@ -102,14 +112,14 @@ def read_transitions(path: str | Path) -> Iterator[Transition]:
     file = Path(path) / "transitions.jsonl" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise DataFileError(f"{path}: no transitions.jsonl: not the folder of a run")
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:  # bytes: a torn line need not be UTF-8
         for number, line in enumerate(lines, start=1):
             try:
                 yield Transition.model_validate_json(line)
             except ValidationError as error:
                 first = error.errors()[0]
-                where = ".".join(map(str, first["loc"]))
-                raise DataFileError(f"{file}:{number}: not a transition: {where} {first['msg']}".rstrip()) from None
+                said = " ".join([*map(str, first["loc"]), first["msg"]])
+                raise DataFileError(f"{file}:{number}: not a transition: {said}") from None
 
 
 def records_hash(records: Iterable[Record]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,8 +35,8 @@ def read_rows(
         columns: Our column name -> the file's, for files whose columns are named differently.
 
     Raises:
-        DataFileError: no such file, another ending, not UTF-8, no rows, a line that is not JSON, or a column of
-            `columns` that the file lacks.
+        DataFileError: no such file, another ending, not UTF-8, no rows, a line that is not JSON, a column that is
+            there twice, or a column of `columns` that the file lacks.
     """
     path = Path(path)
     allowed = ".csv or .jsonl" if text_column is None else ".txt, .csv or .jsonl"
@@ -47,9 +48,11 @@ def read_rows(
         raise DataFileError(f"{path}: is a folder, expected a {allowed} file") from None
     except UnicodeDecodeError as error:
         raise DataFileError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read: {error.strerror}") from None
     suffix = path.suffix.lower()
     if suffix == ".txt" and text_column is not None:
-        lines = enumerate(content.splitlines(), start=1)
+        lines = enumerate(content.split("\n"), start=1)
         rows = [Row(f"{path}:{n}", {text_column: line.strip()}) for n, line in lines if line.strip()]
     elif suffix == ".csv":
         rows = _csv_rows(path, content)
@@ -65,21 +68,30 @@ def read_rows(
 
 
 def _csv_rows(path: Path, content: str) -> list[Row]:
-    reader = csv.DictReader(content.splitlines(keepends=True), strict=True)
-    rows = []
+    reader = csv.reader(io.StringIO(content), strict=True)
+    table: list[tuple[int, list[str]]] = []
+    begins = 1  # a quoted cell may span lines: a row stands where it begins
     try:
-        for fields in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in fields:
-                raise DataFileError(
-                    f"{where}: more cells than the {len(reader.fieldnames or ())} columns of the header"
-                )
-            rows.append(Row(where, {name: cell.strip() for name, cell in fields.items() if cell and cell.strip()}))
+        for cells in reader:
+            if cells:
+                table.append((begins, [cell.strip() for cell in cells]))
+            begins = reader.line_num + 1
     except csv.Error as error:
-        raise DataFileError(f"{path}:{reader.line_num}: not readable as CSV: {error}") from None
-    # A cell that is empty is left out above, so a missing column can only be told from the header.
-    header = {name.strip(): "" for name in reader.fieldnames or () if name}
-    return [Row(row.where, header | row.fields) for row in rows if row.fields]
+        raise DataFileError(f"{path}:{begins}: not readable as CSV: {error}") from None
+    if not table:
+        return []
+    (line, header), *body = table
+    for name in header:
+        if name and header.count(name) > 1:
+            raise DataFileError(f"{path}:{line}: column {name!r} is there twice")
+    rows = []
+    for line, cells in body:
+        if len(cells) > len(header):
+            raise DataFileError(f"{path}:{line}: more cells than the {len(header)} columns of the header")
+        if any(cells):
+            cells += [""] * (len(header) - len(cells))
+            rows.append(Row(f"{path}:{line}", {n: c for n, c in zip(header, cells, strict=True) if n}))
+    return rows
 
 
 def _jsonl_rows(path: Path, content: str) -> list[Row]:
@@ -89,6 +101,7 @@ def _jsonl_rows(path: Path, content: str) -> list[Row]:
             continue
         try:
             fields = json.loads(line)
+            json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is no text: refuse it here
         except (ValueError, RecursionError) as error:
             raise DataFileError(f"{path}:{n}: not a JSON object: {error}") from None
         if not isinstance(fields, dict):
@@ -101,17 +114,26 @@ def _rename(row: Row, columns: Mapping[str, str]) -> Row:
     fields = dict(row.fields)
     for ours, theirs in columns.items():
         if theirs not in row.fields:
-            raise DataFileError(f"{row.where}: no column {theirs!r}; the columns are {', '.join(row.fields)}")
+            raise DataFileError(f"{row.where}: no column {theirs!r}; the columns are {_names(row)}")
         fields[ours] = row.fields[theirs]
     return Row(row.where, fields)
+
+
+def _names(row: Row) -> str:
+    return ", ".join(map(_one_line, row.fields))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def require(row: Row, names: Iterable[str]) -> None:
     """Raises DataFileError if a required column is missing or empty."""
     for name in names:
         if name not in row.fields:
-            raise DataFileError(f"{row.where}: missing column {name!r}; the columns are {', '.join(row.fields)}")
-        if row.fields[name] in ("", None):
+            raise DataFileError(f"{row.where}: missing column {name!r}; the columns are {_names(row)}")
+        cell = row.fields[name]
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
             raise DataFileError(f"{row.where}: column {name!r} is empty")
 
 
@@ -121,10 +143,11 @@ def to_record(row: Row, record: type[R], fields: Mapping[str, Any]) -> R:
         return record.model_validate(dict(fields))
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "row"
+        field = _one_line(".".join(map(str, first["loc"]))) or "row"
+        says = first["msg"][:1].lower() + first["msg"][1:]  # a pattern in it keeps its case
         got = repr(first["input"])
         got = got if len(got) <= 80 else f"{got[:77]}..."
-        raise DataFileError(f"{row.where}: {field}: {first['msg'].lower()}, got {got}") from None
+        raise DataFileError(f"{row.where}: {field}: {says}, got {got}") from None
 
 
 def parse_columns(text: str | None) -> dict[str, str]:

@@ -33,6 +33,8 @@ class Capability(StrEnum):
     """Can restrict which tokens are produced."""
     PREFILL = "prefill"
     """Can go on from the beginning of an answer."""
+    JSON_SCHEMA = "json_schema"
+    """Can be held to a JSON schema, or at least be asked to keep to one."""
     LOGPROBS = "logprobs"
     """Returns log-probabilities under the distribution that was sampled from."""
 
@@ -71,7 +73,14 @@ class OneOf(Record):
     options: tuple[str, ...] = Field(min_length=1)
 
 
-Constraint = LinksOnly | OneOf
+class JSONSchema(Record):
+    """The completion is JSON of this schema."""
+
+    text: str
+    """The schema, as JSON."""
+
+
+Constraint = LinksOnly | OneOf | JSONSchema
 
 
 class Request(Record):
@@ -80,7 +89,7 @@ class Request(Record):
     prompt: Prompt
     sampling: Sampling
     key: Key
-    constraint: LinksOnly | OneOf | None = None
+    constraint: Constraint | None = None
 
 
 class Completion(Record):
@@ -97,11 +106,18 @@ class Completion(Record):
 
 
 class Meter:
-    """Adds up every completion made while it is active."""
+    """Adds up every completion made while it is active, and passes each on to the meter around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, around: Meter | None = None) -> None:
         self.usage = Usage()
         self.requests: list[Request] = []
+        self._around = around
+
+    def add(self, request: Request, usage: Usage) -> None:
+        self.usage = self.usage + usage
+        self.requests.append(request)
+        if self._around is not None:
+            self._around.add(request, usage)
 
 
 _active_meter: ContextVar[Meter | None] = ContextVar("simenv_meter", default=None)
@@ -110,7 +126,7 @@ _active_meter: ContextVar[Meter | None] = ContextVar("simenv_meter", default=Non
 @contextmanager
 def metered() -> Iterator[Meter]:
     """Meters the completions of the block, those of tasks started in it included."""
-    meter = Meter()
+    meter = Meter(_active_meter.get())
     token = _active_meter.set(meter)
     try:
         yield meter
@@ -179,7 +195,9 @@ class LLM(ABC):
             key=key,
             constraint=constraint,
         )
-        if constraint is not None:
+        if isinstance(constraint, JSONSchema):
+            self.require(Capability.JSON_SCHEMA)
+        elif constraint is not None:
             self.require(Capability.CONSTRAINT)
         if request.prompt.prefill:
             self.require(Capability.PREFILL)
@@ -196,8 +214,7 @@ class LLM(ABC):
                 self._done.popitem(last=False)
         meter = _active_meter.get()
         if meter is not None:
-            meter.usage = meter.usage + completion.usage
-            meter.requests.append(request)
+            meter.add(request, completion.usage)
         return completion
 
     def can(self, capability: Capability) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from simenv.errors import MissingCapability
-from simenv.llm.base import Constraint, LinksOnly, OneOf
+from simenv.llm.base import LinksOnly, OneOf
 
 
 class Node:
@@ -60,7 +60,7 @@ class TokenTable:
             raise MissingCapability(f"the tokenizer cannot reproduce {text!r}, so it cannot be constrained to it")
         return ids
 
-    def _trie(self, constraint: Constraint) -> Node:
+    def _trie(self, constraint: LinksOnly | OneOf) -> Node:
         root = Node()
         if isinstance(constraint, OneOf):
             for option in constraint.options:
@@ -75,7 +75,7 @@ class TokenTable:
 class Guide:
     """Follows one completion and says which tokens may come next."""
 
-    def __init__(self, constraint: Constraint, table: TokenTable) -> None:
+    def __init__(self, constraint: LinksOnly | OneOf, table: TokenTable) -> None:
         self._table = table
         self._free = isinstance(constraint, LinksOnly)
         self._root = table.trie(constraint)

@@ -7,13 +7,14 @@ each reply.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from typing import Any
 
 import tenacity
 
 from simenv.errors import LLMError, LLMRefused, LLMUnavailable
-from simenv.llm.base import LLM, Completion, Prompt, Request, Sampling
+from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Request, Sampling
 from simenv.records import Usage
 from simenv.seeding import keyed_int
 
@@ -33,6 +34,7 @@ class HostedLLM(LLM):
     """
 
     capable = True
+    capabilities = frozenset({Capability.JSON_SCHEMA})
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class HostedLLM(LLM):
         self._timeout = timeout
         self._attempts = attempts
         self._max_wait = max_wait
+        self._takes_schemas = True  # until the server says otherwise
         self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
     async def preflight(self) -> None:
@@ -98,14 +101,25 @@ class HostedLLM(LLM):
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
                 stop=list(sampling.stop) or None,
+                response_format=self._response_format(request),
                 seed=keyed_int(*request.key) % 2**31,
                 timeout=self._timeout,
                 max_retries=0,
                 drop_params=True,  # a provider that lacks seed or stop gets the rest
             )
         except Exception as error:
-            raise self._translate(error) from error
+            translated = self._translate(error)
+            if isinstance(translated, LLMRefused) and self._response_format(request) and _blames_schema(translated):
+                self._takes_schemas = False  # ask in words alone from now on; the reply is read as strictly
+                return await self._call(request)
+            raise translated from error
         return self._read(reply, litellm)
+
+    def _response_format(self, request: Request) -> dict[str, Any] | None:
+        if not isinstance(request.constraint, JSONSchema) or not self._takes_schemas:
+            return None
+        schema = json.loads(request.constraint.text)
+        return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
 
     def _read(self, reply: Any, litellm: Any) -> Completion:
         choice = reply.choices[0] if getattr(reply, "choices", None) else None
@@ -142,6 +156,10 @@ class HostedLLM(LLM):
         if isinstance(error, known.BadRequestError | known.UnprocessableEntityError):
             return LLMRefused(f"{where} refuses the request: {said}")
         return LLMUnavailable(f"{where} gave no completion: {said}")
+
+
+def _blames_schema(error: LLMRefused) -> bool:
+    return any(word in str(error).lower() for word in ("response_format", "json_schema", "schema", "grammar"))
 
 
 def _litellm() -> Any:

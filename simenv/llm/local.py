@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from simenv.errors import InputError
-from simenv.llm.base import LLM, Capability, Completion, Request, Sampling
+from simenv.llm.base import LLM, Capability, Completion, LinksOnly, OneOf, Request, Sampling
 from simenv.llm.batching import Batcher
 from simenv.llm.constraints import Guide, TokenTable
 from simenv.records import Usage
@@ -27,7 +27,8 @@ class _Row:
 
     def __init__(self, request: Request, table: TokenTable) -> None:
         self.request = request
-        self.guide = Guide(request.constraint, table) if request.constraint is not None else None
+        constraint = request.constraint
+        self.guide = Guide(constraint, table) if isinstance(constraint, LinksOnly | OneOf) else None
         # One uniform per token, from the key alone: another prompt under the same key meets the same noise.
         self.noise = keyed_rng("completion", *request.key).random(request.sampling.max_tokens)
         self.tokens: list[int] = []
@@ -50,7 +51,7 @@ class LocalLLM(LLM):
         InputError: no model at `path`.
     """
 
-    capabilities = frozenset(Capability)
+    capabilities = frozenset({Capability.CONSTRAINT, Capability.PREFILL, Capability.LOGPROBS})
 
     def __init__(
         self,

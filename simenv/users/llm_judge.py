@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from simenv.errors import UnreadableReply
-from simenv.llm.base import LLM, Capability, LinksOnly, OneOf, Prompt, Sampling, metered
+from simenv.llm.base import LLM, Capability, JSONSchema, LinksOnly, OneOf, Prompt, Sampling, metered
 from simenv.records import Auction, Click, Feedback, Outcome, Persona
 from simenv.users.queries import read_prompt
 
@@ -33,13 +33,21 @@ class _Verdict(BaseModel):
     reason: str = ""
 
 
-_VERDICTS = TypeAdapter(list[_Verdict])
+class _Reply(BaseModel):
+    """The whole reply: an object, because providers' schemas allow no array at the top."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    verdicts: list[_Verdict]
+
+
+_REPLY: TypeAdapter[_Reply | list[_Verdict]] = TypeAdapter(_Reply | list[_Verdict])
 
 
 def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
     """Reads a judge's reply: ad id -> click, for the shown ads it decides on.
 
-    A Markdown fence around the whole reply is taken off; nothing else is repaired.
+    {"verdicts": [...]} or the bare array. A Markdown fence around the whole reply is taken off; nothing is repaired.
 
     Raises:
         UnreadableReply: not a JSON array of verdicts, a verdict on an ad that is not shown, or two on one ad.
@@ -47,9 +55,10 @@ def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
     text = reply.strip()
     fenced = _FENCE.match(text)
     try:
-        rows = _VERDICTS.validate_json(fenced["inner"] if fenced else text)
+        parsed = _REPLY.validate_json(fenced["inner"] if fenced else text)
     except ValidationError as error:
-        raise UnreadableReply(f"no JSON array of verdicts: {error.errors()[0]['msg']}; got {text[:120]!r}") from None
+        raise UnreadableReply(f"no verdicts in JSON: {error.errors()[0]['msg']}; got {text[:120]!r}") from None
+    rows = parsed.verdicts if isinstance(parsed, _Reply) else parsed
     ids = [row.ad_id for row in rows]
     if not set(ids) <= set(shown) or len(set(ids)) < len(ids):
         raise UnreadableReply(f"verdicts on {ids}, shown were {list(shown)}")
@@ -104,7 +113,9 @@ class LLMJudge:
 
     async def _free(self, persona: Persona, auction: Auction, outcome: Outcome, shown: list[str]) -> dict[str, Click]:
         prompt = self.prompt(persona, auction, outcome)
-        reply = await self._llm.complete(prompt, key=(auction.id, "judge", 0), sampling=self._SAMPLING)
+        schema = _schema(shown) if self._llm.can(Capability.JSON_SCHEMA) else None
+        key = (auction.id, "judge", 0)
+        reply = await self._llm.complete(prompt, key=key, sampling=self._SAMPLING, constraint=schema)
         try:
             return read_verdicts(reply.text, shown)
         except UnreadableReply as error:
@@ -140,6 +151,27 @@ class LLMJudge:
                 reason=reason.text.strip(),
             )
         return clicks
+
+
+def _schema(shown: Sequence[str]) -> JSONSchema:
+    """One verdict on each shown ad."""
+    verdict = {
+        "type": "object",
+        "properties": {
+            "ad_id": {"type": "string", "enum": list(shown)},
+            "clicked": {"type": "boolean"},
+            "reason": {"type": "string"},
+        },
+        "required": ["ad_id", "clicked", "reason"],
+        "additionalProperties": False,
+    }
+    schema = {
+        "type": "object",
+        "properties": {"verdicts": {"type": "array", "items": verdict, "minItems": len(shown), "maxItems": len(shown)}},
+        "required": ["verdicts"],
+        "additionalProperties": False,
+    }
+    return JSONSchema(text=json.dumps(schema))
 
 
 def _prob_true(logprobs: tuple[float, ...] | None, clicked: bool) -> float | None:

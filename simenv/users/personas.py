@@ -31,6 +31,11 @@ def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | No
         require(row, ["id", "info"])
         known = {field: row.fields[field] for field in Persona.model_fields if row.fields.get(field) not in (None, "")}
         persona = to_record(row, Persona, {field: _from_text(row, field, value) for field, value in known.items()})
+        for category, taste in persona.traits.affinity.items():
+            if not -1 <= taste <= 1:
+                raise DataFileError(f"{row.where}: traits.affinity: {category!r} must be in [-1, 1], got {taste}")
+        if not all(query.strip() for query in persona.queries):
+            raise DataFileError(f"{row.where}: queries: one of the {len(persona.queries)} is empty")
         if persona.id in seen:
             raise DataFileError(f"{row.where}: duplicate persona id {persona.id!r}, first used at {seen[persona.id]}")
         seen[persona.id] = row.where
@@ -46,6 +51,6 @@ def _from_text(row: Row, field: str, value: Any) -> Any:
     if field == "traits":
         try:
             return json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataFileError(f"{row.where}: traits: expected a JSON object: {error}") from None
     return value

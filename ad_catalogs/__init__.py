@@ -1,0 +1,1 @@
+"""Catalogs of ads: each .jsonl file here is a pack that `simenv` finds by its name."""

@@ -1,0 +1,1 @@
+"""Packs of personas: each .jsonl file here is a pack that `simenv` finds by its name."""

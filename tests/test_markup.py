@@ -1,0 +1,105 @@
+"""Ad mark-up: what is a placement, what is which fault, and what is neither."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simenv import Ad, Auction, Bid, Outcome, Placement, Query, markup, outcome
+from simenv.errors import OutcomeError
+
+BOOTS = Ad(id="A01", advertiser="Tern", title="Tern Trail Boots")
+TENT = Ad(id="A02", advertiser="Canopy", title="Canopy 2 (light)")
+AUCTION = Auction(
+    id="t", query=Query(id="t", text="what to pack?"), bids=(Bid(ad=BOOTS, amount=10), Bid(ad=TENT, amount=20))
+)
+
+
+def kinds(text: str) -> list[str]:
+    return [fault.kind for fault in markup.parse(text, AUCTION).faults]
+
+
+def test_links_are_read_in_reading_order_with_their_spans() -> None:
+    text = f"Take {TENT.link} and {BOOTS.link}."
+    links, faults = markup.parse(text, AUCTION)
+    assert list(links) == ["A02", "A01"]
+    assert [text[slice(*span)] for span in links.values()] == [TENT.link, BOOTS.link]
+    assert faults == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Try @Tern Trail Boots@[A09].", ["unknown_ad"]),
+        ("Try @Tern Boots@[A01].", ["changed_title"]),
+        ("Try @tern trail boots@[A01].", ["changed_title"]),
+        (f"{BOOTS.link} and again {BOOTS.link}", ["repeated_ad"]),
+        ("Try @Tern Trail Boots@.", ["broken_markup"]),
+        ("Try Tern Trail Boots@[A01].", ["broken_markup"]),
+        ("Try @Tern Trail Boots[A01]", ["broken_markup"]),
+        ("Try [A01] for that.", ["broken_markup"]),
+        ("Try @Ad Title@[Ad-ID].", ["unknown_ad"]),
+        ("See [Ad-ID] for more.", ["broken_markup"]),
+        ("The candidate ads are listed.", ["leaked_process"]),
+        ("It has the highest bid price.", ["leaked_process"]),
+        ("I will insert an ad here.", ["leaked_process"]),
+        ("They pay per click.", ["leaked_process"]),
+    ],
+)
+def test_every_fault_is_named(text: str, expected: list[str]) -> None:
+    assert kinds(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write to me@example.com or you@example.org today.",
+        "Follow @someone and @another on the network.",
+        "Put in a bid on the house and see [1] in the notes.",
+        "Press play to insert the disc; the ad said so.",
+        "",
+    ],
+)
+def test_ordinary_text_has_no_fault(text: str) -> None:
+    assert kinds(text) == []
+
+
+def test_title_with_regex_characters_is_copied_exactly() -> None:
+    assert list(markup.parse(TENT.link, AUCTION).links) == ["A02"]
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(st.text(alphabet="@[]A01 Tern\nTrailBoots.", max_size=80))
+def test_any_text_parses_and_spans_are_what_they_say(text: str) -> None:
+    links, faults = markup.parse(text, AUCTION)
+    for ad_id, span in links.items():
+        bid = AUCTION.bid_of(ad_id)
+        assert bid is not None
+        assert text[slice(*span)] == bid.ad.link
+    for fault in faults:
+        assert text[slice(*fault.span)] == fault.text != ""
+
+
+def test_outcome_reads_placements_and_needs_a_price_for_each() -> None:
+    made = outcome(AUCTION, f"Take {BOOTS.link}.", {"A01": 3.0, "A02": 1.0})
+    assert made.placements == (Placement(ad_id="A01", price=3.0, span=(5, 5 + len(BOOTS.link))),)
+    with pytest.raises(OutcomeError, match="A01"):
+        outcome(AUCTION, f"Take {BOOTS.link}.", {"A02": 1.0})
+
+
+def test_verify_refuses_what_the_text_does_not_show() -> None:
+    markup.verify(outcome(AUCTION, f"Take {BOOTS.link}.", {"A01": 3.0}), AUCTION)
+    with pytest.raises(OutcomeError, match="do not match the links"):
+        markup.verify(Outcome(response="Nothing.", placements=(Placement(ad_id="A01", price=1, span=(0, 3)),)), AUCTION)
+    with pytest.raises(OutcomeError, match="faults"):
+        markup.verify(Outcome(response="Try @X@[A09]."), AUCTION)
+    with pytest.raises(OutcomeError, match="not candidates"):
+        markup.verify(Outcome(response="Nothing.", transfers={"A09": 1.0}), AUCTION)
+    with pytest.raises(OutcomeError, match="below the reserve"):
+        reserved = AUCTION.model_copy(update={"reserve": 5.0})
+        markup.verify(outcome(reserved, f"Take {BOOTS.link}.", {"A01": 3.0}), reserved)
+
+
+def test_strip_leaves_the_titles() -> None:
+    assert markup.strip(f"Take {BOOTS.link}.") == "Take Tern Trail Boots."
