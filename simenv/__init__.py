@@ -15,7 +15,7 @@ import gymnasium
 from simenv.check import check_mechanism
 from simenv.errors import SimenvError
 from simenv.llm import make_llm
-from simenv.markup import outcome
+from simenv.markup import outcome, strip_markup
 from simenv.mechanism import Claim, Mechanism, make_mechanism, mechanism_names, run_mechanism
 from simenv.objective import Objective
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Placement, Query, Transition
@@ -48,4 +48,5 @@ __all__ = [
     "mechanism_names",
     "outcome",
     "run_mechanism",
+    "strip_markup",
 ]

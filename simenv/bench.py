@@ -111,7 +111,6 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console) -
     write_tables(table, folder)
     run.finish(retries={llm.name: llm.retries for llm in (ad_llm, user_llm) if llm is not None})
     print_tables(table, out)
-    out.print(f"written to {folder}", style="dim", soft_wrap=True)
 
 
 def run_with_progress(

@@ -87,6 +87,7 @@ def bench(
         chunk=chunk,
     )
     run_bench(options, out, _out, _err)
+    _out.print(f"written to {out}", style="dim", soft_wrap=True)
 
 
 @app.command()

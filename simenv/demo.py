@@ -29,8 +29,8 @@ def run_demo(n: int, seed: int, out: Console, err: Console) -> None:
     # Two queries a session instead of five: the same answers over more personas give narrower intervals.
     options = BenchOptions(mechanisms=("organic", "prompted", "gsp", "best_of_n"), n=n, seed=seed, horizon=2)
     out.print(
-        f"Four mechanisms answer the same {n} questions of the embedded personas, written by SmolLM2-135M on this "
-        "machine; the click model clicks.\n"
+        f"Four mechanisms answer the same {n} questions of the embedded personas. SmolLM2-135M writes the answers on "
+        "this machine; the click model clicks.\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         run_bench(options, Path(folder) / "run", out, err)

@@ -79,9 +79,9 @@ def _bare_ids(ids: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"\[(?:{'|'.join(map(re.escape, ids)) or '(?!)'})\]")
 
 
-def strip(response: str) -> str:
-    """The answer as plain text: links become their titles."""
-    return LINK.sub(lambda match: match["title"], response)
+def strip_markup(response: str) -> str:
+    """The text without mark-up: links become their titles, and stray mark-up characters go."""
+    return re.sub(r"[@\[\]]", "", LINK.sub(lambda match: match["title"], response))
 
 
 def outcome(

@@ -68,9 +68,10 @@ def test_outcomes_and_mechanisms_are_both_actions(env: gymnasium.Env) -> None:
     for wrong in (42, "gsp", None):
         with pytest.raises(InputError, match="expected an Outcome or a Mechanism"):
             env.unwrapped.step(wrong)
+    auction, _ = env.reset(seed=1)
+    hidden = outcome(auction, "Nothing here.").model_copy(update={"response": f"See {auction.bids[0].ad.link}."})
     with pytest.raises(OutcomeError, match="do not match"):
-        auction, _ = env.reset(seed=1)
-        env.step(outcome(auction, "Nothing here.").model_copy(update={"response": f"See {auction.bids[0].ad.link}."}))
+        env.step(hidden)
 
 
 def test_seed_names_the_run(env: gymnasium.Env) -> None:
@@ -85,7 +86,7 @@ def test_options_choose_persona_and_session(env: gymnasium.Env) -> None:
     persona = env.unwrapped.world.personas[2]
     auction, _ = env.reset(seed=0, options={"persona": persona.id})
     assert auction.profile == persona.profile
-    later, info = env.reset(seed=0, options={"session": 7})
+    _, info = env.reset(seed=0, options={"session": 7})
     assert ".7." in info["session"]
     with pytest.raises(InputError, match="unknown persona"):
         env.reset(seed=0, options={"persona": "nobody"})

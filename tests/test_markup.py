@@ -96,10 +96,12 @@ def test_verify_refuses_what_the_text_does_not_show() -> None:
         markup.verify(Outcome(response="Try @X@[A09]."), AUCTION)
     with pytest.raises(OutcomeError, match="not candidates"):
         markup.verify(Outcome(response="Nothing.", transfers={"A09": 1.0}), AUCTION)
+    reserved = AUCTION.model_copy(update={"reserve": 5.0})
+    cheap = outcome(reserved, f"Take {BOOTS.link}.", {"A01": 3.0})
     with pytest.raises(OutcomeError, match="below the reserve"):
-        reserved = AUCTION.model_copy(update={"reserve": 5.0})
-        markup.verify(outcome(reserved, f"Take {BOOTS.link}.", {"A01": 3.0}), reserved)
+        markup.verify(cheap, reserved)
 
 
-def test_strip_leaves_the_titles() -> None:
-    assert markup.strip(f"Take {BOOTS.link}.") == "Take Tern Trail Boots."
+def test_strip_markup_leaves_the_titles() -> None:
+    assert markup.strip_markup(f"Take {BOOTS.link}.") == "Take Tern Trail Boots."
+    assert kinds(markup.strip_markup("A @broken [A01] piece@[")) == []

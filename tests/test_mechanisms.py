@@ -188,7 +188,7 @@ def test_with_bid_changes_one_bid() -> None:
 def test_unknown_names_and_options_list_what_there_is() -> None:
     with pytest.raises(UnknownName, match="did you mean gsp"):
         make_mechanism("gps", context={"llm": ScriptedLLM()})
-    with pytest.raises(InputError, match="has no option m; its options are .*n"):
+    with pytest.raises(InputError, match=r"has no option m; its options are .*n"):
         make_mechanism("best_of_n", context={"llm": ScriptedLLM()}, m=3)
     with pytest.raises(InputError, match="needs llm"):
         make_mechanism("gsp")
@@ -200,7 +200,8 @@ def test_a_mechanism_of_ones_own_is_found_by_module_and_by_file(tmp_path: Path) 
     assert isinstance(make_mechanism("tests.test_mechanisms:LooksAtBids"), LooksAtBids)
     file = tmp_path / "mine.py"
     file.write_text(
-        "import simenv\n\nclass Mine:\n    def run(self, auction, rng):\n        return simenv.outcome(auction, 'Hi.')\n"
+        "import simenv\n\nclass Mine:\n"
+        "    def run(self, auction, rng):\n        return simenv.outcome(auction, 'Hi.')\n"
     )
     mine = make_mechanism(f"{file}:Mine")
     assert mine.name == "Mine"

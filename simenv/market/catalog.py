@@ -10,7 +10,7 @@ from simenv.market.packs import pack_path
 from simenv.records import Ad
 from simenv.tables import Row, read_rows, require, to_record
 
-_OPTIONAL = ("advertiser", "body", "category", "url")
+_OPTIONAL = ("id", "advertiser", "body", "category", "url")
 
 
 def load_catalog(name: str | Path = "everyday", columns: Mapping[str, str] | None = None) -> tuple[Ad, ...]:
@@ -37,10 +37,9 @@ def load_catalog(name: str | Path = "everyday", columns: Mapping[str, str] | Non
 
 def _ad(row: Row, number: int) -> Ad:
     require(row, ["title"])
-    fields = {name: row.fields[name] for name in _OPTIONAL if row.fields.get(name)}
+    fields = {name: row.fields[name] for name in _OPTIONAL if row.fields.get(name) not in (None, "")}
     title = row.fields["title"]
     if isinstance(title, str) and set(title) & set("@[]\n\r"):
         raise DataFileError(f"{row.where}: title {title!r} contains mark-up: @ [ ] and line breaks are not allowed")
-    fields |= {"title": title, "id": row.fields.get("id") or f"ad-{number}"}
-    fields.setdefault("advertiser", title)
+    fields = {"id": f"ad-{number}", "advertiser": str(title), **fields, "title": title}
     return to_record(row, Ad, fields)

@@ -160,8 +160,8 @@ class ClickModel:
     def _nativeness(self, response: str, span: tuple[int, int]) -> float:
         p = self.params
         start, end = sentence_around(response, span)
-        sentence = markup.strip(response[start:end]).strip()
-        rest = markup.strip(f"{response[:start]} {response[end:]}").strip()
+        sentence = markup.strip_markup(response[start:end]).strip()
+        rest = markup.strip_markup(f"{response[:start]} {response[end:]}").strip()
         factor = p.hard_sell_factor ** len(_HARD_SELL.findall(sentence))
         if not rest:
             return factor * p.coherence_floor  # nothing but the ad: no answer that it could fit into
