@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
@@ -155,21 +154,14 @@ def demo(
     run_demo(n, seed, _out, _err)
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `simenv` command."""
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its errors reach the user through ours
     try:
-        result = app(args=arguments, standalone_mode=False)
+        app(args=arguments)
     except SimenvError as error:
         _err.print(f"simenv: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _err.print("simenv: interrupted; finished chunks are kept", style="red")
-        sys.exit(130)
-    sys.exit(result if isinstance(result, int) else 0)
 
 
 if __name__ == "__main__":

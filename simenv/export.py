@@ -97,7 +97,7 @@ def export_clicks(transitions: Iterable[Transition], out: str | Path) -> int:
         if out.suffix == ".parquet":
             frame.to_parquet(part, index=False)
         else:
-            frame.to_json(part, orient="records", lines=True, force_ascii=False)
+            frame.to_json(part, orient="records", lines=True, force_ascii=False, double_precision=15)
         part.replace(out)
     except OSError as error:
         part.unlink(missing_ok=True)

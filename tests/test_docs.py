@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,23 @@ def test_readme_blocks_run(language: str, tmp_path: Path) -> None:
     blocks = [text for kind, text in BLOCKS if kind == language]
     assert blocks
     for text in blocks:
-        printed = run(
-            [sys.executable, "-c", text] if language == "python" else ["bash", "-euo", "pipefail", "-c", text], tmp_path
-        )
-        assert printed.strip()
+        shell = [sys.executable, "-c"] if language == "python" else ["bash", "-euo", "pipefail", "-c"]
+        assert run([*shell, text], tmp_path).strip()
+
+
+def test_commands_that_are_not_run_here_are_valid() -> None:
+    """Commands that need a server or minutes are parsed: a misspelt or removed option fails."""
+    import typer
+
+    from simenv.cli import app
+
+    cli = typer.main.get_command(app)
+    commands = re.findall(r"^simenv (.+)$|`simenv ([a-z-]+ --.+?)`", README, re.MULTILINE)
+    lines = [block or inline for block, inline in commands if not (block or inline).endswith("\\")]
+    assert len(lines) >= 3
+    for line in lines:
+        name, *arguments = shlex.split(line.split("  #")[0])
+        cli.commands[name].make_context(name, arguments)
 
 
 @pytest.mark.weights

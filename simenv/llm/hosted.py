@@ -7,8 +7,10 @@ each reply.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import tenacity
@@ -68,7 +70,7 @@ class HostedLLM(LLM):
         def count(_: tenacity.RetryCallState) -> None:
             self.retries += 1
 
-        wait = tenacity.wait_exponential_jitter(initial=0.5, max=self._max_wait)
+        wait = tenacity.wait_exponential_jitter(max=self._max_wait)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, LLMError) and e.retryable),
             stop=tenacity.stop_after_attempt(self._attempts),
@@ -88,6 +90,7 @@ class HostedLLM(LLM):
 
     async def _call(self, request: Request) -> Completion:
         litellm = _litellm()
+        await _close_clients_with_the_loop(litellm)
         prompt, sampling = request.prompt, request.sampling
         messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": prompt.user})
@@ -132,7 +135,7 @@ class HostedLLM(LLM):
             cost = 0.0
         used = getattr(reply, "usage", None)
         return Completion(
-            text=text,
+            text=text.encode(errors="replace").decode(),  # half a surrogate pair cannot be written to a file
             finish="length" if choice.finish_reason == "length" else "stop",
             usage=Usage(
                 calls=1,
@@ -160,6 +163,36 @@ class HostedLLM(LLM):
 
 def _blames_schema(error: LLMRefused) -> bool:
     return any(word in str(error).lower() for word in ("response_format", "json_schema", "schema", "grammar"))
+
+
+_open: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+"""Event loops with LiteLLM's clients in them, each with the generator that will close these."""
+
+
+async def _close_clients_with_the_loop(litellm: Any) -> None:
+    """Sees to it that LiteLLM's clients of the running loop are closed before it is.
+
+    LiteLLM keeps one set of clients per event loop and leaves their connections open when the loop ends. A loop that
+    ends (asyncio.run, anyio's portal) first runs the `finally` of every asynchronous generator begun in it.
+    """
+    loop = asyncio.get_running_loop()
+
+    async def until_loop_ends() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            del _open[loop]
+            clients = litellm.in_memory_llm_clients_cache.cache_dict
+            for key in [key for key in clients if key.endswith(f"-{id(loop)}")]:
+                client = clients.pop(key)
+                close = getattr(client, "aclose", None) or getattr(client, "close", None)
+                closing = close() if close else None
+                if inspect.isawaitable(closing):
+                    await closing
+
+    if loop not in _open:
+        _open[loop] = until_loop_ends()
+        await anext(_open[loop])
 
 
 def _litellm() -> Any:
