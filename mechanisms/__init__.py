@@ -3,6 +3,7 @@
 name         file            source
 organic      organic.py      no ads: the reference for answer quality
 prompted     prompted.py     LLM-Auction (2025), "pre-trained LLM"
+fixed_slots  fixed_slots.py  answer engines' sponsored lines, priced by GSP
 gsp          gsp.py          Edelman, Ostrovsky, Schwarz (2007); Varian (2007)
 best_of_n    best_of_n.py    LLM-Auction (2025), section 2, with VCG payments
 

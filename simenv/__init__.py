@@ -23,7 +23,11 @@ from simenv.world import World, make_world
 
 __version__ = "0.1.0"
 
-gymnasium.register("simenv/NativeAds-v0", entry_point="simenv.env:NativeAdsEnv")
+gymnasium.register(
+    "simenv/NativeAds-v0",
+    entry_point="simenv.env:NativeAdsEnv",
+    vector_entry_point="simenv.vector_env:NativeAdsVectorEnv",
+)
 
 __all__ = [
     "Ad",

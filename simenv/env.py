@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -60,6 +61,12 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         Raises:
             InputError: an unknown option or persona.
         """
+        return run_sync(partial(self.start, seed=seed, options=options))
+
+    async def start(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Auction, dict[str, Any]]:
+        """`reset` for asynchronous callers."""
         super().reset(seed=seed)
         if seed is not None or self._seed is None:
             self._seed = seed if seed is not None else int(self.np_random.integers(2**31))
@@ -68,7 +75,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         if unknown := set(options) - {"persona", "session"}:
             raise InputError(f"unknown reset options {sorted(unknown)}: known are persona, session")
         number = int(options.get("session", self._next_session))
-        self._session = run_sync(self.world.session, self._seed, number, options.get("persona"))
+        self._session = await self.world.session(self._seed, number, options.get("persona"))
         self._next_session = number + 1
         self._turn = 0
         self._last = None
@@ -85,13 +92,17 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
             OutcomeError: the outcome breaks the rules of the auction.
             InputError: the action is neither an Outcome nor a Mechanism, or the session is over.
         """
+        return run_sync(self.advance, action)
+
+    async def advance(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
+        """`step` for asynchronous callers."""
         if self._session is None or self._auction is None:
             raise InputError("no session: call reset first")
         if self._turn >= len(self._session.questions):
             raise InputError(f"session {self._session.id} is over: call reset")
         if not self.action_space.contains(action):
             raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism")
-        transition = run_sync(self._answer, action)
+        transition = await self.world.step(self._session, self._turn, action, index=self._turn, auction=self._auction)
         self._last = transition
         self._turn += 1
         terminated = self._turn >= len(self._session.questions)
@@ -100,10 +111,6 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         reward = float("nan") if transition.reward is None else transition.reward
         info = {"transition": transition, "session": self._session.id, "turn": self._turn}
         return self._auction, reward, terminated, False, info
-
-    async def _answer(self, action: Outcome | Mechanism) -> Transition:
-        assert self._session is not None
-        return await self.world.step(self._session, self._turn, action, index=self._turn, auction=self._auction)
 
     def render(self) -> str | None:
         """The last turn as text, with render_mode="ansi"."""

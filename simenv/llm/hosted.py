@@ -52,8 +52,9 @@ class HostedLLM(LLM):
         super().__init__()
         self.name = model
         self._api_base = api_base
-        # A server of one's own usually wants no key, but OpenAI's client insists on one.
-        self._api_key = api_key or ("none" if api_base and "OPENAI_API_KEY" not in os.environ else None)
+        # A server of one's own usually wants no key, but OpenAI's client insists on one. Other providers' do not.
+        keyless = api_base and "openai" in model.split("/")[0] and "OPENAI_API_KEY" not in os.environ
+        self._api_key = api_key or ("none" if keyless else None)
         self._concurrency = concurrency
         self._timeout = timeout
         self._attempts = attempts

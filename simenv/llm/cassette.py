@@ -1,0 +1,170 @@
+"""Cassettes: completions in a readable JSONL file, to replay a run without its models.
+
+One line a completion: model, request (prompt, sampling, key with the sample index, constraint) and completion. The
+same file serves three ways:
+
+    record   every completion of this run is written to a new file
+    replay   completions come from the file alone; one that is not there is an error
+    cache    completions come from the file where it has them, and are added where it has not: another payment rule
+             over the same texts costs nothing
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Literal, TextIO
+
+from pydantic import ValidationError
+
+from simenv.errors import DataFileError, LLMRefused
+from simenv.llm.base import LLM, Capability, Completion, Request
+from simenv.records import Record
+
+Mode = Literal["record", "replay", "cache"]
+
+
+class Entry(Record):
+    """One line of a cassette."""
+
+    model: str
+    capabilities: tuple[Capability, ...]
+    capable: bool
+    request: Request
+    completion: Completion
+
+
+class Cassette:
+    """A file of completions, shared by all models of a run.
+
+    Args:
+        path: The .jsonl file.
+        mode: See the module.
+
+    Raises:
+        DataFileError: a cassette to replay that does not exist, one to record to that does, or an unreadable line.
+            A last line without its end, as a killed run leaves it, is dropped.
+    """
+
+    def __init__(self, path: str | Path, mode: Mode) -> None:
+        self.path = Path(path)
+        self.mode = mode
+        self._entries: dict[tuple[str, Request], Entry] = {}
+        self._file: TextIO | None = None
+        exists = self.path.is_file()
+        if mode == "record" and exists:
+            raise DataFileError(f"{self.path} exists already: give a new file, nothing is overwritten")
+        if mode == "replay" and not exists:
+            raise DataFileError(f"{self.path}: no such cassette")
+        if exists:
+            self._load()
+        if mode != "replay":
+            try:
+                self._file = self.path.open("a", encoding="utf-8")
+            except OSError as error:
+                raise DataFileError(f"cannot write cassette {self.path}: {error.strerror}") from None
+
+    def get(self, model: str, request: Request) -> Completion | None:
+        """The recorded completion, if there is one."""
+        entry = self._entries.get((model, request))
+        return entry.completion if entry else None
+
+    def add(self, entry: Entry) -> None:
+        """Remembers and writes one completion."""
+        self._entries[entry.model, entry.request] = entry
+        if self._file is not None:
+            self._file.write(entry.model_dump_json() + "\n")
+            self._file.flush()
+
+    def entry_of(self, model: str) -> Entry:
+        """Any entry of `model`, for what it says of the model.
+
+        Raises:
+            DataFileError: the cassette has no completion of that model.
+        """
+        for entry in self._entries.values():
+            if entry.model == model:
+                return entry
+        models = sorted({entry.model for entry in self._entries.values()})
+        raise DataFileError(f"{self.path} has no completion of {model!r}; it has {', '.join(models) or 'none at all'}")
+
+    def nearest(self, model: str, request: Request) -> str:
+        """How a request that is missing differs from the nearest one that is there, in a line."""
+        wanted = request.prompt.user
+        others = [e.request for (name, _), e in self._entries.items() if name == model]
+        if not others:
+            return "it has no completion of this model"
+        close = difflib.get_close_matches(wanted, {o.prompt.user for o in others}, n=1, cutoff=0.0)[0]
+        if close != wanted:
+            at = next((i for i, (a, b) in enumerate(zip(wanted, close, strict=False)) if a != b), 0)
+            at = max(0, at - 10)
+            return f"the nearest prompt has {close[at : at + 60]!r} where this one has {wanted[at : at + 60]!r}"
+        same = next(o for o in others if o.prompt.user == wanted)
+        fields = [name for name in Request.model_fields if getattr(same, name) != getattr(request, name)]
+        return f"the same prompt is there with another {', '.join(fields)}: {[getattr(same, f) for f in fields]}"
+
+    def _load(self) -> None:
+        content = self.path.read_bytes()
+        whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
+        if len(whole) < len(content) and self.mode == "cache":
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                entry = Entry.model_validate_json(line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"]))
+                message = f"{self.path}:{number}: not a completion: {where} {first['msg']}"
+                raise DataFileError(" ".join(message.split())) from None
+            self._entries[entry.model, entry.request] = entry
+
+
+class CassetteLLM(LLM):
+    """A model whose completions go through a cassette.
+
+    Args:
+        cassette: Where completions are read from or written to.
+        inner: The model itself; None to replay.
+        name: The model to replay; `inner`'s name otherwise.
+
+    Raises:
+        DataFileError: nothing of that model to replay.
+    """
+
+    def __init__(self, cassette: Cassette, inner: LLM | None = None, *, name: str | None = None) -> None:
+        super().__init__()
+        self._cassette = cassette
+        self._inner = inner
+        if inner is not None:
+            self.name, self.capabilities, self.capable = inner.name, inner.capabilities, inner.capable
+        else:
+            said = cassette.entry_of(name or "")
+            self.name, self.capabilities, self.capable = said.model, frozenset(said.capabilities), said.capable
+
+    async def preflight(self) -> None:
+        if self._inner is not None:
+            await self._inner.preflight()
+
+    async def _generate(self, request: Request) -> Completion:
+        recorded = self._cassette.get(self.name, request)
+        if recorded is not None:
+            return recorded
+        if self._inner is None:
+            raise LLMRefused(
+                f"{self._cassette.path} has no completion of {self.name!r} for key {json.dumps(request.key)}",
+                hint=self._cassette.nearest(self.name, request),
+            )
+        completion = await self._inner._generate(request)
+        self.retries = self._inner.retries
+        self._cassette.add(
+            Entry(
+                model=self.name,
+                capabilities=tuple(sorted(self.capabilities)),
+                capable=self.capable,
+                request=request,
+                completion=completion,
+            )
+        )
+        return completion
