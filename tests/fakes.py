@@ -34,7 +34,8 @@ class FakeEncoder:
         for row, text in zip(vectors, texts, strict=True):
             for word in _WORD.findall(text.lower()) or [""]:
                 row[keyed_int("fake-encoder", word) % self.dimension] += 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
 _ADS = (
@@ -115,7 +116,7 @@ def small_world(**options: Any) -> World:
         **options: What `World` takes, in place of the defaults here.
     """
     encoder = FakeEncoder()
-    defaults = {
+    defaults: dict[str, Any] = {
         "catalog": ADS,
         "personas": PERSONAS,
         "encoder": encoder,
@@ -124,4 +125,4 @@ def small_world(**options: Any) -> World:
         "candidates": 6,
         "horizon": 3,
     }
-    return World(**{**defaults, **options})  # type: ignore[arg-type]
+    return World(**(defaults | options))

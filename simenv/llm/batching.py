@@ -59,6 +59,8 @@ class Batcher(Generic[Job, Result]):
 
     def _run_batch(self, batch: list[tuple[Job, asyncio.Future[Result]]]) -> None:
         live = [(job, future) for job, future in batch if not future.done()]
+        if not live:  # all who asked have left
+            return
         try:
             results = self._run([job for job, _ in live])
         except Exception as error:

@@ -17,15 +17,17 @@ from simenv.llm.base import LinksOnly, OneOf
 
 
 class Node:
-    """A trie node: token id -> child. `end` = a whole string ends here."""
+    """A trie node: token id -> child. `end` = a whole string ends here. `height` = tokens of the longest inserted."""
 
-    __slots__ = ("children", "end")
+    __slots__ = ("children", "end", "height")
 
     def __init__(self) -> None:
         self.children: dict[int, Node] = {}
         self.end = False
+        self.height = 0
 
     def insert(self, ids: list[int]) -> None:
+        self.height = max(self.height, len(ids))
         node = self
         for token in ids:
             node = node.children.setdefault(token, Node())
@@ -46,7 +48,10 @@ class TokenTable:
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         self.markup = torch.zeros(vocab_size, dtype=torch.bool)
         """True for every token that contains a mark-up character: shape (vocab_size,)."""
-        self.markup[[i for i, piece in enumerate(pieces) if piece and set(piece) & set("@[]")]] = True
+        bytes_of_markup = {f"<0x{ord(character):02X}>" for character in "@[]"}  # as tokenizers with byte fallback have
+        self.markup[
+            [i for i, piece in enumerate(pieces) if piece and (set(piece) & set("@[]") or piece in bytes_of_markup)]
+        ] = True
         self.trie = lru_cache(maxsize=512)(self._trie)
 
     def encode(self, text: str) -> list[int]:
@@ -73,13 +78,20 @@ class TokenTable:
 
 
 class Guide:
-    """Follows one completion and says which tokens may come next."""
+    """Follows one completion and says which tokens may come next.
+
+    Attributes:
+        needs: Tokens of the longest text that must be finished once it is begun: 0 for free text.
+        unfinished: Tokens so far of a link that is not complete yet.
+    """
 
     def __init__(self, constraint: LinksOnly | OneOf, table: TokenTable) -> None:
         self._table = table
         self._free = isinstance(constraint, LinksOnly)
         self._root = table.trie(constraint)
         self._node: Node | None = None if self._free else self._root
+        self.needs = 0 if self._free else self._root.height
+        self.unfinished = 0
 
     def allowed(self) -> list[int] | None:
         """Token ids that may come next, or None if any may but those of `banned`."""
@@ -108,13 +120,16 @@ class Guide:
             child = self._root.children.get(token)
             if child is not None and bool(self._table.markup[token]):
                 self._node = None if child.end and not child.children else child
+                self.unfinished = 0 if self._node is None else 1
             return False
         if token == self._table.eos:
             return True
         self._node = self._node.children[token]
         if self._node.children:
+            self.unfinished += 1
             return False
         if self._free:
             self._node = None
+            self.unfinished = 0
             return False
         return True

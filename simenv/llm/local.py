@@ -29,8 +29,10 @@ class _Row:
         self.request = request
         constraint = request.constraint
         self.guide = Guide(constraint, table) if isinstance(constraint, LinksOnly | OneOf) else None
+        # An option is always written to its end, whatever the limit.
+        self.limit = max(request.sampling.max_tokens, self.guide.needs if self.guide is not None else 0)
         # One uniform per token, from the key alone: another prompt under the same key meets the same noise.
-        self.noise = keyed_rng("completion", *request.key).random(request.sampling.max_tokens)
+        self.noise = keyed_rng("completion", *request.key).random(self.limit)
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         self.finish: str | None = None
@@ -84,8 +86,9 @@ class LocalLLM(LLM):
         return await self._batcher.submit(request)
 
     def _order(self, request: Request) -> tuple[object, ...]:
-        # Prompts of like length share a batch (less padding); the key makes the order total.
-        return (len(self.render(request)) // 256, request.sampling.max_tokens, repr(request.key))
+        # Prompts of like length share a batch (less padding); key and text make the order total.
+        text = self.render(request)
+        return (len(text) // 256, request.sampling.max_tokens, repr(request.key), text, repr(request))
 
     def render(self, request: Request) -> str:
         """The prompt as the model reads it: its chat template, then the prefill."""
@@ -145,12 +148,14 @@ class LocalLLM(LLM):
             over = row.guide.advance(token) if row.guide is not None else False
             if token == self._table.eos:
                 row.finish = "stop"
+                if isinstance(row.request.constraint, OneOf) and row.logprobs:
+                    row.logprobs[-1] += logprob  # one option begins another: to end here was a choice too
                 continue
             row.tokens.append(token)
             row.logprobs.append(logprob)
             if over or self._stopped(row):
                 row.finish = "stop"
-            elif len(row.tokens) >= row.request.sampling.max_tokens:
+            elif len(row.tokens) >= row.limit:
                 row.finish = "length"
         return chosen
 
@@ -162,6 +167,9 @@ class LocalLLM(LLM):
         return any(s in tail for s in stop)
 
     def _completion(self, row: _Row, prompt_tokens: int) -> Completion:
+        used = len(row.tokens)
+        if isinstance(row.request.constraint, LinksOnly) and row.guide is not None and row.guide.unfinished:
+            del row.tokens[-row.guide.unfinished :], row.logprobs[-row.guide.unfinished :]  # cut within a link
         text: str = self._tokenizer.decode(row.tokens)
         for stop in row.request.sampling.stop:
             text = text.split(stop, 1)[0]
@@ -171,7 +179,7 @@ class LocalLLM(LLM):
                 "finish": row.finish,
                 "tokens": tuple(self._tokenizer.convert_ids_to_tokens(row.tokens)),
                 "logprobs": tuple(row.logprobs),
-                "usage": Usage(calls=1, prompt_tokens=prompt_tokens, completion_tokens=len(row.tokens)),
+                "usage": Usage(calls=1, prompt_tokens=prompt_tokens, completion_tokens=used),
             }
         )
 

@@ -1,0 +1,195 @@
+"""How private values become bids.
+
+A bidder without memory draws by key alone, so all mechanisms meet the same bids. One with memory has `observe` and
+is given the transitions of its own mechanism, so that each mechanism has a population of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from simenv.errors import InputError, UnknownName
+from simenv.market.advertisers import HIGHEST
+from simenv.records import Ad, Transition
+from simenv.seeding import keyed_rng
+
+
+class Bidder(Protocol):
+    """Turns a private value into a bid. May have `observe(transition)`; see `LearningBidder`."""
+
+    name: str
+
+    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+        """Currency per click, at least 0."""
+        ...
+
+
+class ShadedBidder:
+    """Bids a fixed share of the value; 1 is truthful."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        if not factor >= 0:
+            raise InputError(f"the factor of a shaded bidder must be at least 0, got {factor}")
+        self.factor = factor
+        self.name = "truthful" if factor == 1 else f"shaded:{factor:g}"
+
+    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+        return self.factor * value
+
+
+class ValueMaximiser(ShadedBidder):
+    """Maximises value subject to value >= target_roi x payment: bids value / target_roi.
+
+    A dominant strategy under first price for target_roi >= 1 (LLM-Auction, section 4.3).
+    """
+
+    def __init__(self, target_roi: float = 1.0) -> None:
+        if not target_roi > 0:
+            raise InputError(f"the target ROI must be positive, got {target_roi}")
+        super().__init__(1 / target_roi)
+        self.name = f"roi:{target_roi:g}"
+
+
+class UniformBidder:
+    """Bids a uniform integer in 1..100 whatever the value, as in the paper's experiments (section 5.1)."""
+
+    name = "uniform"
+
+    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+        return float(keyed_rng("bid", auction_id, ad.id).integers(1, HIGHEST + 1))
+
+
+class LearningBidder:
+    """Learns how much to shade: multiplicative weights over a grid of factors, from its own clicks and payments.
+
+    EXP3 (Auer, Cesa-Bianchi, Freund, Schapire 2002): an advertiser sees only what its own bid brought, so a factor's
+    gain is divided by the probability of having tried it. Each ad learns for itself, over all auctions in which it is
+    a candidate. Gain: utility / value, in [-1, 1], moved to [0, 1].
+
+    Args:
+        grid: Factors of the value.
+        rate: The gamma of EXP3: weight of exploration, and the learning rate.
+    """
+
+    name = "learning"
+
+    def __init__(self, grid: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0), rate: float = 0.1) -> None:
+        if not grid or min(grid) < 0 or not 0 < rate <= 1:
+            raise InputError(f"a learning bidder needs factors >= 0 and a rate in (0, 1], got {grid} and {rate}")
+        self.grid = grid
+        self.rate = rate
+        self._log_weights: dict[str, npt.NDArray[np.float64]] = defaultdict(lambda: np.zeros(len(grid)))
+        self._tried: dict[tuple[str, str], tuple[int, float]] = {}
+
+    def strategy(self, ad_id: str) -> npt.NDArray[np.float64]:
+        """The probability of each factor: shape (len(grid),)."""
+        weights = np.exp(self._log_weights[ad_id] - self._log_weights[ad_id].max())
+        mixed = (1 - self.rate) * weights / weights.sum() + self.rate / len(self.grid)
+        return np.asarray(mixed / mixed.sum(), dtype=np.float64)
+
+    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+        probs = self.strategy(ad.id)
+        arm = int(keyed_rng("learning bid", auction_id, ad.id).choice(len(self.grid), p=probs))
+        self._tried[auction_id, ad.id] = arm, float(probs[arm])
+        return self.grid[arm] * value
+
+    def observe(self, transition: Transition) -> None:
+        """Learns from one auction; an abstained verdict teaches nothing."""
+        clicks = {click.ad_id: click.clicked for click in transition.feedback.clicks}
+        for bid in transition.auction.bids:
+            arm, prob = self._tried.pop((transition.auction.id, bid.ad.id), (None, 1.0))
+            clicked, value = clicks.get(bid.ad.id, False), transition.values[bid.ad.id]
+            if arm is None or clicked is None or value <= 0:
+                continue
+            utility = value * clicked - transition.payments.get(bid.ad.id, 0.0)
+            gain = (float(np.clip(utility / value, -1, 1)) + 1) / 2
+            self._log_weights[bid.ad.id][arm] += self.rate * gain / (prob * len(self.grid))
+
+
+class Budgeted:
+    """Another bidder under a budget: bids 0 once it is spent, and paces its bids before.
+
+    Adaptive pacing (Balseiro and Gur 2019): bid = inner bid / (1 + mu); after each auction mu moves by
+    rate x (spent - target) / target, where the target spends the budget evenly over the auctions.
+
+    Args:
+        inner: Who bids.
+        budget: Currency per ad, for the run or for each session.
+        scope: "run" or "session".
+        auctions: Auctions over which the budget should last, per ad; None = no pacing.
+        rate: Step of mu.
+    """
+
+    def __init__(
+        self, inner: Bidder, budget: float, scope: str = "run", auctions: int | None = None, rate: float = 0.05
+    ) -> None:
+        if not budget > 0:
+            raise InputError(f"a budget must be positive, got {budget}")
+        if scope not in ("run", "session"):
+            raise UnknownName("budget scope", scope, ["run", "session"])
+        if auctions is not None and auctions < 1:
+            raise InputError(f"a budget is paced over at least 1 auction, got {auctions}")
+        self.name = f"{inner.name}, budget {budget:g} a {scope}"
+        self._inner = inner
+        self._budget = budget
+        self._scope = scope
+        self._target = budget / auctions if auctions else None
+        self._rate = rate
+        self._spent: dict[tuple[str, str], float] = defaultdict(float)
+        self._mu: dict[tuple[str, str], float] = defaultdict(float)
+
+    def spent(self, auction_id: str, ad_id: str) -> float:
+        """Currency spent so far from the budget that this auction draws on."""
+        return self._spent[self._purse(auction_id, ad_id)]
+
+    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+        purse = self._purse(auction_id, ad.id)
+        bid = self._inner.bid(auction_id, ad, value)
+        left = self._budget - self._spent[purse]
+        return max(0.0, min(bid / (1 + self._mu[purse]), left))  # a click may not cost more than what is left
+
+    def observe(self, transition: Transition) -> None:
+        """Books what was paid and moves the pace."""
+        inner_observe = getattr(self._inner, "observe", None)
+        if inner_observe is not None:
+            inner_observe(transition)
+        for bid in transition.auction.bids:
+            purse = self._purse(transition.auction.id, bid.ad.id)
+            paid = transition.payments.get(bid.ad.id, 0.0)
+            self._spent[purse] += paid
+            if self._target is not None:
+                self._mu[purse] = max(0.0, self._mu[purse] + self._rate * (paid - self._target) / self._target)
+
+    def _purse(self, auction_id: str, ad_id: str) -> tuple[str, str]:
+        # An auction's id is its session's id and the turn.
+        return (auction_id.rpartition(".")[0] if self._scope == "session" else "", ad_id)
+
+
+_HELP = "truthful, uniform, shaded:FACTOR, roi:TARGET, learning"
+
+
+def make_bidder(name: str) -> Bidder:
+    """Builds a bidder by name: "truthful", "uniform", "shaded:0.7", "roi:2" or "learning".
+
+    Raises:
+        UnknownName: another name.
+        InputError: a number that is missing or out of range.
+    """
+    kind, _, number = name.partition(":")
+    if name == "truthful":
+        return ShadedBidder()
+    if name == "uniform":
+        return UniformBidder()
+    if name == "learning":
+        return LearningBidder()
+    if kind not in ("shaded", "roi"):
+        raise UnknownName("bidder", name, _HELP.split(", "))
+    try:
+        value = float(number)
+    except ValueError:
+        raise InputError(f"bidder {name!r} needs a number after the colon; known are {_HELP}") from None
+    return ShadedBidder(value) if kind == "shaded" else ValueMaximiser(value)

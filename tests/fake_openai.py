@@ -1,0 +1,214 @@
+"""A FAKE of a language model's server: real HTTP on this machine, invented replies.
+
+It speaks POST /v1/chat/completions of OpenAI's protocol, plain (no streaming). Tokens are counted as words. What is
+measured against it says nothing about any model; it shows that the client copes with a server, a bad one included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, get_args
+
+from simenv.seeding import keyed_rng
+
+Fault = Literal["429", "500", "timeout", "truncated", "no_choices", "dropped"]
+"""timeout: no answer until the server closes. truncated: half of the JSON. dropped: the connection is cut."""
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+
+Reply = Callable[[list[dict[str, Any]]], str]
+
+
+class FakeOpenAI:
+    """The server, as a context manager.
+
+    Args:
+        reply: Gives the text for a request's messages; called in the request's own thread.
+        api_key: The only key accepted; None = any, or none.
+        model: The only model there is; None = any.
+        takes_schemas: Whether `response_format` is understood or refused with status 400.
+    """
+
+    def __init__(
+        self, reply: Reply, *, api_key: str | None = None, model: str | None = None, takes_schemas: bool = True
+    ) -> None:
+        self.reply = reply
+        self.api_key = api_key
+        self.model = model
+        self.takes_schemas = takes_schemas
+        self.bodies: list[dict[str, Any]] = []
+        """Every request's body, in order of arrival; one in which a fault was played is among them."""
+        self.headers: list[dict[str, str]] = []
+        """Every request's headers, names in lower case."""
+        self.most_in_flight = 0
+        self.closing = threading.Event()
+        self._in_flight = 0
+        self._faults: deque[Fault] = deque()
+        self._share: tuple[float, Fault] = (0.0, "500")
+        self._lock = threading.Lock()
+        self._http = _Server(("127.0.0.1", 0), _Handler)
+        self._http.fake = self
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
+
+    def __enter__(self) -> FakeOpenAI:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()  # whoever plays a time-out wakes up
+        self._http.shutdown()
+        self._thread.join()
+        self._http.close_connections()
+        self._http.server_close()
+
+    @property
+    def url(self) -> str:
+        """What a client takes as its base URL."""
+        return f"http://127.0.0.1:{self._http.server_port}/v1"
+
+    @property
+    def count(self) -> int:
+        """Requests so far, failed ones included."""
+        return len(self.bodies)
+
+    def fail_next(self, k: int, fault: Fault) -> None:
+        """The next k requests fail in this way, after those that are to fail already."""
+        self._faults.extend([fault] * k)
+
+    def fail_share(self, share: float, fault: Fault) -> None:
+        """From now on this share of requests fails; which ones depends on their number alone."""
+        self._share = (share, fault)
+
+    def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | None:
+        """Counts a request in; returns the fault to play for it, if any."""
+        with self._lock:
+            number = len(self.bodies)
+            self.bodies.append(body)
+            self.headers.append(headers)
+            self._in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+            if self._faults:
+                return self._faults.popleft()
+            share, fault = self._share
+            return fault if keyed_rng("fake-openai", number).random() < share else None
+
+    def left(self) -> None:
+        """Counts a request out, before its reply is sent: the client may send its next one at once."""
+        with self._lock:
+            self._in_flight -= 1
+
+
+class _Server(ThreadingHTTPServer):
+    fake: FakeOpenAI
+    daemon_threads = False  # so that server_close waits for them
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._open: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def close_connections(self) -> None:
+        """Ends connections that clients keep alive."""
+        for connection in list(self._open):
+            _cut(connection)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"  # keep-alive, as real servers have it
+    wbufsize = -1  # head and body leave together
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        fake = self.server.fake
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fault = fake.arrived(body, {name.lower(): value for name, value in self.headers.items()})
+        try:
+            status, answer = self._answer(body, fault)
+        finally:
+            fake.left()
+        if answer is None:
+            self.close_connection = True
+            _cut(self.connection)
+            return
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def _answer(self, body: dict[str, Any], fault: Fault | None) -> tuple[int, bytes | None]:
+        """Status and body; no body where the connection is cut instead."""
+        fake = self.server.fake
+        if fault == "timeout":
+            fake.closing.wait(60)
+            return 0, None
+        if fault == "dropped":
+            return 0, None
+        if fault in ("429", "500"):
+            return _error(int(fault), "this failure is on purpose")
+        if self.path != "/v1/chat/completions":
+            return _error(404, f"no such path: {self.path}")
+        if fake.api_key is not None and self.headers["Authorization"] != f"Bearer {fake.api_key}":
+            return _error(401, "incorrect API key")
+        if fake.model is not None and body["model"] != fake.model:
+            return _error(404, f"the model {body['model']!r} does not exist")
+        if "response_format" in body and not fake.takes_schemas:
+            return _error(400, "response_format is not supported here")
+        try:
+            text = fake.reply(body["messages"])
+        except Exception as error:  # a test's reply function went wrong: the client must see it
+            return _error(500, f"reply function: {error!r}")
+        answer = json.dumps(_completion(body, text, no_choices=fault == "no_choices")).encode()
+        return 200, answer[: len(answer) // 2] if fault == "truncated" else answer
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on standard error."""
+
+
+def _completion(body: dict[str, Any], text: str, *, no_choices: bool) -> dict[str, Any]:
+    words = list(re.finditer(r"\S+", text))
+    limit = body.get("max_tokens") or len(words)
+    cut = len(words) > limit
+    text = text[: words[limit - 1].end()] if cut else text
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "length" if cut else "stop",
+    }
+    prompt_tokens = sum(len(message["content"].split()) for message in body["messages"])
+    completion_tokens = min(len(words), limit)
+    return {
+        "id": "chatcmpl-fake",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body["model"],
+        "choices": [] if no_choices else [choice],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    }
+
+
+def _error(status: int, message: str) -> tuple[int, bytes]:
+    return status, json.dumps({"error": {"message": message, "type": "fake", "code": status}}).encode()
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the other side may be first
+        connection.shutdown(socket.SHUT_RDWR)

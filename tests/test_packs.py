@@ -1,0 +1,203 @@
+"""Catalogs, personas and queries: the loaders, and what the embedded packs promise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simenv.encoder import default_encoder
+from simenv.errors import DataFileError, UnknownName
+from simenv.market.catalog import load_catalog
+from simenv.records import Traits
+from simenv.tables import parse_columns
+from simenv.users.personas import load_personas
+from simenv.users.queries import Question, load_queries
+
+
+def jsonl(folder: Path, *rows: dict[str, object]) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def csv(folder: Path, text: str) -> Path:
+    path = folder / "rows.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_catalog_needs_titles_only(tmp_path: Path) -> None:
+    boots, shoes = load_catalog(csv(tmp_path, "title,category\nBoots,shoes\nShoes,\n"))
+    assert (boots.id, boots.advertiser, boots.category, boots.body) == ("ad-1", "Boots", "shoes", "")
+    assert (shoes.id, shoes.category) == ("ad-2", "general")
+
+
+def test_a_catalog_keeps_every_field_and_ignores_foreign_columns(tmp_path: Path) -> None:
+    row = {"id": "B7", "advertiser": "Fox", "title": "Boots", "body": "Warm.", "category": "shoes", "url": "https://x"}
+    (ad,) = load_catalog(jsonl(tmp_path, {**row, "stock": 3}))
+    assert ad.model_dump() == row
+
+
+def test_a_catalog_of_another_shape_loads_with_column_names(tmp_path: Path) -> None:
+    """The shape of the brands files of Webis' "ads in generative IR": a quoted list of qualities."""
+    path = csv(
+        tmp_path,
+        'advertisement,type,qualities\nAurora Motors,brand,"innovative,reliable,variety of vehicles"\n'
+        'Aurora Bolt,car model,"powerful,sporty"\n',
+    )
+    ads = load_catalog(path, parse_columns("title=advertisement,category=type,body=qualities"))
+    assert [(ad.id, ad.title, ad.category, ad.body) for ad in ads] == [
+        ("ad-1", "Aurora Motors", "brand", "innovative,reliable,variety of vehicles"),
+        ("ad-2", "Aurora Bolt", "car model", "powerful,sporty"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"id": "a", "title": "Boots"}, "duplicate ad id 'a', first used at {path}:1"),
+        ({"id": "b", "title": "Boots @ home"}, "title 'Boots @ home' contains mark-up"),
+        ({"id": "b", "title": "Boots [new]"}, "title 'Boots [new]' contains mark-up"),
+        ({"id": "b", "title": "Boots\nnew"}, "title 'Boots\\nnew' contains mark-up"),
+        ({"id": "b", "title": ""}, "column 'title' is empty"),
+        ({"id": "b", "name": "Boots"}, "missing column 'title'; the columns are id, name"),
+        ({"id": "b", "title": "x" * 121}, "title: string should have at most 120 characters"),
+        ({"id": "b", "title": 7}, "title: input should be a valid string, got 7"),
+        ({"id": 0, "title": "Boots"}, "id: input should be a valid string, got 0"),
+        ({"id": "B 7", "title": "Boots"}, "id: string should match pattern '^[A-Za-z0-9]"),
+    ],
+)
+def test_a_bad_ad_is_named_by_file_and_row(tmp_path: Path, row: dict[str, object], says: str) -> None:
+    path = jsonl(tmp_path, {"id": "a", "title": "Coat"}, row)
+    with pytest.raises(DataFileError) as caught:
+        load_catalog(path)
+    assert str(caught.value).startswith(f"{path}:2: {says.format(path=path)}")
+
+
+PERSONA = {"id": "p", "info": "A baker of 30."}
+
+
+def test_a_persona_may_come_from_either_format(tmp_path: Path) -> None:
+    fields = {**PERSONA, "interests": ["bread", "hiking"], "age": 30, "attitude": "Likes ads.", "queries": ["A?", "B?"]}
+    traits = {"ad_tolerance": 0.1, "price_sensitivity": 0.2, "patience": 0.3, "affinity": {"shoes": -1}}
+    (from_json,) = load_personas(jsonl(tmp_path, {**fields, "traits": traits, "favourite colour": "red"}))
+    assert from_json.traits == Traits.model_validate(traits)
+    assert from_json.queries == ("A?", "B?")
+    quoted = json.dumps(traits).replace('"', '""')
+    header = "id,info,interests,age,attitude,queries,traits,region"
+    cells = f'p,A baker of 30.,bread | hiking,30,Likes ads.,A?|B?,"{quoted}",'
+    assert load_personas(csv(tmp_path, f"{header}\n{cells}\n")) == (from_json,)
+
+
+def test_a_persona_without_traits_is_in_the_middle(tmp_path: Path) -> None:
+    (persona,) = load_personas(csv(tmp_path, "id,info,traits\np,A baker.,\n"))
+    assert persona.traits == Traits()
+    assert persona.queries == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"id": "first"}, "duplicate persona id 'first', first used at {path}:1"),
+        ({"id": None}, "column 'id' is empty"),
+        ({"traits": {"patience": -0.1}}, "traits.patience: input should be greater than or equal to 0, got -0.1"),
+        ({"traits": {"ad_tolerance": 1.5}}, "traits.ad_tolerance: input should be less than or equal to 1, got 1.5"),
+        ({"traits": {"patience": "much"}}, "traits.patience: input should be a valid number"),
+        ({"traits": {"patience": float("nan")}}, "traits.patience: input should be"),
+        ({"traits": {"patiense": 0.5}}, "traits.patiense: extra inputs are not permitted"),
+        ({"traits": {"affinity": {"shoes": 1.5}}}, "traits.affinity: 'shoes' must be in [-1, 1], got 1.5"),
+        ({"traits": "patience=1"}, "traits: expected a JSON object"),
+        ({"age": 131}, "age: input should be less than or equal to 130, got 131"),
+        ({"queries": ["A?", ""]}, "queries: one of the 2 is empty"),
+    ],
+)
+def test_a_bad_persona_is_named_by_file_and_row(tmp_path: Path, fields: dict[str, object], says: str) -> None:
+    path = jsonl(tmp_path, {"id": "first", "info": "A cook."}, {**PERSONA, **fields})
+    with pytest.raises(DataFileError) as caught:
+        load_personas(path)
+    assert str(caught.value).startswith(f"{path}:2: {says.format(path=path)}")
+
+
+def test_traits_in_a_csv_cell_must_be_json(tmp_path: Path) -> None:
+    path = csv(tmp_path, 'id,info,traits\np,A baker.,"{""patience"": 0.5"\n')
+    with pytest.raises(DataFileError, match="traits: expected a JSON object") as caught:
+        load_personas(path)
+    assert str(caught.value).startswith(f"{path}:2: ")
+
+
+def test_queries_come_with_their_topic(tmp_path: Path) -> None:
+    path = csv(tmp_path, "question,topic\nWhich boots?,shoes\nWhich bank?,\n")
+    assert load_queries(path, {"text": "question"}) == [Question("Which boots?", "shoes"), Question("Which bank?", "")]
+    lines = tmp_path / "queries.txt"
+    lines.write_text("Which boots?\n\nWhich bank?\n", encoding="utf-8")
+    assert load_queries(lines) == [Question("Which boots?"), Question("Which bank?")]
+
+
+@pytest.mark.parametrize(("load", "kind"), [(load_catalog, "ad_catalogs"), (load_personas, "personas")])
+def test_an_unknown_pack_lists_the_known_ones(load: object, kind: str) -> None:
+    assert callable(load)
+    with pytest.raises(UnknownName) as caught:
+        load("evryday")
+    assert f"unknown pack of {kind} 'evryday': did you mean everyday? known are everyday" in str(caught.value)
+    assert "a file of yours needs its ending" in str(caught.value)
+
+
+def test_a_folder_of_the_users_own_does_not_hide_the_embedded_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = load_catalog()
+    (tmp_path / "ad_catalogs").mkdir()
+    (tmp_path / "ad_catalogs" / "everyday.jsonl").write_text('{"title": "Boots"}\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_catalog() == embedded
+    assert len(load_catalog("ad_catalogs/everyday.jsonl")) == 1
+
+
+def test_the_embedded_catalog_is_broad_and_its_titles_tell_ads_apart() -> None:
+    ads = load_catalog()
+    assert len(ads) >= 60
+    assert len({ad.category for ad in ads}) >= 15
+    assert len({ad.title.casefold() for ad in ads}) == len(ads)
+    assert len({ad.body.casefold() for ad in ads}) == len(ads)
+    assert all(ad.body and ad.url and ad.category != "general" for ad in ads)
+    assert not [ad.id for ad in ads if set("@[]") & set(ad.title + ad.advertiser + ad.body)]
+
+
+def test_the_embedded_personas_have_queries_and_known_tastes() -> None:
+    personas = load_personas()
+    categories = {ad.category for ad in load_catalog()}
+    assert len(personas) >= 20
+    assert [p.id for p in personas if len(p.queries) < 5] == []
+    assert {p.id: set(p.traits.affinity) - categories for p in personas if set(p.traits.affinity) - categories} == {}
+    assert all(p.traits.affinity and p.attitude and p.interests for p in personas)
+    texts = {p.id: " ".join([p.info, p.attitude, *p.interests, *p.queries]) for p in personas}
+    assert [persona_id for persona_id, text in texts.items() if set("@[]") & set(text)] == []
+
+
+@pytest.mark.weights
+def test_the_embedded_packs_hold_no_near_duplicates() -> None:
+    personas = load_personas()
+    assert nearest([ad.text for ad in load_catalog()])[0] <= 0.9
+    assert nearest([query for persona in personas for query in persona.queries])[0] <= 0.9
+    assert nearest([persona.profile for persona in personas])[0] <= 0.9
+
+
+@pytest.mark.weights
+def test_the_search_for_near_duplicates_finds_one() -> None:
+    twins = ["Which boots stay dry on wet trails?", "How do small loans work?", "Which boots stay dry on a wet trail?"]
+    cosine, *found = nearest(twins)
+    assert found == [twins[0], twins[2]]
+    assert cosine > 0.9
+
+
+def nearest(texts: Sequence[str]) -> tuple[float, str, str]:
+    """The two texts with the highest cosine."""
+    vectors = default_encoder().encode(texts)
+    cosines = np.triu(vectors @ vectors.T, k=1)
+    i, j = np.unravel_index(int(cosines.argmax()), cosines.shape)
+    return float(cosines[i, j]), texts[int(i)], texts[int(j)]

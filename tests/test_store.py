@@ -1,0 +1,166 @@
+"""A run's folder: nothing is overwritten, nothing is lost, and what is read back is what was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from simenv import make_mechanism
+from simenv.errors import DataFileError
+from simenv.llm import ScriptedLLM
+from simenv.portal import run_sync
+from simenv.records import Ad, Transition
+from simenv.rollout import Finished, rollout
+from simenv.store import RunFolder, read_transitions, records_hash
+from tests.fakes import ADS, small_world
+
+
+def transitions(n: int = 4) -> list[Transition]:
+    chunks: list[Finished] = []
+    llm = ScriptedLLM(lambda request: "Ein Schuh für draußen, bitte.")  # not ASCII: a cut may split a letter
+    mechanisms = {"gsp": make_mechanism("gsp", context={"llm": llm})}
+
+    async def go() -> None:
+        await rollout(small_world(), mechanisms, n=n, seed=0, on_chunk=chunks.append)
+
+    run_sync(go)
+    return chunks[0].transitions
+
+
+def written(folder: Path, rows: Iterable[Transition]) -> Path:
+    run = RunFolder(folder)
+    run.begin({}, {})
+    run.append(Finished(list(rows), {"gsp": 0.5}))
+    return folder / "transitions.jsonl"
+
+
+def manifest(folder: Path) -> dict[str, object]:
+    loaded: dict[str, object] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_transitions_read_back_equal_and_in_order(tmp_path: Path) -> None:
+    rows = transitions()
+    written(tmp_path / "run", rows)
+    assert list(read_transitions(tmp_path / "run")) == rows
+    assert list(read_transitions(tmp_path / "run" / "transitions.jsonl")) == rows
+    assert any(row.outcome.placements for row in rows)
+
+
+def test_chunks_are_appended_and_timings_kept_apart(tmp_path: Path) -> None:
+    rows = transitions()
+    run = RunFolder(tmp_path / "run")
+    run.begin({}, {})
+    for start, seconds in ((0, 0.25), (2, 1.5)):
+        run.append(Finished(rows[start : start + 2], {"gsp": seconds}))
+    assert list(read_transitions(tmp_path / "run")) == rows
+    timings = (tmp_path / "run" / "timings.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in timings] == [
+        {"first_index": 0, "mechanism": "gsp", "seconds": 0.25},
+        {"first_index": 2, "mechanism": "gsp", "seconds": 1.5},
+    ]
+
+
+def test_a_folder_that_holds_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("mine", encoding="utf-8")
+    with pytest.raises(DataFileError, match="is not empty: give a new folder, nothing is overwritten") as caught:
+        RunFolder(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert [(p.name, p.read_text(encoding="utf-8")) for p in tmp_path.iterdir()] == [("manifest.json", "mine")]
+
+
+def test_a_folder_that_was_filled_meanwhile_is_refused(tmp_path: Path) -> None:
+    """Between the check and the first row a model may load for half a minute."""
+    run = RunFolder(tmp_path / "run")
+    written(tmp_path / "run", transitions(1))
+    before = manifest(tmp_path / "run")
+    with pytest.raises(DataFileError, match="is not empty"):
+        run.begin({"n": 8}, {})
+    assert manifest(tmp_path / "run") == before
+
+
+def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with pytest.raises(DataFileError, match="file is a file: give a new folder"):
+        RunFolder(tmp_path / "file")
+    with pytest.raises(DataFileError, match=r"cannot make folder .*inside: Not a directory"):
+        RunFolder(tmp_path / "file" / "inside").begin({}, {})
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_new_folder_is_made_with_its_parents_and_only_when_the_run_begins(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "first")
+    assert not (tmp_path / "runs").exists()
+    run.begin({}, {})
+    assert (tmp_path / "runs" / "first" / "manifest.json").is_file()
+
+
+def test_the_manifest_is_there_before_anything_runs_and_complete_at_the_end(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.begin({"n": 4, "seed": 7}, {"catalog": records_hash(ADS)})
+    begun = manifest(tmp_path / "run")
+    assert not (tmp_path / "run" / "transitions.jsonl").exists()
+    assert begun["finished"] is None
+    assert begun["started"] is not None
+    assert begun["options"] == {"n": 4, "seed": 7}
+    assert begun["data_sha256"] == {"catalog": records_hash(ADS)}
+    assert isinstance(begun["packages"], dict)
+    assert begun["packages"]["pydantic"]
+    run.finish(retries={"scripted": 0})
+    ended = manifest(tmp_path / "run")
+    assert isinstance(ended["finished"], str)
+    assert ended["finished"] >= str(begun["started"])
+    assert ended == {**begun, "finished": ended["finished"], "retries": {"scripted": 0}}
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_line_torn_at_any_byte_is_an_error_that_names_it(tmp_path: Path) -> None:
+    rows = transitions(2)
+    file = written(tmp_path / "run", rows)
+    first, second = file.read_bytes().splitlines(keepends=True)
+    assert "ß".encode() in second
+    for end in range(1, len(second) - 1):
+        file.write_bytes(first + second[:end])
+        reading = read_transitions(tmp_path / "run")
+        assert next(reading) == rows[0]
+        with pytest.raises(DataFileError) as caught:
+            next(reading)
+        assert str(caught.value).startswith(f"{file}:2: not a transition: ")
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("line", [b"", b"null", b"[]", b'{"index": 0}', b"# a comment", b"\xff\xfe"])
+def test_a_foreign_line_is_an_error_that_names_it(tmp_path: Path, line: bytes) -> None:
+    file = written(tmp_path / "run", transitions(2))
+    first, second = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + second + line + b"\n" + second)
+    with pytest.raises(DataFileError) as caught:
+        list(read_transitions(tmp_path / "run"))
+    assert str(caught.value).startswith(f"{file}:3: not a transition: ")
+
+
+def test_an_unknown_field_is_an_error_that_names_it(tmp_path: Path) -> None:
+    file = written(tmp_path / "run", transitions(1))
+    row = json.loads(file.read_bytes())
+    row["auction"]["valu"] = 3
+    file.write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(DataFileError, match=r"transitions\.jsonl:1: not a transition: auction valu Extra inputs"):
+        list(read_transitions(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("path", ["run", "nowhere", "nowhere/transitions.jsonl"])
+def test_a_folder_without_a_run_says_so(tmp_path: Path, path: str) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DataFileError) as caught:
+        list(read_transitions(tmp_path / path))
+    assert str(caught.value) == f"{tmp_path / path}: no transitions.jsonl: not the folder of a run"
+
+
+def test_the_hash_is_of_content_and_order() -> None:
+    same = [Ad.model_validate_json(ad.model_dump_json()) for ad in ADS]
+    assert records_hash(same) == records_hash(ADS)
+    assert records_hash(ADS[::-1]) != records_hash(ADS)
+    assert records_hash([ADS[0].model_copy(update={"body": "Other."}), *ADS[1:]]) != records_hash(ADS)
