@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -16,20 +16,22 @@ from rich.text import Text
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.llm import LLM, make_llm
-from simenv.market.advertisers import Bidder, make_bidder
+from simenv.llm.base import display_name
+from simenv.llm.cassette import Cassette, CassetteLLM, Mode
+from simenv.market.bidders import Bidder, Budgeted, make_bidder
 from simenv.market.catalog import load_catalog
 from simenv.mechanism import Mechanism, Recipe, find_mechanism
 from simenv.metrics import summarize
 from simenv.objective import Objective
 from simenv.portal import run_sync
-from simenv.records import Ad, Persona, Record
+from simenv.records import Ad, Persona, Record, Transition
 from simenv.report import print_tables, write_tables
-from simenv.rollout import rollout
-from simenv.store import RunFolder, read_transitions, records_hash
+from simenv.rollout import Sessions, rollout
+from simenv.store import RunFolder, read_manifest, read_transitions, records_hash
 from simenv.tables import parse_columns
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries
-from simenv.world import World, make_world
+from simenv.world import Session, World, make_world
 
 
 class BenchOptions(Record):
@@ -58,26 +60,54 @@ class BenchOptions(Record):
     horizon: int = 5
     baseline: str | None = None
     settings: tuple[str, ...] = ()
+    budget: float | None = None
+    budget_scope: str = "run"
+    pacing: int | None = None
     concurrency: int = 16
     timeout: float = 120.0
     chunk: int = 16
+    record: str | None = None
+    replay: str | None = None
+    cache: str | None = None
 
 
-def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console) -> None:
+_MAY_CHANGE = frozenset({"concurrency", "timeout", "api_base", "judge_api_base"})
+"""Options that a resumed run may have otherwise: they say how to reach a model, not what is run."""
+
+
+def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *, resume: bool = False) -> None:
     """Runs the benchmark, writes `folder` and prints the table.
 
     What is checked comes first and what is slow last: options, files and names before any model is loaded.
+
+    Args:
+        options: What to run.
+        folder: A new folder, or with `resume` that of a run with the same options that was cut off.
+        out, err: Where tables and the progress bar go.
+        resume: Go on after the last finished chunk.
 
     Raises:
         SimenvError: bad options or data before anything runs; later, whatever a model or mechanism raised. Finished
             chunks stay in `folder`.
     """
     _check(options)
-    run = RunFolder(folder)
+    done: dict[tuple[int, str], Transition] = {}
+    begun: dict[int, Session] = {}
+    if resume:
+        run, done, begun = RunFolder.reopen(folder)
+        _refuse_other_options(options, run.manifest["options"])
+    else:
+        run = RunFolder(folder)
     recipes = find_mechanisms(options.mechanisms, options.settings)
     data = _read(options)
-    ad_llm = make_llm(options.llm, api_base=options.api_base, concurrency=options.concurrency, timeout=options.timeout)
-    user_llm = _user_llm(options, ad_llm)
+    hashes = {"catalog": records_hash(data.catalog), "personas": records_hash(data.personas)}
+    if data.queries is not None:
+        hashes["queries"] = data.queries.hash
+    if resume and run.manifest.get("data_sha256") != hashes:
+        raise InputError(f"{folder} was run on other data: hashes {run.manifest.get('data_sha256')}, now {hashes}")
+    cassette = _cassette(options, resume)
+    ad_llm = _llm(options, cassette, options.llm, options.api_base)
+    user_llm = _user_llm(options, cassette, ad_llm)
     if user_llm is None and data.queries is None:
         _check_frozen(data.personas, options.horizon)
     for llm in {id(llm): llm for llm in (ad_llm, user_llm) if llm is not None}.values():
@@ -101,20 +131,43 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console) -
         "objective": world.objective.model_dump(),
         "ctr_models": {m: getattr(getattr(x, "ctr_model", None), "name", None) for m, x in mechanisms.items()},
     }
-    hashes = {
-        "catalog": records_hash(world.retriever.catalog),
-        "personas": records_hash(world.personas),
-    }
-    run.begin(options.model_dump() | facts, hashes)
-    run_with_progress(world, mechanisms, options, run, err)
+    if not resume:
+        run.begin(options.model_dump() | facts, hashes)
+    run_with_progress(world, mechanisms, options, run, err, Sessions(begun, run.save_sessions), done)
     table = summarize(read_transitions(folder), options.baseline)
     write_tables(table, folder)
     run.finish(retries={llm.name: llm.retries for llm in (ad_llm, user_llm) if llm is not None})
     print_tables(table, out)
 
 
+def resume_bench(options: BenchOptions, given: Collection[str], folder: Path, out: Console, err: Console) -> None:
+    """Goes on with the run in `folder`, with the options of its manifest.
+
+    Args:
+        options: Options as they come from the command line.
+        given: Names of those that were given there: they must be as before, but for how a model is reached.
+        folder, out, err: As in `run_bench`.
+
+    Raises:
+        SimenvError: as `run_bench`, or no run in `folder`, or an option given that differs.
+    """
+    before = read_manifest(folder)["options"]
+    try:
+        kept = BenchOptions.model_validate({k: v for k, v in before.items() if k in BenchOptions.model_fields})
+    except ValidationError as error:
+        raise InputError(f"{folder}: its manifest has no options that can be run: {error.errors()[0]['msg']}") from None
+    changes = {name: getattr(options, name) for name in given if name in BenchOptions.model_fields}
+    run_bench(kept.model_copy(update=changes), folder, out, err, resume=True)
+
+
 def run_with_progress(
-    world: World, mechanisms: dict[str, Mechanism], options: BenchOptions, run: RunFolder, err: Console
+    world: World,
+    mechanisms: dict[str, Mechanism],
+    options: BenchOptions,
+    run: RunFolder,
+    err: Console,
+    sessions: Sessions,
+    done: dict[tuple[int, str], Transition],
 ) -> None:
     """Runs the rollout into `run` under a progress bar with rate and time left."""
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
@@ -130,9 +183,38 @@ def run_with_progress(
                 on_chunk=run.append,
                 on_answer=lambda: progress.advance(bar),
                 chunk=options.chunk,
+                sessions=sessions,
+                done=done,
             )
 
         run_sync(go)
+
+
+def _refuse_other_options(options: BenchOptions, before: dict[str, Any]) -> None:
+    now = json.loads(json.dumps(options.model_dump()))
+    other = [name for name in now if name not in _MAY_CHANGE and now[name] != before.get(name)]
+    if other:
+        said = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in other)
+        raise InputError(f"cannot resume with other options: {said}")
+
+
+def _cassette(options: BenchOptions, resume: bool) -> Cassette | None:
+    modes: tuple[Mode, ...] = ("record", "replay", "cache")
+    given = [(mode, path) for mode in modes if (path := getattr(options, mode)) is not None]
+    if len(given) > 1:
+        raise InputError(f"give one of --record, --replay and --cache, got {' and '.join(f'--{m}' for m, _ in given)}")
+    if not given:
+        return None
+    mode, path = given[0]
+    # A resumed recording goes on where it was: what is in the file is not asked for again.
+    return Cassette(path, "cache" if mode == "record" and resume else mode)
+
+
+def _llm(options: BenchOptions, cassette: Cassette | None, name: str, api_base: str | None) -> LLM:
+    if cassette is not None and cassette.mode == "replay":
+        return CassetteLLM(cassette, name=display_name(name))
+    llm = make_llm(name, api_base=api_base, concurrency=options.concurrency, timeout=options.timeout)
+    return CassetteLLM(cassette, llm) if cassette is not None else llm
 
 
 def find_mechanisms(names: Iterable[str], settings: Iterable[str]) -> dict[str, Recipe]:
@@ -172,6 +254,8 @@ def _check(options: BenchOptions) -> None:
         raise UnknownName("baseline", options.baseline, options.mechanisms)
     if options.judge not in ("auto", "click", "llm"):
         raise UnknownName("judge", options.judge, ["auto", "click", "llm"])
+    if options.judge == "click" and options.judge_llm is not None:
+        raise InputError(f"--judge click needs no --judge-llm, got {options.judge_llm!r}")
     least_of = {"n": 1, "chunk": 1, "concurrency": 1, "horizon": 1, "candidates": 0, "max_ads": 0, "reserve": 0}
     for name, least in least_of.items():
         number = getattr(options, name)
@@ -195,8 +279,15 @@ def _read(options: BenchOptions) -> _Data:
         catalog=load_catalog(options.catalog, parse_columns(options.catalog_columns)),
         personas=load_personas(options.personas, parse_columns(options.persona_columns)),
         queries=FileQueries(options.queries, parse_columns(options.query_columns)) if options.queries else None,
-        bidder=make_bidder(options.bidder),
+        bidder=_bidder(options),
     )
+
+
+def _bidder(options: BenchOptions) -> Bidder:
+    bidder = make_bidder(options.bidder)
+    if options.budget is None:
+        return bidder
+    return Budgeted(bidder, options.budget, options.budget_scope, options.pacing)
 
 
 def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:
@@ -205,19 +296,14 @@ def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:
         run_sync(FrozenQueries().session, persona, horizon, 0, 0)
 
 
-def _user_llm(options: BenchOptions, ad_llm: LLM) -> LLM | None:
+def _user_llm(options: BenchOptions, cassette: Cassette | None, ad_llm: LLM) -> LLM | None:
     """The model that plays the users, if one does."""
     if options.judge == "click":
         return None
     if options.judge_llm is not None:
         if options.judge_llm == options.llm and options.judge_api_base in (None, options.api_base):
             return ad_llm
-        return make_llm(
-            options.judge_llm,
-            api_base=options.judge_api_base or options.api_base,
-            concurrency=options.concurrency,
-            timeout=options.timeout,
-        )
+        return _llm(options, cassette, options.judge_llm, options.judge_api_base or options.api_base)
     return ad_llm if ad_llm.capable or options.judge == "llm" else None
 
 

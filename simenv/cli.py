@@ -24,8 +24,11 @@ _err = Console(stderr=True)
 
 @app.command()
 def bench(
-    mechanisms: Annotated[str, typer.Option(help="Comma-separated: names, package.module:Class or file.py:Class.")],
-    out: Annotated[Path, typer.Option(help="A new folder for the results.")],
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="A new folder for the results; with --resume, that of the run.")],
+    mechanisms: Annotated[
+        str, typer.Option(help="Comma-separated: names, package.module:Class or file.py:Class.")
+    ] = "",
     n: Annotated[int, typer.Option(help="Number of auctions.")] = 64,
     seed: Annotated[int, typer.Option(help="Names the run: personas' order, values, bids, clicks, samples.")] = 0,
     llm: Annotated[
@@ -43,7 +46,12 @@ def bench(
     query_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
     catalog: Annotated[str, typer.Option(help="Pack name, or .csv / .jsonl file with a column title.")] = "everyday",
     catalog_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
-    bidder: Annotated[str, typer.Option(help="truthful, or uniform in 1..100 as in the paper.")] = "truthful",
+    bidder: Annotated[
+        str, typer.Option(help="truthful, uniform (in 1..100, as in the paper), shaded:FACTOR, roi:TARGET, learning.")
+    ] = "truthful",
+    budget: Annotated[float | None, typer.Option(help="Currency that each ad may spend.")] = None,
+    budget_scope: Annotated[str, typer.Option(help="What a budget is for: run or session.")] = "run",
+    pacing: Annotated[int | None, typer.Option(help="Auctions of an ad over which its budget should last.")] = None,
     candidates: Annotated[int, typer.Option(help="Candidate ads per auction.")] = 8,
     max_ads: Annotated[int, typer.Option(help="Number of ads that is free of penalty.")] = 2,
     reserve: Annotated[float, typer.Option(help="Least price, currency per click.")] = 0.0,
@@ -55,9 +63,19 @@ def bench(
     concurrency: Annotated[int, typer.Option(help="Most calls in flight to a server.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
     chunk: Annotated[int, typer.Option(help="Auctions that run together.")] = 16,
+    record: Annotated[Path | None, typer.Option(help="Write every completion to this new .jsonl file.")] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="Take every completion from this file, without any model.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Take completions from this file where it has them, else add.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, with its own options.")
+    ] = False,
 ) -> None:
     """Runs mechanisms on the same auctions and prints a table with intervals."""
-    from simenv.bench import BenchOptions, run_bench
+    from simenv.bench import BenchOptions, resume_bench, run_bench
 
     options = BenchOptions(
         mechanisms=tuple(name.strip() for name in mechanisms.split(",") if name.strip()),
@@ -84,9 +102,24 @@ def bench(
         concurrency=concurrency,
         timeout=timeout,
         chunk=chunk,
+        budget=budget,
+        budget_scope=budget_scope,
+        pacing=pacing,
+        record=str(record) if record else None,
+        replay=str(replay) if replay else None,
+        cache=str(cache) if cache else None,
     )
-    run_bench(options, out, _out, _err)
+    if resume:
+        given = {name for name in context.params if _was_given(context, name)}
+        resume_bench(options, {"settings" if name == "set_" else name for name in given}, out, _out, _err)
+    else:
+        run_bench(options, out, _out, _err)
     _out.print(f"written to {out}", style="dim", soft_wrap=True)
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command()

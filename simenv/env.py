@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,8 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
     (`info["transition"].reward` is then None). `terminated` when the session's last query is answered; the last
     auction is then observed again. `truncated` is always False.
 
+    A mechanism or bidder with `observe` is given each transition.
+
     `reset(seed=s)` starts run s at session 0; `reset()` goes on to the next session.
 
     Args:
@@ -42,6 +45,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         self.render_mode = render_mode
         self.observation_space = AuctionSpace()
         self.action_space = DecisionSpace()
+        self._bidder = copy.deepcopy(self.world.bidder)
         self._seed: int | None = None
         self._next_session = 0
         self._session: Session | None = None
@@ -71,6 +75,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         if seed is not None or self._seed is None:
             self._seed = seed if seed is not None else int(self.np_random.integers(2**31))
             self._next_session = 0
+            self._bidder = copy.deepcopy(self.world.bidder)  # a new run: bidders that learn begin anew
         options = options or {}
         if unknown := set(options) - {"persona", "session"}:
             raise InputError(f"unknown reset options {sorted(unknown)}: known are persona, session")
@@ -79,7 +84,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         self._next_session = number + 1
         self._turn = 0
         self._last = None
-        self._auction = self.world.auction(self._session, 0)
+        self._auction = self.world.auction(self._session, 0, self._bidder)
         return self._auction, {"session": self._session.id, "turn": 0}
 
     def step(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
@@ -103,11 +108,15 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         if not self.action_space.contains(action):
             raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism")
         transition = await self.world.step(self._session, self._turn, action, index=self._turn, auction=self._auction)
+        for learner in (self._bidder, action):
+            observe = getattr(learner, "observe", None)
+            if observe is not None:
+                observe(transition)
         self._last = transition
         self._turn += 1
         terminated = self._turn >= len(self._session.questions)
         if not terminated:
-            self._auction = self.world.auction(self._session, self._turn)
+            self._auction = self.world.auction(self._session, self._turn, self._bidder)
         reward = float("nan") if transition.reward is None else transition.reward
         info = {"transition": transition, "session": self._session.id, "turn": self._turn}
         return self._auction, reward, terminated, False, info

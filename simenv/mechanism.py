@@ -50,7 +50,11 @@ class Claim(StrEnum):
 
 @runtime_checkable
 class Mechanism(Protocol):
-    """The interface. `run` may be a plain `def` too; `claims` may be left out (no claims)."""
+    """The interface. `run` may be a plain `def` too; `claims` may be left out (no claims).
+
+    A mechanism that learns has `observe(transition)`: it is given every transition of its own, in order. What it
+    learns may change there alone, not in `run`, so that a resumed run learns the same again from the log.
+    """
 
     def run(self, auction: Auction, rng: np.random.Generator) -> Outcome | Awaitable[Outcome]:
         """Answers one auction.

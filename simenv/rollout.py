@@ -1,15 +1,21 @@
 """Runs mechanisms over many auctions, in fixed chunks, and hands each finished chunk on in index order.
 
-The chunk is the unit of batching: its auctions run together, so that a local model's batches depend on the chunk's
-contents alone. Mechanisms take turns within a chunk, so that what they share is still in the model's memory.
+The chunk is the unit of batching and of resume: its auctions run together, so that a local model's batches depend on
+the chunk's contents alone. Mechanisms take turns within a chunk, so that what they share is still in the model's
+memory.
+
+Mechanisms and bidders that learn (they have `observe`) see a chunk turn by turn: all sessions' first questions, then
+all second ones. Each mechanism has a population of bidders of its own, because what they learn depends on it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from simenv.errors import InputError
 from simenv.mechanism import Mechanism
@@ -26,6 +32,34 @@ class Finished(NamedTuple):
     seconds: dict[str, float]
 
 
+class Sessions:
+    """The sessions of a run, begun when they are needed.
+
+    Args:
+        known: Sessions that have begun already, by number.
+        save: Called with sessions that have just begun: a run's folder keeps them, so that a User-LLM writes each
+            session's queries once.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[int, Session] | None = None,
+        save: Callable[[Mapping[int, Session]], None] = lambda fresh: None,
+    ) -> None:
+        self.known = dict(known or {})
+        self._save = save
+
+    async def get(self, world: World, seed: int, numbers: Sequence[int]) -> dict[int, Session]:
+        """The sessions of these numbers."""
+        missing = [number for number in numbers if number not in self.known]
+        fresh = await asyncio.gather(*(world.session(seed, number) for number in missing))
+        begun = dict(zip(missing, fresh, strict=True))
+        if begun:
+            self._save(begun)
+        self.known |= begun
+        return {number: self.known[number] for number in numbers}
+
+
 async def rollout(
     world: World,
     mechanisms: Mapping[str, Mechanism],
@@ -35,17 +69,21 @@ async def rollout(
     on_chunk: Callable[[Finished], None],
     on_answer: Callable[[], None] = lambda: None,
     chunk: int = CHUNK,
+    sessions: Sessions | None = None,
+    done: Mapping[tuple[int, str], Transition] | None = None,
 ) -> None:
-    """Runs every mechanism on auctions 0..n-1 of the run `seed`: the same queries, bids and user noise for all.
+    """Runs every mechanism on auctions 0..n-1 of the run `seed`: the same queries, values and user noise for all.
 
     Args:
         world: Where they run.
         mechanisms: Label -> mechanism.
         n: Number of auctions; auction i is turn i % horizon of session i // horizon.
         seed: Names the run.
-        on_chunk: Called with each finished chunk, in order.
+        on_chunk: Called with each newly finished chunk, in order.
         on_answer: Called after each answer, for a progress bar.
         chunk: Auctions per chunk.
+        sessions: Sessions that have begun already.
+        done: (index, label) -> transition of chunks that are finished: they are not run again, only observed.
 
     Raises:
         InputError: n or chunk below 1, or no mechanisms.
@@ -55,32 +93,56 @@ async def rollout(
         raise InputError(f"n and chunk must be at least 1, got n={n}, chunk={chunk}")
     if not mechanisms:
         raise InputError("no mechanisms to run")
-    sessions: dict[int, Session] = {}
-
-    async def answer(label: str, mechanism: Mechanism, i: int) -> Transition:
-        number, turn = divmod(i, world.horizon)
-        transition = await world.step(sessions[number], turn, mechanism, index=i, name=label)
-        on_answer()
-        return transition
-
+    sessions, done = sessions or Sessions(), done or {}
+    learners = {label: _Learners(mechanism, world) for label, mechanism in mechanisms.items()}
     for start in range(0, n, chunk):
         indices = range(start, min(start + chunk, n))
-        numbers = sorted({i // world.horizon for i in indices} - set(sessions))
-        fresh = await asyncio.gather(*(world.session(seed, number) for number in numbers))
-        sessions.update(zip(numbers, fresh, strict=True))
+        finished = all((i, label) in done for i in indices for label in mechanisms)
+        began = await sessions.get(world, seed, sorted({i // world.horizon for i in indices}))
         rows: list[Transition] = []
         seconds = {}
         for label, mechanism in mechanisms.items():
-            began = time.perf_counter()
+            started = time.perf_counter()
 
-            rows.extend(
-                await _all_or_first_error([asyncio.ensure_future(answer(label, mechanism, i)) for i in indices])
-            )
-            seconds[label] = time.perf_counter() - began
-        rows.sort(key=lambda row: row.index)  # stable: mechanisms keep their order within an index
-        on_chunk(Finished(rows, seconds))
-        for number in [number for number in sessions if number < indices[-1] // world.horizon]:
-            del sessions[number]  # over: no later chunk needs it
+            async def answer(i: int, label: str = label, mechanism: Mechanism = mechanism) -> Transition:
+                session, turn = began[i // world.horizon], i % world.horizon  # noqa: B023 (awaited before the next chunk)
+                auction = world.auction(session, turn, learners[label].bidder)
+                transition = done.get((i, label)) or await world.step(
+                    session, turn, mechanism, index=i, name=label, auction=auction
+                )
+                on_answer()
+                return transition
+
+            for wave in learners[label].waves(indices, world.horizon):
+                answered = await _all_or_first_error([asyncio.ensure_future(answer(i)) for i in wave])
+                learners[label].observe(answered)
+                rows.extend(answered)
+            seconds[label] = time.perf_counter() - started
+        if not finished:
+            rows.sort(key=lambda row: row.index)  # stable: mechanisms keep their order within an index
+            on_chunk(Finished(rows, seconds))
+
+
+class _Learners:
+    """A mechanism and its population of bidders, and whether any of them learns."""
+
+    def __init__(self, mechanism: Mechanism, world: World) -> None:
+        self.bidder = copy.deepcopy(world.bidder)
+        self._observers: list[Callable[[Transition], Any]] = [
+            observe for learner in (self.bidder, mechanism) if callable(observe := getattr(learner, "observe", None))
+        ]
+
+    def waves(self, indices: Sequence[int], horizon: int) -> Iterable[list[int]]:
+        """The chunk at once, or turn by turn if somebody learns from it."""
+        if not self._observers:
+            return [list(indices)]
+        by_turn = sorted(indices, key=lambda i: i % horizon)
+        return [list(wave) for _, wave in groupby(by_turn, key=lambda i: i % horizon)]
+
+    def observe(self, transitions: Iterable[Transition]) -> None:
+        for transition in transitions:
+            for observe in self._observers:
+                observe(transition)
 
 
 async def _all_or_first_error(tasks: list[asyncio.Task[Transition]]) -> list[Transition]:

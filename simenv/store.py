@@ -1,10 +1,15 @@
 """A run's folder.
 
 manifest.json       what was run: versions, seeds, models, options, data hashes
+sessions.jsonl      the sessions begun, with their queries: a User-LLM writes each once
 transitions.jsonl   one Transition a line, by index, then by mechanism
+chunks.jsonl        for each finished chunk, where it ends in transitions.jsonl and the SHA-256 of its bytes
 timings.jsonl       seconds per chunk and mechanism; apart, so that the transitions of a repeated run are the same
 table.csv           every metric of every mechanism with its interval, long format
 table.md            the same for people
+
+A chunk is written, flushed to the disk, and then entered in chunks.jsonl. Whatever else a killed run leaves behind is
+cut off when it is resumed.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,8 +28,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from simenv.errors import DataFileError
-from simenv.records import Record, Transition
+from simenv.records import Persona, Record, Transition
 from simenv.rollout import Finished
+from simenv.users.queries import Question
+from simenv.world import Session
 
 _PACKAGES = (
     "simenv-ads",
@@ -52,7 +59,39 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._manifest: dict[str, Any] = {}
+        self._end = 0
         self._refuse_used()
+
+    @classmethod
+    def reopen(cls, path: str | Path) -> tuple[RunFolder, dict[tuple[int, str], Transition], dict[int, Session]]:
+        """Opens the folder of a run that was cut off, and cuts off what it had not finished.
+
+        Returns:
+            The folder, the transitions of its finished chunks by (index, mechanism), and the sessions begun.
+
+        Raises:
+            DataFileError: no run there, or a manifest that cannot be read.
+        """
+        folder = cls.__new__(cls)
+        folder.path = Path(path)
+        folder._manifest = read_manifest(path)
+        chunks, folder._end = _finished_chunks(folder.path)
+        if (folder.path / "transitions.jsonl").is_file():
+            with (folder.path / "transitions.jsonl").open("r+b") as file:
+                file.truncate(folder._end)
+        _rewrite(folder.path / "chunks.jsonl", chunks)
+        after = chunks[-1]["last_index"] + 1 if chunks else 0
+        timings = [row for row in _whole_rows(folder.path / "timings.jsonl") if row["first_index"] < after]
+        _rewrite(folder.path / "timings.jsonl", timings)
+        sessions = _whole_rows(folder.path / "sessions.jsonl")
+        _rewrite(folder.path / "sessions.jsonl", sessions)
+        done = {(t.index, t.mechanism): t for t in read_transitions(folder.path)} if folder._end else {}
+        return folder, done, {row["number"]: _session(row, folder.path) for row in sessions}
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was run."""
+        return self._manifest
 
     def begin(self, options: dict[str, Any], hashes: dict[str, str]) -> None:
         """Makes the folder and writes the manifest, before anything runs.
@@ -79,11 +118,33 @@ class RunFolder:
         self._write_manifest()
 
     def append(self, finished: Finished) -> None:
-        """Appends one chunk and makes sure that it is on the disk."""
-        _append(self.path / "transitions.jsonl", (t.model_dump_json() for t in finished.transitions))
-        first = finished.transitions[0].index
-        rows = ({"first_index": first, "mechanism": m, "seconds": round(s, 3)} for m, s in finished.seconds.items())
-        _append(self.path / "timings.jsonl", (json.dumps(row) for row in rows))
+        """Appends one chunk and makes sure that it is on the disk before it is entered as finished."""
+        lines = "".join(f"{t.model_dump_json()}\n" for t in finished.transitions).encode()
+        _append(self.path / "transitions.jsonl", lines)
+        first, last = finished.transitions[0].index, finished.transitions[-1].index
+        timings = ({"first_index": first, "mechanism": m, "seconds": round(s, 3)} for m, s in finished.seconds.items())
+        _append(self.path / "timings.jsonl", _json_lines(timings))
+        self._end += len(lines)
+        chunk = {
+            "first_index": first,
+            "last_index": last,
+            "end": self._end,
+            "sha256": hashlib.sha256(lines).hexdigest(),
+        }
+        _append(self.path / "chunks.jsonl", _json_lines([chunk]))
+
+    def save_sessions(self, fresh: Mapping[int, Session]) -> None:
+        """Keeps sessions that have just begun."""
+        rows = (
+            {
+                "number": number,
+                "id": s.id,
+                "persona": s.persona.model_dump(),
+                "questions": [q._asdict() for q in s.questions],
+            }
+            for number, s in fresh.items()
+        )
+        _append(self.path / "sessions.jsonl", _json_lines(rows))
 
     def finish(self, **facts: Any) -> None:
         """Adds what is only known at the end to the manifest."""
@@ -130,11 +191,75 @@ def records_hash(records: Iterable[Record]) -> str:
     return digest.hexdigest()
 
 
-def _append(path: Path, lines: Iterable[str]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """The manifest of a run's folder.
+
+    Raises:
+        DataFileError: none there, or unreadable.
+    """
+    file = Path(path) / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise DataFileError(f"{path}: no manifest.json: not the folder of a run") from None
+    except ValueError as error:
+        raise DataFileError(f"{file}: not readable: {error}") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("options"), dict):
+        raise DataFileError(f"{file}: no options: not the manifest of a run")
+    return manifest
+
+
+def _finished_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The chunks whose bytes are all there and unchanged, and where the last of them ends."""
+    file = path / "transitions.jsonl"
+    content = file.read_bytes() if file.is_file() else b""
+    chunks, end = [], 0
+    for row in _whole_rows(path / "chunks.jsonl"):
+        if hashlib.sha256(content[end : row["end"]]).hexdigest() != row["sha256"]:
+            break
+        chunks.append(row)
+        end = row["end"]
+    return chunks, end
+
+
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines up to the first that is torn."""
+    rows = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or not isinstance(row, dict):
+            break
+        rows.append(row)
+    return rows
+
+
+def _session(row: dict[str, Any], path: Path) -> Session:
+    try:
+        persona = Persona.model_validate(row["persona"])
+        return Session(row["id"], persona, [Question(**question) for question in row["questions"]])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise DataFileError(f"{path / 'sessions.jsonl'}: not a session: {' '.join(str(error).split())}") from None
+
+
+def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
+
+
+def _append(path: Path, lines: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(lines)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _rewrite(path: Path, rows: list[dict[str, Any]]) -> None:
+    if path.is_file():
+        part = path.with_suffix(".part")
+        part.write_bytes(_json_lines(rows))
+        part.replace(path)
 
 
 def _version(package: str) -> str | None:

@@ -13,7 +13,8 @@ from simenv import markup
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError
 from simenv.llm.base import LLM
-from simenv.market.advertisers import Bidder, TruthfulBidder, private_value
+from simenv.market.advertisers import private_value
+from simenv.market.bidders import Bidder, ShadedBidder
 from simenv.market.catalog import load_catalog
 from simenv.market.retrieval import Retriever
 from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
@@ -78,7 +79,7 @@ class World:
         self.retriever = Retriever(catalog, encoder, candidates)
         self.queries = queries
         self.judge = judge
-        self.bidder = bidder or TruthfulBidder()
+        self.bidder = bidder or ShadedBidder()
         self.objective = objective or Objective()
         self.max_ads = max_ads
         self.reserve = reserve
@@ -101,15 +102,21 @@ class World:
         questions = await self.queries.session(persona, self.horizon, seed, number)
         return Session(f"{seed}.{number}.{persona.id}", persona, questions)
 
-    def auction(self, session: Session, turn: int) -> Auction:
-        """The auction of one turn: candidates by retrieval, bids from private values."""
+    def auction(self, session: Session, turn: int, bidder: Bidder | None = None) -> Auction:
+        """The auction of one turn: candidates by retrieval, bids from private values.
+
+        Args:
+            session, turn: Which.
+            bidder: Who bids; the world's own bidder by default.
+        """
+        bidder = bidder or self.bidder
         auction_id = f"{session.id}.{turn}"
         question = session.questions[turn]
         found = self.retriever.top(question.text)
         bids = tuple(
             Bid(
                 ad=ad,
-                amount=self.bidder.bid(auction_id, ad, private_value(auction_id, ad)),
+                amount=bidder.bid(auction_id, ad, private_value(auction_id, ad)),
                 relevance=relevance,
             )
             for ad, relevance in found

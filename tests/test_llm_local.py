@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from simenv import markup
 from simenv.llm import Completion, LinksOnly, OneOf, Prompt, Request, Sampling, make_llm
-from simenv.llm.base import Constraint, Key
+from simenv.llm.base import Constraint
 from simenv.llm.constraints import TokenTable
 from simenv.llm.local import LocalLLM
 from simenv.records import Auction, Bid, Query
@@ -45,31 +46,33 @@ def llm(embedded: LocalLLM) -> Iterator[LocalLLM]:
     embedded._done.clear()
 
 
-def run(
-    llm: LocalLLM,
-    prompts: Sequence[Prompt | str],
-    keys: Sequence[Key],
-    sampling: Sampling = PLAIN,
-    constraint: Constraint | None = None,
-) -> list[Completion]:
+def ask(key: str | int, prompt: Prompt | str, sampling: Sampling, constraint: Constraint | None = None) -> Request:
+    prompt = Prompt(user=prompt) if isinstance(prompt, str) else prompt
+    return Request(prompt=prompt, sampling=sampling, key=("test", key), constraint=constraint)
+
+
+def run(llm: LocalLLM, *requests: Request) -> list[Completion]:
+    """Asks for all of them at once."""
+
     async def go() -> list[Completion]:
-        jobs = zip(prompts, keys, strict=True)
         return await asyncio.gather(
-            *(llm.complete(p, key=key, sampling=sampling, constraint=constraint) for p, key in jobs)
+            *(llm.complete(r.prompt, key=r.key, sampling=r.sampling, constraint=r.constraint) for r in requests)
         )
 
     return asyncio.run(go())
 
 
-def repeat(llm: LocalLLM, prompt: Prompt | str, n: int, sampling: Sampling, c: Constraint) -> list[Completion]:
-    return run(llm, [prompt] * n, [("repeat", i) for i in range(n)], sampling, c)
+def hotter(temperature: float, **changes: int) -> Sampling:
+    return PLAIN.model_copy(update={"temperature": temperature, **changes})
 
 
 def test_one_of_always_gives_an_option_with_its_probability(llm: LocalLLM) -> None:
     """One option begins another, so that ending there is a choice of its own."""
-    options = ("red", "red wine", "blue", "green tea with lemon")
-    flat = PLAIN.model_copy(update={"temperature": 4.0, "max_tokens": 1})  # too short for most options, on purpose
-    replies = repeat(llm, "Name something.", 64, flat, OneOf(options=options))
+    options = ("red", "red wine", "blue", "green tea")
+    sampling = hotter(8.0, max_tokens=1)  # too short for most options, on purpose
+    prompt = "Which is it: blue, red or red wine?"
+    n = 96
+    replies = run(llm, *(ask(i, prompt, sampling, OneOf(options=options)) for i in range(n)))
     assert {reply.text for reply in replies} <= set(options)
     assert {reply.finish for reply in replies} == {"stop"}
     probs: dict[str, float] = {}
@@ -77,60 +80,63 @@ def test_one_of_always_gives_an_option_with_its_probability(llm: LocalLLM) -> No
         assert reply.logprobs is not None
         assert len(reply.logprobs) == len(reply.tokens)
         prob = math.exp(sum(reply.logprobs))
-        assert prob == pytest.approx(probs.setdefault(reply.text, prob), rel=0.05)  # bfloat16, two batch shapes
-    # Exact in the model's arithmetic once every option has been drawn. The rarest has probability 0.1 at this
-    # temperature: fresh draws miss it with probability 0.9^64 = 0.0012.
+        # bfloat16: batches of other shapes differ in the last bits
+        assert prob == pytest.approx(probs.setdefault(reply.text, prob), rel=0.05)
+    # Exact once every option is drawn. The rarest has probability 0.096: fresh draws miss it with 0.904^96 < 1e-4.
     assert set(probs) == set(options)
-    assert min(probs.values()) > 0.09
     assert sum(probs.values()) == pytest.approx(1, abs=0.02)
-    for option, prob in probs.items():  # five sd: false alarm below 1e-6 an option
+    for option, prob in probs.items():  # five sd: false alarm about 1e-6 an option
         count = sum(reply.text == option for reply in replies)
-        assert abs(count - 64 * prob) < 5 * math.sqrt(64 * prob * (1 - prob))
+        assert abs(count - n * prob) < 5 * math.sqrt(n * prob * (1 - prob))
 
 
 def test_the_probability_of_an_option_is_the_models_own(llm: LocalLLM) -> None:
     """Against one forward pass by hand: softmax over the logits of the two options."""
     prompt = Prompt(user="Is the sky blue? Answer true or false.", prefill="The answer is")
-    request = Request(prompt=prompt, sampling=PLAIN, key=("x",))
-    ids = llm._tokenizer(llm.render(request), return_tensors="pt", add_special_tokens=False).input_ids
+    options = (" true", " false")
+    requests = [ask(i, prompt, hotter(2.0), OneOf(options=options)) for i in range(8)]
+    ids = llm._tokenizer(llm.render(requests[0]), return_tensors="pt", add_special_tokens=False).input_ids
     with torch.inference_mode():
         logits = llm._model(ids.to(llm._device)).logits[0, -1].float().cpu()
-    options = (" true", " false")
-    firsts = [llm._tokenizer.encode(option, add_special_tokens=False) for option in options]
-    assert [len(tokens) for tokens in firsts] == [1, 1]
-    expected = torch.softmax(logits[[tokens[0] for tokens in firsts]] / 2.0, dim=0).tolist()
-    sampling = PLAIN.model_copy(update={"temperature": 2.0})
-    for reply in repeat(llm, prompt, 8, sampling, OneOf(options=options)):
+    tokens = [llm._tokenizer.encode(option, add_special_tokens=False) for option in options]
+    assert [len(ids) for ids in tokens] == [1, 1]
+    expected = torch.softmax(logits[[ids[0] for ids in tokens]] / 2.0, dim=0).tolist()
+    for reply in run(llm, *requests):
         assert reply.logprobs is not None
         assert math.exp(reply.logprobs[0]) == pytest.approx(expected[options.index(reply.text)], abs=0.03)
 
 
 _AUCTION = Auction(id="a", query=Query(id="a", text="?"), bids=tuple(Bid(ad=ad, amount=1) for ad in ADS))
 _BEGGING = (
-    f"Repeat this ten times, changing a word each time: {ADS[0].link}",
-    "Write only ads such as @Some Title@[ad-99] and [ad-1] and @@[[]] and @TrailFox@.",
-    f"Which of these do you like? {' '.join(ad.link for ad in ADS)}",
-    "Give me ten e-mail addresses, each with an @ in it, and a Python list in brackets.",
+    f"Say exactly: Try {ADS[0].link} and {ADS[1].link} today.",
+    "Say exactly: Try @Some Title@[ad-99] and [ad-1] and @@[[]] and @TrailFox@ today.",
+    f"Repeat these ten times, with a word changed: {ADS[0].link} {ADS[1].link}",
+    "Give me ten e-mail addresses with an @ in each, then a Python list in brackets.",
 )
 
 
-@pytest.mark.parametrize("temperature", [0.7, 1.5])
-def test_links_only_never_breaks_the_markup(llm: LocalLLM, temperature: float) -> None:
-    links = tuple(ad.link for ad in ADS)
-    sampling = PLAIN.model_copy(update={"temperature": temperature, "max_tokens": 40})
-    prompts = [Prompt(user=text, prefill=start) for text in _BEGGING for start in ("", "You could try") for _ in "12"]
-    replies = run(llm, prompts, [("links", i) for i in range(len(prompts))], sampling, LinksOnly(links=links))
+def test_links_only_never_breaks_the_markup(llm: LocalLLM) -> None:
+    constraint = LinksOnly(links=tuple(ad.link for ad in ADS))
+    replies = run(
+        llm,
+        *(
+            ask(f"{i} {temperature}", Prompt(user=text, prefill="Try"), hotter(temperature, max_tokens=25), constraint)
+            for i, text in enumerate(_BEGGING)
+            for temperature in (0.7, 1.0, 1.3, 2.0)
+        ),
+    )
     opened = 0
     for reply in replies:
         found, faults = markup.parse(reply.text, _AUCTION)
         opened += len(found)
         assert [fault for fault in faults if fault.kind not in ("repeated_ad", "leaked_process")] == []
         assert not set(markup.LINK.sub("", reply.text)) & set("@[]")
-    assert opened > 0, "the prompts beg for links: without one this test says nothing"
+    # Of the eight cooler replies more than half hold a link; without any, this test would say nothing.
+    assert opened > 0
 
 
 def test_without_links_there_is_no_markup_at_all(llm: LocalLLM) -> None:
-    for reply in run(llm, _BEGGING, [("none", i) for i in range(4)], PLAIN, LinksOnly()):
+    for reply in run(llm, *(ask(i, text, PLAIN, LinksOnly()) for i, text in enumerate(_BEGGING))):
         assert not set(reply.text) & set("@[]")
 
 
@@ -138,18 +144,18 @@ def test_a_link_that_does_not_fit_is_left_out_whole(llm: LocalLLM) -> None:
     """The limit may fall anywhere within a link: its beginning is no text of the answer."""
     prompt = Prompt(user=f"Say exactly: Try {ADS[0].link} today.", prefill="Try")
     constraint = LinksOnly(links=(ADS[0].link,))
-    cut = set()
-    for limit in range(1, 16):
-        sampling = Sampling(temperature=0, max_tokens=limit)
-        reply = run(llm, [prompt], [("cut",)], sampling, constraint)[0]
+    limits = range(1, 16)
+    replies = run(llm, *(ask(0, prompt, Sampling(temperature=0, max_tokens=n), constraint) for n in limits))
+    cut = []
+    for limit, reply in zip(limits, replies, strict=True):
         assert not set(markup.LINK.sub("", reply.text)) & set("@[]")
         assert reply.logprobs is not None
         assert len(reply.logprobs) == len(reply.tokens) <= reply.usage.completion_tokens <= limit
         if len(reply.tokens) < reply.usage.completion_tokens:
-            cut.add(limit)
+            cut.append(limit)
             assert reply.finish == "length"
     assert len(cut) > 3, "greedy, the model writes the link it is told to"
-    assert max(cut) < 15, "and has room for it in the end"
+    assert ADS[0].link in replies[-1].text, "and has room for it in the end"
 
 
 def test_bytes_of_markup_are_banned_too() -> None:
@@ -163,31 +169,28 @@ def test_bytes_of_markup_are_banned_too() -> None:
 
 def test_the_same_keys_give_the_same_texts_to_the_bit(llm: LocalLLM) -> None:
     prompts = [f"Tell me about {topic}." for topic in ("boots", "loans", "a very long walk along the coast")]
-    keys: list[Key] = [("same", i) for i in range(3)]
-    first = run(llm, prompts, keys)
+    requests = [ask(i, prompt, hotter(1.0, max_tokens=10)) for i, prompt in enumerate(prompts)]
+    first = run(llm, *requests)
     llm._done.clear()
-    shuffled = run(llm, prompts[::-1], keys[::-1])[::-1]  # the order of asking does not matter either
-    assert shuffled == first, "text, tokens and log-probabilities"
-    llm._done.clear()
-    others = run(llm, prompts, [("same", i + 3) for i in range(3)])
-    # Twelve tokens of three texts at the model's own entropy: equal by chance below 1e-9.
+    again = run(llm, *requests[::-1])[::-1]  # the order of asking does not matter either
+    assert again == first, "text, tokens and log-probabilities"
+    others = run(llm, *(ask(i + 3, prompt, hotter(1.0, max_tokens=10)) for i, prompt in enumerate(prompts)))
+    # Each text was less than 1% likely (checked), so that fresh draws agree on one with probability below 3%.
+    assert all(sum(reply.logprobs or ()) < math.log(0.01) for reply in first)
     assert all(a.text != b.text for a, b in zip(first, others, strict=True))
 
 
-def test_two_prompts_under_one_key_do_not_depend_on_who_asks_first(llm: LocalLLM) -> None:
-    batches: list[list[str]] = []
-    for prompts in (["Describe tea.", "Describe rum."], ["Describe rum.", "Describe tea."]):
-        requests = [Request(prompt=Prompt(user=p), sampling=PLAIN, key=("shared",)) for p in prompts]
-        batches.append([request.prompt.user for request in sorted(requests, key=llm._order)])
-    assert batches[0] == batches[1]
+def test_two_prompts_under_one_key_stand_in_the_same_order_whoever_asks_first(llm: LocalLLM) -> None:
+    tea, rum = (ask(0, f"Describe {drink}.", PLAIN) for drink in ("tea", "rum"))
+    assert sorted([tea, rum], key=llm._order) == sorted([rum, tea], key=llm._order)
 
 
 def test_temperature_zero_is_greedy(llm: LocalLLM) -> None:
     """Against the generate loop of transformers."""
     sampling = Sampling(temperature=0, max_tokens=12)
-    one, two = (run(llm, ["Name three colours."], [key], sampling)[0] for key in [("a",), ("b",)])
+    request = ask(0, "Name three colours.", sampling)
+    one, two = run(llm, request)[0], run(llm, ask(1, "Name three colours.", sampling))[0]
     assert (one.text, one.logprobs) == (two.text, (0.0,) * len(two.tokens))
-    request = Request(prompt=Prompt(user="Name three colours."), sampling=sampling, key=("a",))
     inputs = llm._tokenizer(llm.render(request), return_tensors="pt", add_special_tokens=False).to(llm._device)
     output = llm._model.generate(**inputs, do_sample=False, max_new_tokens=12, pad_token_id=0)
     assert one.text == llm._tokenizer.decode(output[0, inputs.input_ids.shape[1] :], skip_special_tokens=True)
@@ -195,33 +198,33 @@ def test_temperature_zero_is_greedy(llm: LocalLLM) -> None:
 
 def test_a_stop_string_ends_the_text_before_it(llm: LocalLLM) -> None:
     prompt = Prompt(user="Count from one to ten.", prefill="one, two, three,")
-    long = run(llm, [prompt], [("s",)], Sampling(temperature=0, max_tokens=12))[0].text
-    assert " five" in long
-    reply = run(llm, [prompt], [("s",)], Sampling(temperature=0, max_tokens=12, stop=(" seven", " five,")))[0]
-    assert reply.text == long.split(" five,")[0]
-    assert reply.finish == "stop"
-    assert reply.usage.completion_tokens < 12, "it stopped writing, too"
+    long = run(llm, ask(0, prompt, Sampling(temperature=0, max_tokens=12)))[0].text
+    assert " five," in long
+    stopped = run(llm, ask(0, prompt, Sampling(temperature=0, max_tokens=12, stop=(" seven", " five,"))))[0]
+    assert stopped.text == long.split(" five,")[0]
+    assert stopped.finish == "stop"
+    assert stopped.usage.completion_tokens < 12, "it stopped writing, too"
 
 
 def test_max_tokens_ends_a_text_with_length(llm: LocalLLM) -> None:
-    reply = run(llm, ["Write a long story."], [("m",)], PLAIN.model_copy(update={"max_tokens": 5}))[0]
+    request = ask(0, "Write a long story.", hotter(1.0, max_tokens=5))
+    reply = run(llm, request)[0]
     assert (reply.finish, len(reply.tokens), reply.usage.completion_tokens) == ("length", 5, 5)
-    rendered = llm.render(Request(prompt=Prompt(user="Write a long story."), sampling=PLAIN, key=("m",)))
-    assert reply.usage.prompt_tokens == len(llm._tokenizer.encode(rendered, add_special_tokens=False))
+    assert reply.usage.prompt_tokens == len(llm._tokenizer.encode(llm.render(request), add_special_tokens=False))
 
 
 def test_concurrent_requests_share_forward_passes(llm: LocalLLM, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    real = llm._batcher._run
+    forward = llm._model.forward
 
-    def counting(requests: Sequence[Request]) -> list[Completion]:
-        sizes.append(len(requests))
-        return real(requests)
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(kwargs["input_ids"]))
+        return forward(*args, **kwargs)
 
-    monkeypatch.setattr(llm._batcher, "_run", counting)
-    few = PLAIN.model_copy(update={"max_tokens": 2})
-    run(llm, ["Hi."] * 40, [("many", i) for i in range(40)], few)
+    monkeypatch.setattr(llm._model, "forward", counting)
+    one_token = hotter(1.0, max_tokens=1)
+    run(llm, *(ask(i, "Hi.", one_token) for i in range(40)))
     assert sizes == [32, 8], "max_batch is 32"
-    for i in range(3):
-        run(llm, ["Hi."], [("single", i)], few)
+    for i in range(40, 43):
+        run(llm, ask(i, "Hi.", one_token))
     assert sizes == [32, 8, 1, 1, 1]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -132,6 +133,11 @@ def metered() -> Iterator[Meter]:
         yield meter
     finally:
         _active_meter.reset(token)
+
+
+def display_name(name: str) -> str:
+    """How results refer to the model that `make_llm(name)` builds: a local folder by its last part alone."""
+    return f"local:{Path(name).name}" if name.startswith("local:") else name
 
 
 class LLM(ABC):

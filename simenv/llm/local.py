@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from simenv.errors import InputError
-from simenv.llm.base import LLM, Capability, Completion, LinksOnly, OneOf, Request, Sampling
+from simenv.llm.base import LLM, Capability, Completion, LinksOnly, OneOf, Request, Sampling, display_name
 from simenv.llm.batching import Batcher
 from simenv.llm.constraints import Guide, TokenTable
 from simenv.records import Usage
@@ -73,7 +73,7 @@ class LocalLLM(LLM):
         logging.disable_progress_bar()  # the run has a progress bar of its own
         if not (Path(path) / "config.json").is_file():
             raise InputError(f"no transformers model at {path}: expected a folder with config.json and weights")
-        self.name = name or f"local:{Path(path).name}"
+        self.name = name or display_name(f"local:{path}")
         self.capable = capable
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path)

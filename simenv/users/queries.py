@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -55,6 +56,7 @@ class FileQueries:
     def __init__(self, path: str | Path, columns: Mapping[str, str] | None = None) -> None:
         self.name = f"file:{Path(path).name}"
         self.questions = load_queries(path, columns)
+        self.hash = hashlib.sha256(repr(self.questions).encode()).hexdigest()
 
     async def session(self, persona: Persona, k: int, seed: int, number: int) -> list[Question]:
         order = keyed_rng("queries", seed).permutation(len(self.questions))
