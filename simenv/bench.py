@@ -132,7 +132,7 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
         "ctr_models": {m: getattr(getattr(x, "ctr_model", None), "name", None) for m, x in mechanisms.items()},
     }
     if not resume:
-        run.begin(options.model_dump() | facts, hashes)
+        run.begin(options.model_dump(), facts, hashes)
     run_with_progress(world, mechanisms, options, run, err, Sessions(begun, run.save_sessions), done)
     table = summarize(read_transitions(folder), options.baseline)
     write_tables(table, folder)

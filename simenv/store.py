@@ -93,8 +93,13 @@ class RunFolder:
         """What was run."""
         return self._manifest
 
-    def begin(self, options: dict[str, Any], hashes: dict[str, str]) -> None:
+    def begin(self, options: dict[str, Any], facts: dict[str, Any], hashes: dict[str, str]) -> None:
         """Makes the folder and writes the manifest, before anything runs.
+
+        Args:
+            options: What was asked for.
+            facts: What it came to: models, judge, query source, encoder, objective, CTR models.
+            hashes: SHA-256 of each data pack's content.
 
         Raises:
             DataFileError: the folder holds files by now, or cannot be made.
@@ -110,6 +115,7 @@ class RunFolder:
             "finished": None,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "options": options,
+            "world": facts,
             "data_sha256": hashes,
             "python": platform.python_version(),
             "platform": platform.platform(),

@@ -223,6 +223,6 @@ def test_the_command_is_right_where_nothing_is_wrong_with_it(here: Path, capsys:
     assert len(list(read_transitions(here / "run"))) == 6
     manifest = json.loads((here / "run" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["finished"] is not None
-    assert manifest["options"]["ad_llm"] == "scripted"
+    assert manifest["world"]["ad_llm"] == "scripted"
     assert {path.name for path in (here / "run").iterdir()} >= {"table.csv", "table.md", "timings.jsonl"}
     assert "rows to clicks.jsonl" in capsys.readouterr().out

@@ -171,11 +171,10 @@ def test_a_small_model_fills_in_a_frame() -> None:
         assert click.reason
     decisions = [r for r in llm.requests if isinstance(r.constraint, OneOf)]
     assert [r.constraint.options for r in decisions if isinstance(r.constraint, OneOf)] == [(" true", " false")] * 2
-    frame = decisions[1].prompt.prefill
-    first = json.loads(f"{frame.removesuffix(', ' + frame.rpartition(', {')[2])}".rpartition(", {")[0] + "]")
-    assert first == [
-        {"ad_id": "ad-1", "clicked": feedback.clicks[0].clicked, "reason": feedback.clicks[0].reason},
-    ]
+    decided, _, open_end = decisions[1].prompt.prefill.rpartition(", {")
+    first = feedback.clicks[0]
+    assert json.loads(decided + "]") == [{"ad_id": "ad-1", "clicked": first.clicked, "reason": first.reason}]
+    assert open_end == '"ad_id": "ad-4", "clicked":'
     assert feedback.usage.calls == 4
 
 

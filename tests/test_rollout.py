@@ -134,7 +134,7 @@ def test_a_run_repeated_is_the_same_to_the_byte(tmp_path: Path) -> None:
     written = []
     for name in ("first", "second"):
         folder = RunFolder(tmp_path / name)
-        folder.begin({}, {})
+        folder.begin({}, {}, {})
         run(built(), folder.append)
         written.append((tmp_path / name / "transitions.jsonl").read_bytes())
     assert written[0] == written[1]
@@ -152,7 +152,7 @@ def test_chunks_and_answers_are_reported_as_they_finish() -> None:
 
 def test_what_a_failing_mechanism_leaves_is_every_chunk_before(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.begin({}, {})
+    folder.begin({}, {}, {})
     with pytest.raises(ArithmeticError, match="no more"):
         run({"organic": built()["organic"], "fails": Fails(after=8)}, folder.append, n=15)
     rows = list(read_transitions(tmp_path / "run"))

@@ -32,7 +32,7 @@ def transitions(n: int = 4) -> list[Transition]:
 
 def written(folder: Path, rows: Iterable[Transition]) -> Path:
     run = RunFolder(folder)
-    run.begin({}, {})
+    run.begin({}, {}, {})
     run.append(Finished(list(rows), {"gsp": 0.5}))
     return folder / "transitions.jsonl"
 
@@ -53,7 +53,7 @@ def test_transitions_read_back_equal_and_in_order(tmp_path: Path) -> None:
 def test_chunks_are_appended_and_timings_kept_apart(tmp_path: Path) -> None:
     rows = transitions()
     run = RunFolder(tmp_path / "run")
-    run.begin({}, {})
+    run.begin({}, {}, {})
     for start, seconds in ((0, 0.25), (2, 1.5)):
         run.append(Finished(rows[start : start + 2], {"gsp": seconds}))
     assert list(read_transitions(tmp_path / "run")) == rows
@@ -78,7 +78,7 @@ def test_a_folder_that_was_filled_meanwhile_is_refused(tmp_path: Path) -> None:
     written(tmp_path / "run", transitions(1))
     before = manifest(tmp_path / "run")
     with pytest.raises(DataFileError, match="is not empty"):
-        run.begin({"n": 8}, {})
+        run.begin({"n": 8}, {}, {})
     assert manifest(tmp_path / "run") == before
 
 
@@ -87,20 +87,20 @@ def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match="file is a file: give a new folder"):
         RunFolder(tmp_path / "file")
     with pytest.raises(DataFileError, match=r"cannot make folder .*inside: Not a directory"):
-        RunFolder(tmp_path / "file" / "inside").begin({}, {})
+        RunFolder(tmp_path / "file" / "inside").begin({}, {}, {})
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_new_folder_is_made_with_its_parents_and_only_when_the_run_begins(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "runs" / "first")
     assert not (tmp_path / "runs").exists()
-    run.begin({}, {})
+    run.begin({}, {}, {})
     assert (tmp_path / "runs" / "first" / "manifest.json").is_file()
 
 
 def test_the_manifest_is_there_before_anything_runs_and_complete_at_the_end(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    run.begin({"n": 4, "seed": 7}, {"catalog": records_hash(ADS)})
+    run.begin({"n": 4, "seed": 7}, {}, {"catalog": records_hash(ADS)})
     begun = manifest(tmp_path / "run")
     assert not (tmp_path / "run" / "transitions.jsonl").exists()
     assert begun["finished"] is None

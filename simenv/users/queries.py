@@ -86,7 +86,9 @@ class LLMQueries:
 
     # The paper gives the User-LLM T 0.3 for clicks; distinct questions need more room.
     _SAMPLING = Sampling(temperature=0.8, top_p=0.95, top_k=None, max_tokens=400)
-    _LINE = re.compile(r"^\s*(?:\d+\s*[.):]|[-*•]|Q(?:uestion)?\s*\d*\s*[.:])?\s*[\"“']?(?P<text>[^\n]*?)[\"”']?\s*$")
+    _LINE = re.compile(
+        r"^\s*(?:\d+\s*[.):](?!\d)|[-*•](?!\d)|Q(?:uestion)?\s*\d*\s*[.:])?\s*[\"“']?(?P<text>[^\n]*?)[\"”']?\s*$"
+    )
 
     def __init__(self, llm: LLM, attempts: int = 5) -> None:
         self.name = f"llm:{llm.name}"
