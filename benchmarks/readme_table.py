@@ -19,7 +19,7 @@ END = "<!-- end of table -->"
 
 
 def main() -> None:
-    options = BenchOptions(mechanisms=("organic", "prompted", "gsp", "best_of_n"), n=120, seed=0)
+    options = BenchOptions(mechanisms=("organic", "prompted", "fixed_slots", "gsp", "best_of_n"), n=120, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         run_bench(options, Path(folder) / "run", Console(), Console(stderr=True))
         table = (Path(folder) / "run" / "table.md").read_text(encoding="utf-8")

@@ -35,7 +35,7 @@ def main():
     llm = simenv.make_llm("embedded")
     print(simenv.check_mechanism(RelevantSecondPrice(simenv.make_llm("scripted")), auctions=10))
     env = NativeAdsEnv(horizon=3)
-    for mechanism in (RelevantSecondPrice(llm), simenv.make_mechanism("gsp", context={"llm": llm})):
+    for mechanism in (RelevantSecondPrice(llm), simenv.make_mechanism("gsp", llm=llm)):
         env.reset(seed=0)
         revenue = 0.0
         for _ in range(3):

@@ -5,7 +5,7 @@ import gymnasium
 import simenv
 
 env = gymnasium.make("simenv/NativeAds-v0")
-mechanism = simenv.make_mechanism("gsp", context={"llm": simenv.make_llm("embedded")})
+mechanism = simenv.make_mechanism("gsp", llm=simenv.make_llm("embedded"))
 
 auction, info = env.reset(seed=0)
 terminated = False

@@ -148,9 +148,10 @@ def check(
     """Holds a mechanism to the interface and to the claims it makes."""
     from simenv.check import check_mechanism
     from simenv.llm import make_llm
-    from simenv.mechanism import make_mechanism
+    from simenv.mechanism import find_mechanism
 
-    report = check_mechanism(make_mechanism(mechanism, context={"llm": make_llm(llm)}), auctions=auctions, seed=seed)
+    recipe = find_mechanism(mechanism, {})
+    report = check_mechanism(recipe.build({"llm": make_llm(llm)}), auctions=auctions, seed=seed)
     claims = ", ".join(report.claims) or "no claims"
     _out.print(
         f"{report.mechanism}: passed on {report.auctions} auctions in {report.runs} runs ({claims})", highlight=False

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from simenv.errors import InputError, UnreadableReply
+from simenv.errors import DataFileError, InputError, UnreadableReply
 from simenv.llm.base import LLM, Prompt, Sampling
 from simenv.records import Persona
 from simenv.seeding import keyed_rng
@@ -72,7 +72,10 @@ def load_queries(path: str | Path, columns: Mapping[str, str] | None = None) -> 
     questions = []
     for row in read_rows(path, text_column="text", columns=columns):
         require(row, ["text"])
-        questions.append(Question(str(row.fields["text"]), str(row.fields.get("topic") or "")))
+        text = row.fields["text"]
+        if not isinstance(text, str):
+            raise DataFileError(f"{row.where}: text: expected a string, got {text!r}")
+        questions.append(Question(text, str(row.fields.get("topic") or "")))
     return questions
 
 
