@@ -1,41 +1,49 @@
-"""A mechanism of one's own: sell one place to the highest bid among relevant ads, at the second-highest bid.
+"""A mechanism of one's own: VCG for K places in an answer, with an option and a CTR model.
 
 Run it alone, or hand it to the command line:
-    simenv check examples/own_mechanism.py:RelevantSecondPrice
-    simenv bench --mechanisms gsp,examples/own_mechanism.py:RelevantSecondPrice --n 32 --out runs/mine
+    simenv check examples/own_mechanism.py:PositionVCG
+    simenv bench --mechanisms gsp,examples/own_mechanism.py:PositionVCG --n 32 --out runs/mine
 """
 
 import simenv
-from simenv.ctr import CosineCTR
 from simenv.env import NativeAdsEnv
 
 
-class RelevantSecondPrice:
-    """Ads below a relevance threshold are left out; the highest bid wins and pays the next one per click."""
+class PositionVCG:
+    """Rank by bid x relevance; place j, seen with weight discount^j, pays what it costs those below.
+
+    Varian (2007), "Position auctions": sum over l >= j of (a_l - a_(l+1)) s_(l+1), divided by a_j q_j per click.
+    """
 
     claims = frozenset({simenv.Claim.INDIVIDUALLY_RATIONAL, simenv.Claim.MONOTONE, simenv.Claim.TRUTHFUL_UM})
 
-    def __init__(self, llm, least_relevance=0.25):
+    def __init__(self, llm, ctr_model, slots=2):
         self.llm = llm
-        self.least_relevance = least_relevance
-        self.ctr_model = CosineCTR()  # the predictions in which the claims are checked
+        self.ctr_model = ctr_model  # the predictions that the claims are checked in
+        self.slots = slots
 
     async def run(self, auction, rng):
         answer = await self.llm.complete(auction.query.text, key=(auction.id, "answer", 0))
-        text = simenv.strip_markup(answer.text)
-        bids = [b for b in auction.bids if b.relevance >= self.least_relevance and b.amount >= auction.reserve]
-        if not bids:
-            return simenv.outcome(auction, text)
-        winner, *others = sorted(bids, key=lambda b: b.amount, reverse=True)
-        price = max([auction.reserve, *(b.amount for b in others)])
-        return simenv.outcome(auction, f"{text} Sponsored: {winner.ad.link}.", {winner.ad.id: price})
+        q = self.ctr_model.relevance(auction)  # one click probability per candidate, before any text
+        reserve = auction.reserve
+        scores = [(bid.amount - reserve) * q[i] for i, bid in enumerate(auction.bids)]
+        ranked = sorted((i for i, s in enumerate(scores) if s > 0), key=lambda i: -scores[i])
+        weights = [self.ctr_model.position_discount**j for j in range(self.slots)] + [0.0]
+        following = [*(scores[i] for i in ranked[1:]), *[0.0] * (self.slots + 1)]
+        text, prices = simenv.strip_markup(answer.text), {}
+        for j, i in enumerate(ranked[: self.slots]):
+            loss = sum((weights[k] - weights[k + 1]) * following[k] for k in range(j, self.slots))
+            ad = auction.bids[i].ad
+            prices[ad.id] = reserve + loss / (weights[j] * q[i])
+            text += f" You could look at {ad.link}."
+        return simenv.outcome(auction, text, prices)
 
 
 def main():
     llm = simenv.make_llm("embedded")
-    print(simenv.check_mechanism(RelevantSecondPrice(simenv.make_llm("scripted")), auctions=10))
+    print(simenv.check_mechanism(simenv.make_mechanism(f"{__file__}:PositionVCG", llm=simenv.make_llm("scripted"))))
     env = NativeAdsEnv(horizon=3)
-    for mechanism in (RelevantSecondPrice(llm), simenv.make_mechanism("gsp", llm=llm)):
+    for mechanism in (simenv.make_mechanism(f"{__file__}:PositionVCG", llm=llm), simenv.make_mechanism("gsp", llm=llm)):
         env.reset(seed=0)
         revenue = 0.0
         for _ in range(3):

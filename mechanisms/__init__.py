@@ -6,6 +6,7 @@ prompted     prompted.py     LLM-Auction (2025), "pre-trained LLM"
 fixed_slots  fixed_slots.py  answer engines' sponsored lines, priced by GSP
 gsp          gsp.py          Edelman, Ostrovsky, Schwarz (2007); Varian (2007)
 best_of_n    best_of_n.py    LLM-Auction (2025), section 2, with VCG payments
+softmax      softmax.py      one ad or none at random, with known propensities: McSherry and Talwar (2007)
 
 They are found by name, through the entry-point group `simenv.mechanisms` of pyproject.toml, like anybody else's.
 `writer.py` holds what they share: how a language model is asked for answers and ad sentences.

@@ -79,11 +79,18 @@ class BestOfN:
             loss_to_others = max(score(c, ad_id) for c in self._without(ad_id, candidates, net)) - score(best, ad_id)
             # min: the exact price is at most the bid; rounding may lift it by an ulp
             prices[ad_id] = min(net[ad_id], loss_to_others / q) + auction.reserve if q > 0 else auction.reserve
+        scores = [score(c) for c in feasible]
         return outcome(
             auction,
             best.response,
             prices,
-            details={"candidates": len(candidates), "scores": [score(c) for c in feasible]},
+            details={
+                "candidates": len(candidates),
+                "scores": scores,
+                # The same again beside the texts they belong to: what `simenv export` makes training pairs of.
+                "candidate_texts": [c.response for c in feasible],
+                "candidate_scores": scores,
+            },
         )
 
     def _candidate(self, auction: Auction, response: str) -> Candidate:

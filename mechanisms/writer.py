@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 
 from simenv.llm import LLM, Capability, LinksOnly, OneOf, Prompt, Sampling
@@ -21,6 +22,7 @@ _LEADS = ("One option worth a look is", "You could also consider", "Another that
 NO_AD = "none of them"
 
 
+@cache
 def read_prompt(name: str) -> str:
     """The text of `mechanisms/prompts/NAME.txt`."""
     return (files(__package__ or "mechanisms") / "prompts" / f"{name}.txt").read_text(encoding="utf-8").strip()

@@ -218,23 +218,35 @@ def _llm(options: BenchOptions, cassette: Cassette | None, name: str, api_base: 
 
 
 def find_mechanisms(names: Iterable[str], settings: Iterable[str]) -> dict[str, Recipe]:
-    """Finds mechanisms and holds their options to them: label -> recipe. The label is the name as it was given.
+    """Finds mechanisms and holds their options to them: label -> recipe.
+
+    The label is the name as it was given, or LABEL where LABEL=NAME was given: one mechanism may run twice.
 
     Raises:
         UnknownName: an unknown mechanism, or a setting for one that is not run.
         InputError: a setting that is not MECHANISM.OPTION=VALUE, or an option that the mechanism lacks.
     """
-    names = list(names)
-    chosen: dict[str, dict[str, Any]] = {name: {} for name in names}
+    named = _labels(names)
+    chosen: dict[str, dict[str, Any]] = {label: {} for label in named}
     for setting in settings:
         target, equals, value = setting.partition("=")
         name, dot, option = target.rpartition(".")
         if not equals or not dot:
             raise InputError(f"cannot read --set {setting!r}: expected MECHANISM.OPTION=VALUE")
         if name not in chosen:
-            raise UnknownName(f"mechanism in --set {setting!r}", name, names)
+            raise UnknownName("mechanism of --set", name, chosen)
         chosen[name][option] = _value(value)
-    return {name: find_mechanism(name, given) for name, given in chosen.items()}
+    return {label: find_mechanism(named[label], given) for label, given in chosen.items()}
+
+
+def _labels(names: Iterable[str]) -> dict[str, str]:
+    """Label -> name, of "gsp" and "LABEL=gsp"."""
+    pairs = [(label, name or label) for label, _, name in (given.partition("=") for given in names)]
+    labels = [label for label, _ in pairs]
+    if len(set(labels)) < len(labels):
+        hint = "tell them apart as LABEL=NAME"
+        raise InputError(f"a mechanism is named twice in {','.join(labels)}", hint=hint)
+    return dict(pairs)
 
 
 def _value(text: str) -> Any:
@@ -248,10 +260,9 @@ def _value(text: str) -> Any:
 def _check(options: BenchOptions) -> None:
     if not options.mechanisms:
         raise InputError("no mechanisms named: give --mechanisms gsp,best_of_n")
-    if len(set(options.mechanisms)) < len(options.mechanisms):
-        raise InputError(f"a mechanism is named twice in {','.join(options.mechanisms)}")
-    if options.baseline is not None and options.baseline not in options.mechanisms:
-        raise UnknownName("baseline", options.baseline, options.mechanisms)
+    labels = _labels(options.mechanisms)
+    if options.baseline is not None and options.baseline not in labels:
+        raise UnknownName("baseline", options.baseline, labels)
     if options.judge not in ("auto", "click", "llm"):
         raise UnknownName("judge", options.judge, ["auto", "click", "llm"])
     if options.judge == "click" and options.judge_llm is not None:

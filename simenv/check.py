@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from simenv import markup
-from simenv.errors import ClaimViolated, SimenvError
+from simenv.errors import ClaimViolated, MechanismFailed, SimenvError
 from simenv.llm.base import Request, metered
 from simenv.mechanism import Claim, Mechanism, mechanism_name, run_mechanism
 from simenv.portal import run_sync
@@ -124,7 +124,7 @@ def _auction(
 class _Checker:
     def __init__(self, mechanism: Mechanism) -> None:
         self.mechanism = mechanism
-        self.claims: frozenset[Claim] = frozenset(getattr(mechanism, "claims", ()))
+        self.claims = _claims(mechanism)
         self.runs = 0
         self._ctr = getattr(mechanism, "ctr_model", None)
 
@@ -150,10 +150,12 @@ class _Checker:
         try:
             outcome, requests = run_sync(run)
             markup.verify(outcome, auction)
+        except MechanismFailed as error:
+            raise ClaimViolated(f"on {case}: {error}") from error
         except SimenvError as error:
-            self._fail(case, f"valid outcome: {error}")
-        except Exception as error:
-            raise ClaimViolated(f"{mechanism_name(self.mechanism)} on {case}: raised {error!r}") from error
+            raise ClaimViolated(
+                f"{mechanism_name(self.mechanism)} on {case} gives no valid outcome: {error}"
+            ) from error
         return outcome, requests
 
     def _fail(self, case: str, what: str) -> None:
@@ -219,6 +221,20 @@ class _Checker:
     @staticmethod
     def _slack(auction: Auction) -> float:
         return _TOLERANCE * max([1.0, *(bid.amount for bid in auction.bids)])
+
+
+def _claims(mechanism: Mechanism) -> frozenset[Claim]:
+    made = getattr(mechanism, "claims", ())
+    known = ", ".join(claim.name for claim in Claim)
+    try:
+        claims = set(made) if not isinstance(made, str) else None
+    except TypeError:
+        claims = None
+    if claims is None or not claims <= set(Claim):
+        raise ClaimViolated(
+            f"{mechanism_name(mechanism)}.claims must be a set of simenv.Claim members ({known}), got {made!r}"
+        )
+    return frozenset(Claim(claim) for claim in claims)
 
 
 def with_bid(auction: Auction, ad_id: str, amount: float) -> Auction:

@@ -1,4 +1,4 @@
-"""The command line: `simenv bench`, `export`, `check`, `demo`, `mechanisms`, `fetch-weights`.
+"""The command line: `simenv bench`, `export`, `ope`, `check`, `demo`, `mechanisms`, `fetch-weights`.
 
 Whatever simenv raises on purpose becomes one line on standard error and exit code 2.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,7 +27,7 @@ def bench(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="A new folder for the results; with --resume, that of the run.")],
     mechanisms: Annotated[
-        str, typer.Option(help="Comma-separated: names, package.module:Class or file.py:Class.")
+        str, typer.Option(help="Comma-separated names, package.module:Class or file.py:Class; LABEL=NAME to rename.")
     ] = "",
     n: Annotated[int, typer.Option(help="Number of auctions.")] = 64,
     seed: Annotated[int, typer.Option(help="Names the run: personas' order, values, bids, clicks, samples.")] = 0,
@@ -40,11 +40,11 @@ def bench(
     ] = None,
     judge_api_base: Annotated[str | None, typer.Option(help="Server of the User-LLM.")] = None,
     judge: Annotated[str, typer.Option(help="auto, click (the click model) or llm.")] = "auto",
-    personas: Annotated[str, typer.Option(help="Pack name, or .csv / .jsonl file.")] = "everyday",
+    personas: Annotated[str, typer.Option(help="Pack name, or .csv, .tsv, .jsonl, .parquet file.")] = "everyday",
     persona_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
-    queries: Annotated[Path | None, typer.Option(help=".txt (one a line), .csv or .jsonl with a column text.")] = None,
+    queries: Annotated[Path | None, typer.Option(help=".txt (one a line), or a table with a column text.")] = None,
     query_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
-    catalog: Annotated[str, typer.Option(help="Pack name, or .csv / .jsonl file with a column title.")] = "everyday",
+    catalog: Annotated[str, typer.Option(help="Pack name, or a table with a column title.")] = "everyday",
     catalog_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
     bidder: Annotated[
         str, typer.Option(help="truthful, uniform (in 1..100, as in the paper), shaded:FACTOR, roi:TARGET, learning.")
@@ -126,16 +126,49 @@ def _was_given(context: typer.Context, name: str) -> bool:
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     out: Annotated[Path, typer.Option(help="A .parquet or .jsonl file.")],
-    format: Annotated[str, typer.Option(help="clicks: one row per shown ad.")] = "clicks",
+    format: Annotated[
+        str,
+        typer.Option(help="clicks: one row per shown ad; preferences, sft or kto: as TRL's trainers read them."),
+    ] = "clicks",
+    min_gap: Annotated[
+        float | None, typer.Option(help="preferences: least difference of rewards of a pair; 10 if not given.")
+    ] = None,
+    min_reward: Annotated[
+        float | None, typer.Option(help="sft: what an auction's best answer must exceed; 0 if not given.")
+    ] = None,
 ) -> None:
-    """Writes a run's log as training data."""
-    from simenv.export import export_clicks
+    """Writes a run's log as training data, and a dataset card beside it."""
+    from simenv.export import export_run
+
+    rows = export_run(run, out, format, min_gap=min_gap, min_reward=min_reward)
+    _out.print(f"{rows} rows to {out}", highlight=False)
+
+
+@app.command()
+def ope(
+    run: Annotated[Path, typer.Argument(help="The folder of a run that holds a mechanism with known propensities.")],
+    target: Annotated[str, typer.Option(help="The mechanism to value: it must have choice_probs, as softmax has.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="OPTION=VALUE of the target, e.g. temperature=5. Repeatable.")
+    ] = None,
+    llm: Annotated[str, typer.Option(help="As in bench; the target writes nothing here.")] = "scripted",
+) -> None:
+    """Values a mechanism from the log of another, without running it (off-policy evaluation)."""
+    from simenv.bench import find_mechanisms
+    from simenv.llm import make_llm
+    from simenv.ope import evaluate, print_report
     from simenv.store import read_transitions
 
-    if format != "clicks":
-        raise InputError(f"unknown format {format!r}: known is clicks")
-    rows = export_clicks(read_transitions(run), out)
-    _out.print(f"{rows} rows to {out}", highlight=False)
+    for setting in set_ or ():
+        if not setting.partition("=")[0].strip() or "=" not in setting:
+            raise InputError(f"cannot read --set {setting!r}: expected OPTION=VALUE")
+    recipe = find_mechanisms([target], [f"{target}.{setting}" for setting in set_ or ()])[target]
+    mechanism: Any = recipe.build({"llm": make_llm(llm)})
+    if not callable(getattr(mechanism, "choice_probs", None)):
+        raise InputError(
+            f"mechanism {target!r} has no choice_probs(auction): only one that has can be valued from a log"
+        )
+    print_report(evaluate(read_transitions(run), mechanism), " ".join([target, *(set_ or ())]), _out)
 
 
 @app.command()
@@ -144,13 +177,14 @@ def check(
     llm: Annotated[str, typer.Option(help="As in bench; scripted needs no model.")] = "scripted",
     auctions: Annotated[int, typer.Option(help="Random auctions, beside the degenerate ones.")] = 20,
     seed: Annotated[int, typer.Option(help="Names the random auctions.")] = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="OPTION=VALUE of the mechanism. Repeatable.")] = None,
 ) -> None:
     """Holds a mechanism to the interface and to the claims it makes."""
+    from simenv.bench import find_mechanisms
     from simenv.check import check_mechanism
     from simenv.llm import make_llm
-    from simenv.mechanism import find_mechanism
 
-    recipe = find_mechanism(mechanism, {})
+    recipe = find_mechanisms([mechanism], [f"{mechanism}.{setting}" for setting in set_ or []])[mechanism]
     report = check_mechanism(recipe.build({"llm": make_llm(llm)}), auctions=auctions, seed=seed)
     claims = ", ".join(report.claims) or "no claims"
     _out.print(

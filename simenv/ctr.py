@@ -22,6 +22,8 @@ class CTRModel(Protocol):
     """Predicts click probabilities from what a mechanism may see."""
 
     name: str
+    position_discount: float
+    """What each ad further down in an answer is discounted by, in (0, 1]."""
 
     def relevance(self, auction: Auction) -> Floats:
         """q_i of every candidate before any text is written: shape (n,), in (0, 1), in the order of auction.bids."""

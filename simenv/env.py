@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from simenv.mechanism import Mechanism
 from simenv.portal import run_sync
 from simenv.records import Auction, Outcome, Transition
 from simenv.spaces import AuctionSpace, DecisionSpace
-from simenv.world import Session, World, make_world
+from simenv.world import WORLD_OPTIONS, Session, World, make_world
 
 
 class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
@@ -41,6 +42,8 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
             raise InputError(f"a world is given already, so {', '.join(options)} cannot be set here")
         if render_mode not in (None, "ansi"):
             raise InputError(f"render_mode {render_mode!r} is not known: expected None or 'ansi'")
+        if unknown := sorted(set(options) - set(WORLD_OPTIONS)):
+            raise InputError(f"unknown option {', '.join(unknown)}: known are {', '.join(WORLD_OPTIONS)}, world")
         self.world = world or make_world(**options)
         self.render_mode = render_mode
         self.observation_space = AuctionSpace()
@@ -106,7 +109,8 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         if self._turn >= len(self._session.questions):
             raise InputError(f"session {self._session.id} is over: call reset")
         if not self.action_space.contains(action):
-            raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism")
+            hint = "await it first" if inspect.isawaitable(action) else None
+            raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism", hint=hint)
         transition = await self.world.step(self._session, self._turn, action, index=self._turn, auction=self._auction)
         for learner in (self._bidder, action):
             observe = getattr(learner, "observe", None)

@@ -6,6 +6,7 @@ SimenvError
 │   ├── UnknownName       a name that is not registered; lists the nearest ones
 │   ├── OutcomeError      a mechanism's outcome that breaks the rules of the auction it answers
 │   └── MissingCapability a mechanism or judge asks a language model for what its backend cannot do
+├── MechanismFailed       a mechanism's own code raised
 ├── MissingWeights        the embedded model's weight packages are not installed
 ├── LLMError              a language model did not give a usable completion
 │   ├── LLMUnavailable    unreachable, overloaded or timed out: worth another try (`retryable`)
@@ -61,6 +62,10 @@ class OutcomeError(InputError):
 
 class MissingCapability(InputError):
     """The language model's backend cannot do what is asked of it."""
+
+
+class MechanismFailed(SimenvError):
+    """A mechanism's own code raised; the cause is chained."""
 
 
 class MissingWeights(SimenvError):

@@ -6,6 +6,7 @@ and is never clickable.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -103,13 +104,17 @@ def outcome(
         fields: Other fields of Outcome, such as `details`.
 
     Raises:
-        OutcomeError: the text shows an ad that has no price.
+        OutcomeError: the text shows an ad that has no price, or one that is negative or not finite.
     """
     prices = prices or {}
     links, faults = parse(response, auction)
     unpriced = [ad_id for ad_id in links if ad_id not in prices]
     if unpriced:
-        raise OutcomeError(f"the answer shows {', '.join(unpriced)} but prices has only {sorted(prices) or 'nothing'}")
+        priced = ", ".join(sorted(prices)) or "none"
+        raise OutcomeError(f"the answer shows {', '.join(unpriced)} without a price; ads with a price: {priced}")
+    for ad_id in links:
+        if not 0 <= prices[ad_id] < math.inf:
+            raise OutcomeError(f"the price of {ad_id} must be at least 0 and finite, got {prices[ad_id]}")
     placements = tuple(Placement(ad_id=ad_id, price=prices[ad_id], span=span) for ad_id, span in links.items())
     return Outcome.model_validate(
         {"response": response, "placements": placements, "faults": faults, "transfers": dict(transfers or {}), **fields}
@@ -135,7 +140,7 @@ def verify(outcome: Outcome, auction: Auction) -> None:
     if outcome.faults != faults:
         raise OutcomeError(f"faults {outcome.faults} do not match those in the text {faults}")
     for placement in outcome.placements:
-        if placement.price < auction.reserve:
+        if placement.price < auction.reserve * (1 - 1e-9):  # a price that is worked out may miss it by rounding
             raise OutcomeError(
                 f"{placement.ad_id} is priced at {placement.price}, below the reserve {auction.reserve} per click"
             )

@@ -20,8 +20,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from simenv.errors import InputError, OutcomeError, SimenvError, UnknownName
+from simenv.ctr import make_ctr_model
+from simenv.errors import InputError, MechanismFailed, OutcomeError, SimenvError, UnknownName
 from simenv.llm.base import metered
+from simenv.objective import Objective
 from simenv.records import Auction, Outcome
 from simenv.seeding import keyed_rng
 
@@ -37,6 +39,7 @@ class Claim(StrEnum):
     (`ctr_model`). What happens in the world is measured by experiments, not claimed here.
     """
 
+    # README has these as a table; a test holds it to the members.
     INDIVIDUALLY_RATIONAL = "individually_rational"
     """No shown ad's price per click exceeds its bid, and no transfer is charged beyond predicted value."""
     MONOTONE = "monotone"
@@ -76,10 +79,18 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
 
     Raises:
         OutcomeError: it returned something else than an Outcome.
+        MechanismFailed: its own code raised.
     """
     with metered() as meter:
-        result = mechanism.run(auction, keyed_rng("mechanism", auction.id))
-        outcome = await result if inspect.isawaitable(result) else result
+        try:
+            result = mechanism.run(auction, keyed_rng("mechanism", auction.id))
+            outcome = await result if inspect.isawaitable(result) else result
+        except SimenvError:
+            raise
+        except Exception as error:
+            raise MechanismFailed(
+                f"{mechanism_name(mechanism)} raised {_reason(error)} on auction {auction.id}"
+            ) from error
     if not isinstance(outcome, Outcome):
         raise OutcomeError(f"{mechanism_name(mechanism)}.run returned {type(outcome).__name__}, expected an Outcome")
     return outcome.model_copy(update={"usage": outcome.usage + meter.usage})
@@ -99,7 +110,8 @@ class Recipe(NamedTuple):
             InputError: the constructor raised, needs more than it is given, or built something without `run`.
         """
         parameters = inspect.signature(self.factory).parameters
-        given = {key: value for key, value in context.items() if key in parameters and key not in self.options}
+        offered = {"ctr_model": make_ctr_model(), "objective": Objective()} | dict(context)
+        given = {key: value for key, value in offered.items() if key in parameters and key not in self.options}
         missing = [
             p.name
             for p in parameters.values()
@@ -108,7 +120,7 @@ class Recipe(NamedTuple):
             and p.name not in {*given, *self.options}
         ]
         if missing:
-            raise InputError(f"mechanism {self.name!r} needs {', '.join(missing)}")
+            raise InputError(f"mechanism {self.name!r} needs {', '.join(missing)}: give it as an option")
         try:
             mechanism = self.factory(**given, **self.options)
         except SimenvError:
@@ -148,8 +160,8 @@ def make_mechanism(name: str, *, context: Mapping[str, Any] | None = None, **opt
 
     Args:
         name: A registered name ("gsp"), "package.module:Class", or "path/to/file.py:Class".
-        context: What the run has to offer (llm, ctr_model, objective, ...): each is passed if the constructor has a
-            parameter of that name.
+        context: What the run has to offer: llm, ctr_model (cosine by default), objective. Each is passed if the
+            constructor has a parameter of that name.
         options: Passed as they are.
 
     Raises:
@@ -198,6 +210,8 @@ def _import(name: str, module_name: str) -> Any:
             path = Path(module_name)
             if not path.is_file():
                 raise InputError(f"mechanism {name!r}: no such file {module_name}")
+            if str(path.resolve().parent) not in sys.path:
+                sys.path.append(str(path.resolve().parent))  # it may import what lies beside it
             return _from_file(f"simenv_user_{path.stem}", path, None)
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))  # a console script does not look in the folder it is run from

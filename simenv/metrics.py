@@ -166,8 +166,18 @@ def summarize(transitions: Iterable[Transition], baseline: str | None = None) ->
 
 def _estimate(pairs: Mapping[int, tuple[float, float]], clusters: Mapping[int, str]) -> Estimate:
     indices = sorted(pairs)
-    ratio, influence = _ratio([pairs[i] for i in indices])
-    return _interval(ratio, influence, [clusters[i] for i in indices])
+    return clustered_ratio([pairs[i] for i in indices], [clusters[i] for i in indices])
+
+
+def clustered_ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Estimate:
+    """sum of above / sum of below with its 95% interval, clustered; a mean has 1 below.
+
+    Args:
+        pairs: (above, below) of each answer.
+        clusters: The cluster, a persona, of each answer.
+    """
+    ratio, influence = _ratio(pairs)
+    return _interval(ratio, influence, clusters)
 
 
 def _difference(

@@ -58,7 +58,8 @@ class Persona(Record):
     @property
     def profile(self) -> str:
         """The profile as the platform sees it: facts and interests, nothing private."""
-        return f"{self.info} Interests: {', '.join(self.interests)}." if self.interests else self.info
+        facts = self.info if self.info.endswith((".", "!", "?")) else f"{self.info}."
+        return f"{facts} Interests: {', '.join(self.interests)}." if self.interests else facts
 
 
 class Query(Record):

@@ -16,7 +16,7 @@ from simenv.metrics import METRICS, Cell, Estimate, Table
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "ads", "faults", "abstentions")
 _COST = ("llm_calls", "tokens")
-_TITLES = {
+TITLES = {
     "bid_weighted_clicks": "bid x clicks",
     "ctr": "CTR",
     "llm_calls": "LLM calls",
@@ -50,7 +50,7 @@ def to_markdown(table: Table) -> str:
     """Tables of money, behaviour, cost and differences."""
     blocks = []
     for title, metrics, difference in _blocks(table):
-        header = ["mechanism", *(_TITLES.get(metric, metric) for metric in metrics)]
+        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
         lines = [f"**{title}**", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
         for name, cells in _rows(table, metrics, difference):
             lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -64,7 +64,7 @@ def print_tables(table: Table, console: Console) -> None:
         shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         shown.add_column("mechanism", no_wrap=True)
         for metric in metrics:
-            shown.add_column(_TITLES.get(metric, metric), justify="right", no_wrap=True)
+            shown.add_column(TITLES.get(metric, metric), justify="right")
         for name, cells in _rows(table, metrics, difference):
             shown.add_row(name, *cells)
         console.print(shown)

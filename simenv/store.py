@@ -161,7 +161,7 @@ class RunFolder:
         if self.path.is_file():
             raise DataFileError(f"{self.path} is a file: give a new folder")
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise DataFileError(f"{self.path} is not empty: give a new folder, nothing is overwritten")
+            raise DataFileError(f"{self.path} is not empty: give a new folder, or --resume to go on with its run")
 
     def _write_manifest(self) -> None:
         target = self.path / "manifest.json"

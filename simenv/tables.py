@@ -1,10 +1,15 @@
-"""Rows from files: .txt (one a line), .csv, .jsonl, with the file and the row named in every error."""
+"""Rows from files: .txt (one a line), .csv, .tsv, .jsonl, .parquet, with the file and the row named in every error.
+
+Text files may be packed with gzip (.csv.gz and so on). The n-th row of a .parquet file stands at FILE:n, from 1.
+"""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +20,7 @@ from simenv.errors import DataFileError
 from simenv.records import Record
 
 R = TypeVar("R", bound=Record)
+_KINDS = {",": "CSV", "\t": "TSV"}
 
 
 class Row(NamedTuple):
@@ -24,51 +30,112 @@ class Row(NamedTuple):
     fields: dict[str, Any]
 
 
+def check_columns(columns: Mapping[str, str] | None, ours: Iterable[str]) -> None:
+    """Raises DataFileError if `columns` renames something that is not a column of ours."""
+    known = list(ours)
+    for name in columns or {}:
+        if name not in known:
+            raise DataFileError(f"no column {name!r} to rename to: ours are {', '.join(known)}")
+
+
 def read_rows(
     path: str | Path, *, text_column: str | None = None, columns: Mapping[str, str] | None = None
 ) -> list[Row]:
     """Reads a file of rows.
 
     Args:
-        path: A .txt, .csv or .jsonl file, UTF-8.
+        path: A .txt, .csv, .tsv or .jsonl file, UTF-8, each also with .gz after it, or a .parquet file.
         text_column: The column that a line of a .txt file fills; None = .txt is not accepted.
         columns: Our column name -> the file's, for files whose columns are named differently.
 
     Raises:
-        DataFileError: no such file, another ending, not UTF-8, no rows, a line that is not JSON, a column that is
-            there twice, or a column of `columns` that the file lacks.
+        DataFileError: no such file, another ending, not UTF-8, gzip or Parquet as its ending says, no rows, a line
+            that is not JSON, a column that is there twice, or a column of `columns` that the file lacks.
     """
     path = Path(path)
     allowed = ".csv or .jsonl" if text_column is None else ".txt, .csv or .jsonl"
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataFileError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataFileError(f"{path}: is a folder, expected a {allowed} file") from None
-    except UnicodeDecodeError as error:
-        raise DataFileError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise DataFileError(f"{path}: cannot be read: {error.strerror}") from None
-    suffix = path.suffix.lower()
-    if suffix == ".txt" and text_column is not None:
-        lines = enumerate(content.split("\n"), start=1)
+    allowed += " (or .tsv, .parquet; text also as .gz)"
+    content = _read(path, allowed)
+    ending = path.suffix.lower()
+    if ending == ".gz":
+        ending = Path(path.stem).suffix.lower()
+        if ending in (".txt", ".csv", ".tsv", ".jsonl"):
+            content = _unpacked(path, content)
+        else:
+            ending = f"{ending}.gz"
+    if ending == ".txt" and text_column is not None:
+        lines = enumerate(_text(path, content).split("\n"), start=1)
         rows = [Row(f"{path}:{n}", {text_column: line.strip()}) for n, line in lines if line.strip()]
-    elif suffix == ".csv":
-        rows = _csv_rows(path, content)
-    elif suffix == ".jsonl":
-        rows = _jsonl_rows(path, content)
+    elif ending in (".csv", ".tsv"):
+        rows = _csv_rows(path, _text(path, content), "," if ending == ".csv" else "\t")
+    elif ending == ".jsonl":
+        rows = _jsonl_rows(path, _text(path, content))
+    elif ending == ".parquet":
+        rows = _parquet_rows(path, content)
     else:
         raise DataFileError(f"{path}: ending {path.suffix!r} is not read here, expected {allowed}")
     if not rows:
         raise DataFileError(f"{path}: no rows")
-    if suffix != ".txt":
+    if ending != ".txt":
         rows = [_rename(row, columns or {}) for row in rows]
     return rows
 
 
-def _csv_rows(path: Path, content: str) -> list[Row]:
-    reader = csv.reader(io.StringIO(content), strict=True)
+def _read(path: Path, allowed: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataFileError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataFileError(f"{path}: is a folder, expected a {allowed} file") from None
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _text(path: Path, content: bytes) -> str:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataFileError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # as Python reads a text file
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataFileError(f"{path}: not readable as gzip: {_one_line(str(error))}") from None
+
+
+def _parquet_rows(path: Path, content: bytes) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
+        names = [str(name) for name in table.column_names]
+        cells = [column.to_pylist() for column in table.columns]
+    except (pyarrow.ArrowException, OSError, ValueError, ArithmeticError, MemoryError, TypeError) as error:
+        raise DataFileError(f"{path}: not readable as Parquet: {_one_line(str(error))}") from None
+    for name in names:
+        if names.count(name) > 1:
+            raise DataFileError(f"{path}: column {name!r} is there twice")
+    cells = [[_without_nulls(cell) for cell in column] for column in cells]
+    return [
+        Row(f"{path}:{n}", dict(zip(names, row, strict=True)))
+        for n, row in enumerate(zip(*cells, strict=True), start=1)
+    ]
+
+
+def _without_nulls(cell: Any) -> Any:
+    """A struct holds every field that any row has, null where this one has none: that is "not given"."""
+    if isinstance(cell, dict):
+        return {key: _without_nulls(value) for key, value in cell.items() if value is not None}
+    return cell
+
+
+def _csv_rows(path: Path, content: str, delimiter: str) -> list[Row]:
+    reader = csv.reader(io.StringIO(content), delimiter=delimiter, strict=True)
     table: list[tuple[int, list[str]]] = []
     begins = 1  # a quoted cell may span lines: a row stands where it begins
     try:
@@ -77,7 +144,7 @@ def _csv_rows(path: Path, content: str) -> list[Row]:
                 table.append((begins, [cell.strip() for cell in cells]))
             begins = reader.line_num + 1
     except csv.Error as error:
-        raise DataFileError(f"{path}:{begins}: not readable as CSV: {error}") from None
+        raise DataFileError(f"{path}:{begins}: not readable as {_KINDS[delimiter]}: {error}") from None
     if not table:
         return []
     (line, header), *body = table

@@ -20,7 +20,7 @@ from simenv.errors import InputError
 from simenv.mechanism import Mechanism
 from simenv.portal import run_sync
 from simenv.records import Auction, Outcome
-from simenv.world import World, make_world
+from simenv.world import World
 
 Observations = tuple[Auction, ...]
 Array = npt.NDArray[Any]
@@ -35,7 +35,7 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
 
     Autoreset is Gymnasium's NEXT_STEP: the step after a part's session has ended starts its next session, whatever
     the action for that part was; its reward is then 0, its observation the new session's first auction, and there is
-    no transition.
+    no transition: `infos["_transition"][i]` is False, and both keys are missing where no part has one.
 
     `reset(seed=s)` seeds part i with s + i, as Gymnasium does; a list gives each its own.
 
@@ -49,11 +49,9 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
     def __init__(self, num_envs: int = 1, world: World | None = None, **options: Any) -> None:
         if num_envs < 1:
             raise InputError(f"num_envs must be at least 1, got {num_envs}")
-        if world is not None and options:
-            raise InputError(f"a world is given already, so {', '.join(options)} cannot be set here")
         self.num_envs = num_envs
-        world = world or make_world(**options)
-        self.envs = [NativeAdsEnv(world) for _ in range(num_envs)]
+        first = NativeAdsEnv(world, **options)
+        self.envs = [first, *(NativeAdsEnv(first.world) for _ in range(num_envs - 1))]
         self.single_observation_space = self.envs[0].observation_space
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)

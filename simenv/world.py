@@ -6,6 +6,7 @@ meet the same auction meet the same values, bids and user.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -259,3 +260,7 @@ def make_world(
         reserve=reserve,
         horizon=horizon,
     )
+
+
+WORLD_OPTIONS = tuple(inspect.signature(make_world).parameters)
+"""What `make_world`, and so the environment, can be given."""

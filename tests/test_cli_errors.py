@@ -125,7 +125,7 @@ def bench(*arguments: str, mechanisms: str = "organic") -> list[str]:
         (["--set", "n=8"], "cannot read --set 'n=8': expected MECHANISM.OPTION=VALUE"),
         (["--set", "organik.n=8"], "unknown mechanism in --set 'organik.n=8' 'organik': did you mean organic?"),
         (["--set", "organic.n=8"], "mechanism 'organic' has no option n; its options are llm"),
-        (["--out", "used"], "used is not empty: give a new folder, nothing is overwritten"),
+        (["--out", "used"], "used is not empty: give a new folder, or --resume to go on with its run"),
         (["--out", "ads.csv"], "ads.csv is a file: give a new folder"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_wrong_option_or_file_is_named(fails: Fails, here: Path, arguments: li
         ("gps", "unknown mechanism 'gps': did you mean gsp? known are best_of_n, "),
         ("organic,best_off", "unknown mechanism 'best_off': did you mean best_of_n?"),
         (",", "no mechanisms named"),
-        ("gsp,gsp", "a mechanism is named twice in gsp,gsp"),
+        ("gsp,gsp", "a mechanism is named twice in gsp,gsp (tell them apart as LABEL=NAME)"),
         ("nowhere.py:Good", "mechanism 'nowhere.py:Good': no such file nowhere.py"),
         ("good.py:Goood", "unknown class in mechanism 'good.py:Goood' 'Goood': did you mean Good?"),
         ("syntax.py:Broken", "mechanism 'syntax.py:Broken' cannot be imported: SyntaxError: "),
@@ -197,7 +197,10 @@ def test_a_server_that_does_not_answer_is_named(fails: Fails) -> None:
         (["nowhere", "--out", "clicks.parquet"], "nowhere: no transitions.jsonl: not the folder of a run"),
         (["used", "--out", "clicks.csv"], "clicks.csv: ending '.csv' is not written here, expected .parquet or .jsonl"),
         (["used", "--out", "no/clicks.jsonl"], "no/clicks.jsonl: folder no does not exist"),
-        (["used", "--out", "clicks.jsonl", "--format", "dpo"], "unknown format 'dpo': known is clicks"),
+        (
+            ["used", "--out", "clicks.jsonl", "--format", "dpo"],
+            "unknown format 'dpo': known are clicks, preferences, sft, kto",
+        ),
     ],
 )
 def test_an_export_that_cannot_be_made_is_named(fails: Fails, here: Path, arguments: list[str], says: str) -> None:

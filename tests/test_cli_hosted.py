@@ -136,14 +136,13 @@ def test_a_language_model_in_every_role(tmp_path: Path, files: list[str], capsys
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["finished"] is not None
     assert manifest["retries"] == {"openai/fake": 1}
-    said = {name: manifest["options"][name] for name in ("llm", "ad_llm", "judge", "query_source", "n", "api_base")}
+    assert (manifest["options"]["llm"], manifest["options"]["api_base"]) == ("openai/fake", server.url)
+    said = {name: manifest["world"][name] for name in ("ad_llm", "judge", "query_source", "encoder")}
     assert said == {
-        "llm": "openai/fake",
         "ad_llm": "openai/fake",
         "judge": "llm:openai/fake",
         "query_source": "llm:openai/fake",
-        "n": 6,
-        "api_base": server.url,
+        "encoder": "all-MiniLM-L6-v2",
     }
 
     rows = list(read_transitions(out))
@@ -208,8 +207,8 @@ def test_users_may_be_another_model_than_the_writer(tmp_path: Path, files: list[
         assert bench(out, *options, *files, "--mechanisms", "gsp", "--n", "2", "--horizon", "2") == 0
     assert set(roles.seen) == {"preflight", "queries", "judge"}
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["options"]["ad_llm"] == "scripted"
-    assert manifest["options"]["judge"] == "llm:openai/fake"
+    assert manifest["world"]["ad_llm"] == "scripted"
+    assert manifest["world"]["judge"] == "llm:openai/fake"
     assert manifest["retries"] == {"scripted": 0, "openai/fake": 0}
 
 

@@ -1,12 +1,10 @@
-"""The seam that all backends share: memory, metering, capabilities, batching; and the scripted model."""
+"""The seam that all backends share: memory, metering, capabilities; and the scripted model."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import random
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,6 @@ from simenv.llm import (
     metered,
 )
 from simenv.llm.base import LLM, Constraint
-from simenv.llm.batching import Batcher
 from simenv.records import Usage
 
 
@@ -67,7 +64,6 @@ def test_a_script_of_replies_is_handed_out_in_order_and_ends() -> None:
 
 def test_a_script_may_be_a_function_plain_or_async() -> None:
     async def slow(request: Request) -> str:
-        await asyncio.sleep(0)
         return request.prompt.user.upper()
 
     assert asyncio.run(ScriptedLLM(slow).complete("hi", key=("a",))).text == "HI"
@@ -205,48 +201,3 @@ def test_names_that_make_no_model_are_refused(tmp_path: Path) -> None:
         make_llm("gpt")
     with pytest.raises(InputError, match=r"no transformers model at .*: expected a folder with config\.json"):
         make_llm(f"local:{tmp_path}")
-
-
-def _order(job: int) -> tuple[object, ...]:
-    return (job,)
-
-
-async def _submit_all(batcher: Batcher[int, str], jobs: Sequence[int], lags: random.Random) -> list[str]:
-    async def one(job: int) -> str:
-        for _ in range(lags.randrange(6)):  # reaches the batcher some turns of the loop later than others
-            await asyncio.sleep(0)
-        return await batcher.submit(job)
-
-    return await asyncio.gather(*(one(job) for job in jobs))
-
-
-def test_batches_do_not_depend_on_arrival() -> None:
-    seen = set()
-    for seed in range(10):
-        batches: list[tuple[int, ...]] = []
-
-        def run(jobs: Sequence[int], batches: list[tuple[int, ...]] = batches) -> list[str]:
-            batches.append(tuple(jobs))
-            return [f"done {job}" for job in jobs]
-
-        lags = random.Random(seed)
-        jobs = lags.sample(range(10), 10)
-        results = asyncio.run(_submit_all(Batcher(run, _order, 4), jobs, lags))
-        assert results == [f"done {job}" for job in jobs], "each gets its own result"
-        seen.add(tuple(batches))
-    assert seen == {((0, 1, 2, 3), (4, 5, 6, 7), (8, 9))}
-
-
-def test_an_error_reaches_its_whole_batch_and_no_other() -> None:
-    def run(jobs: Sequence[int]) -> list[str]:
-        if 2 in jobs:
-            raise ValueError("no twos")
-        return [f"done {job}" for job in jobs]
-
-    async def go() -> None:
-        batcher = Batcher(run, _order, 3)
-        results = await asyncio.gather(*(batcher.submit(job) for job in (4, 2, 0, 3, 1)), return_exceptions=True)
-        assert [str(result) for result in results] == ["done 4", "no twos", "no twos", "done 3", "no twos"]
-        assert await batcher.submit(7) == "done 7", "it goes on after an error"
-
-    asyncio.run(go())

@@ -85,13 +85,13 @@ def test_concurrency_is_used_and_bounded(concurrency: int) -> None:
         together.wait(timeout=20)
         return "ok"
 
-    async def go(llm: HostedLLM) -> None:
-        await asyncio.gather(*(llm.complete("hi", key=("a", i)) for i in range(3 * concurrency)))
+    async def go(session: str) -> None:
+        await asyncio.gather(*(llm.complete("hi", key=(session, i)) for i in range(3 * concurrency)))
 
     with FakeOpenAI(reply) as server:
         llm = client(server, concurrency=concurrency, attempts=1)
-        asyncio.run(go(llm))
-        asyncio.run(go(client(server, concurrency=concurrency, attempts=1)))  # and again in another event loop
+        asyncio.run(go("first"))
+        asyncio.run(go("in another event loop"))
     assert server.count == 6 * concurrency
     assert server.most_in_flight == concurrency
 

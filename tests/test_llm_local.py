@@ -186,10 +186,11 @@ def test_two_prompts_under_one_key_stand_in_the_same_order_whoever_asks_first(ll
 
 
 def test_temperature_zero_is_greedy(llm: LocalLLM) -> None:
-    """Against the generate loop of transformers."""
+    """Against the generate loop of transformers; the padding that a longer neighbour brings changes nothing."""
     sampling = Sampling(temperature=0, max_tokens=12)
     request = ask(0, "Name three colours.", sampling)
-    one, two = run(llm, request)[0], run(llm, ask(1, "Name three colours.", sampling))[0]
+    one = run(llm, request)[0]
+    two, _ = run(llm, ask(1, "Name three colours.", sampling), ask(2, "Say no to " + "red, " * 30, sampling))
     assert (one.text, one.logprobs) == (two.text, (0.0,) * len(two.tokens))
     inputs = llm._tokenizer(llm.render(request), return_tensors="pt", add_special_tokens=False).to(llm._device)
     output = llm._model.generate(**inputs, do_sample=False, max_new_tokens=12, pad_token_id=0)

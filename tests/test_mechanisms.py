@@ -163,6 +163,14 @@ def test_check_mechanism_finds_broken_mechanisms(broken, said: str) -> None:
         check_mechanism(broken)
 
 
+@pytest.mark.parametrize("claims", [{"truthfull_um"}, "truthful_um", 7, [Claim.MONOTONE, None]])
+def test_a_claim_that_does_not_exist_is_refused(claims) -> None:
+    broken = Charges(own_bid, ())
+    broken.claims = claims
+    with pytest.raises(ClaimViolated, match="must be a set of simenv"):
+        check_mechanism(broken)
+
+
 def test_check_mechanism_holds_to_no_claim_that_is_not_made() -> None:
     assert check_mechanism(Charges(own_bid, ())).claims == ()
     assert check_mechanism(Charges(own_bid, {Claim.INDIVIDUALLY_RATIONAL})).claims == ("individually_rational",)

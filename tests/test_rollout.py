@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from simenv import make_mechanism, outcome
-from simenv.errors import InputError
+from simenv.errors import InputError, MechanismFailed
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism
 from simenv.portal import run_sync
@@ -153,7 +153,7 @@ def test_chunks_and_answers_are_reported_as_they_finish() -> None:
 def test_what_a_failing_mechanism_leaves_is_every_chunk_before(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.begin({}, {}, {})
-    with pytest.raises(ArithmeticError, match="no more"):
+    with pytest.raises(MechanismFailed, match="Fails raised ArithmeticError: no more"):
         run({"organic": built()["organic"], "fails": Fails(after=8)}, folder.append, n=15)
     rows = list(read_transitions(tmp_path / "run"))
     assert [(row.index, row.mechanism) for row in rows] == [(i, m) for i in range(5) for m in ("organic", "fails")]

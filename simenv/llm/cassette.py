@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -51,7 +51,6 @@ class Cassette:
         self.path = Path(path)
         self.mode = mode
         self._entries: dict[tuple[str, Request], Entry] = {}
-        self._file: TextIO | None = None
         exists = self.path.is_file()
         if mode == "record" and exists:
             raise DataFileError(f"{self.path} exists already: give a new file, nothing is overwritten")
@@ -61,7 +60,7 @@ class Cassette:
             self._load()
         if mode != "replay":
             try:
-                self._file = self.path.open("a", encoding="utf-8")
+                self.path.open("a").close()  # what cannot be written shows before a model is asked
             except OSError as error:
                 raise DataFileError(f"cannot write cassette {self.path}: {error.strerror}") from None
 
@@ -73,9 +72,9 @@ class Cassette:
     def add(self, entry: Entry) -> None:
         """Remembers and writes one completion."""
         self._entries[entry.model, entry.request] = entry
-        if self._file is not None:
-            self._file.write(entry.model_dump_json() + "\n")
-            self._file.flush()
+        if self.mode != "replay":
+            with self.path.open("a", encoding="utf-8") as file:  # not kept open: nobody would close it
+                file.write(entry.model_dump_json() + "\n")
 
     def entry_of(self, model: str) -> Entry:
         """Any entry of `model`, for what it says of the model.
@@ -97,12 +96,15 @@ class Cassette:
             return "it has no completion of this model"
         close = difflib.get_close_matches(wanted, {o.prompt.user for o in others}, n=1, cutoff=0.0)[0]
         if close != wanted:
-            at = next((i for i, (a, b) in enumerate(zip(wanted, close, strict=False)) if a != b), 0)
+            shorter = min(len(wanted), len(close))
+            at = next((i for i, (a, b) in enumerate(zip(wanted, close, strict=False)) if a != b), shorter)
             at = max(0, at - 10)
             return f"the nearest prompt has {close[at : at + 60]!r} where this one has {wanted[at : at + 60]!r}"
-        same = next(o for o in others if o.prompt.user == wanted)
-        fields = [name for name in Request.model_fields if getattr(same, name) != getattr(request, name)]
-        return f"the same prompt is there with another {', '.join(fields)}: {[getattr(same, f) for f in fields]}"
+        there, fields = min(
+            ((o, _differing(o, request)) for o in others if o.prompt.user == wanted), key=lambda pair: len(pair[1])
+        )
+        values = "; ".join(f"{name} {getattr(there, name)!r}" for name in fields)
+        return f"the same question is there with another {' and '.join(fields)}: {values}"
 
     def _load(self) -> None:
         content = self.path.read_bytes()
@@ -119,6 +121,10 @@ class Cassette:
                 message = f"{self.path}:{number}: not a completion: {where} {first['msg']}"
                 raise DataFileError(" ".join(message.split())) from None
             self._entries[entry.model, entry.request] = entry
+
+
+def _differing(a: Request, b: Request) -> list[str]:
+    return [name for name in Request.model_fields if getattr(a, name) != getattr(b, name)]
 
 
 class CassetteLLM(LLM):

@@ -8,7 +8,7 @@ from pathlib import Path
 from simenv.errors import DataFileError
 from simenv.market.packs import pack_path
 from simenv.records import Ad
-from simenv.tables import Row, read_rows, require, to_record
+from simenv.tables import Row, check_columns, read_rows, require, to_record
 
 _OPTIONAL = ("id", "advertiser", "body", "category", "url")
 
@@ -24,6 +24,7 @@ def load_catalog(name: str | Path = "everyday", columns: Mapping[str, str] | Non
     Raises:
         DataFileError: unreadable file, missing column, duplicate id, or a title with mark-up characters.
     """
+    check_columns(columns, Ad.model_fields)
     seen: dict[str, str] = {}
     ads = []
     for number, row in enumerate(read_rows(pack_path("ad_catalogs", name), columns=columns), start=1):

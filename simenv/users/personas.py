@@ -10,7 +10,7 @@ from typing import Any
 from simenv.errors import DataFileError
 from simenv.market.packs import pack_path
 from simenv.records import Persona
-from simenv.tables import Row, read_rows, require, to_record
+from simenv.tables import Row, check_columns, read_rows, require, to_record
 
 
 def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | None = None) -> tuple[Persona, ...]:
@@ -25,6 +25,7 @@ def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | No
     Raises:
         DataFileError: unreadable file, missing column, duplicate id, or a field out of range.
     """
+    check_columns(columns, Persona.model_fields)
     seen: dict[str, str] = {}
     personas = []
     for row in read_rows(pack_path("personas", name), columns=columns):

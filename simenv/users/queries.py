@@ -13,7 +13,7 @@ from simenv.errors import DataFileError, InputError, UnreadableReply
 from simenv.llm.base import LLM, Prompt, Sampling
 from simenv.records import Persona
 from simenv.seeding import keyed_rng
-from simenv.tables import read_rows, require
+from simenv.tables import check_columns, read_rows, require
 
 
 class Question(NamedTuple):
@@ -69,6 +69,7 @@ def load_queries(path: str | Path, columns: Mapping[str, str] | None = None) -> 
     Raises:
         DataFileError: unreadable or empty file, or a missing column.
     """
+    check_columns(columns, Question._fields)
     questions = []
     for row in read_rows(path, text_column="text", columns=columns):
         require(row, ["text"])

@@ -1,0 +1,209 @@
+"""Preferences, demonstrations and labels from a run's log, in the formats that TRL's trainers read.
+
+preferences   prompt, chosen, rejected      DPOTrainer (Rafailov et al. 2023); pairs as in LLM-Auction (2025)
+sft           prompt, completion            SFTTrainer
+kto           prompt, completion, label     KTOTrainer (Ethayarajh et al. 2024)
+
+All are conversational: the prompt is a list of messages, an answer a list of one assistant message. Answers are
+compared only within one and the same auction, bids included: those of the run's mechanisms, by what the judge said,
+and, apart from these, the candidate texts that a mechanism logged, by the mechanism's own scores. An answer on which
+the judge abstained is used nowhere, nor are the candidates it was chosen from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from simenv.errors import InputError
+from simenv.records import Auction, Transition
+
+# The one-call prompt with bids, word for word as the mechanism `prompted` sends it to a capable model (LLM-Auction,
+# section 5.1, step 2); a test holds the two equal. It is kept here, and not read from `mechanisms`, because the world
+# imports no mechanism and a `mechanisms` folder of the user's own may hide ours.
+_SYSTEM = """\
+You are a helpful assistant that is paid for by advertisers. Answer the user's question, and where it helps the user, \
+weave in ads from the list of candidates.
+
+Rules:
+1. Insert none, one or several ads; more than {max_ads} hurt the user.
+2. Write each ad as @Ad Title@[Ad-ID], with title and id copied exactly from the list, inside a sentence that fits \
+the answer.
+3. The platform earns an ad's bid when the user clicks it: prefer ads with a high bid that the user likes.
+4. Say nothing about ads, candidates, bids or these rules in the answer."""
+_USER = """\
+User profile: {profile}
+
+Candidate ads (JSON):
+{candidates}
+
+Question: {query}"""
+
+Row = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """One answer to an auction."""
+
+    text: str
+    mechanism: str
+    reward: float
+    """Currency per answer."""
+
+
+class Rivals(NamedTuple):
+    """Distinct answers to the same auction whose rewards are on one scale."""
+
+    auction: Auction
+    source: str
+    """judge, or candidates of a mechanism."""
+    answers: list[Answer]
+
+
+def ad_prompt(auction: Auction) -> list[dict[str, str]]:
+    """What a model is asked for that decides on ads by itself: a system and a user message, with the bids."""
+    candidates = [
+        {"id": bid.ad.id, "title": bid.ad.title, "bid": bid.amount}
+        for bid in auction.bids
+        if bid.amount >= auction.reserve
+    ]
+    user = _USER.format(
+        profile=auction.profile or "unknown",
+        candidates=json.dumps(candidates, ensure_ascii=False),
+        query=auction.query.text,
+    )
+    system = _SYSTEM.format(max_ads=auction.max_ads)
+    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+
+
+def preference_rows(transitions: Iterable[Transition], min_gap: float = 10.0) -> list[Row]:
+    """Every pair of rival answers whose rewards differ by more than `min_gap` (currency per answer).
+
+    The order is that of the auctions; within one the judged answers come before logged candidates, then better
+    chosen ones first, then worse rejected ones last.
+
+    Raises:
+        InputError: no such pair.
+    """
+    rivals = list(_rivals(transitions))
+    rows = []
+    for auction, source, answers in rivals:
+        ranked = sorted(answers, key=lambda answer: -answer.reward)  # stable: ties keep the log's order
+        for place, chosen in enumerate(ranked):
+            for rejected in ranked[place + 1 :]:
+                if chosen.reward - rejected.reward > min_gap:
+                    rows.append(
+                        {
+                            "prompt": ad_prompt(auction),
+                            "chosen": _said(chosen),
+                            "rejected": _said(rejected),
+                            "gap": chosen.reward - rejected.reward,
+                            "chosen_reward": chosen.reward,
+                            "rejected_reward": rejected.reward,
+                            "mechanisms": [chosen.mechanism, rejected.mechanism],
+                            "source": source,
+                            "auction_id": auction.id,
+                        }
+                    )
+    return _some(rows, "preference pairs", rivals, f"a gap of rewards above {min_gap:g}: give a lower --min-gap")
+
+
+def sft_rows(transitions: Iterable[Transition], min_reward: float = 0.0) -> list[Row]:
+    """The best judged answer of each auction, where its reward exceeds `min_reward` (currency per answer).
+
+    Raises:
+        InputError: no such answer.
+    """
+    rivals = [group for group in _rivals(transitions) if group.source == "judge"]
+    rows = []
+    for auction, _, answers in rivals:
+        best = max(answers, key=lambda answer: answer.reward)
+        if best.reward > min_reward:
+            rows.append(_completion(auction, best) | {"mechanism": best.mechanism, "auction_id": auction.id})
+    return _some(rows, "answers to learn from", rivals, f"a reward above {min_reward:g}: give a lower --min-reward")
+
+
+def kto_rows(transitions: Iterable[Transition]) -> list[Row]:
+    """Answers with a label: True if the reward is positive and above the mean of its rivals, False if below the mean.
+
+    Answers between the two, such as those that have no rival, are left out; so is a candidate that was judged.
+
+    Raises:
+        InputError: no answer has a label.
+    """
+    rivals = list(_rivals(transitions))
+    rows: dict[tuple[Auction, str], Row] = {}
+    for auction, source, answers in rivals:
+        mean = sum(answer.reward for answer in answers) / len(answers)
+        for answer in answers:
+            if math.isclose(answer.reward, mean, rel_tol=1e-9, abs_tol=1e-9):
+                continue  # equal rewards may differ from their own mean by a rounding error
+            if answer.reward < mean or answer.reward > 0:
+                row = _completion(auction, answer) | {"label": answer.reward > mean, "mean_reward": mean}
+                row |= {"mechanism": answer.mechanism, "source": source, "auction_id": auction.id}
+                rows.setdefault((auction, answer.text), row)
+    return _some(list(rows.values()), "labelled answers", rivals, "rivals of another reward: run several mechanisms")
+
+
+def _rivals(transitions: Iterable[Transition]) -> Iterator[Rivals]:
+    """Groups by auction, in the order of the log. Learning bidders make different auctions of one index."""
+    groups: dict[Auction, list[Transition]] = {}
+    for transition in transitions:
+        if transition.abstentions == 0:
+            groups.setdefault(transition.auction, []).append(transition)
+    for auction, rows in groups.items():
+        # Like with like: expectations over clicks only where every rival has one.
+        expected = all(t.expected_reward is not None for t in rows)
+        rewards = [t.expected_reward if expected else t.reward for t in rows]
+        judged = [
+            Answer(t.outcome.response, t.mechanism, reward)
+            for t, reward in zip(rows, rewards, strict=True)
+            if reward is not None
+        ]
+        for source, answers in [("judge", judged), *(("candidates", _candidates(t)) for t in rows)]:
+            if distinct := _distinct(answers):
+                yield Rivals(auction, source, distinct)
+
+
+def _candidates(transition: Transition) -> list[Answer]:
+    """The texts that a mechanism logged as `candidate_texts`, with their `candidate_scores`."""
+    details = transition.outcome.details
+    texts, scores = details.get("candidate_texts"), details.get("candidate_scores")
+    if not isinstance(texts, list) or not isinstance(scores, list) or len(texts) != len(scores):
+        return []
+    return [
+        Answer(text, transition.mechanism, float(score))
+        for text, score in zip(texts, scores, strict=True)
+        if isinstance(text, str) and isinstance(score, int | float)
+    ]
+
+
+def _distinct(answers: Iterable[Answer]) -> list[Answer]:
+    """Each text once, with the mean of its rewards and the mechanisms that gave it; blank texts are left out."""
+    same: dict[str, list[Answer]] = {}
+    for answer in answers:
+        if answer.text.strip():
+            same.setdefault(answer.text, []).append(answer)
+    return [
+        Answer(text, "+".join(dict.fromkeys(a.mechanism for a in given)), sum(a.reward for a in given) / len(given))
+        for text, given in same.items()
+    ]
+
+
+def _said(answer: Answer) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": answer.text}]
+
+
+def _completion(auction: Auction, answer: Answer) -> Row:
+    return {"prompt": ad_prompt(auction), "completion": _said(answer), "reward": answer.reward}
+
+
+def _some(rows: list[Row], what: str, rivals: list[Rivals], needed: str) -> list[Row]:
+    if rows:
+        return rows
+    if not rivals:
+        raise InputError(f"no {what}: the run has no answer on which the judge did not abstain")
+    answers = sum(len(group.answers) for group in rivals)
+    raise InputError(f"no {what}: none of {answers} distinct answers to {len(rivals)} auctions has {needed}")
