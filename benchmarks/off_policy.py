@@ -1,6 +1,6 @@
 """How far off-policy estimates can be trusted: IPS, SNIPS and DR against the exact truth, on 20 logs.
 
-python benchmarks/off_policy.py        # some minutes on two cores
+python benchmarks/off_policy.py        # about four minutes on two cores
 
 Each log is 120 auctions (24 personas, five queries each) of four ads of the embedded packs, answered by `softmax` at
 one temperature, with a scripted Ad-LLM and the click model. Another seed is another log: other values and bids, other

@@ -160,7 +160,7 @@ class RunFolder:
     def _refuse_used(self) -> None:
         if self.path.is_file():
             raise DataFileError(f"{self.path} is a file: give a new folder")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(file.name != "manifest.part" for file in self.path.iterdir()):
             raise DataFileError(f"{self.path} is not empty: give a new folder, or --resume to go on with its run")
 
     def _write_manifest(self) -> None:

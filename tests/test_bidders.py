@@ -142,6 +142,20 @@ def test_learning_starts_uniform_and_shades_under_first_price() -> None:
     assert bidder.strategy(OTHER.id) == pytest.approx(np.full(5, 0.2)), "each ad learns for itself"
 
 
+def test_one_step_is_that_of_exp3() -> None:
+    """Gain over the probability of having tried: a factor seldom tried counts for more."""
+    bidder = LearningBidder(grid=(0.5, 0.9), rate=0.2)
+    bidder._log_weights[ME.id][:] = (1.0, 0.0)
+    for number in range(2):
+        before, probs = bidder._log_weights[ME.id].copy(), bidder.strategy(ME.id)
+        seen = duel(bidder, number, rival=0.0)
+        arm = int(np.argmin([abs(seen.auction.bids[0].amount - f * seen.values[ME.id]) for f in bidder.grid]))
+        bidder.observe(seen)
+        utility = (1 - bidder.grid[arm]) * bool(seen.payments[ME.id])
+        before[arm] += 0.2 * (1 + utility) / 2 / (2 * probs[arm])
+        assert bidder._log_weights[ME.id] == pytest.approx(before)
+
+
 def test_weights_stay_probabilities_after_very_many_gains() -> None:
     """Log-weights grow without bound; the least probability does not shrink below rate / len(grid)."""
     bidder = LearningBidder(grid=(0.0, 1.0), rate=1.0)

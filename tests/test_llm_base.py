@@ -201,3 +201,29 @@ def test_names_that_make_no_model_are_refused(tmp_path: Path) -> None:
         make_llm("gpt")
     with pytest.raises(InputError, match=r"no transformers model at .*: expected a folder with config\.json"):
         make_llm(f"local:{tmp_path}")
+
+
+def test_a_completion_that_nobody_waits_for_any_more_is_cancelled() -> None:
+    cancelled: list[str] = []
+
+    async def slow(request: Request) -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(request.prompt.user)
+            raise
+        return "late"
+
+    async def go() -> None:
+        llm = ScriptedLLM(slow)
+        waiters = [asyncio.ensure_future(llm.complete("same", key=("k",))) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        waiters[0].cancel()
+        await asyncio.sleep(0.01)
+        assert cancelled == []  # somebody still waits
+        waiters[1].cancel()
+        await asyncio.gather(*waiters, return_exceptions=True)
+        await asyncio.sleep(0.01)
+        assert cancelled == ["same"]
+
+    asyncio.run(go())

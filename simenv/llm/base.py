@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -160,6 +160,7 @@ class LLM(ABC):
         self._memory = memory
         self._done: OrderedDict[Request, Completion] = OrderedDict()
         self._running: dict[Request, asyncio.Task[Completion]] = {}
+        self._waiting: Counter[Request] = Counter()
 
     @abstractmethod
     async def _generate(self, request: Request) -> Completion:
@@ -214,7 +215,7 @@ class LLM(ABC):
                 task = asyncio.ensure_future(self._generate(request))
                 self._running[request] = task
                 task.add_done_callback(lambda _: self._running.pop(request, None))
-            completion = await asyncio.shield(task)
+            completion = await self._wait(request, task)
             self._done[request] = completion
             while len(self._done) > self._memory:
                 self._done.popitem(last=False)
@@ -222,6 +223,20 @@ class LLM(ABC):
         if meter is not None:
             meter.add(request, completion.usage)
         return completion
+
+    async def _wait(self, request: Request, task: asyncio.Task[Completion]) -> Completion:
+        """Waits for a completion that others may wait for too; the last one who gives up on it cancels it."""
+        self._waiting[request] += 1
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._waiting[request] == 1:
+                task.cancel()
+            raise
+        finally:
+            self._waiting[request] -= 1
+            if not self._waiting[request]:
+                del self._waiting[request]
 
     def can(self, capability: Capability) -> bool:
         """Whether the backend can do it."""
