@@ -1,7 +1,7 @@
 """Writes the result table of README's first screen from a run.
 
-    simenv bench --mechanisms organic,prompted,fixed_slots,gsp,best_of_n --n 120 --seed 0 --out runs/readme
-    python benchmarks/readme_table.py runs/readme
+simenv bench --mechanisms organic,prompted,fixed_slots,gsp,best_of_n --n 120 --seed 0 --out runs/readme
+python benchmarks/readme_table.py runs/readme
 """
 
 from __future__ import annotations

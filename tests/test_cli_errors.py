@@ -123,7 +123,7 @@ def bench(*arguments: str, mechanisms: str = "organic") -> list[str]:
         (["--baseline", "gsp"], "unknown baseline 'gsp': known are organic"),
         (["--set", "organic.n"], "cannot read --set 'organic.n': expected MECHANISM.OPTION=VALUE"),
         (["--set", "n=8"], "cannot read --set 'n=8': expected MECHANISM.OPTION=VALUE"),
-        (["--set", "organik.n=8"], "unknown mechanism in --set 'organik.n=8' 'organik': did you mean organic?"),
+        (["--set", "organik.n=8"], "unknown mechanism of --set 'organik': did you mean organic?"),
         (["--set", "organic.n=8"], "mechanism 'organic' has no option n; its options are llm"),
         (["--out", "used"], "used is not empty: give a new folder, or --resume to go on with its run"),
         (["--out", "ads.csv"], "ads.csv is a file: give a new folder"),
