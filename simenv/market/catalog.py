@@ -17,8 +17,9 @@ def load_catalog(name: str | Path = "everyday", columns: Mapping[str, str] | Non
     """Loads a catalog.
 
     Args:
-        name: A pack of `ad_catalogs/` ("everyday"), or a .csv, .tsv, .jsonl or .parquet file with the columns title (required), id,
-            advertiser, body, category, url. Missing ids become ad-1, ad-2, ...; a missing advertiser is the title.
+        name: A pack of `ad_catalogs/` ("everyday"), or a .csv, .tsv, .jsonl or .parquet file with the
+            columns title (required), id, advertiser, body, category, url. Missing ids become ad-1, ad-2, ...; a
+            missing advertiser is the title.
         columns: Our column name -> the file's.
 
     Raises:

@@ -17,9 +17,9 @@ def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | No
     """Loads personas.
 
     Args:
-        name: A pack of `personas/` ("everyday"), or a .csv, .tsv, .jsonl or .parquet file. Columns: id, info (required), interests,
-            age, region, income, attitude, traits, queries. In .csv, interests and queries are separated by "|" and
-            traits is a JSON object.
+        name: A pack of `personas/` ("everyday"), or a .csv, .tsv, .jsonl or .parquet file. Columns: id,
+            info (required), interests, age, region, income, attitude, traits, queries. In .csv, interests and queries
+            are separated by "|" and traits is a JSON object.
         columns: Our column name -> the file's.
 
     Raises:

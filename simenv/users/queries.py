@@ -64,7 +64,7 @@ class FileQueries:
 
 
 def load_queries(path: str | Path, columns: Mapping[str, str] | None = None) -> list[Question]:
-    """Reads queries: .txt with one a line, or .csv, .tsv, .jsonl or .parquet with the columns text (required) and topic.
+    """Reads queries: .txt with one a line, or .csv, .tsv, .jsonl or .parquet with the columns text (required), topic.
 
     Raises:
         DataFileError: unreadable or empty file, or a missing column.
