@@ -1,0 +1,52 @@
+"""One vector environment of 32 against 32 environments stepped one by one: answers per second, as a ratio.
+
+    python benchmarks/vector_speedup.py --envs 32 --steps 1 --llm embedded
+
+Both answer the same auctions with gsp in one process, each side with a model and an encoder of its own. Only the ratio is meant to be quoted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import gymnasium
+
+import simenv
+from simenv.encoder import MiniLM
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--envs", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--llm", default="embedded")
+    options = parser.parse_args()
+
+    def fresh() -> tuple[simenv.World, simenv.Mechanism]:
+        """A model and an encoder that remember nothing."""
+        world = simenv.make_world(encoder=MiniLM(), horizon=5)
+        return world, simenv.make_mechanism("gsp", llm=simenv.make_llm(options.llm))
+
+    world, gsp = fresh()
+    envs = gymnasium.make_vec("simenv/NativeAds-v0", num_envs=options.envs, world=world)
+    envs.reset(seed=0)
+    began = time.perf_counter()
+    together = [transition for _ in range(options.steps) for transition in envs.step(gsp)[4]["transition"]]
+    vector_seconds = time.perf_counter() - began
+
+    world, gsp = fresh()
+    singles = [gymnasium.make("simenv/NativeAds-v0", world=world) for _ in range(options.envs)]
+    for i, env in enumerate(singles):
+        env.reset(seed=i)
+    began = time.perf_counter()
+    alone = [env.step(gsp)[4]["transition"] for _ in range(options.steps) for env in singles]
+    single_seconds = time.perf_counter() - began
+
+    same = sum(a == b for a, b in zip(together, alone, strict=True))
+    print(f"vector: {len(together) / vector_seconds:.2f} answers/s, one by one: {len(alone) / single_seconds:.2f}")
+    print(f"ratio {single_seconds / vector_seconds:.1f}; {same} of {len(alone)} transitions are the same to the bit")
+
+
+if __name__ == "__main__":
+    main()
