@@ -2,7 +2,8 @@
 
     python benchmarks/vector_speedup.py --envs 32 --steps 1 --llm embedded
 
-Both answer the same auctions with gsp in one process, each side with a model and an encoder of its own. Only the ratio is meant to be quoted.
+Both answer the same auctions with gsp in one process, each with a model and an encoder of its own. Only the ratio is
+meant to be quoted.
 """
 
 from __future__ import annotations
