@@ -94,7 +94,7 @@ class LLMQueries:
         r"^\s*(?:\d+\s*[.):](?!\d)|[-*•](?!\d)|Q(?:uestion)?\s*\d*\s*[.:])?\s*[\"“']?(?P<text>[^\n]*?)[\"”']?\s*$"
     )
 
-    def __init__(self, llm: LLM, attempts: int = 5) -> None:
+    def __init__(self, llm: LLM, attempts: int = 12) -> None:
         self.name = f"llm:{llm.name}"
         self._llm = llm
         self._attempts = attempts
