@@ -75,7 +75,7 @@ def read_rows(
     else:
         raise DataFileError(f"{path}: ending {path.suffix!r} is not read here, expected {allowed}")
     if not rows:
-        raise DataFileError(f"{path}: no rows")
+        raise DataFileError(f"{path}: no rows, expected at least one")
     if ending != ".txt":
         rows = [_rename(row, columns or {}) for row in rows]
     return rows

@@ -7,6 +7,7 @@ meet the same auction meet the same values, bids and user.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -109,6 +110,9 @@ class World:
         Args:
             session, turn: Which.
             bidder: Who bids; the world's own bidder by default.
+
+        Raises:
+            InputError: the bidder bids less than 0, or nothing finite.
         """
         bidder = bidder or self.bidder
         auction_id = f"{session.id}.{turn}"
@@ -117,7 +121,7 @@ class World:
         bids = tuple(
             Bid(
                 ad=ad,
-                amount=bidder.bid(auction_id, ad, private_value(auction_id, ad)),
+                amount=_amount(bidder, auction_id, ad),
                 relevance=relevance,
             )
             for ad, relevance in found
@@ -172,6 +176,13 @@ class World:
             persona_id=session.persona.id,
             turn=turn,
         )
+
+
+def _amount(bidder: Bidder, auction_id: str, ad: Ad) -> float:
+    amount = bidder.bid(auction_id, ad, private_value(auction_id, ad))
+    if not 0 <= amount < math.inf:
+        raise InputError(f"bidder {bidder.name!r} bids {amount} for {ad.id}: expected a finite number of at least 0")
+    return amount
 
 
 def settle(

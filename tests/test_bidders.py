@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simenv import Auction, Outcome, Transition, make_mechanism, outcome
+from simenv import Ad, Auction, Outcome, Transition, make_mechanism, outcome
 from simenv.errors import InputError, UnknownName
 from simenv.llm import ScriptedLLM
 from simenv.market.advertisers import private_value
@@ -240,3 +240,17 @@ def test_the_worlds_own_bidder_learns_nothing_from_a_run() -> None:
     bidder = LearningBidder(rate=0.5)
     assert run(bidder, n=30) == run(bidder, n=30)
     assert all(bidder.strategy(ad.id) == pytest.approx(np.full(5, 0.2)) for ad in ADS)
+
+
+@pytest.mark.parametrize("amount", [-1.0, float("nan"), float("inf")])
+def test_a_bidder_that_bids_nonsense_is_named(amount: float) -> None:
+    class FakeBadBidder:
+        name = "mine"
+
+        def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+            return amount
+
+    world = small_world(bidder=FakeBadBidder())
+    session = run_sync(world.session, 0, 0)
+    with pytest.raises(InputError, match=r"bidder 'mine' bids .* expected a finite number of at least 0"):
+        world.auction(session, 0)

@@ -105,7 +105,7 @@ def bench(*arguments: str, mechanisms: str = "organic") -> list[str]:
         (["--personas", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["--personas", "impatient.jsonl"], "impatient.jsonl:2: traits.patience: input should be less than or equal"),
         (["--horizon", "3", "--llm", "scripted"], "persona 'p' has 2 frozen queries, the session needs 3"),
-        (["--queries", "empty.txt"], "empty.txt: no rows"),
+        (["--queries", "empty.txt"], "empty.txt: no rows, expected at least one"),
         (["--queries", "textless.csv"], "textless.csv:2: missing column 'text'; the columns are question"),
         (["--queries", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--reserve", "-1"], "--reserve must be at least 0, got -1.0"),
