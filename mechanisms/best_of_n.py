@@ -79,17 +79,15 @@ class BestOfN:
             loss_to_others = max(score(c, ad_id) for c in self._without(ad_id, candidates, net)) - score(best, ad_id)
             # min: the exact price is at most the bid; rounding may lift it by an ulp
             prices[ad_id] = min(net[ad_id], loss_to_others / q) + auction.reserve if q > 0 else auction.reserve
-        scores = [score(c) for c in feasible]
         return outcome(
             auction,
             best.response,
             prices,
             details={
                 "candidates": len(candidates),
-                "scores": scores,
-                # The same again beside the texts they belong to: what `simenv export` makes training pairs of.
+                # What could be shown, and its score: `simenv export` makes training pairs of these.
                 "candidate_texts": [c.response for c in feasible],
-                "candidate_scores": scores,
+                "candidate_scores": [score(c) for c in feasible],
             },
         )
 

@@ -62,7 +62,7 @@ def test_best_of_n_charges_what_the_others_lose() -> None:
     shown = made.placements[0]
     q = CosineCTR().relevance(auction)
     score = {bid.ad.id: bid.amount * q[i] for i, bid in enumerate(auction.bids)}
-    offered = sorted(set(made.details["scores"]))  # candidates with the same ad have the same score
+    offered = sorted(set(made.details["candidate_scores"]))  # candidates with the same ad have the same score
     assert score[shown.ad_id] == pytest.approx(offered[-1])
     own_q = score[shown.ad_id] / auction.bid_of(shown.ad_id).amount
     assert shown.price == pytest.approx(max(0.0, offered[-2]) / own_q)
