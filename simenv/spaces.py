@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
 
 from simenv.mechanism import Mechanism
-from simenv.records import Ad, Auction, Bid, Outcome, Query
+from simenv.records import Ad, Auction, Bid, Outcome, Query, Record
+
+R = TypeVar("R", bound=Record)
 
 _WORDS = ("river", "lamp", "ticket", "garden", "coat", "train", "bread", "music", "window", "lesson", "wheel", "paper")
 
 
-class AuctionSpace(gymnasium.Space[Auction]):
-    """All auctions. `sample` gives one of nonsense words, for checks of plumbing."""
+class _RecordSpace(gymnasium.Space[R]):
+    """A space without shape: all of one kind of record."""
 
     def __init__(self, seed: int | np.random.Generator | None = None) -> None:
         super().__init__(shape=None, dtype=None, seed=seed)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class AuctionSpace(_RecordSpace[Auction]):
+    """All auctions. `sample` gives one of nonsense words, for checks of plumbing."""
 
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> Auction:
         rng = self.np_random
@@ -34,41 +50,18 @@ class AuctionSpace(gymnasium.Space[Auction]):
     def contains(self, x: Any) -> bool:
         return isinstance(x, Auction)
 
-    @property
-    def is_np_flattenable(self) -> bool:
-        return False
 
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self)
-
-    def __repr__(self) -> str:
-        return "AuctionSpace()"
-
-
-class DecisionSpace(gymnasium.Space[Outcome]):
+class DecisionSpace(_RecordSpace[Outcome]):
     """What `env.step` takes: an Outcome for the current auction, or a Mechanism that is run on it.
 
     `sample` gives an answer without ads, which is valid for every auction.
     """
-
-    def __init__(self, seed: int | np.random.Generator | None = None) -> None:
-        super().__init__(shape=None, dtype=None, seed=seed)
 
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> Outcome:
         return Outcome(response=f"{_phrase(self.np_random, 12).capitalize()}.")
 
     def contains(self, x: Any) -> bool:
         return isinstance(x, Outcome | Mechanism)
-
-    @property
-    def is_np_flattenable(self) -> bool:
-        return False
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self)
-
-    def __repr__(self) -> str:
-        return "DecisionSpace()"
 
 
 def _phrase(rng: np.random.Generator, words: int) -> str:
