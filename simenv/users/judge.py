@@ -8,7 +8,12 @@ from simenv.records import Auction, Feedback, Outcome, Persona
 
 
 class Judge(Protocol):
-    """Gives click feedback."""
+    """Gives click feedback.
+
+    A judge may also have `variants: Mapping[str, Judge]`: the same judge with something changed that must not matter,
+    under the name of what was changed, for instance "prompt wording" or "example order". `simenv validate-judge` asks
+    each the same questions and reports how far its click probabilities move.
+    """
 
     name: str
 
