@@ -106,10 +106,12 @@ async def rollout(
 
             async def answer(i: int, label: str = label, mechanism: Mechanism = mechanism) -> Transition:
                 session, turn = began[i // world.horizon], i % world.horizon  # noqa: B023 (awaited before the next chunk)
-                auction = world.auction(session, turn, learners[label].bidder)
-                transition = done.get((i, label)) or await world.step(
-                    session, turn, mechanism, index=i, name=label, auction=auction
-                )
+                transition = done.get((i, label))
+                if transition is None or learners[label].bidder_learns:  # else nobody needs a finished auction again
+                    auction = world.auction(session, turn, learners[label].bidder)
+                    transition = transition or await world.step(
+                        session, turn, mechanism, index=i, name=label, auction=auction
+                    )
                 on_answer()
                 return transition
 
@@ -124,10 +126,11 @@ async def rollout(
 
 
 class _Learners:
-    """A mechanism and its population of bidders, and whether any of them learns."""
+    """A mechanism and its population of bidders, and which of them learn."""
 
     def __init__(self, mechanism: Mechanism, world: World) -> None:
         self.bidder = copy.deepcopy(world.bidder)
+        self.bidder_learns = callable(getattr(self.bidder, "observe", None))
         self._observers: list[Callable[[Transition], Any]] = [
             observe for learner in (self.bidder, mechanism) if callable(observe := getattr(learner, "observe", None))
         ]

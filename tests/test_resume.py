@@ -23,6 +23,7 @@ from simenv.records import Auction, Outcome, Persona, Transition
 from simenv.rollout import Sessions, rollout
 from simenv.store import RunFolder
 from simenv.users.queries import FrozenQueries, Question
+from simenv.world import World
 from tests.fakes import small_world
 
 N, CHUNK = 14, 5  # chunks of 5, 5 and 4 auctions; sessions of 3, so that chunks cut sessions
@@ -229,3 +230,25 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path, undisturbed: Callable[[
     watched, queries = go(tmp_path / "run", "learning", resume=True)
     check_same(tmp_path / "run", undisturbed("learning"))
     assert (watched.answered, queries.sessions) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "again"), [("stateless", 0), ("observe", 0), ("learning", 2 * N), ("budgeted", 2 * N)]
+)
+def test_finished_auctions_are_built_again_only_for_bidders_that_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, again: int
+) -> None:
+    built: list[str] = []
+    build = World.auction
+
+    def auction(self: World, *arguments: Any) -> Auction:
+        made = build(self, *arguments)
+        built.append(made.id)
+        return made
+
+    monkeypatch.setattr(World, "auction", auction)
+    go(tmp_path / "run", kind)
+    assert len(built) == 2 * N, "once for each mechanism"
+    built.clear()
+    go(tmp_path / "run", kind, resume=True)
+    assert len(built) == again
