@@ -1,14 +1,18 @@
-"""The click model: monotone where the criteria say so, exact, and keyed so that all mechanisms meet the same user."""
+"""The click model: monotone where theory says so, exact, keyed so that all mechanisms meet the same user, and frozen."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from simenv import Ad, Auction, Bid, Outcome, Persona, Query, outcome
-from simenv.records import Traits
-from simenv.users.click_model import ClickModel, ClickParams, sentence_around
+from simenv.errors import InputError
+from simenv.records import Placement, Traits
+from simenv.users.ad_copy import sentence_around
+from simenv.users.click_model import ClickModel, world_v1
 from tests.fakes import FakeEncoder
 
 ADS = (
@@ -28,12 +32,12 @@ def persona(**traits: object) -> Persona:
     return Persona(id="p", info="A hiker.", traits=Traits.model_validate({"patience": 0.5, **traits}))
 
 
-def model(**params: object) -> ClickModel:
-    return ClickModel(FakeEncoder(), ClickParams.model_validate(params))
+def model(changes: dict[str, object] | None = None) -> ClickModel:
+    return ClickModel(FakeEncoder(), world_v1().changed(changes or {}))
 
 
-def probs(text: str, who: Persona | None = None, **params: object) -> dict[str, float]:
-    return model(**params).probabilities(who or persona(), AUCTION, outcome(AUCTION, text, PRICES))
+def probs(text: str, who: Persona | None = None, changes: dict[str, object] | None = None) -> dict[str, float]:
+    return model(changes).probabilities(who or persona(), AUCTION, outcome(AUCTION, text, PRICES))
 
 
 def test_probabilities_lie_in_the_unit_interval_and_cover_every_shown_ad() -> None:
@@ -45,9 +49,9 @@ def test_probabilities_lie_in_the_unit_interval_and_cover_every_shown_ad() -> No
 
 
 def test_a_relevant_ad_is_clicked_more() -> None:
-    hidden = {"appeal_weight": 0.0, "affinity_spread": 0.0}
-    boots = probs(f"{ANSWER} See {ADS[0].link}.", **hidden)["A1"]
-    bank = probs(f"{ANSWER} See {ADS[2].link}.", **hidden)["A3"]
+    hidden = {"attraction.appeal": 0.0, "attraction.affinity_spread": 0.0}
+    boots = probs(f"{ANSWER} See {ADS[0].link}.", changes=hidden)["A1"]
+    bank = probs(f"{ANSWER} See {ADS[2].link}.", changes=hidden)["A3"]
     assert boots > bank
 
 
@@ -86,9 +90,9 @@ def test_price_sensitive_people_prefer_what_says_it_is_cheap() -> None:
 
 def test_an_earlier_place_is_examined_more() -> None:
     """Same sentence, same answer, same ads around: only the place differs."""
-    flat = {"coherence_floor": 1.0}  # nativeness would compare with the rest of the text, which moves too
-    first = probs(f"See {ADS[0].link}. {ANSWER}", **flat)["A1"]
-    last = probs(f"{ANSWER} See {ADS[0].link}.", **flat)["A1"]
+    flat = {"nativeness.floor": 1.0}  # nativeness compares with what was read before, which moves too
+    first = probs(f"See {ADS[0].link}. {ANSWER}", changes=flat)["A1"]
+    last = probs(f"{ANSWER} See {ADS[0].link}.", changes=flat)["A1"]
     assert first > last
 
 
@@ -100,19 +104,21 @@ def test_hard_sell_wording_costs_clicks() -> None:
 
 
 def test_more_ads_than_are_free_flood_the_answer() -> None:
-    alone = probs(f"{ANSWER} See {ADS[0].link}.", similar=2.0, free_ads=1)["A1"]
-    two = probs(f"{ANSWER} See {ADS[0].link}. See {ADS[2].link}.", similar=2.0, free_ads=1)["A1"]
-    three = probs(f"{ANSWER} See {ADS[0].link}. See {ADS[2].link}. See {ADS[3].link}.", similar=2.0, free_ads=1)["A1"]
+    changes = {"competition.substitutes_from": 1.5, "competition.substitutes_full": 2.0, "flooding.free_ads": 1}
+    alone = probs(f"{ANSWER} See {ADS[0].link}.", changes=changes)["A1"]
+    two = probs(f"{ANSWER} See {ADS[0].link}. See {ADS[2].link}.", changes=changes)["A1"]
+    three = probs(f"{ANSWER} See {ADS[0].link}. See {ADS[2].link}. See {ADS[3].link}.", changes=changes)["A1"]
     assert alone > two > three
 
 
 def test_similar_ads_share_attention_and_at_most_one_is_clicked() -> None:
     text = f"{ANSWER} See {ADS[0].link}. See {ADS[1].link}."
-    alone = probs(f"{ANSWER} See {ADS[0].link}.", base=3.0)["A1"]
-    both = probs(text, base=3.0)
+    keen = {"attraction.base": 3.0}
+    alone = probs(f"{ANSWER} See {ADS[0].link}.", changes=keen)["A1"]
+    both = probs(text, changes=keen)
     assert sum(both.values()) < 1
     assert both["A1"] < alone
-    judge = model(base=3.0)
+    judge = model(keen)
     clicked = 0
     for i in range(200):
         auction = AUCTION.model_copy(update={"id": f"t{i}"})
@@ -139,7 +145,7 @@ def test_clicks_follow_their_probabilities() -> None:
 
 def test_user_noise_is_keyed_by_auction_and_ad_alone() -> None:
     """The same ad in the same auction, at a higher probability, is clicked whenever it was at a lower one."""
-    weak, strong = model(base=-1.0), model(base=1.0)
+    weak, strong = model({"attraction.base": -1.0}), model({"attraction.base": 1.0})
     for i in range(100):
         auction = AUCTION.model_copy(update={"id": f"crn {i}"})
         made = outcome(auction, f"{ANSWER} See {ADS[0].link}.", PRICES)
@@ -159,8 +165,8 @@ def test_the_ads_id_and_bid_are_only_labels() -> None:
 def test_hidden_draws_differ_between_worlds() -> None:
     text = f"{ANSWER} See {ADS[0].link}."
     made = outcome(AUCTION, text, PRICES)
-    here = ClickModel(FakeEncoder(), world="one").probabilities(persona(), AUCTION, made)
-    there = ClickModel(FakeEncoder(), world="two").probabilities(persona(), AUCTION, made)
+    here = model({"world": "one"}).probabilities(persona(), AUCTION, made)
+    there = model({"world": "two"}).probabilities(persona(), AUCTION, made)
     assert here != there
 
 
@@ -169,3 +175,78 @@ def test_sentence_around_a_link_ends_at_full_stops() -> None:
     start = text.index("@")
     begin, end = sentence_around(text, (start, start + len(ADS[0].link)))
     assert text[begin:end].strip() == f"You could try {ADS[0].link}, it fits."
+
+
+def test_nothing_after_an_ad_matters_but_ads_and_leaks() -> None:
+    text = f"{ANSWER} See {ADS[0].link}."
+    assert probs(f"{text} Dry them slowly, away from the stove, and wax them twice a year.") == probs(text)
+    assert probs(f"{text} See {ADS[1].link}.")["A1"] < probs(text)["A1"]
+
+
+def test_the_firm_is_only_a_label() -> None:
+    ad = ADS[0].model_copy(update={"advertiser": "Wren", "title": "Wren hiking boots"})
+    auction = AUCTION.model_copy(update={"bids": (Bid(ad=ad, amount=1),)})
+    text = f"{ANSWER} See {ad.link}."
+    renamed = model().probabilities(persona(), auction, outcome(auction, text, PRICES))
+    assert renamed == probs(f"{ANSWER} See {ADS[0].link}.")
+
+
+def test_an_ad_whose_link_is_not_in_the_text_is_not_clicked() -> None:
+    absent = Outcome(response=ANSWER, placements=(Placement(ad_id="A1", price=1.0, span=(0, 0)),))
+    assert model().probabilities(persona(), AUCTION, absent) == {"A1": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("number", "low", "high", "text"),
+    [
+        ("attraction.relevance_centre", 0.5, 0.2, "See {0}."),
+        ("examination.depth_loss", 1.0, 0.0, "See {0}."),
+        ("examination.rank_discount", 0.5, 1.0, "See {2}. See {0}."),
+        ("nativeness.floor", 0.0, 1.0, "Bananas ripen faster in paper, see {0}."),
+        ("nativeness.hard_sell", 0.1, 0.9, "Buy {0} now!"),
+        ("competition.substitutes_full", 0.6, 1.5, "See {1}. See {0}."),
+        ("flooding.rate", 2.0, 0.0, "See {1}. See {2}. See {3}. See {0}."),
+    ],
+)
+def test_every_factor_is_monotone_in_its_numbers(number: str, low: float, high: float, text: str) -> None:
+    shown = f"{ANSWER} {text.format(*(ad.link for ad in ADS))}"
+    assert probs(shown, changes={number: low})["A1"] < probs(shown, changes={number: high})["A1"]
+
+
+@given(
+    st.floats(-1, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.sampled_from([(0,), (0, 1), (2, 0), (3, 1, 0)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_traits_move_clicks_one_way_whatever_else_holds(
+    taste: float, tolerance: float, patience: float, price: float, shown: tuple[int, ...]
+) -> None:
+    traits = {
+        "affinity": {"outdoor": taste},
+        "ad_tolerance": tolerance,
+        "patience": patience,
+        "price_sensitivity": price,
+    }
+    text = f"{ANSWER} {' '.join(f'See {ADS[i].link}.' for i in shown)}"
+    here = probs(text, persona(**traits))["A1"]
+    assert 0 <= here <= 1
+    for more in ({"affinity": {"outdoor": min(1, taste + 0.3)}}, {"patience": min(1, patience + 0.3)}):
+        assert probs(text, persona(**(traits | more)))["A1"] >= here * (1 - 1e-9)
+    keener = probs(text, persona(**(traits | {"ad_tolerance": min(1, tolerance + 0.3)})))
+    assert sum(keener.values()) >= sum(probs(text, persona(**traits)).values()) * (1 - 1e-9)
+
+
+def test_numbers_have_names_and_a_hash() -> None:
+    params = world_v1()
+    assert params.numbers()["attraction.base"] == params.attraction.base
+    other = params.changed({"attraction.base": 0.0})
+    assert other.attraction.base == 0.0
+    assert other.sha256 != params.sha256 == params.changed({}).sha256
+    for name in ("attraction", "attraction.bass", "base"):
+        with pytest.raises(InputError, match=name):
+            params.changed({name: 1.0})
+    with pytest.raises(InputError, match="rank_discount"):
+        params.changed({"examination.rank_discount": 2.0})

@@ -1,85 +1,148 @@
-"""The click model: clicks with known probability, offline and exact.
+"""The click model: clicks with known probability, offline and exact. World "v1".
 
     p_i = examination_i * attraction_i * nativeness_i * competition_i * flooding
 
-The factorisation into examination and attraction is the examination hypothesis (Richardson, Dominowska, Ragno 2007);
-that an ad is read less the more comes before it follows the cascade model (Craswell, Zoeter, Taylor, Ramsey 2008).
-The other factors put the judge's criteria of LLM-Auction (section 5.1, step 3) into numbers.
+    examination_i = rank_discount^rank_i * exp(-depth_loss * (1 - patience) * words_before_i / 100)
+    attraction_i  = sigmoid(base + relevance + taste + appeal + tolerance + price)
+    nativeness_i  = coherence(ad sentence, what was read before it) * hard_sell^(hard-sell marks)
+    competition_i = a_i / (a_i + sum_j s_ij a_j),   a = attraction, s_ij in [0, 1] how far j is a substitute of i
+    flooding      = exp(-rate * (1.5 - ad_tolerance) * max(0, ads - free_ads)), and 0 once the ad process leaks
 
-Two terms are hidden from every mechanism: each ad's appeal, and each persona's taste for a category. So no
-mechanism's relevance score is the world's own.
+Sources. That a click is examination times attraction is the examination hypothesis (Richardson, Dominowska and Ragno
+2007, "Predicting clicks"); that an ad is read less the more comes before it follows the position and cascade models
+(Craswell, Zoeter, Taylor and Ramsey 2008, "An experimental comparison of click position-bias models"): the user reads
+from the top, so nothing after an ad changes its probability but more ads and leaked process text, which spoil the
+whole answer. Substitutes share attention in proportion to their attraction, as in Luce's choice rule (Luce 1959). The
+remaining criteria are those of the judge in LLM-Auction (section 5.1, step 3): relevance to question and persona,
+nativeness, competition, flooding, leaks.
+
+Two terms are hidden from every mechanism: each ad's appeal, and each persona's taste for a category; and relevance is
+not the retriever's score. So no mechanism's prediction is the world's own. Every number is in `click_model_v1.toml`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-import re
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from simenv import markup
 from simenv.encoder import Encoder
+from simenv.errors import InputError
 from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, Record
 from simenv.seeding import keyed_rng
+from simenv.users import ad_copy
 
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
-_HARD_SELL = re.compile(
-    r"!|\b(?:buy now|act now|hurry|don't miss|limited time|order today|best ever|guaranteed|click here|must[- ]have"
-    r"|unbeatable|amazing deal|once in a lifetime)\b|(?-i:\b[A-Z]{4,}(?:\s+[A-Z]{2,})+\b)",
-    re.IGNORECASE,
-)
-_CHEAP = re.compile(
-    r"\b(?:free|cheap\w*|budget|low[- ]cost|affordable|discount\w*|under|second[- ]hand|refurbished)\b", re.I
-)
-_DEAR = re.compile(r"\b(?:premium|luxur\w*|bespoke|hand[- ]?made|high[- ]end|exclusive|flagship|designer)\b", re.I)
+
+class Attraction(Record):
+    """Weights in log-odds."""
+
+    base: float
+    relevance: float = Field(ge=0)
+    relevance_centre: float
+    relevance_scale: float = Field(gt=0)
+    affinity: float = Field(ge=0)
+    affinity_spread: float = Field(ge=0)
+    appeal: float
+    tolerance: float = Field(ge=0)
+    price: float = Field(ge=0)
+
+
+class Examination(Record):
+    """How attention decays on the way down."""
+
+    rank_discount: float = Field(ge=0, le=1)
+    depth_loss: float = Field(ge=0)
+
+
+class Nativeness(Record):
+    """How much a clumsy insertion costs."""
+
+    floor: float = Field(ge=0, le=1)
+    coherence_none: float
+    coherence_full: float
+    hard_sell: float = Field(ge=0, le=1)
+
+
+class Competition(Record):
+    """From which cosine on two ads are substitutes."""
+
+    substitutes_from: float
+    substitutes_full: float
+
+
+class Flooding(Record):
+    """What too many ads cost."""
+
+    free_ads: int = Field(ge=0)
+    rate: float = Field(ge=0)
 
 
 class ClickParams(Record):
-    """Every number of the click model."""
+    """Every number of the click model; what each means is written beside it in `click_model_v1.toml`."""
 
-    # attraction: sigmoid of a sum, so each weight is in log-odds
-    base: float = -0.6
-    """Log-odds of a click on an examined ad of middling relevance, with no taste either way."""
-    relevance_weight: float = 1.1
-    """Per `relevance_scale` of cosine above `relevance_centre`."""
-    relevance_centre: float = 0.35
-    """Cosine of query and ad at which relevance neither helps nor hurts: between the encoder's related (about 0.5)
-    and unrelated (about 0.1) pairs."""
-    relevance_scale: float = Field(default=0.15, gt=0)
-    affinity_weight: float = 0.9
-    """Times the persona's hidden affinity to the ad's category, in [-1, 1]."""
-    affinity_spread: float = Field(default=0.3, ge=0)
-    """Standard deviation of the keyed draw for categories that a persona does not name."""
-    appeal_weight: float = 0.6
-    """Times the ad's hidden appeal, a standard normal draw."""
-    tolerance_weight: float = 1.0
-    """Times (ad_tolerance - 0.5)."""
-    price_weight: float = 0.8
-    """Times price_sensitivity, added for an ad that says it is cheap and subtracted for one that says it is dear."""
+    world: str
+    """Names the hidden draws: another name is another world."""
+    attraction: Attraction
+    examination: Examination
+    nativeness: Nativeness
+    competition: Competition
+    flooding: Flooding
+    words: ad_copy.Words
 
-    # examination
-    depth_loss: float = Field(default=0.7, ge=0, le=1)
-    """Share of attention that an impatient reader (patience 0) has lost at the end of the answer."""
-    rank_discount: float = Field(default=0.85, ge=0, le=1)
-    """Each ad before this one takes this much attention away."""
+    def changed(self, changes: Mapping[str, Any]) -> ClickParams:
+        """A copy with some numbers changed, each named "section.name" (or "world").
 
-    # nativeness
-    coherence_floor: float = Field(default=0.4, ge=0, le=1)
-    """Factor for an ad sentence that has nothing to do with the rest of the answer (cosine 0 or below)."""
-    coherence_full: float = Field(default=0.5, gt=0)
-    """Cosine of ad sentence and rest of the answer from which on nothing is lost."""
-    hard_sell_factor: float = Field(default=0.5, ge=0, le=1)
-    """Factor per hard-sell mark in the ad's sentence: exclamation marks, shouting, stock phrases."""
+        Raises:
+            InputError: no such number, or one out of range.
+        """
+        numbers: dict[str, Any] = self.model_dump()
+        for name, value in changes.items():
+            section, dot, field = name.partition(".")
+            there = numbers if not dot else numbers.get(section)
+            key = field if dot else section
+            if not isinstance(there, dict) or key not in there or isinstance(there[key], dict):
+                raise InputError(f"the click model has no number {name!r}: known are {', '.join(self.numbers())}")
+            there[key] = value
+        return _read(numbers, "changed click model")
 
-    # competition and flooding
-    similar: float = 0.55
-    """Ads whose cosine exceeds this compete: they share attention by attraction and at most one is clicked."""
-    free_ads: int = Field(default=2, ge=0)
-    """Number of ads that annoys nobody."""
-    flooding_rate: float = Field(default=0.8, ge=0)
-    """Decay per ad beyond that, times (1.5 - ad_tolerance)."""
+    def numbers(self) -> dict[str, float]:
+        """All numbers by name: "section.name" -> value."""
+        return {
+            f"{section}.{name}": value
+            for section, part in self.model_dump().items()
+            if isinstance(part, dict)
+            for name, value in part.items()
+            if not isinstance(value, tuple)
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Names these numbers in manifests: two runs with the same hash met the same click model."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+def _read(numbers: Mapping[str, Any], source: str) -> ClickParams:
+    try:
+        return ClickParams.model_validate(numbers)
+    except ValueError as error:
+        raise InputError(f"{source}: {' '.join(str(error).split())}") from None
+
+
+@cache
+def world_v1() -> ClickParams:
+    """The frozen numbers of world "v1"."""
+    text = (files("simenv.users") / "click_model_v1.toml").read_text(encoding="utf-8")
+    return _read(tomllib.loads(text), "click_model_v1.toml")
 
 
 class ClickModel:
@@ -87,21 +150,20 @@ class ClickModel:
 
     Args:
         encoder: For the cosines of query, ads and answer.
-        params: The model's numbers.
-        world: Names the hidden draws: another name is another world.
+        params: The model's numbers; world "v1" by default.
     """
 
-    def __init__(self, encoder: Encoder, params: ClickParams | None = None, world: str = "v0") -> None:
-        self.params = params or ClickParams()
-        self.world = world
-        self.name = f"click-model-{world}"
+    def __init__(self, encoder: Encoder, params: ClickParams | None = None) -> None:
+        self.params = params or world_v1()
+        self.name = f"click-model-{self.params.world}"
+        self.sha256 = self.params.sha256
         self._encoder = encoder
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
         probs = self.probabilities(persona, auction, outcome)
-        groups = self._groups([auction.bid_of(ad_id).ad for ad_id in probs])  # type: ignore[union-attr]
+        ads = [auction.bid_of(ad_id).ad for ad_id in probs]  # type: ignore[union-attr]
         clicked = {}
-        for group in groups:
+        for group in self._exclusive(ads):
             # One uniform per group, keyed by auction and ad alone: every mechanism meets the same user's mood.
             uniform = keyed_rng("click", auction.id, min(ad.id for ad in group)).random()
             for ad in group:
@@ -110,87 +172,100 @@ class ClickModel:
         return Feedback(clicks=tuple(Click(ad_id=i, clicked=clicked[i], click_prob=prob) for i, prob in probs.items()))
 
     def probabilities(self, persona: Persona, auction: Auction, outcome: Outcome) -> dict[str, float]:
-        """Click probability of every shown ad, in reading order."""
+        """Click probability of every shown ad, in reading order. An ad without its link in the text gets 0."""
         p = self.params
         ads = [auction.bid_of(placement.ad_id).ad for placement in outcome.placements]  # type: ignore[union-attr]
         if not ads:
             return {}
-        if any(fault.kind == "leaked_process" for fault in outcome.faults):
-            return {ad.id: 0.0 for ad in ads}  # "leaked ad-process text: click nothing"
-        attraction = self._attraction(persona, auction.query.text, ads)
-        crowd = math.exp(-p.flooding_rate * (1.5 - persona.traits.ad_tolerance) * max(0, len(ads) - p.free_ads))
-        share: dict[str, float] = {}
-        for group in self._groups(ads):
-            total = sum(attraction[ad.id] for ad in group)
-            share |= {ad.id: attraction[ad.id] / total for ad in group}
+        attraction = self.attraction(persona, auction.query.text, ads)
+        competition = self._competition(ads, attraction)
+        annoyance = 1.5 - persona.traits.ad_tolerance
+        spoilt = math.exp(-p.flooding.rate * annoyance * max(0, len(ads) - p.flooding.free_ads))
+        spoilt *= 1 - self._leak(outcome)
+        haste = p.examination.depth_loss * (1 - persona.traits.patience) / 100
         probs = {}
         for rank, (ad, placement) in enumerate(zip(ads, outcome.placements, strict=True)):
-            depth = placement.span[0] / max(1, len(outcome.response))
-            examination = p.rank_discount**rank * (1 - p.depth_loss * (1 - persona.traits.patience) * depth)
-            native = self._nativeness(outcome.response, placement.span)
-            probs[ad.id] = examination * attraction[ad.id] * native * share[ad.id] * crowd
+            start, end = placement.span
+            if outcome.response[start:end] != ad.link:
+                probs[ad.id] = 0.0
+                continue
+            words_before = len(markup.strip_markup(outcome.response[:start]).split())
+            examination = p.examination.rank_discount**rank * math.exp(-haste * words_before)
+            native = self._nativeness(auction.query.text, outcome.response, placement.span, ad)
+            probs[ad.id] = examination * attraction[ad.id] * native * competition[ad.id] * spoilt
         return probs
 
-    def _attraction(self, persona: Persona, query: str, ads: Sequence[Ad]) -> dict[str, float]:
-        p, traits = self.params, persona.traits
-        vectors = self._encoder.encode([query, *(ad.text for ad in ads)])
+    def attraction(self, persona: Persona, query: str, ads: Sequence[Ad]) -> dict[str, float]:
+        """Probability that an ad is clicked once it is examined, alone and in a fitting sentence: ad id -> (0, 1)."""
+        p, traits = self.params.attraction, persona.traits
         odds = {}
-        for ad, cosine in zip(ads, vectors[1:] @ vectors[0], strict=True):
+        for ad, cosine in zip(ads, self._relevance(query, ads), strict=True):
             odds[ad.id] = (
                 p.base
-                + p.relevance_weight * (float(cosine) - p.relevance_centre) / p.relevance_scale
-                + p.affinity_weight * self._affinity(persona, ad.category)
-                + p.appeal_weight * self._appeal(ad)
-                + p.tolerance_weight * (traits.ad_tolerance - 0.5)
-                + p.price_weight * traits.price_sensitivity * _price_cue(ad)
+                + p.relevance * (float(cosine) - p.relevance_centre) / p.relevance_scale
+                + p.affinity * self._affinity(persona, ad.category)
+                + p.appeal * self._appeal(ad)
+                + p.tolerance * (traits.ad_tolerance - 0.5)
+                + p.price * traits.price_sensitivity * self.params.words.price_cue(ad.text)
             )
         return {ad_id: 1 / (1 + math.exp(-value)) for ad_id, value in odds.items()}
+
+    def _relevance(self, query: str, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
+        """Mean cosine of the query with an ad's copy and with its kind, brand names taken out."""
+        offers = [ad_copy.offer(ad) for ad in ads]
+        kinds = [f"{ad_copy.offer_title(ad)} {ad.category}" for ad in ads]
+        vectors = self._encoder.encode([query, *offers, *kinds])
+        cosines = vectors[1:] @ vectors[0]
+        return (cosines[: len(ads)] + cosines[len(ads) :]) / 2
 
     def _affinity(self, persona: Persona, category: str) -> float:
         named = persona.traits.affinity.get(category)
         if named is not None:
             return named
-        draw = keyed_rng("affinity", self.world, persona.id, category).normal(0, self.params.affinity_spread)
-        return float(np.clip(draw, -1, 1))
+        draw = keyed_rng("affinity", self.params.world, persona.id, category)
+        return float(np.clip(draw.normal(0, self.params.attraction.affinity_spread), -1, 1))
 
     def _appeal(self, ad: Ad) -> float:
-        # By advertiser and title, so that the ad's id, which is only a label, does not matter.
-        return float(keyed_rng("appeal", self.world, ad.advertiser, ad.title).normal())
+        # By what is offered, so that neither the ad's id nor the firm's name matters, which are only labels.
+        return float(keyed_rng("appeal", self.params.world, ad_copy.offer_title(ad).lower()).normal())
 
-    def _nativeness(self, response: str, span: tuple[int, int]) -> float:
-        p = self.params
-        start, end = sentence_around(response, span)
-        sentence = markup.strip_markup(response[start:end]).strip()
-        rest = markup.strip_markup(f"{response[:start]} {response[end:]}").strip()
-        factor = p.hard_sell_factor ** len(_HARD_SELL.findall(sentence))
-        if not rest:
-            return factor * p.coherence_floor  # nothing but the ad: no answer that it could fit into
-        vectors = self._encoder.encode([sentence, rest])
-        fit = min(1.0, max(0.0, float(vectors[0] @ vectors[1])) / p.coherence_full)
-        return factor * (p.coherence_floor + (1 - p.coherence_floor) * fit)
+    def _nativeness(self, query: str, response: str, span: tuple[int, int], ad: Ad) -> float:
+        p = self.params.nativeness
+        pitch = ad_copy.pitch_around(response, span).replace(ad.link, " ")
+        factor = p.hard_sell ** self.params.words.hard_sell_marks(pitch)
+        start, end = ad_copy.sentence_around(response, span)
+        words = ad_copy.words_around(response[start:end], ad) or ad_copy.offer_title(ad)
+        read = [query, *ad_copy.sentences(markup.strip_markup(response[:start]))]
+        vectors = self._encoder.encode([words, *read])
+        cosine = float((vectors[1:] @ vectors[0]).max())  # it goes on from one thing that was read, not from all
+        fit = min(1.0, max(0.0, (cosine - p.coherence_none) / (p.coherence_full - p.coherence_none)))
+        return factor * (p.floor + (1 - p.floor) * fit)
 
-    def _groups(self, ads: Sequence[Ad]) -> list[list[Ad]]:
-        """Ads that compete, as connected components of similarity, each in reading order."""
-        if len(ads) < 2:
-            return [[ad] for ad in ads]
-        vectors = self._encoder.encode([ad.text for ad in ads])
-        near = vectors @ vectors.T > self.params.similar
+    def _leak(self, outcome: Outcome) -> float:
+        """1 where the answer speaks of bids, candidates or instructions: "click nothing"."""
+        return float(any(fault.kind == "leaked_process" for fault in outcome.faults))
+
+    def _substitutes(self, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
+        """How far ads are substitutes: shape (n, n), in [0, 1]."""
+        p = self.params.competition
+        vectors = self._encoder.encode([ad_copy.offer(ad) for ad in ads])
+        return np.clip((vectors @ vectors.T - p.substitutes_from) / (p.substitutes_full - p.substitutes_from), 0, 1)
+
+    def _competition(self, ads: Sequence[Ad], attraction: Mapping[str, float]) -> dict[str, float]:
+        a = np.array([attraction[ad.id] for ad in ads])
+        s = self._substitutes(ads)
+        np.fill_diagonal(s, 1.0)
+        return dict(zip([ad.id for ad in ads], (a / (s @ a)).tolist(), strict=True))
+
+    def _exclusive(self, ads: Sequence[Ad]) -> list[list[Ad]]:
+        """Groups of full substitutes, in reading order: at most one ad of each is clicked. Within a group the
+        probabilities sum to at most the largest attraction, so one uniform draw can serve them all."""
+        full = self._substitutes(ads) >= 1
         groups: list[list[int]] = []
         for i in range(len(ads)):
-            joined = [group for group in groups if any(near[i, j] for j in group)]
-            merged = [j for group in joined for j in group]
-            groups = [group for group in groups if group not in joined] + [[*merged, i]]
-        return [[ads[i] for i in sorted(group)] for group in groups]
-
-
-def sentence_around(response: str, span: tuple[int, int]) -> tuple[int, int]:
-    """Where the sentence that contains `span` begins and ends: half-open character offsets."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(response)]
-    start = max((end for end in ends if end <= span[0]), default=0)
-    stop = min((end for end in ends if end >= span[1]), default=len(response))
-    return start, stop
-
-
-def _price_cue(ad: Ad) -> int:
-    """1: the ad says it is cheap, -1: it says it is dear, 0: neither or both."""
-    return bool(_CHEAP.search(ad.text)) - bool(_DEAR.search(ad.text))
+            home = next((group for group in groups if all(full[i, j] for j in group)), None)
+            if home is None:
+                groups.append([i])
+            else:
+                home.append(i)
+        return [[ads[i] for i in group] for group in groups]

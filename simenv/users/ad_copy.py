@@ -1,0 +1,92 @@
+"""What the click model reads in ads and their sentences: the offer without its brand, price cues, hard-sell marks."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cache
+
+from simenv import markup
+from simenv.records import Ad, Record
+
+_SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|\n")
+
+_EXCLAMATION = re.compile("!")
+_SHOUT = re.compile(r"\b[A-Z]{4,}\b")
+"""A word of four capitals or more: acronyms are mostly shorter."""
+_MIDDLING_AMOUNT = 30.0
+"""Currency: amounts above say dear, those below say cheap."""
+_PER = "month|day|week|year|portion|person|night|lesson|session|piece|pack|bag|visit|hour|head|class|box"
+_AMOUNT = re.compile(
+    r"(?:(?P<sign>[$€£])\s?)?(?P<number>\d{1,3}(?:,\d{3})+|\d+(?:\.\d{1,2})?)"
+    rf"(?P<unit>\s?(?:[$€£]|(?:euros?|dollars?|pounds?|cents?|(?:an?|per) (?:{_PER}))\b))?"
+)
+
+
+def offer_title(ad: Ad) -> str:
+    """The title without the firm's name; the whole title where nothing else is in it."""
+    rest = _without(ad.title, ad.advertiser)
+    return rest or ad.title
+
+
+def offer(ad: Ad) -> str:
+    """Title and copy without the firm's name: what is offered, whoever offers it."""
+    body = _without(ad.body, ad.advertiser) if ad.advertiser != ad.title else ad.body
+    return f"{offer_title(ad)}. {body}" if body else offer_title(ad)
+
+
+def _without(text: str, name: str) -> str:
+    return " ".join(re.sub(rf"\b{re.escape(name)}\b(?:['’]s)?", " ", text).split())
+
+
+def sentence_around(response: str, span: tuple[int, int]) -> tuple[int, int]:
+    """Where the sentence that contains `span` begins and ends: half-open character offsets."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(response)]
+    start = max((end for end in ends if end <= span[0]), default=0)
+    stop = min((end for end in ends if end >= span[1]), default=len(response))
+    return start, stop
+
+
+def words_around(sentence: str, ad: Ad) -> str:
+    """What a sentence says besides the ad's link and the firm's name."""
+    return _without(markup.strip_markup(sentence.replace(ad.link, " ")), ad.advertiser).strip(" ,.;:-")
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, blank ones left out."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    pieces = [text[i:j].strip() for i, j in zip([0, *ends], [*ends, len(text)], strict=True)]
+    return [piece for piece in pieces if piece]
+
+
+def pitch_around(response: str, span: tuple[int, int]) -> str:
+    """The sentence with the link, and the one before it unless that has a link of its own: hype leads up to a link."""
+    start, end = sentence_around(response, span)
+    before = sentence_around(response, (max(0, start - 1),) * 2)[0] if start else 0
+    return response[start if markup.LINK.search(response[before:start]) else before : end]
+
+
+class Words(Record):
+    """Which words an ad's price and a hard sell show in: lists of regular expressions for whole words."""
+
+    cheap: tuple[str, ...]
+    dear: tuple[str, ...]
+    urging: tuple[str, ...]
+    superlatives: tuple[str, ...]
+
+    def hard_sell_marks(self, pitch: str) -> int:
+        """How many of four kinds of pressure are there: exclamation marks, shouting, urging, superlatives."""
+        kinds = (_EXCLAMATION, _SHOUT, _any_of(self.urging), _any_of(self.superlatives))
+        return sum(bool(kind.search(pitch)) for kind in kinds)
+
+    def price_cue(self, text: str) -> float:
+        """How cheap (1) or dear (-1) an ad says it is, by its words and by the largest amount that it names."""
+        words = len(_any_of(self.cheap).findall(text)) - len(_any_of(self.dear).findall(text))
+        amounts = [float(m["number"].replace(",", "")) for m in _AMOUNT.finditer(text) if m["sign"] or m["unit"]]
+        size = math.log10(max(amounts) / _MIDDLING_AMOUNT) if amounts and max(amounts) > 0 else 0.0
+        return math.tanh((words - size) / 2)
+
+
+@cache
+def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
