@@ -8,8 +8,9 @@ timings.jsonl       seconds per chunk and mechanism; apart, so that the transiti
 table.csv           every metric of every mechanism with its interval, long format
 table.md            the same for people
 
-A chunk is written, flushed to the disk, and then entered in chunks.jsonl. Whatever else a killed run leaves behind is
-cut off when it is resumed.
+A chunk is written, flushed to the disk, and then entered in chunks.jsonl. Rows of the small files end in a check of
+their own, the first 16 digits of the SHA-256 of the row without it. Whatever else a killed run leaves behind, and
+whatever was damaged since with all that follows it, is cut off when it is resumed, and so done again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from simenv.errors import DataFileError
+from simenv.errors import DataFileError, InputError
 from simenv.records import Persona, Record, Transition
 from simenv.rollout import Finished
 from simenv.users.queries import Question
@@ -71,20 +72,22 @@ class RunFolder:
 
         Raises:
             DataFileError: no run there, or a manifest that cannot be read.
+            InputError: another version of simenv began it, which may have logged other bytes. Nothing is cut off then.
         """
         folder = cls.__new__(cls)
         folder.path = Path(path)
         folder._manifest = read_manifest(path)
+        _refuse_other_version(folder.path, folder._manifest)
         chunks, folder._end = _finished_chunks(folder.path)
         if (folder.path / "transitions.jsonl").is_file():
             with (folder.path / "transitions.jsonl").open("r+b") as file:
                 file.truncate(folder._end)
-        _rewrite(folder.path / "chunks.jsonl", chunks)
         after = chunks[-1]["last_index"] + 1 if chunks else 0
         timings = [row for row in _whole_rows(folder.path / "timings.jsonl") if row["first_index"] < after]
-        _rewrite(folder.path / "timings.jsonl", timings)
         sessions = _whole_rows(folder.path / "sessions.jsonl")
-        _rewrite(folder.path / "sessions.jsonl", sessions)
+        for name, rows in (("chunks", chunks), ("timings", timings), ("sessions", sessions)):
+            if (file := folder.path / f"{name}.jsonl").is_file():
+                _replace(file, _json_lines(rows))
         done = {(t.index, t.mechanism): t for t in read_transitions(folder.path)} if folder._end else {}
         return folder, done, {row["number"]: _session(row, folder.path) for row in sessions}
 
@@ -110,7 +113,7 @@ class RunFolder:
         except OSError as error:
             raise DataFileError(f"cannot make folder {self.path}: {error.strerror}") from None
         self._manifest = {
-            "format": 1,
+            "format": 2,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "finished": None,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -164,10 +167,8 @@ class RunFolder:
             raise DataFileError(f"{self.path} is not empty: give a new folder, or --resume to go on with its run")
 
     def _write_manifest(self) -> None:
-        target = self.path / "manifest.json"
-        part = target.with_suffix(".part")
-        part.write_text(json.dumps(self._manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(target)  # a reader sees the old manifest or the new one, never half of one
+        text = json.dumps(self._manifest, indent=2, ensure_ascii=False) + "\n"
+        _replace(self.path / "manifest.json", text.encode())
 
 
 def read_transitions(path: str | Path) -> Iterator[Transition]:
@@ -215,6 +216,13 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     return manifest
 
 
+def _refuse_other_version(path: Path, manifest: Mapping[str, Any]) -> None:
+    packages = manifest.get("packages")
+    before = packages.get("simenv-ads") if isinstance(packages, dict) else None
+    if before != (now := _version("simenv-ads")):
+        raise InputError(f"{path} was begun by simenv {before}, this is simenv {now}: only the same one can resume it")
+
+
 def _finished_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The chunks whose bytes are all there and unchanged, and where the last of them ends."""
     file = path / "transitions.jsonl"
@@ -229,14 +237,14 @@ def _finished_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _whole_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines up to the first that is torn."""
-    rows = []
-    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else []:
+    """The rows of a file of JSON lines, without their checks, up to the first that is torn or changed."""
+    rows: list[dict[str, Any]] = []
+    for line in path.read_bytes().split(b"\n")[:-1] if path.is_file() else []:  # what follows the last end is torn
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
-        if not line.endswith(b"\n") or not isinstance(row, dict):
+        if not isinstance(row, dict) or row.pop("check", None) != _check(row):
             break
         rows.append(row)
     return rows
@@ -251,7 +259,11 @@ def _session(row: dict[str, Any], path: Path) -> Session:
 
 
 def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
+    return b"".join(json.dumps({**row, "check": _check(row)}, ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+def _check(row: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]
 
 
 def _append(path: Path, lines: bytes) -> None:
@@ -261,11 +273,12 @@ def _append(path: Path, lines: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _rewrite(path: Path, rows: list[dict[str, Any]]) -> None:
-    if path.is_file():
-        part = path.with_suffix(".part")
-        part.write_bytes(_json_lines(rows))
-        part.replace(path)
+def _replace(path: Path, content: bytes) -> None:
+    """A reader sees the old file or the new one, never half of one; so does whoever comes after a power cut."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    _append(part, content)
+    part.replace(path)
 
 
 def _version(package: str) -> str | None:

@@ -167,14 +167,14 @@ def add(name: str, part: Callable[[bytes], bytes]) -> Callable[[Path, bytes], No
     return tear
 
 
-def flip(place: float) -> Callable[[Path, bytes], None]:
-    """Changes one digit or letter of the transitions into another: the line stays readable."""
+def flip(name: str, field: bytes, place: float) -> Callable[[Path, bytes], None]:
+    """Changes one digit or letter of a file into another: the line stays readable."""
 
     def tear(path: Path, _: bytes) -> None:
-        content = bytearray((path / "transitions.jsonl").read_bytes())
-        at = content.index(b'"amount":', int(place * len(content))) + len(b'"amount":')
+        content = bytearray((path / name).read_bytes())
+        at = content.index(field, int(place * len(content))) + len(field)
         content[at] = ord("8") if content[at] != ord("8") else ord("9")
-        (path / "transitions.jsonl").write_bytes(content)
+        (path / name).write_bytes(content)
 
     return tear
 
@@ -199,8 +199,10 @@ TEARS: dict[str, tuple[Callable[[Path, bytes], None], int]] = {
     "sessions.jsonl torn": (cut("sessions.jsonl", 30), 2),
     "sessions.jsonl lost": (lose("sessions.jsonl"), 2),
     "timings.jsonl torn before its last line was whole": (add("timings.jsonl", lambda _: b'{"first_index": 10,'), 2),
-    "a digit of the second chunk changed": (flip(0.75), 1),
-    "a digit of the first chunk changed": (flip(0.1), 0),
+    "a digit of the second chunk changed": (flip("transitions.jsonl", b'"amount":', 0.75), 1),
+    "a digit of the first chunk changed": (flip("transitions.jsonl", b'"amount":', 0.1), 0),
+    "a letter of the last session's question changed": (flip("sessions.jsonl", b'"text": "', 0.9), 2),
+    "a digit of chunks.jsonl changed": (flip("chunks.jsonl", b'"end": ', 0.5), 1),
 }
 
 

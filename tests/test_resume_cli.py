@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,14 @@ def test_the_same_option_and_how_a_model_is_reached_are_not(begun: list[str], op
     bench(*begun, *option)
     log = Path(begun[1]) / "transitions.jsonl"
     assert log.read_bytes().count(b"\n") == 6
+
+
+def test_another_version_is_refused(begun: list[str], fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = version("simenv-ads")
+    monkeypatch.setattr("simenv.store.version", lambda package: "9.9.9")
+    assert (
+        fails(*begun) == f"{begun[1]} was begun by simenv {now}, this is simenv 9.9.9: only the same one can resume it"
+    )
 
 
 @pytest.mark.parametrize("name", ["ads", "personas"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from simenv import make_mechanism
-from simenv.errors import DataFileError
+from simenv.errors import DataFileError, InputError
 from simenv.llm import ScriptedLLM
 from simenv.portal import run_sync
 from simenv.records import Ad, Transition
@@ -57,11 +59,63 @@ def test_chunks_are_appended_and_timings_kept_apart(tmp_path: Path) -> None:
     for start, seconds in ((0, 0.25), (2, 1.5)):
         run.append(Finished(rows[start : start + 2], {"gsp": seconds}))
     assert list(read_transitions(tmp_path / "run")) == rows
-    timings = (tmp_path / "run" / "timings.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in timings] == [
+    timings = [json.loads(line) for line in (tmp_path / "run" / "timings.jsonl").read_bytes().splitlines()]
+    checks = [row.pop("check") for row in timings]
+    assert timings == [
         {"first_index": 0, "mechanism": "gsp", "seconds": 0.25},
         {"first_index": 2, "mechanism": "gsp", "seconds": 1.5},
     ]
+    assert checks == [hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16] for row in timings]
+
+
+@pytest.mark.parametrize("name", ["sessions", "chunks", "timings"])
+def test_no_changed_byte_of_a_row_is_believed(tmp_path: Path, name: str) -> None:
+    """Each byte in turn; a check of 16 digits lets a changed row pass with probability 2^-64."""
+    rows, world = transitions(4), small_world()
+    run = RunFolder(tmp_path / "run")
+    run.begin({}, {}, {})
+    for number in range(2):
+        run.save_sessions({number: run_sync(world.session, 0, number)})
+        run.append(Finished(rows[2 * number : 2 * number + 2], {"gsp": 0.5}))
+    file = tmp_path / "run" / f"{name}.jsonl"
+    whole = file.read_bytes()
+    first = whole.index(b"\n") + 1
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for place in range(first, len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        _, done, begun = RunFolder.reopen(tmp_path / "run")
+        assert file.read_bytes() == whole[:first]
+        assert len(begun) == (1 if name == "sessions" else 2)
+        assert len(done) == (2 if name == "chunks" else 4)
+        for path, content in kept.items():
+            path.write_bytes(content)
+
+
+@pytest.mark.parametrize("row", [{}, {"number": 0}, {"end": "x", "sha256": 3}, {"first_index": None}])
+def test_a_foreign_row_is_not_believed(tmp_path: Path, row: dict[str, object]) -> None:
+    written(tmp_path / "run", transitions(2))
+    for name in ("sessions", "chunks", "timings"):
+        with (tmp_path / "run" / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    _, done, begun = RunFolder.reopen(tmp_path / "run")
+    assert (len(done), begun) == (2, {})
+    assert (tmp_path / "run" / "sessions.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("packages", [{"simenv-ads": "0.0.7"}, {}, None])
+def test_a_run_of_another_version_is_not_resumed_and_left_alone(tmp_path: Path, packages: object) -> None:
+    log = written(tmp_path / "run", transitions(2))
+    with log.open("a") as file:
+        file.write("torn")
+    changed = json.dumps(manifest(tmp_path / "run") | {"packages": packages})
+    (tmp_path / "run" / "manifest.json").write_text(changed, encoding="utf-8")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(InputError) as caught:
+        RunFolder.reopen(tmp_path / "run")
+    old, new = "0.0.7" if packages else None, version("simenv-ads")
+    said = f"run was begun by simenv {old}, this is simenv {new}: only the same one can resume it"
+    assert str(caught.value) == str(tmp_path / said)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_a_folder_that_holds_files_is_refused_and_left_alone(tmp_path: Path) -> None:
