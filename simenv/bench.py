@@ -136,7 +136,7 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
     run_with_progress(world, mechanisms, options, run, err, Sessions(begun, run.save_sessions), done)
     table = summarize(read_transitions(folder), options.baseline)
     write_tables(table, folder)
-    run.finish(retries={llm.name: llm.retries for llm in (ad_llm, user_llm) if llm is not None})
+    run.finish(retries={llm.address: llm.retries for llm in (ad_llm, user_llm) if llm is not None})
     print_tables(table, out)
 
 

@@ -135,7 +135,7 @@ def test_a_language_model_in_every_role(tmp_path: Path, files: list[str], capsys
 
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["finished"] is not None
-    assert manifest["retries"] == {"openai/fake": 1}
+    assert manifest["retries"] == {f"openai/fake at {server.url}": 1}
     assert (manifest["options"]["llm"], manifest["options"]["api_base"]) == ("openai/fake", server.url)
     said = {name: manifest["world"][name] for name in ("ad_llm", "judge", "query_source", "encoder")}
     assert said == {
@@ -209,7 +209,23 @@ def test_users_may_be_another_model_than_the_writer(tmp_path: Path, files: list[
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["world"]["ad_llm"] == "scripted"
     assert manifest["world"]["judge"] == "llm:openai/fake"
-    assert manifest["retries"] == {"scripted": 0, "openai/fake": 0}
+    assert manifest["retries"] == {"scripted": 0, f"openai/fake at {server.url}": 0}
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("cassette", [False, True])
+def test_two_servers_of_one_model_name_count_their_retries_apart(
+    tmp_path: Path, files: list[str], cassette: bool
+) -> None:
+    ads, users, out = Roles(), Roles(), tmp_path / "run"
+    with FakeOpenAI(ads) as writer, FakeOpenAI(users) as judge:
+        users.once = lambda: judge.fail_next(2, "500")
+        options = ["--llm", "openai/fake", "--api-base", writer.url, "--judge-llm", "openai/fake"]
+        options += ["--judge-api-base", judge.url, *(["--record", str(tmp_path / "tape.jsonl")] if cassette else [])]
+        assert bench(out, *options, *files, "--mechanisms", "gsp", "--n", "2", "--horizon", "2") == 0
+    assert not set(ads.seen) & set(users.seen) - {"preflight"}, "each plays its own role"
+    retries = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["retries"]
+    assert retries == {f"openai/fake at {writer.url}": 0, f"openai/fake at {judge.url}": 2}
 
 
 def test_a_server_that_is_not_there_is_one_line(

@@ -170,6 +170,11 @@ class LLM(ABC):
             LLMError: no usable completion, after all retries.
         """
 
+    @property
+    def address(self) -> str:
+        """The name, and the server's URL where one is given: two servers may serve models of one name."""
+        return self.name
+
     async def preflight(self) -> None:  # noqa: B027 (optional: a local model that loaded can be used)
         """Fails fast if the model cannot be used at all (weights missing, server unreachable, key refused)."""
 

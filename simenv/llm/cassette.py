@@ -149,6 +149,10 @@ class CassetteLLM(LLM):
             said = cassette.entry_of(name or "")
             self.name, self.capabilities, self.capable = said.model, frozenset(said.capabilities), said.capable
 
+    @property
+    def address(self) -> str:
+        return self._inner.address if self._inner is not None else self.name
+
     async def preflight(self) -> None:
         if self._inner is not None:
             await self._inner.preflight()

@@ -62,6 +62,10 @@ class HostedLLM(LLM):
         self._takes_schemas = True  # until the server says otherwise
         self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
+    @property
+    def address(self) -> str:
+        return f"{self.name} at {self._api_base}" if self._api_base else self.name
+
     async def preflight(self) -> None:
         """One call of one token, not retried: an unreachable server or a refused key shows at once."""
         request = Request(prompt=Prompt(user="Hello"), sampling=Sampling(max_tokens=1), key=("preflight",))
@@ -151,7 +155,7 @@ class HostedLLM(LLM):
             return error
         import litellm.exceptions as known
 
-        where = f"{self.name} at {self._api_base}" if self._api_base else self.name
+        where = self.address
         said = " ".join(str(error).split())[:300]
         if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
             return LLMRefused(f"{where} refuses the API key: {said}")
