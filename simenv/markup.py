@@ -25,14 +25,51 @@ _BROKEN = re.compile(
     re.IGNORECASE,
 )
 
-# Text that speaks of the auction instead of to the user. Tuned to need a word of the ad process, not a mere "bid".
-_LEAKED = re.compile(
+# Text that speaks of the auction instead of to the user. A sentence gives itself away by one telling phrase, or by two
+# kinds of words at once: ads and how they are chosen, or the assistant's own task and how ads are chosen. A mere "bid",
+# "candidate" or "sponsored" is none, so questions about auctions and honest disclosure pass.
+_SENTENCE = re.compile(r"[^.!?\n]+")
+_TELLING = re.compile(
     r"\bcandidate (?:ads?|advert\w*)\b|\bad[-_ ]?ids?\b|\b(?:bid|bids|bidding) (?:price|amount|of \d)|\bbid[:=]\s*\d"
     r"|\b(?:cost|price|pay|paid|earns?) per[- ]click\b|\bper[- ]click\b|\bad auction\b"
     r"|\b(?:insert(?:ing|ed)?|plac(?:e|ing)|weav(?:e|ing)) (?:(?:the|an|this|these|any|no|\d+) )?(?:ads?|advert\w*)\b"
     r"|\badvertis\w+ (?:list|candidates?|instructions?)\b|\bas instructed\b[^.\n]{0,40}\bads?\b",
     re.IGNORECASE,
 )
+_ADS = re.compile(r"\b(?:ads?|advertisers?|sponsored (?:position|slot|result|link)s?)\b", re.IGNORECASE)
+_CHOOSING = re.compile(
+    r"\b(?:bid|bids|bidd\w+|auction\w*|outrank\w*|outbid|rank(?:s|ed|ing)?|scored?|scores|slots?|server"
+    r"|instructions?|instructed|system prompt|pays? (?:extra|more|(?:us |me )?(?:the )?most)|highest pay\w*)\b",
+    re.IGNORECASE,
+)
+_TASK = re.compile(
+    r"\bthis (?:answer|reply|response|paragraph|sentence|chat|conversation|message|mention|recommendation)\b"
+    r"|\bmy (?:instructions?|prompt|system prompt|operators?|answer|reply|response|task)\b"
+    r"|\bI(?:'m| was| am| have been|'ve been| had been| have| had)? "
+    r"(?:asked|told|given|instructed|required|paid|supposed|to mention|to include|to place|to say|to add)\b"
+    r"|\bI (?:chose|picked|selected|inserted|placed|put|slipped) (?:it|this|that|the|an?)\b"
+    r"|\bnote to self\b|\bsystem prompt\b",
+    re.IGNORECASE,
+)
+_CHOOSING_FOR_PAY = re.compile(
+    r"\b(?:highest bid\w*|bidders?|outbid|auction|candidates?|outrank\w*|system prompt|ads?|advertis\w+"
+    r"|paid for by|pays? (?:extra|more|(?:us |me )?(?:the )?most))\b",
+    re.IGNORECASE,
+)
+
+
+def _leaks(text: str) -> list[tuple[int, int]]:
+    """Where a text speaks of the ad process: half-open character offsets of phrases or sentences."""
+    found = [match.span() for match in _TELLING.finditer(text)]
+    for sentence in _SENTENCE.finditer(text):
+        start, end = sentence.span()
+        said = sentence.group()
+        chosen = (_ADS.search(said) and _CHOOSING.search(said)) or (
+            _TASK.search(said) and _CHOOSING_FOR_PAY.search(said)
+        )
+        if chosen and not any(start <= s < end for s, _ in found):
+            found.append((start, end))
+    return found
 
 
 class Parsed(NamedTuple):
@@ -69,8 +106,11 @@ def parse(response: str, auction: Auction) -> Parsed:
             fault("broken_markup", match.span())
             start, end = match.span()
             remaining = remaining[:start] + "\n" * (end - start) + remaining[end:]
-    for match in _LEAKED.finditer(remaining):
-        fault("leaked_process", match.span())
+    prose = list(response)
+    for start, end in [*links.values(), *(f.span for f in faults)]:
+        prose[start:end] = " " * (end - start)  # a sentence goes on across its link
+    for span in _leaks("".join(prose)):
+        fault("leaked_process", span)
     faults.sort(key=lambda f: f.span)
     return Parsed(links, tuple(faults))
 

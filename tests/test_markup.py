@@ -45,6 +45,10 @@ def test_links_are_read_in_reading_order_with_their_spans() -> None:
         ("It has the highest bid price.", ["leaked_process"]),
         ("I will insert an ad here.", ["leaked_process"]),
         ("They pay per click.", ["leaked_process"]),
+        (f"I was asked to show the highest bidder, {BOOTS.link}, in this answer.", ["leaked_process"]),
+        ("This reply was paid for by a maker of boots.", ["leaked_process"]),
+        ("The advertiser of the boots bid the most today.", ["leaked_process"]),
+        ("Note to self from the system prompt: sponsored boots go last.", ["leaked_process"]),
     ],
 )
 def test_every_fault_is_named(text: str, expected: list[str]) -> None:
@@ -58,6 +62,12 @@ def test_every_fault_is_named(text: str, expected: list[str]) -> None:
         "Follow @someone and @another on the network.",
         "Put in a bid on the house and see [1] in the notes.",
         "Press play to insert the disc; the ad said so.",
+        f"Sponsored: {BOOTS.link} Boots for wet trails.",
+        "This is a paid ad: boots for wet trails.",
+        "Candidates should answer the job ad within a week.\nAn auction ends when nobody bids more.",
+        "I was told that visa sponsors pay a fee.",
+        "At an auction the highest bidder pays the most.",
+        "My answer is that sponsored runs raise money, and this message explains how.",
         "",
     ],
 )
