@@ -5,9 +5,13 @@ organic      organic.py      no ads: the reference for answer quality
 prompted     prompted.py     LLM-Auction (2025), "pre-trained LLM"
 fixed_slots  fixed_slots.py  answer engines' sponsored lines, priced by GSP
 gsp          gsp.py          Edelman, Ostrovsky, Schwarz (2007); Varian (2007)
+first_price  first_price.py  each click costs the bid
+vcg          vcg.py          Vickrey, Clarke, Groves; for positions Varian (2007)
+myerson      myerson.py      Myerson (1981); for positions Edelman, Schwarz (2010)
 best_of_n    best_of_n.py    LLM-Auction (2025), section 2, with VCG payments
 softmax      softmax.py      one ad or none at random, with known propensities: McSherry and Talwar (2007)
 
 They are found by name, through the entry-point group `simenv.mechanisms` of pyproject.toml, like anybody else's.
-`writer.py` holds what they share: how a language model is asked for answers and ad sentences.
+`writer.py` holds what they share: how a language model is asked for answers and ad sentences. `ranking.py` is what
+the auctions share that rank candidates before a text is written.
 """

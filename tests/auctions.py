@@ -1,0 +1,56 @@
+"""Auctions with given numbers, and a CTR model that predicts just what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simenv.ctr import Floats
+from simenv.records import Ad, Auction, Bid, Query
+
+
+class GivenCTR:
+    """q_i as given, times discount^rank.
+
+    Args:
+        q: Click probability of each candidate, in their order; of all of them if it is one number.
+        discount: What each ad further down is discounted by.
+    """
+
+    name = "given"
+
+    def __init__(self, q: Sequence[float] | float, discount: float = 0.8) -> None:
+        self.q = q
+        self.position_discount = discount
+
+    def relevance(self, auction: Auction) -> Floats:
+        return np.full(len(auction.bids), self.q) if np.isscalar(self.q) else np.array(self.q, dtype=np.float64)
+
+    def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
+        q = dict(zip([bid.ad.id for bid in auction.bids], self.relevance(auction), strict=True))
+        return {ad_id: float(q[ad_id]) * self.position_discount**rank for rank, ad_id in enumerate(shown)}
+
+
+def make_auction(
+    amounts: Sequence[float],
+    cosines: Sequence[float] | None = None,
+    *,
+    max_ads: int = 2,
+    reserve: float = 0.0,
+    name: str = "given",
+    categories: Sequence[str] | None = None,
+) -> Auction:
+    """Candidates c0, c1, ... with these bids; cosines of 0.5 unless given."""
+    cosines = [0.5] * len(amounts) if cosines is None else cosines
+    categories = ["general"] * len(amounts) if categories is None else categories
+    bids = tuple(
+        Bid(
+            ad=Ad(id=f"c{i}", advertiser=f"Firm {i}", title=f"Product {i}", body=f"It is good at {i}.", category=kind),
+            amount=amount,
+            relevance=cosine,
+        )
+        for i, (amount, cosine, kind) in enumerate(zip(amounts, cosines, categories, strict=True))
+    )
+    query = Query(id=name, text="Which product should I choose?")
+    return Auction(id=name, query=query, bids=bids, max_ads=max_ads, reserve=reserve)
