@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from simenv.commands.validate_judge import validate_judge
 from simenv.errors import InputError, SimenvError
 
 app = typer.Typer(
@@ -220,6 +221,9 @@ def demo(
     from simenv.demo import run_demo
 
     run_demo(n, seed, _out, _err)
+
+
+app.command("validate-judge")(validate_judge)
 
 
 def main(arguments: list[str] | None = None) -> None:

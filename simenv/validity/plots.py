@@ -1,0 +1,73 @@
+"""Pictures of a validity report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from simenv.validity.attacks import RAISED
+from simenv.validity.contrasts import KINDS
+from simenv.validity.placebos import PLACEBOS
+from simenv.validity.run import Validity
+from simenv.validity.stats import Bin, Interval
+
+
+def write_plots(found: Validity, folder: Path) -> list[str]:
+    """Writes contrasts.png, placebos.png, attacks.png, agreement.png and, with labels, calibration.png.
+
+    Returns:
+        The names of the files.
+    """
+    contrasts = {KINDS.get(kind, kind): c.share for kind, c in found.contrasts.items()}
+    placebos = {PLACEBOS.get(name, name): p.change for name, p in found.placebos.items()}
+    attacks = {kind.replace("_", " "): a.change for kind, a in found.attacks.items()}
+    pictures = {
+        "contrasts.png": _intervals(contrasts, "share ordered rightly", marks=(0.5, 0.95), limits=(0, 1.02)),
+        "placebos.png": _intervals(placebos, "mean absolute change in click probability", marks=(0, RAISED)),
+        "attacks.png": _intervals(attacks, "change in click probability by the attack", marks=(0, RAISED)),
+    }
+    agreement = found.reliability.agreement
+    if agreement is not None:
+        pictures["agreement.png"] = _curve(agreement.curve, f"click probability of {agreement.judge}", found.judge)
+    if found.labels is not None:
+        pictures["calibration.png"] = _curve(found.labels.calibration, found.judge, "share of label 1")
+    for name, figure in pictures.items():
+        figure.savefig(folder / name, dpi=110)
+    return list(pictures)
+
+
+def _intervals(
+    rows: Mapping[str, Interval], label: str, *, marks: tuple[float, float], limits: tuple[float, float] | None = None
+) -> Any:
+    """One point with its interval per row; a dashed line at each mark."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.8 + 0.32 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, interval in enumerate(rows.values()):
+        if interval.value is not None:
+            low, high = interval.low, interval.high
+            if low is not None and high is not None:
+                axes.plot([low, high], [place, place], color="tab:blue", linewidth=2)
+            axes.plot(interval.value, place, "o", color="tab:blue")
+    for mark in marks:
+        axes.axvline(mark, color="grey", linestyle="--", linewidth=0.8)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    if limits is not None:
+        axes.set_xlim(*limits)
+    return figure
+
+
+def _curve(bins: tuple[Bin, ...], x: str, y: str) -> Any:
+    """Bins against the diagonal."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=0.8)
+    axes.plot([point.x for point in bins], [point.y for point in bins], "o-", color="tab:blue")
+    axes.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1))
+    return figure

@@ -1,0 +1,156 @@
+"""Reliability: does a judge say the same twice, agree with the click model, answer at all, and at what cost?
+
+Repeat agreement asks the same under another auction id, which keys the judge's randomness. Agreement with the click
+model is on auctions of the world: real packs, one candidate at random in the neutral answer. It is agreement, not
+calibration: the click model is a yardstick, not the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from simenv.records import Record, Usage
+from simenv.seeding import keyed_rng
+from simenv.validity.ask import Asker, Tally
+from simenv.validity.cases import Case, plain_case
+from simenv.validity.scenarios import Scenario, build
+from simenv.validity.stats import Bin, Interval, deciles, mean
+from simenv.world import World
+
+SESSIONS = 20
+"""Sessions of the world whose auctions are asked about."""
+
+
+class Repeat(Record):
+    """The same case asked twice."""
+
+    cases: int
+    """Decided both times."""
+    same_verdict: Interval
+    """Share with the same verdict; t interval over scenarios. Below 1 for a judge that draws its clicks."""
+    change: Interval
+    """Mean absolute change in click probability (of the verdict, where there is none); t interval over scenarios."""
+
+
+class Agreement(Record):
+    """Click probabilities held against the click model's known ones."""
+
+    judge: str
+    """The click model's name."""
+    auctions: int
+    """Decided."""
+    spearman: float | None
+    """Rank correlation; null where either side is constant."""
+    difference: Interval
+    """Mean absolute difference, t interval over personas."""
+    curve: tuple[Bin, ...]
+    """By tenths of the click model's probability (x): the judge's mean (y)."""
+
+
+class Cost(Record):
+    """Per 1,000 judgements (answers, however many ads they show)."""
+
+    judgements: int
+    """Made for this report."""
+    calls: float
+    """Completions."""
+    prompt_tokens: float
+    completion_tokens: float
+    cost_usd: float
+    """By the provider's list price; 0 for local models and unknown prices."""
+    seconds: float
+    """Wall clock, as concurrent as the judge allows. The one number that a repeated run does not repeat."""
+
+
+class Reliability(Record):
+    """Can the judge be relied on to answer, alike and at what cost?"""
+
+    repeat: Repeat
+    agreement: Agreement | None
+    """Null if it was not asked for."""
+    abstention_rate: float | None
+    """Abstained verdicts / verdicts asked for, hostile ads left out."""
+    cost: Cost
+
+
+async def measure_repeat(asker: Asker, scenarios: Sequence[Scenario], seed: int = 0) -> Repeat:
+    """The native, the pushy and the irrelevant ad of every scenario, twice."""
+    wordings = ("native", "hard_sell", "other")
+    cases = [build(s, [wording], seed=seed) for s in scenarios for wording in wordings]
+    first = await asker.ask(cases, "reliability")
+    second = await asker.ask([case.again("asked-again") for case in cases], "reliability")
+    names = [s.id for s in scenarios for _ in wordings]
+    same, change, clusters = [], [], []
+    for name, one, two in zip(names, first, second, strict=True):
+        if one.chance is not None and two.chance is not None:
+            clusters.append(name)
+            same.append(float(one.clicked == two.clicked))
+            change.append(abs(one.chance - two.chance))
+    return Repeat(cases=len(clusters), same_verdict=mean(same, clusters), change=mean(change, clusters))
+
+
+async def measure_agreement(asker: Asker, world: World, sessions: int = SESSIONS, seed: int = 0) -> Agreement:
+    """Agreement with `world.judge`, whose click probabilities must be known."""
+    cases = await world_cases(world, sessions, seed)
+    asked = await asker.ask(cases, "reliability")
+    replies = await asyncio.gather(*(world.judge.judge(*case[:3]) for case in cases))
+    rows = [
+        (case.persona.id, reply.clicks[0].click_prob, answer.chance)
+        for case, answer, reply in zip(cases, asked, replies, strict=True)
+        if answer.chance is not None and reply.clicks[0].click_prob is not None
+    ]
+    personas, known, ours = [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+    return Agreement(
+        judge=world.judge.name,
+        auctions=len(rows),
+        spearman=_spearman(known, ours),
+        difference=mean([abs(a - b) for a, b in zip(known, ours, strict=True)], personas),
+        curve=deciles(known, ours),
+    )
+
+
+async def world_cases(world: World, sessions: int, seed: int) -> list[Case]:
+    """One answer per auction of the first sessions: a candidate drawn by key, with its own copy as its sentence."""
+    cases = []
+    for number in range(sessions):
+        session = await world.session(seed, number)
+        for turn in range(len(session.questions)):
+            auction = world.auction(session, turn)
+            ad = auction.bids[keyed_rng("validity-world", auction.id).integers(len(auction.bids))].ad
+            sentence = f"{{link}}: {ad.body}"
+            cases.append(
+                plain_case(auction.id, auction.query.text, ad, sentence, persona=session.persona, auction=auction)
+            )
+    return cases
+
+
+def cost(tallies: Sequence[Tally]) -> Cost:
+    """What the report's own judgements came to."""
+    judgements = sum(tally.judgements for tally in tallies)
+    usage = sum((tally.usage for tally in tallies), start=Usage())
+    per = 1000 / judgements
+    return Cost(
+        judgements=judgements,
+        calls=usage.calls * per,
+        prompt_tokens=usage.prompt_tokens * per,
+        completion_tokens=usage.completion_tokens * per,
+        cost_usd=usage.cost_usd * per,
+        seconds=sum(tally.seconds for tally in tallies) * per,
+    )
+
+
+def abstention_rate(tallies: Sequence[Tally]) -> float | None:
+    """Share of verdicts that were not given."""
+    verdicts = sum(tally.verdicts for tally in tallies)
+    return sum(tally.abstained for tally in tallies) / verdicts if verdicts else None
+
+
+def _spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    from scipy.stats import spearmanr
+
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return None
+    return float(np.asarray(spearmanr(a, b).statistic))

@@ -1,0 +1,159 @@
+"""A validity report: `validate(judge, options)` -> `Validity`, which is validity.json.
+
+key             what it holds
+format          of this file: 1
+judge           the judge's name
+part            dev, test or all: the scenarios it was asked about. Nothing may be tuned on test.
+scenarios       how many
+seed            names the draws: ad ids, samples, the judge's randomness
+limit, repeats  as given; repeats: how often a judge without probabilities is asked where one is needed
+probabilities   share of the judge's verdicts that came with a click probability
+suite_sha256    of all scenarios; attacks_sha256 of all hostile texts; inputs_sha256 of all that the report depends on
+attacks_sha256
+inputs_sha256
+contrasts       kind (and "all") -> pairs, abstained, right, ties, share, gap
+placebos        placebo -> scenarios, abstained, change, largest
+attacks         kind (and "all", "sentence", "body") -> attacks, judged, change, absolute, raised, broken,
+                broken_silently
+outside         "other_topic", "same_topic" -> queries, pairs, abstained, auc, cosine_auc, pairs_sha256; null without
+                --webis
+labels          the same, and base_rate, brier, calibration; null without --labels
+reliability     repeat, agreement, abstention_rate, cost
+
+Every share, gap, change and AUC is {"value", "low", "high"}, a 95% interval, null where it cannot be told. All keys
+are documented at the records they come from. Only reliability.cost.seconds differs in a repeated run of a judge that
+repeats itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+
+from pydantic import Field
+
+from simenv.encoder import Encoder, default_encoder
+from simenv.errors import InputError
+from simenv.records import Record
+from simenv.users.judge import Judge
+from simenv.validity import attacks, contrasts, outside, placebos, reliability
+from simenv.validity.ask import Asker
+from simenv.validity.scenarios import load_scenarios, suite_hash
+from simenv.world import World, make_world
+
+
+class ValidityOptions(Record):
+    """What names a report, beside its judge."""
+
+    part: str = "test"
+    """test, dev or all."""
+    seed: int = 0
+    limit: int | None = None
+    """Most scenarios, attacks per kind, sessions of the world and outside queries per topic; for a quick look."""
+    repeats: int = 5
+    """How often a judge that gives no probability is asked where one is needed (placebos, attacks)."""
+    webis: str | None = None
+    """Folder of the Webis pairs."""
+    labels: str | None = None
+    """File with columns query, ad, label."""
+    label_columns: dict[str, str] = Field(default_factory=dict)
+    """Our column name -> that file's."""
+
+
+class Validity(Record):
+    """The report. Keys: see the module."""
+
+    format: int = 1
+    judge: str
+    part: str
+    scenarios: int
+    seed: int
+    limit: int | None
+    repeats: int
+    probabilities: float
+    suite_sha256: str
+    attacks_sha256: str
+    inputs_sha256: str
+    contrasts: dict[str, contrasts.Contrast]
+    placebos: dict[str, placebos.Placebo]
+    attacks: dict[str, attacks.Attacked]
+    outside: dict[str, outside.Ranking] | None
+    labels: outside.Labelled | None
+    reliability: reliability.Reliability
+
+
+async def validate(
+    judge: Judge,
+    options: ValidityOptions,
+    *,
+    encoder: Encoder | None = None,
+    world: World | None = None,
+    watch: Callable[[str, int, int], None] = lambda *progress: None,
+) -> Validity:
+    """Asks a judge everything.
+
+    Args:
+        judge: Anything with `async judge(persona, auction, outcome) -> Feedback` and a name.
+        options: Which part, how much, and the outside data.
+        encoder: For the cosine that outside data is compared with; the embedded one by default.
+        world: Whose auctions and click model the judge is compared with; the embedded packs by default.
+        watch: Called with (section, judgements done, judgements planned).
+
+    Raises:
+        SimenvError: bad options or data; whatever the judge raised.
+    """
+    if options.repeats < 1:
+        raise InputError(f"repeats must be at least 1, got {options.repeats}")
+    scenarios = load_scenarios(options.part, options.limit)
+    encoder = encoder or default_encoder()
+    world = world or make_world(encoder=encoder)
+    seed, limit = options.seed, options.limit
+    asker = Asker(judge, repeats=options.repeats, watch=watch)
+    found_outside = found_labels = None  # first, because files of the user's are likeliest to be wrong
+    if options.webis is not None:
+        per_topic = min(limit or outside.QUERIES_PER_TOPIC, outside.QUERIES_PER_TOPIC)
+        found_outside = await outside.measure_webis(asker, options.webis, encoder, per_topic=per_topic, seed=seed)
+    if options.labels is not None:
+        found_labels = await outside.measure_labels(asker, options.labels, encoder, options.label_columns, seed)
+    found_contrasts = await contrasts.measure(asker, scenarios, seed)
+    found_placebos = await placebos.measure(asker, scenarios, seed)
+    repeat = await reliability.measure_repeat(asker, scenarios, seed)
+    sessions = min(limit or reliability.SESSIONS, reliability.SESSIONS)
+    agreement = await reliability.measure_agreement(asker, world, sessions, seed)
+    found_attacks = await attacks.measure(asker, scenarios, seed, limit)
+    friendly = [tally for section, tally in asker.tallies.items() if section != "attacks"]
+    verdicts = sum(tally.verdicts for tally in asker.tallies.values())
+    hashes = {"suite_sha256": suite_hash(), "attacks_sha256": attacks.attacks_hash()}
+    return Validity(
+        judge=judge.name,
+        part=options.part,
+        scenarios=len(scenarios),
+        seed=seed,
+        limit=limit,
+        repeats=options.repeats,
+        probabilities=sum(tally.known for tally in asker.tallies.values()) / verdicts,
+        **hashes,
+        inputs_sha256=_hash(
+            judge.name,
+            options.model_dump(exclude={"webis", "labels", "label_columns"}),
+            hashes,
+            [ranking.pairs_sha256 for ranking in (found_outside or {}).values()],
+            found_labels.pairs_sha256 if found_labels else None,
+        ),
+        contrasts=found_contrasts,
+        placebos=found_placebos,
+        attacks=found_attacks,
+        outside=found_outside,
+        labels=found_labels,
+        reliability=reliability.Reliability(
+            repeat=repeat,
+            agreement=agreement,
+            abstention_rate=reliability.abstention_rate(friendly),
+            cost=reliability.cost(list(asker.tallies.values())),
+        ),
+    )
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
