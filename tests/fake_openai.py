@@ -18,8 +18,9 @@ from typing import Any, Literal, get_args
 
 from simenv.seeding import keyed_rng
 
-Fault = Literal["429", "500", "timeout", "truncated", "no_choices", "dropped"]
-"""timeout: no answer until the server closes. truncated: half of the JSON. dropped: the connection is cut."""
+Fault = Literal["429", "500", "timeout", "truncated", "no_choices", "dropped", "midstream"]
+"""timeout: no answer until the server closes. truncated: half of the JSON, announced as such. dropped: the connection
+is cut before the answer. midstream: the whole answer is announced, half of it is sent, then the connection is cut."""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 Reply = Callable[[list[dict[str, Any]]], str]
@@ -148,6 +149,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
+        if fault == "midstream":
+            self.wfile.write(answer[: len(answer) // 2])
+            self.wfile.flush()
+            self.close_connection = True
+            _cut(self.connection)
+            return
         self.wfile.write(answer)
 
     def _answer(self, body: dict[str, Any], fault: Fault | None) -> tuple[int, bytes | None]:

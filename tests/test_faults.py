@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from simenv import make_mechanism
@@ -23,8 +24,8 @@ N, CHUNK = 6, 4
 NAMES = ("gsp", "best_of_n", "fixed_slots")
 
 
-def run(path: Path, server: FakeOpenAI, timeout: float = 30.0) -> bytes:
-    """Runs with one model in all roles (writes queries and answers, judges); gives the log.
+def run(path: Path, server: FakeOpenAI, timeout: float = 30.0, n: int = N) -> bytes:
+    """Runs n auctions with one model in all roles (writes queries and answers, judges); gives the log.
 
     A request fails all of its 25 attempts with probability 0.3^25 = 8e-14.
     """
@@ -36,7 +37,7 @@ def run(path: Path, server: FakeOpenAI, timeout: float = 30.0) -> bytes:
 
     async def go() -> None:
         sessions = Sessions(save=folder.save_sessions)
-        await rollout(world, mechanisms, n=N, seed=2, on_chunk=folder.append, chunk=CHUNK, sessions=sessions)
+        await rollout(world, mechanisms, n=n, seed=2, on_chunk=folder.append, chunk=CHUNK, sessions=sessions)
 
     run_sync(go)
     folder.finish(retries={llm.name: llm.retries})
@@ -85,3 +86,11 @@ def test_faults_change_no_byte(
     # A time-out may come before the request has arrived: then the server has not counted it.
     assert again >= server.count - requests if fault == "timeout" else again == server.count - requests
     assert 0.15 < again / server.count < 0.45
+
+
+def test_a_midstream_drop_announces_more_than_it_sends() -> None:
+    body = {"model": "fake", "messages": [{"role": "user", "content": "hello"}]}
+    with FakeOpenAI(lambda messages: "word " * 100) as server:
+        server.fail_next(1, "midstream")
+        with pytest.raises(httpx.RemoteProtocolError, match=r"received [1-9]\d* bytes, expected [1-9]\d\d"):
+            httpx.post(f"{server.url}/chat/completions", json=body)

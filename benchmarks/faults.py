@@ -1,0 +1,65 @@
+"""A server that fails 30% of all requests, one kind of fault at a time: is the log the same, and what did it cost?
+
+    python -m benchmarks.faults --n 40        # from the repository's root: the server is the tests' fake
+
+One fake server writes the queries and the answers and judges them, for three mechanisms, over real HTTP through the
+same client as any server. Waits between tries are off, so that only the count of tries is measured. Exit code 1 if
+any log differs from the undisturbed one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from tests.fake_openai import FAULTS, FakeOpenAI, Fault
+from tests.test_cli_hosted import Roles
+from tests.test_faults import NAMES, run
+
+SHARE = 0.3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=40, help="auctions")
+    n = parser.parse_args().n
+    os.environ.pop("OPENAI_API_KEY", None)
+    shown = Table(title=f"{n} auctions, {', '.join(NAMES)}; {SHARE:.0%} of requests fail", box=SIMPLE_HEAD)
+    for column in ("fault", "requests", "retries counted", "seconds", "transitions", "sessions"):
+        shown.add_column(column, justify="left" if column == "fault" else "right")
+    with tempfile.TemporaryDirectory() as name:
+        whole = Path(name) / "none"
+        equal = [trial(whole, whole, None, n, shown)]
+        equal += [trial(Path(name) / fault, whole, fault, n, shown) for fault in FAULTS]
+    Console().print(shown)
+    sys.exit(not all(equal))
+
+
+def trial(path: Path, whole: Path, fault: Fault | None, n: int, shown: Table) -> bool:
+    """One run into `path`, compared with the undisturbed one in `whole`, and its row of the table."""
+    began = time.perf_counter()
+    with FakeOpenAI(Roles()) as server:
+        if fault is not None:
+            server.fail_share(SHARE, fault)
+        run(path, server, timeout=0.5 if fault == "timeout" else 30.0, n=n)
+    seconds = time.perf_counter() - began
+    (retries,) = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["retries"].values()
+    same = [
+        (path / file).read_bytes() == (whole / file).read_bytes() for file in ("transitions.jsonl", "sessions.jsonl")
+    ]
+    words = ["equal" if s else "DIFFERENT" for s in same] if fault is not None else ["", ""]
+    shown.add_row(fault or "none", str(server.count), str(retries), f"{seconds:.1f}", *words)
+    return all(same)
+
+
+if __name__ == "__main__":
+    main()
