@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from simenv.ctr import make_ctr_model
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.llm import LLM, make_llm
@@ -60,6 +61,7 @@ class BenchOptions(Record):
     horizon: int = 5
     baseline: str | None = None
     settings: tuple[str, ...] = ()
+    ctr_model: str = "cosine"
     budget: float | None = None
     budget_scope: str = "run"
     pacing: int | None = None
@@ -113,7 +115,6 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
     for llm in {id(llm): llm for llm in (ad_llm, user_llm) if llm is not None}.values():
         run_sync(llm.preflight)
     objective = Objective()
-    mechanisms = {m: recipe.build({"llm": ad_llm, "objective": objective}) for m, recipe in recipes.items()}
     world = make_world(
         **data._asdict(),
         user_llm=user_llm,
@@ -123,9 +124,12 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
         reserve=options.reserve,
         horizon=options.horizon,
     )
+    shared = {"llm": ad_llm, "objective": objective, "ctr_model": make_ctr_model(options.ctr_model, world)}
+    mechanisms = {label: _with_own_ctr_model(recipe, world).build(shared) for label, recipe in recipes.items()}
     facts = {
         "ad_llm": ad_llm.name,
         "judge": world.judge.name,
+        "judge_sha256": getattr(world.judge, "sha256", None),
         "query_source": world.queries.name,
         "encoder": default_encoder().name,
         "objective": world.objective.model_dump(),
@@ -188,6 +192,14 @@ def run_with_progress(
             )
 
         run_sync(go)
+
+
+def _with_own_ctr_model(recipe: Recipe, world: World) -> Recipe:
+    """`--set MECHANISM.ctr_model=oracle` gives one mechanism another CTR model than the run's."""
+    name = recipe.options.get("ctr_model")
+    if not isinstance(name, str):
+        return recipe
+    return recipe._replace(options={**recipe.options, "ctr_model": make_ctr_model(name, world)})
 
 
 def _refuse_other_options(options: BenchOptions, before: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from simenv.commands.fit_ctr import fit_ctr
 from simenv.commands.validate_judge import validate_judge
 from simenv.errors import InputError, SimenvError
 
@@ -61,6 +62,9 @@ def bench(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="MECHANISM.OPTION=VALUE, for instance best_of_n.n=8. Repeatable.")
     ] = None,
+    ctr_model: Annotated[
+        str, typer.Option(help="What mechanisms predict of clicks: cosine, learned:FILE or oracle.")
+    ] = "cosine",
     concurrency: Annotated[int, typer.Option(help="Most calls in flight to a server.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
     chunk: Annotated[int, typer.Option(help="Auctions that run together.")] = 16,
@@ -100,6 +104,7 @@ def bench(
         horizon=horizon,
         baseline=baseline,
         settings=tuple(set_ or ()),
+        ctr_model=ctr_model,
         concurrency=concurrency,
         timeout=timeout,
         chunk=chunk,
@@ -224,6 +229,7 @@ def demo(
 
 
 app.command("validate-judge")(validate_judge)
+app.command("fit-ctr")(fit_ctr)
 
 
 def main(arguments: list[str] | None = None) -> None:
