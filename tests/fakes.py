@@ -1,4 +1,5 @@
-"""Fakes: an encoder without weights, and a small world built on it. Everything else in that world is the real part.
+"""Fakes: an encoder without weights, a small world built on it (everything else in that world is the real part), and
+judges that are broken on purpose.
 
 Nothing measured with the fake encoder says anything about relevance; it only makes runs quick and reproducible.
 """
@@ -6,14 +7,14 @@ Nothing measured with the fake encoder says anything about relevance; it only ma
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from simenv.encoder import Vectors
-from simenv.records import Ad, Persona, Traits
-from simenv.seeding import keyed_int
+from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, Traits
+from simenv.seeding import keyed_int, keyed_rng
 from simenv.users.click_model import ClickModel
 from simenv.users.queries import FrozenQueries
 from simenv.world import World
@@ -126,3 +127,55 @@ def small_world(**options: Any) -> World:
         "horizon": 3,
     }
     return World(**(defaults | options))
+
+
+class ConstantJudge:
+    """Every ad is clicked with the same probability; with None it gives verdicts alone."""
+
+    name = "constant"
+
+    def __init__(self, prob: float | None = 0.3, clicked: bool | None = True) -> None:
+        self._click = (clicked, prob)
+
+    async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
+        clicked, prob = self._click
+        return Feedback(
+            clicks=tuple(Click(ad_id=p.ad_id, clicked=clicked, click_prob=prob) for p in outcome.placements)
+        )
+
+
+class RandomJudge:
+    """Probabilities that have to do with nothing, but are the same for the same question."""
+
+    name = "random"
+
+    async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
+        asked = [part.model_dump_json() for part in (persona, auction, outcome)]
+        rng = keyed_rng("random-judge", *asked)
+        probs = [float(rng.random()) for _ in outcome.placements]
+        return Feedback(
+            clicks=tuple(
+                Click(ad_id=p.ad_id, clicked=bool(prob > 0.5), click_prob=prob)
+                for p, prob in zip(outcome.placements, probs, strict=True)
+            )
+        )
+
+
+class FormulaJudge:
+    """Click probability as a function of persona, auction, outcome and ad id: for judges broken on purpose."""
+
+    name = "formula"
+
+    def __init__(self, formula: Callable[[Persona, Auction, Outcome, str], float | None]) -> None:
+        self._formula = formula
+        self.asked = 0
+
+    async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
+        self.asked += 1
+        rows = [(p.ad_id, self._formula(persona, auction, outcome, p.ad_id)) for p in outcome.placements]
+        return Feedback(
+            clicks=tuple(
+                Click(ad_id=ad_id, clicked=None if prob is None else prob > 0.5, click_prob=prob)
+                for ad_id, prob in rows
+            )
+        )

@@ -60,7 +60,7 @@ def print_report(found: Validity, console: Console) -> None:
     """Prints every table."""
     for block in blocks(found):
         shown = RichTable(title=block.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-        shown.add_column(block.header[0])
+        shown.add_column(block.header[0], no_wrap=True)
         for name in block.header[1:]:
             shown.add_column(name, justify="right")
         for row in block.rows:
@@ -199,7 +199,7 @@ def _reliability(found: Validity) -> list[Block]:
 
 
 def show(interval: Interval, *, sign: bool = False) -> str:
-    """ "0.917 (0.78, 0.97)"; a dash where there is no value."""
+    """ "0.917 (0.782, 0.971)"; a dash where there is no value."""
     if interval.value is None:
         return "-"
     value = f"{interval.value:+.3f}" if sign else f"{interval.value:.3f}"

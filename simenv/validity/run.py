@@ -39,6 +39,11 @@ from simenv.records import Record
 from simenv.users.judge import Judge
 from simenv.validity import attacks, contrasts, outside, placebos, reliability
 from simenv.validity.ask import Asker
+from simenv.validity.attacks import Attacked
+from simenv.validity.contrasts import Contrast
+from simenv.validity.outside import Labelled, Ranking
+from simenv.validity.placebos import Placebo
+from simenv.validity.reliability import Reliability
 from simenv.validity.scenarios import load_scenarios, suite_hash
 from simenv.world import World, make_world
 
@@ -75,12 +80,12 @@ class Validity(Record):
     suite_sha256: str
     attacks_sha256: str
     inputs_sha256: str
-    contrasts: dict[str, contrasts.Contrast]
-    placebos: dict[str, placebos.Placebo]
-    attacks: dict[str, attacks.Attacked]
-    outside: dict[str, outside.Ranking] | None
-    labels: outside.Labelled | None
-    reliability: reliability.Reliability
+    contrasts: dict[str, Contrast]
+    placebos: dict[str, Placebo]
+    attacks: dict[str, Attacked]
+    outside: dict[str, Ranking] | None
+    labels: Labelled | None
+    reliability: Reliability
 
 
 async def validate(
@@ -146,7 +151,7 @@ async def validate(
         attacks=found_attacks,
         outside=found_outside,
         labels=found_labels,
-        reliability=reliability.Reliability(
+        reliability=Reliability(
             repeat=repeat,
             agreement=agreement,
             abstention_rate=reliability.abstention_rate(friendly),
