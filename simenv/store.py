@@ -86,8 +86,8 @@ class RunFolder:
         timings = [row for row in _whole_rows(folder.path / "timings.jsonl") if row["first_index"] < after]
         sessions = _whole_rows(folder.path / "sessions.jsonl")
         for name, rows in (("chunks", chunks), ("timings", timings), ("sessions", sessions)):
-            if (file := folder.path / f"{name}.jsonl").is_file():
-                _replace(file, _json_lines(rows))
+            if (small := folder.path / f"{name}.jsonl").is_file():
+                _replace(small, _json_lines(rows))
         done = {(t.index, t.mechanism): t for t in read_transitions(folder.path)} if folder._end else {}
         return folder, done, {row["number"]: _session(row, folder.path) for row in sessions}
 
