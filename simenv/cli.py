@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from simenv.commands.fit_ctr import fit_ctr
+from simenv.commands.sensitivity import sensitivity
 from simenv.commands.validate_judge import validate_judge
 from simenv.errors import InputError, SimenvError
 
@@ -230,6 +231,7 @@ def demo(
 
 app.command("validate-judge")(validate_judge)
 app.command("fit-ctr")(fit_ctr)
+app.command("sensitivity")(sensitivity)
 
 
 def main(arguments: list[str] | None = None) -> None:

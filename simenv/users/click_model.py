@@ -159,6 +159,10 @@ class ClickModel:
         self.sha256 = self.params.sha256
         self._encoder = encoder
 
+    def with_params(self, params: ClickParams) -> ClickModel:
+        """The same judge with other numbers."""
+        return ClickModel(self._encoder, params)
+
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
         probs = self.probabilities(persona, auction, outcome)
         ads = [auction.bid_of(ad_id).ad for ad_id in probs]  # type: ignore[union-attr]
