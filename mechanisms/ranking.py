@@ -72,7 +72,7 @@ class RankingAuction:
         taking_part = [
             Ranked(bid, float(q), self.score(bid, float(q)))
             for bid, q in zip(auction.bids, self.ctr_model.relevance(auction), strict=True)
-            if q > 0 and bid.amount > 0 and bid.amount >= self.reserve(auction, bid, float(q))
+            if bid.amount * q > 0 and bid.amount >= self.reserve(auction, bid, float(q))
         ]
         return sorted(taking_part, key=lambda ranked: -ranked.score)
 

@@ -1,0 +1,177 @@
+"""Summary auction: the winners share one summary, each with words in proportion to its prominence.
+
+Source: Dubey, Feng, Kidambi, Mehta, Wang (2024), "Auctions with LLM summaries" (arXiv 2404.08126): an auction module
+chooses prominences that sum to 1, the language model writes to them, and a pCTR module predicts clicks from them. In
+its case of dynamic word lengths, with clicks q_i Prom_i^beta, the shares of greatest welfare are
+
+    Prom_i = e_i^a / sum_j e_j^a,   e_i = b_i q_i,   a = 1 / (1 - beta).
+
+The paper's own text of the payment could not be read; this is Myerson's for that allocation, which any truthful payment
+is but for a constant (Myerson 1981). At rank r, bid z and with the others' sum of powers S an ad is clicked with
+probability q d^r (e^a / (e^a + S))^beta, e = z q, and as a beta = a - 1 the integral is exact:
+
+    integral q (e^a / (e^a + S))^beta dz = (e^a + S)^(1 - beta).
+
+Without position effects (d = 1) and with room for all bidders the payment is that of VCG. The words are a request: a
+capable model is told its budget; a small one is cut at the last clause that fits.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from simenv import outcome
+from simenv.ctr import CTRModel, Floats
+from simenv.errors import InputError
+from simenv.llm import LLM, Sampling
+from simenv.markup import strip_markup
+from simenv.mechanism import Claim
+from simenv.records import Ad, Auction, Outcome
+
+from .ranking import Ranked, RankingAuction
+from .writer import read_prompt
+
+_LEAST_WORDS = 8
+"""Room for a lead and a title."""
+
+
+class SummaryCTR:
+    """Clicks by another model, times Prom_i^beta: the paper's pCTR module, which is told the prominences.
+
+    Args:
+        base: Predicts q_i and the position effect.
+        beta: How clicks grow with prominence, in (0, 1).
+    """
+
+    def __init__(self, base: CTRModel, beta: float) -> None:
+        self.base = base
+        self.beta = beta
+        self.name = f"summary({base.name})"
+        self.position_discount = base.position_discount
+
+    def relevance(self, auction: Auction) -> Floats:
+        return self.base.relevance(auction)
+
+    def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
+        shares = self.shares(auction, shown)
+        probs = self.base.click_probs(auction, response, shown)
+        return {ad_id: probs[ad_id] * shares[ad_id] ** self.beta for ad_id in shown}
+
+    def shares(self, auction: Auction, shown: Sequence[str]) -> dict[str, float]:
+        """Prom_i of the ads of a summary: ad id -> share; they sum to 1."""
+        q = self.base.relevance(auction)
+        values = {bid.ad.id: bid.amount * q[i] for i, bid in enumerate(auction.bids)}
+        most = max((values[ad_id] for ad_id in shown), default=0.0)
+        powers = {ad_id: (values[ad_id] / most) ** (1 / (1 - self.beta)) if most else 1.0 for ad_id in shown}
+        total = sum(powers.values())
+        return {ad_id: float(power / total) for ad_id, power in powers.items()}
+
+
+class Summary(RankingAuction):
+    """Rank by b_i q_i, share `words` words among the winners by prominence, pay the Myerson integral per click.
+
+    Truthful, individually rational and monotone in its `ctr_model`, which is the one it is given times Prom_i^beta.
+
+    Args:
+        llm, ctr_model, slots: See `RankingAuction`.
+        beta: How clicks grow with prominence; the paper's are 1/2, 1/3 and 1/4.
+        words: Words for all ads together, links counted by their titles. No ad gets fewer than eight.
+
+    Raises:
+        InputError: beta not in (0, 1), or words below 1.
+    """
+
+    name = "summary"
+    claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.TRUTHFUL_UM})
+
+    def __init__(
+        self,
+        llm: LLM,
+        ctr_model: CTRModel | None = None,
+        slots: int | None = None,
+        beta: float = 0.5,
+        words: int = 40,
+    ) -> None:
+        super().__init__(llm, ctr_model, slots)
+        if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 < beta < 1:
+            raise InputError(f"beta must be above 0 and below 1, got {beta!r}")
+        if isinstance(words, bool) or not isinstance(words, int) or words < 1:
+            raise InputError(f"words must be 1 or more, got {words!r}")
+        self.summary_ctr = SummaryCTR(self.ctr_model, float(beta))
+        self.ctr_model = self.summary_ctr
+        self.words = words
+        self._llm = llm
+
+    async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        prices = self.allocate(auction)
+        shares = self.summary_ctr.shares(auction, list(prices))
+        text = await self._writer.answer(auction)
+        for ad_id, share in shares.items():
+            if bid := auction.bid_of(ad_id):
+                text = await self._add_sentence(auction, text, bid.ad, self.budget(share))
+        return outcome(auction, text, prices, details={"prominence": shares})
+
+    def budget(self, share: float) -> int:
+        """Words for an ad with this prominence."""
+        return max(_LEAST_WORDS, round(share * self.words))
+
+    def price(self, auction: Auction, ranked: list[Ranked], place: int) -> float:
+        winner, rivals, places = ranked[place], [*ranked[:place], *ranked[place + 1 :]], self.places(auction)
+        discount, beta = self.ctr_model.position_discount, self.summary_ctr.beta
+        # In units of the largest score: powers of huge bids would overflow, and the integral scales with them.
+        unit = ranked[0].score
+        scores = [rival.score / unit for rival in rivals]
+        own = winner.score / unit
+        others = sum(score ** (1 / (1 - beta)) for score in scores[: places - 1])
+        entry = max(auction.reserve * winner.q / unit, scores[places - 1] if len(scores) >= places else 0.0)
+        area, high = 0.0, own
+        for rank in range(place, places):  # the ranks that lower bids would have, down to where the ad drops out
+            low = max(entry, scores[rank] if rank < len(scores) else 0.0)
+            area += discount ** (rank - place) * self._area(min(low, high), high, others)
+            high = min(low, high)
+        share = own ** (1 / (1 - beta)) / (own ** (1 / (1 - beta)) + others)
+        return max(auction.reserve, winner.bid.amount - area * unit / (winner.q * share**beta))
+
+    def _area(self, low: float, high: float, others: float) -> float:
+        """(high^a + S)^(1 - beta) - (low^a + S)^(1 - beta), also where the two nearly cancel."""
+        a = 1 / (1 - self.summary_ctr.beta)
+        base = low**a + others
+        return math.pow(base, 1 / a) * math.expm1(math.log1p((high**a - low**a) / base) / a) if base else high
+
+    async def _add_sentence(self, auction: Auction, text: str, ad: Ad, words: int) -> str:
+        if self._llm.capable:
+            reply = await self._llm.complete(
+                read_prompt("summary_sentence").format(
+                    query=auction.query.text,
+                    answer=text,
+                    title=ad.title,
+                    advertiser=ad.advertiser,
+                    body=ad.body,
+                    link=ad.link,
+                    words=words,
+                ),
+                key=(auction.id, "summary-sentence", ad.id),
+                sampling=Sampling(max_tokens=200),
+            )
+            sentence = " ".join(reply.text.split())
+            if ad.link in sentence and sentence.count("@") == ad.link.count("@"):
+                return f"{text} {sentence}".strip()
+        whole = await self._writer.add_sentence(auction, text, ad)
+        return f"{text} {cut(whole[len(text) :].strip(), words)}".strip()
+
+
+def cut(sentence: str, words: int) -> str:
+    """The sentence, ended at its last clause that fits into this many words; never before the end of its link."""
+    if len(strip_markup(sentence).split()) <= words:
+        return sentence
+    start = sentence.rindex("]") + 1
+    ends = [
+        start + m.start()
+        for m in re.finditer(r"[,;:]|\s(?:and|but|or|that|which|who|with|for|in|so)\b", sentence[start:])
+    ]
+    fitting = [end for end in ends if len(strip_markup(sentence[:end]).split()) <= words]
+    return sentence[: max(fitting, default=start)].rstrip(" ,;:") + "."
