@@ -133,14 +133,17 @@ class Summary(RankingAuction):
             low = max(entry, scores[rank] if rank < len(scores) else 0.0)
             area += discount ** (rank - place) * self._area(min(low, high), high, others)
             high = min(low, high)
-        share = own ** (1 / (1 - beta)) / (own ** (1 / (1 - beta)) + others)
-        return max(auction.reserve, winner.bid.amount - area * unit / (winner.q * share**beta))
+        power = math.pow(own, 1 / (1 - beta))
+        clicks = winner.q * math.pow(power / (power + others), beta)
+        # No clicks: its share is below what a number can hold, and it is shown, but never charged.
+        return max(auction.reserve, winner.bid.amount - area * unit / clicks) if clicks else winner.bid.amount
 
     def _area(self, low: float, high: float, others: float) -> float:
         """(high^a + S)^(1 - beta) - (low^a + S)^(1 - beta), also where the two nearly cancel."""
         a = 1 / (1 - self.summary_ctr.beta)
-        base = low**a + others
-        return math.pow(base, 1 / a) * math.expm1(math.log1p((high**a - low**a) / base) / a) if base else high
+        base = math.pow(low, a) + others
+        gain = math.pow(high, a) - math.pow(low, a)
+        return math.pow(base, 1 / a) * math.expm1(math.log1p(gain / base) / a) if base else high
 
     async def _add_sentence(self, auction: Auction, text: str, ad: Ad, words: int) -> str:
         if self._llm.capable:
@@ -169,9 +172,6 @@ def cut(sentence: str, words: int) -> str:
     if len(strip_markup(sentence).split()) <= words:
         return sentence
     start = sentence.rindex("]") + 1
-    ends = [
-        start + m.start()
-        for m in re.finditer(r"[,;:]|\s(?:and|but|or|that|which|who|with|for|in|so)\b", sentence[start:])
-    ]
+    ends = [start + m.start() for m in re.finditer(r"[,;:]|\s(?:and|but|or|which|with|for)\b", sentence[start:])]
     fitting = [end for end in ends if len(strip_markup(sentence[:end]).split()) <= words]
     return sentence[: max(fitting, default=start)].rstrip(" ,;:") + "."

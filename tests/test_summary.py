@@ -77,6 +77,11 @@ def test_payment_is_vcg_where_position_does_not_matter() -> None:
         assert price * own == pytest.approx(loss)
 
 
+def test_a_share_too_small_for_a_number_breaks_nothing() -> None:
+    mechanism = Summary(ScriptedLLM(), ctr_model=GivenCTR([0.5, 1e-300]), beta=0.9)
+    assert mechanism.allocate(make_auction([1e9, 1e-9])) == pytest.approx({"c0": 1e-9 * 1e-300 / 0.5, "c1": 1e-9})
+
+
 def test_a_lone_bidder_pays_the_reserve() -> None:
     mechanism = Summary(ScriptedLLM())
     assert mechanism.allocate(make_auction([40.0])) == pytest.approx({"c0": 0.0})
