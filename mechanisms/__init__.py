@@ -10,6 +10,7 @@ vcg          vcg.py          Vickrey, Clarke, Groves; for positions Varian (2007
 myerson      myerson.py      Myerson (1981); for positions Edelman, Schwarz (2010)
 segment      segment.py      Hajiaghayi, Lahaie, Rezaei, Shin (2024)
 summary      summary.py      Dubey, Feng, Kidambi, Mehta, Wang (2024)
+rewrite      rewrite.py      Feizi et al. (2023); Mordo, Tennenholtz, Kurland (2024); GEM-Bench (2025)
 best_of_n    best_of_n.py    LLM-Auction (2025), section 2, with VCG payments
 softmax      softmax.py      one ad or none at random, with known propensities: McSherry and Talwar (2007)
 
