@@ -12,7 +12,7 @@ import numpy as np
 
 from simenv import markup
 from simenv.errors import ClaimViolated, MechanismFailed, SimenvError
-from simenv.llm.base import Request, metered
+from simenv.llm.base import AnyRequest, metered
 from simenv.mechanism import Claim, Mechanism, mechanism_name, run_mechanism
 from simenv.portal import run_sync
 from simenv.records import Ad, Auction, Bid, Outcome, Query, Record
@@ -139,10 +139,10 @@ class _Checker:
             for ad_id in self._probed(auction, outcome):
                 self._check_bids(case, auction, outcome, requests, ad_id)
 
-    def _run(self, case: str, auction: Auction) -> tuple[Outcome, frozenset[Request]]:
+    def _run(self, case: str, auction: Auction) -> tuple[Outcome, frozenset[AnyRequest]]:
         self.runs += 1
 
-        async def run() -> tuple[Outcome, frozenset[Request]]:
+        async def run() -> tuple[Outcome, frozenset[AnyRequest]]:
             with metered() as meter:
                 outcome = await run_mechanism(self.mechanism, auction)
             return outcome, frozenset(meter.requests)
@@ -171,7 +171,7 @@ class _Checker:
                 self._fail(case, f"{Claim.INDIVIDUALLY_RATIONAL}: {bid.ad.id} is charged beyond its predicted value")
 
     def _check_bids(
-        self, case: str, auction: Auction, truth: Outcome, requests: frozenset[Request], ad_id: str
+        self, case: str, auction: Auction, truth: Outcome, requests: frozenset[AnyRequest], ad_id: str
     ) -> None:
         """Sweeps one advertiser's bid with everything else, randomness included, held fixed."""
         value = next(bid.amount for bid in auction.bids if bid.ad.id == ad_id)

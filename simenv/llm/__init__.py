@@ -7,9 +7,13 @@ import os
 from simenv.errors import InputError
 from simenv.llm.base import (
     LLM,
+    PLAIN,
     Capability,
+    Combine,
+    Combined,
     Completion,
     Constraint,
+    EnsembleCompletion,
     JSONSchema,
     Key,
     LinksOnly,
@@ -66,9 +70,13 @@ def make_llm(
 
 __all__ = [
     "LLM",
+    "PLAIN",
     "Capability",
+    "Combine",
+    "Combined",
     "Completion",
     "Constraint",
+    "EnsembleCompletion",
     "JSONSchema",
     "Key",
     "LinksOnly",

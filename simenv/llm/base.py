@@ -1,7 +1,8 @@
 """The one seam between simenv and language models.
 
-A backend implements `_generate`. Callers use `complete`, which checks capabilities, answers a repeated request from
-memory, and adds the tokens to whoever is being metered.
+Callers use `complete`, `logprob` and `ensemble_decode`, which check capabilities, answer a repeated request from
+memory, and add the tokens to whoever is being metered. A backend implements `_generate`, and `_score` and
+`_decode_jointly` where it declares the capability.
 """
 
 from __future__ import annotations
@@ -9,22 +10,60 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field
+from typing import TypeVar, cast
 
 from simenv.errors import MissingCapability
-from simenv.records import Record, Usage
-from simenv.seeding import KeyPart
+from simenv.llm.requests import (
+    PLAIN,
+    AnyRequest,
+    Combine,
+    Combined,
+    Completion,
+    Constraint,
+    EnsembleCompletion,
+    EnsembleRequest,
+    JSONSchema,
+    Key,
+    LinksOnly,
+    OneOf,
+    Prompt,
+    Request,
+    Sampling,
+    ScoreRequest,
+    Scores,
+)
+from simenv.records import Usage
 
-Key = tuple[KeyPart, ...]
-"""Names the randomness of one completion, usually (auction id, role, sample index). It is NOT derived from the
-prompt: the same auction at other bids shares its noise, so that counterfactuals differ by the bids alone."""
+__all__ = [
+    "LLM",
+    "PLAIN",
+    "AnyRequest",
+    "Capability",
+    "Combine",
+    "Combined",
+    "Completion",
+    "Constraint",
+    "EnsembleCompletion",
+    "EnsembleRequest",
+    "JSONSchema",
+    "Key",
+    "LinksOnly",
+    "Meter",
+    "OneOf",
+    "Prompt",
+    "Reply",
+    "Request",
+    "Sampling",
+    "ScoreRequest",
+    "Scores",
+    "display_name",
+    "metered",
+]
 
 
 class Capability(StrEnum):
@@ -37,73 +76,12 @@ class Capability(StrEnum):
     JSON_SCHEMA = "json_schema"
     """Can be held to a JSON schema, or at least be asked to keep to one."""
     LOGPROBS = "logprobs"
-    """Returns log-probabilities under the distribution that was sampled from."""
+    """Returns log-probabilities under the distribution that was sampled from, and those of a given continuation."""
+    ENSEMBLE = "ensemble"
+    """Can decode one text from several prompts, each token by a rule over all their distributions."""
 
 
-class Sampling(Record):
-    """How to sample. Defaults are the Ad-LLM's of the paper (section 5.1): T 0.7, top-p 0.8, top-k 20."""
-
-    temperature: float = Field(default=0.7, ge=0)
-    """0 = greedy."""
-    top_p: float = Field(default=0.8, gt=0, le=1)
-    top_k: int | None = Field(default=20, ge=1)
-    """None = no limit."""
-    max_tokens: int = Field(default=256, ge=1)
-    stop: tuple[str, ...] = ()
-    """The completion ends before the first of these strings."""
-
-
-class Prompt(Record):
-    """A chat prompt of one user turn."""
-
-    user: str
-    system: str = ""
-    prefill: str = ""
-    """How the assistant's turn begins; the completion goes on from there and does not repeat it."""
-
-
-class LinksOnly(Record):
-    """Free text in which the mark-up characters @ [ ] occur in these ad links alone, each copied exactly."""
-
-    links: tuple[str, ...] = ()
-
-
-class OneOf(Record):
-    """The completion is exactly one of these strings."""
-
-    options: tuple[str, ...] = Field(min_length=1)
-
-
-class JSONSchema(Record):
-    """The completion is JSON of this schema."""
-
-    text: str
-    """The schema, as JSON."""
-
-
-Constraint = LinksOnly | OneOf | JSONSchema
-
-
-class Request(Record):
-    """One completion asked for: also the key under which its reply is remembered."""
-
-    prompt: Prompt
-    sampling: Sampling
-    key: Key
-    constraint: Constraint | None = None
-
-
-class Completion(Record):
-    """What came back."""
-
-    text: str
-    finish: Literal["stop", "length"] = "stop"
-    """length: cut at max_tokens."""
-    tokens: tuple[str, ...] = ()
-    logprobs: tuple[float, ...] | None = None
-    """Natural logarithm per token, under the distribution sampled from: temperature, top-p, top-k and constraint
-    included. A token that the constraint forces has 0. None where the backend does not say."""
-    usage: Usage = Usage(calls=1)
+Reply = TypeVar("Reply", Completion, Scores, EnsembleCompletion)
 
 
 class Meter:
@@ -111,10 +89,10 @@ class Meter:
 
     def __init__(self, around: Meter | None = None) -> None:
         self.usage = Usage()
-        self.requests: list[Request] = []
+        self.requests: list[AnyRequest] = []
         self._around = around
 
-    def add(self, request: Request, usage: Usage) -> None:
+    def add(self, request: AnyRequest, usage: Usage) -> None:
         self.usage = self.usage + usage
         self.requests.append(request)
         if self._around is not None:
@@ -158,9 +136,9 @@ class LLM(ABC):
     def __init__(self, *, memory: int = 8192) -> None:
         self.retries = 0
         self._memory = memory
-        self._done: OrderedDict[Request, Completion] = OrderedDict()
-        self._running: dict[Request, asyncio.Task[Completion]] = {}
-        self._waiting: Counter[Request] = Counter()
+        self._done: OrderedDict[AnyRequest, Completion | Scores] = OrderedDict()
+        self._running: dict[AnyRequest, asyncio.Future[Completion | Scores]] = {}
+        self._waiting: Counter[AnyRequest] = Counter()
 
     @abstractmethod
     async def _generate(self, request: Request) -> Completion:
@@ -169,6 +147,14 @@ class LLM(ABC):
         Raises:
             LLMError: no usable completion, after all retries.
         """
+
+    async def _score(self, request: ScoreRequest) -> Scores:
+        """Scores continuations. For backends with LOGPROBS."""
+        raise NotImplementedError
+
+    async def _decode_jointly(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
+        """Decodes one text from several prompts. For backends with ENSEMBLE."""
+        raise NotImplementedError
 
     @property
     def address(self) -> str:
@@ -201,36 +187,98 @@ class LLM(ABC):
             MissingCapability: the backend cannot do what the prompt or the constraint needs.
             LLMError: no usable completion, after all retries.
         """
-        request = Request(
-            prompt=Prompt(user=prompt) if isinstance(prompt, str) else prompt,
-            sampling=sampling or Sampling(),
+        request = Request(prompt=_prompt(prompt), sampling=sampling or Sampling(), key=key, constraint=constraint)
+        self._require_for(constraint, request.prompt)
+        return await self._ask(request, lambda: self._generate(request))
+
+    async def logprob(
+        self,
+        prompt: Prompt | str,
+        continuations: Sequence[str],
+        *,
+        sampling: Sampling | None = None,
+        constraint: Constraint | None = None,
+    ) -> tuple[tuple[float, ...], ...]:
+        """Log-probability of every token of each continuation, given the prompt; a row's sum is the continuation's.
+
+        Continuations are read in their canonical tokenization, and under `LinksOnly` each link by itself, as decoding
+        writes it. One request is one call, whose prompt counts once.
+
+        Args:
+            prompt: As in `complete`.
+            continuations: Texts that follow the prompt.
+            sampling: The distribution to score under (temperature, top-p, top-k); the model's own by default.
+            constraint: As in `complete`: a token that it forces has 0, one that it forbids -inf, as has everything
+                after. Under `OneOf` the end is scored too, so that the options' probabilities sum to 1.
+
+        Raises:
+            MissingCapability: the backend cannot score, or cannot do what the prompt or the constraint needs.
+        """
+        request = ScoreRequest(
+            prompt=_prompt(prompt),
+            continuations=tuple(continuations),
+            sampling=sampling or PLAIN,
+            constraint=constraint,
+        )
+        self.require(Capability.LOGPROBS)
+        self._require_for(constraint, request.prompt)
+        return (await self._ask(request, lambda: self._score(request))).logprobs
+
+    async def ensemble_decode(
+        self,
+        prompts: Sequence[Prompt | str],
+        combine: Combine,
+        *,
+        key: Key,
+        sampling: Sampling | None = None,
+        constraint: Constraint | None = None,
+    ) -> EnsembleCompletion:
+        """Decodes one text from several prompts: at each token `combine` draws from all their distributions.
+
+        Each prompt has its own cache; all go on with the same token. Constraint and sampling act on every
+        distribution before they are combined. Every prompt counts as a call, and the text's tokens once per prompt.
+
+        Args:
+            prompts: One for each member of the ensemble.
+            combine: The rule; its `repr` must name it and all its numbers, for the text is remembered under it.
+            key: Names the randomness; see `Key`.
+            sampling: Of every member; the model's own distribution by default.
+            constraint: As in `complete`.
+
+        Raises:
+            MissingCapability: the backend cannot decode jointly, or cannot do what prompts or constraint need.
+        """
+        request = EnsembleRequest(
+            prompts=tuple(map(_prompt, prompts)),
+            rule=repr(combine),
+            sampling=sampling or PLAIN,
             key=key,
             constraint=constraint,
         )
-        if isinstance(constraint, JSONSchema):
-            self.require(Capability.JSON_SCHEMA)
-        elif constraint is not None:
-            self.require(Capability.CONSTRAINT)
-        if request.prompt.prefill:
-            self.require(Capability.PREFILL)
-        completion = self._done.get(request)
-        if completion is None:
-            task = self._running.get(request)
-            if task is None:
-                task = asyncio.ensure_future(self._generate(request))
-                self._running[request] = task
-                task.add_done_callback(lambda _: self._running.pop(request, None))
-            completion = await self._wait(request, task)
-            self._done[request] = completion
+        self.require(Capability.ENSEMBLE)
+        self._require_for(constraint, *request.prompts)
+        return await self._ask(request, lambda: self._decode_jointly(request, combine))
+
+    async def _ask(self, request: AnyRequest, make: Callable[[], Awaitable[Reply]]) -> Reply:
+        """The reply to a request: remembered, under way already, or made. It is metered in any case."""
+        reply = self._done.get(request)
+        if reply is None:
+            future = self._running.get(request)
+            if future is None:
+                future = cast("asyncio.Future[Completion | Scores]", asyncio.ensure_future(make()))
+                self._running[request] = future
+                future.add_done_callback(lambda _: self._running.pop(request, None))
+            reply = await self._wait(request, future)
+            self._done[request] = reply
             while len(self._done) > self._memory:
                 self._done.popitem(last=False)
         meter = _active_meter.get()
         if meter is not None:
-            meter.add(request, completion.usage)
-        return completion
+            meter.add(request, reply.usage)
+        return cast("Reply", reply)
 
-    async def _wait(self, request: Request, task: asyncio.Task[Completion]) -> Completion:
-        """Waits for a completion that others may wait for too; the last one who gives up on it cancels it."""
+    async def _wait(self, request: AnyRequest, task: asyncio.Future[Completion | Scores]) -> Completion | Scores:
+        """Waits for a reply that others may wait for too; the last one who gives up on it cancels it."""
         self._waiting[request] += 1
         try:
             return await asyncio.shield(task)
@@ -243,6 +291,14 @@ class LLM(ABC):
             if not self._waiting[request]:
                 del self._waiting[request]
 
+    def _require_for(self, constraint: Constraint | None, *prompts: Prompt) -> None:
+        if isinstance(constraint, JSONSchema):
+            self.require(Capability.JSON_SCHEMA)
+        elif constraint is not None:
+            self.require(Capability.CONSTRAINT)
+        if any(prompt.prefill for prompt in prompts):
+            self.require(Capability.PREFILL)
+
     def can(self, capability: Capability) -> bool:
         """Whether the backend can do it."""
         return capability in self.capabilities
@@ -252,3 +308,7 @@ class LLM(ABC):
         if not self.can(capability):
             has = ", ".join(sorted(self.capabilities)) or "none"
             raise MissingCapability(f"language model {self.name!r} lacks {capability.value!r}; it has {has}")
+
+
+def _prompt(prompt: Prompt | str) -> Prompt:
+    return Prompt(user=prompt) if isinstance(prompt, str) else prompt

@@ -33,7 +33,7 @@ class Batcher(Generic[Job, Result]):
     ) -> None:
         self._run = run
         self._order = order
-        self._max_batch = max_batch
+        self.max_batch = max_batch
         self._pending: list[tuple[Job, asyncio.Future[Result]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
@@ -54,8 +54,8 @@ class Batcher(Generic[Job, Result]):
                     await asyncio.sleep(0)
             collected = sorted(self._pending, key=lambda item: self._order(item[0]))
             self._pending = []
-            for start in range(0, len(collected), self._max_batch):
-                self._run_batch(collected[start : start + self._max_batch])
+            for start in range(0, len(collected), self.max_batch):
+                self._run_batch(collected[start : start + self.max_batch])
 
     def _run_batch(self, batch: list[tuple[Job, asyncio.Future[Result]]]) -> None:
         live = [(job, future) for job, future in batch if not future.done()]

@@ -1,7 +1,7 @@
 """Cassettes: completions in a readable JSONL file, to replay a run without its models.
 
-One line a completion: model, request (prompt, sampling, key with the sample index, constraint) and completion. The
-same file serves three ways:
+One line a completion: model, request (prompt, sampling, key with the sample index, constraint) and completion. Scores
+and texts decoded by an ensemble are kept alike. The same file serves three ways:
 
     record   every completion of this run is written to a new file
     replay   completions come from the file alone; one that is not there is an error
@@ -13,13 +13,27 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from simenv.errors import DataFileError, LLMRefused
-from simenv.llm.base import LLM, Capability, Completion, Request
+from simenv.llm.base import (
+    LLM,
+    AnyRequest,
+    Capability,
+    Combine,
+    Completion,
+    EnsembleCompletion,
+    EnsembleRequest,
+    Prompt,
+    Reply,
+    Request,
+    ScoreRequest,
+    Scores,
+)
 from simenv.records import Record
 
 Mode = Literal["record", "replay", "cache"]
@@ -28,11 +42,13 @@ Mode = Literal["record", "replay", "cache"]
 class Entry(Record):
     """One line of a cassette."""
 
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # JSON has no word for -inf, which scores may be
+
     model: str
     capabilities: tuple[Capability, ...]
     capable: bool
-    request: Request
-    completion: Completion
+    request: AnyRequest
+    completion: Completion | EnsembleCompletion | Scores
 
 
 class Cassette:
@@ -50,7 +66,7 @@ class Cassette:
     def __init__(self, path: str | Path, mode: Mode) -> None:
         self.path = Path(path)
         self.mode = mode
-        self._entries: dict[tuple[str, Request], Entry] = {}
+        self._entries: dict[tuple[str, AnyRequest], Entry] = {}
         exists = self.path.is_file()
         if mode == "record" and exists:
             raise DataFileError(f"{self.path} exists already: give a new file, nothing is overwritten")
@@ -64,7 +80,7 @@ class Cassette:
             except OSError as error:
                 raise DataFileError(f"cannot write cassette {self.path}: {error.strerror}") from None
 
-    def get(self, model: str, request: Request) -> Completion | None:
+    def get(self, model: str, request: AnyRequest) -> Completion | Scores | None:
         """The recorded completion, if there is one."""
         entry = self._entries.get((model, request))
         return entry.completion if entry else None
@@ -88,20 +104,24 @@ class Cassette:
         models = sorted({entry.model for entry in self._entries.values()})
         raise DataFileError(f"{self.path} has no completion of {model!r}; it has {', '.join(models) or 'none at all'}")
 
-    def nearest(self, model: str, request: Request) -> str:
+    def nearest(self, model: str, request: AnyRequest) -> str:
         """How a request that is missing differs from the nearest one that is there, in a line."""
-        wanted = request.prompt.user
-        others = [e.request for (name, _), e in self._entries.items() if name == model]
+        wanted = _question(request)
+        others = [
+            e.request
+            for (name, _), e in self._entries.items()
+            if name == model and isinstance(e.request, type(request))
+        ]
         if not others:
             return "it has no completion of this model"
-        close = difflib.get_close_matches(wanted, {o.prompt.user for o in others}, n=1, cutoff=0.0)[0]
+        close = difflib.get_close_matches(wanted, {_question(o) for o in others}, n=1, cutoff=0.0)[0]
         if close != wanted:
             shorter = min(len(wanted), len(close))
             at = next((i for i, (a, b) in enumerate(zip(wanted, close, strict=False)) if a != b), shorter)
             at = max(0, at - 10)
             return f"the nearest prompt has {close[at : at + 60]!r} where this one has {wanted[at : at + 60]!r}"
         there, fields = min(
-            ((o, _differing(o, request)) for o in others if o.prompt.user == wanted), key=lambda pair: len(pair[1])
+            ((o, _differing(o, request)) for o in others if _question(o) == wanted), key=lambda pair: len(pair[1])
         )
         values = "; ".join(f"{name} {getattr(there, name)!r}" for name in fields)
         return f"the same question is there with another {' and '.join(fields)}: {values}"
@@ -123,8 +143,13 @@ class Cassette:
             self._entries[entry.model, entry.request] = entry
 
 
-def _differing(a: Request, b: Request) -> list[str]:
-    return [name for name in Request.model_fields if getattr(a, name) != getattr(b, name)]
+def _question(request: AnyRequest) -> str:
+    prompts: tuple[Prompt, ...] = request.prompts if isinstance(request, EnsembleRequest) else (request.prompt,)
+    return "\n".join(prompt.user for prompt in prompts)
+
+
+def _differing(a: AnyRequest, b: AnyRequest) -> list[str]:
+    return [name for name in type(b).model_fields if getattr(a, name) != getattr(b, name)]
 
 
 class CassetteLLM(LLM):
@@ -158,15 +183,26 @@ class CassetteLLM(LLM):
             await self._inner.preflight()
 
     async def _generate(self, request: Request) -> Completion:
+        return await self._through(request, Completion, lambda inner: inner._generate(request))
+
+    async def _score(self, request: ScoreRequest) -> Scores:
+        return await self._through(request, Scores, lambda inner: inner._score(request))
+
+    async def _decode_jointly(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
+        return await self._through(request, EnsembleCompletion, lambda inner: inner._decode_jointly(request, combine))
+
+    async def _through(self, request: AnyRequest, kind: type[Reply], make: Callable[[LLM], Awaitable[Reply]]) -> Reply:
+        """The recorded reply, or the model's own, which is then recorded."""
         recorded = self._cassette.get(self.name, request)
-        if recorded is not None:
+        if isinstance(recorded, kind):
             return recorded
         if self._inner is None:
+            key = "" if isinstance(request, ScoreRequest) else f" for key {json.dumps(request.key)}"
             raise LLMRefused(
-                f"{self._cassette.path} has no completion of {self.name!r} for key {json.dumps(request.key)}",
+                f"{self._cassette.path} has no completion of {self.name!r}{key}",
                 hint=self._cassette.nearest(self.name, request),
             )
-        completion = await self._inner._generate(request)
+        reply = await make(self._inner)
         self.retries = self._inner.retries
         self._cassette.add(
             Entry(
@@ -174,7 +210,7 @@ class CassetteLLM(LLM):
                 capabilities=tuple(sorted(self.capabilities)),
                 capable=self.capable,
                 request=request,
-                completion=completion,
+                completion=reply,
             )
         )
-        return completion
+        return reply

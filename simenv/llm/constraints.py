@@ -7,6 +7,7 @@ the mark-up characters @ [ ].
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -65,6 +66,17 @@ class TokenTable:
             raise MissingCapability(f"the tokenizer cannot reproduce {text!r}, so it cannot be constrained to it")
         return ids
 
+    def encode_under(self, text: str, constraint: object) -> list[int]:
+        """Tokens of `text` as decoding under `constraint` writes it: links, each with its space, stand by themselves.
+
+        Raises:
+            MissingCapability: the tokenizer does not give the text back.
+        """
+        if not isinstance(constraint, LinksOnly) or not constraint.links:
+            return self.encode(text)
+        pieces = re.split(rf"( ?(?:{'|'.join(map(re.escape, constraint.links))}))", text)
+        return [token for piece in pieces for token in self.encode(piece)]
+
     def _trie(self, constraint: LinksOnly | OneOf) -> Node:
         root = Node()
         if isinstance(constraint, OneOf):
@@ -83,6 +95,7 @@ class Guide:
     Attributes:
         needs: Tokens of the longest text that must be finished once it is begun: 0 for free text.
         unfinished: Tokens so far of a link that is not complete yet.
+        may_end: Whether one option of `OneOf` is complete here and begins another: then to end is a choice.
     """
 
     def __init__(self, constraint: LinksOnly | OneOf, table: TokenTable) -> None:
@@ -93,26 +106,30 @@ class Guide:
         self.needs = 0 if self._free else self._root.height
         self.unfinished = 0
 
+    @property
+    def may_end(self) -> bool:
+        return self._node is not None and self._node.end and not self._free
+
     def allowed(self) -> list[int] | None:
         """Token ids that may come next, or None if any may but those of `banned`."""
         if self._node is None:
             return None
         ids = list(self._node.children)
-        return [*ids, self._table.eos] if self._node.end and not self._free else ids
+        return [*ids, self._table.eos] if self.may_end else ids
 
     def mask(self, logits: torch.Tensor) -> None:
-        """Sets the logits of forbidden tokens to -inf, in place. Shape (vocab_size,)."""
+        """Sets the logits of forbidden tokens to -inf, in place. Shape (..., vocab_size)."""
         allowed = self.allowed()
         if allowed is None:
             starts = list(self._root.children)
-            kept = logits[starts].clone()
-            logits[self._table.markup] = -torch.inf
+            kept = logits[..., starts].clone()
+            logits[..., self._table.markup] = -torch.inf
             # A link's first token may be a bare space: it opens the link only where it contains the @.
-            logits[starts] = kept
+            logits[..., starts] = kept
         else:
-            kept = logits[allowed].clone()
+            kept = logits[..., allowed].clone()
             logits.fill_(-torch.inf)
-            logits[allowed] = kept
+            logits[..., allowed] = kept
 
     def advance(self, token: int) -> bool:
         """Takes the sampled token in. Returns True when the completion is over."""

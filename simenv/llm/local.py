@@ -6,29 +6,52 @@ constraint and the log-probabilities of the distribution it was really sampled f
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from simenv.errors import InputError
-from simenv.llm.base import LLM, Capability, Completion, LinksOnly, OneOf, Request, Sampling, display_name
+from simenv.llm.base import (
+    LLM,
+    Capability,
+    Combine,
+    Completion,
+    Constraint,
+    EnsembleCompletion,
+    EnsembleRequest,
+    LinksOnly,
+    OneOf,
+    Prompt,
+    Request,
+    ScoreRequest,
+    Scores,
+    display_name,
+)
 from simenv.llm.batching import Batcher
 from simenv.llm.constraints import Guide, TokenTable
+from simenv.llm.distributions import draw, log_distributions, logprob_of
 from simenv.records import Usage
 from simenv.seeding import keyed_rng
+
+_SCORED_LOGITS = 1024
+"""Most rows of logits in one pass of scoring: 200 MB of float32 at the embedded model's vocabulary."""
+
+
+def _guide(constraint: Constraint | None, table: TokenTable) -> Guide | None:
+    return Guide(constraint, table) if isinstance(constraint, LinksOnly | OneOf) else None
 
 
 class _Row:
     """One completion in the making."""
 
-    def __init__(self, request: Request, table: TokenTable) -> None:
+    def __init__(self, request: Request | EnsembleRequest, table: TokenTable) -> None:
         self.request = request
-        constraint = request.constraint
-        self.guide = Guide(constraint, table) if isinstance(constraint, LinksOnly | OneOf) else None
+        self.guide = _guide(request.constraint, table)
         # An option is always written to its end, whatever the limit.
         self.limit = max(request.sampling.max_tokens, self.guide.needs if self.guide is not None else 0)
         # One uniform per token, from the key alone: another prompt under the same key meets the same noise.
@@ -53,7 +76,7 @@ class LocalLLM(LLM):
         InputError: no model at `path`.
     """
 
-    capabilities = frozenset({Capability.CONSTRAINT, Capability.PREFILL, Capability.LOGPROBS})
+    capabilities = frozenset({Capability.CONSTRAINT, Capability.PREFILL, Capability.LOGPROBS, Capability.ENSEMBLE})
 
     def __init__(
         self,
@@ -87,31 +110,38 @@ class LocalLLM(LLM):
 
     def _order(self, request: Request) -> tuple[object, ...]:
         # Prompts of like length share a batch (less padding); key and text make the order total.
-        text = self.render(request)
+        text = self.render(request.prompt)
         return (len(text) // 256, request.sampling.max_tokens, repr(request.key), text, repr(request))
 
-    def render(self, request: Request) -> str:
+    def render(self, prompt: Prompt) -> str:
         """The prompt as the model reads it: its chat template, then the prefill."""
-        prompt = request.prompt
         messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": prompt.user})
         text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text + prompt.prefill
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(self.render(prompt), add_special_tokens=False)
+        return ids
+
+    def _left_padded(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Token ids, attention mask and positions, all rows ending at the same column: shape (prompts, width) each."""
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self._tokenizer.pad_token_id or 0)
+        mask = torch.zeros((len(prompts), width), dtype=torch.long)
+        for i, prompt in enumerate(prompts):
+            ids[i, width - len(prompt) :] = torch.tensor(prompt)
+            mask[i, width - len(prompt) :] = 1
+        ids, mask = ids.to(self._device), mask.to(self._device)
+        return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
 
     @torch.inference_mode()
     def _run(self, requests: Sequence[Request]) -> list[Completion]:
         from transformers import DynamicCache
 
         rows = [_Row(request, self._table) for request in requests]
-        prompts = [self._tokenizer.encode(self.render(r), add_special_tokens=False) for r in requests]
-        width = max(map(len, prompts))
-        ids = torch.full((len(rows), width), self._tokenizer.pad_token_id or 0)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, prompt in enumerate(prompts):  # left padding: all rows end at the same column
-            ids[i, width - len(prompt) :] = torch.tensor(prompt)
-            mask[i, width - len(prompt) :] = 1
-        ids, mask = ids.to(self._device), mask.to(self._device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        prompts = [self._encode(request.prompt) for request in requests]
+        ids, mask, positions = self._left_padded(prompts)
         cache = DynamicCache()
         active = list(rows)
         while True:
@@ -143,21 +173,25 @@ class LocalLLM(LLM):
         for row, scores in zip(rows, logits, strict=True):
             if row.guide is not None:
                 row.guide.mask(scores)
-            token, logprob = _draw(scores, row.request.sampling, float(row.noise[len(row.tokens)]))
+            token, logprob = draw(scores, row.request.sampling, float(row.noise[len(row.tokens)]))
             chosen.append(token)
-            over = row.guide.advance(token) if row.guide is not None else False
-            if token == self._table.eos:
-                row.finish = "stop"
-                if isinstance(row.request.constraint, OneOf) and row.logprobs:
-                    row.logprobs[-1] += logprob  # one option begins another: to end here was a choice too
-                continue
-            row.tokens.append(token)
-            row.logprobs.append(logprob)
-            if over or self._stopped(row):
-                row.finish = "stop"
-            elif len(row.tokens) >= row.limit:
-                row.finish = "length"
+            self._take(row, token, logprob)
         return chosen
+
+    def _take(self, row: _Row, token: int, logprob: float) -> None:
+        """Adds a sampled token to its row, and marks the row where it is over."""
+        over = row.guide.advance(token) if row.guide is not None else False
+        if token == self._table.eos:
+            row.finish = "stop"
+            if isinstance(row.request.constraint, OneOf) and row.logprobs:
+                row.logprobs[-1] += logprob  # one option begins another: to end here was a choice too
+            return
+        row.tokens.append(token)
+        row.logprobs.append(logprob)
+        if over or self._stopped(row):
+            row.finish = "stop"
+        elif len(row.tokens) >= row.limit:
+            row.finish = "length"
 
     def _stopped(self, row: _Row) -> bool:
         stop = row.request.sampling.stop
@@ -183,19 +217,106 @@ class LocalLLM(LLM):
             }
         )
 
+    async def _score(self, request: ScoreRequest) -> Scores:
+        # Not collected into batches: the rows of one request fill a pass, and so none depends on what else is asked.
+        return self._score_now(request)
 
-def _draw(scores: torch.Tensor, sampling: Sampling, uniform: float) -> tuple[int, float]:
-    """One token and its log-probability after temperature, top-k and top-p, by inverting the CDF at `uniform`."""
-    if sampling.temperature == 0:
-        return int(scores.argmax()), 0.0
-    k = min(sampling.top_k or scores.numel(), int(torch.isfinite(scores).sum()))
-    top, ids = scores.topk(k)
-    probs = torch.softmax(top.double() / sampling.temperature, dim=0)
-    if sampling.top_p < 1:  # the smallest set of top tokens that reaches top_p
-        keep = int((probs.cumsum(0) < sampling.top_p).sum()) + 1
-        probs, ids = probs[:keep] / probs[:keep].sum(), ids[:keep]
-    # In token order, not probability order: a small change of the logits then rarely changes the token.
-    ids, order = ids.sort()
-    cdf = np.cumsum(probs[order].numpy())
-    pick = min(int(np.searchsorted(cdf, uniform * cdf[-1], side="right")), len(cdf) - 1)
-    return int(ids[pick]), float(np.log(probs[order][pick].item()))
+    @torch.inference_mode()
+    def _score_now(self, request: ScoreRequest) -> Scores:
+        from transformers import DynamicCache
+
+        prompt = self._encode(request.prompt)
+        rows = [self._table.encode_under(text, request.constraint) for text in request.continuations]
+        shared = DynamicCache()
+        ids = torch.tensor([prompt], device=self._device)
+        out = self._model(input_ids=ids, past_key_values=shared, use_cache=True, logits_to_keep=1)
+        first = out.logits[0].float().cpu()
+        width = max(1, *map(len, rows))
+        step = max(1, min(self._batcher.max_batch, _SCORED_LOGITS // width))
+        logprobs: list[tuple[float, ...]] = []
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            ids = torch.zeros((len(part), width), dtype=torch.long)
+            for row, tokens in zip(ids, part, strict=True):  # padded on the right: nothing looks ahead
+                row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+            cache = copy.deepcopy(shared)
+            cache.batch_repeat_interleave(len(part))
+            out = self._model(input_ids=ids.to(self._device), past_key_values=cache, use_cache=True)
+            logits = out.logits.float().cpu()
+            logprobs += [
+                self._row_scores(request, text, tokens, torch.cat([first, after]))
+                for text, tokens, after in zip(request.continuations[start:], part, logits, strict=False)
+            ]
+        used = len(prompt) + sum(map(len, rows))  # all of it is read, nothing is written
+        return Scores(logprobs=tuple(logprobs), usage=Usage(calls=1, prompt_tokens=used))
+
+    def _row_scores(
+        self, request: ScoreRequest, text: str, tokens: list[int], logits: torch.Tensor
+    ) -> tuple[float, ...]:
+        """Log-probability of each token. `logits` are those before each token and after the last: (tokens + 1, V)."""
+        constraint = request.constraint
+        guide = _guide(constraint, self._table)
+        logprobs: list[float] = []
+        for token, scores in zip(tokens, logits, strict=False):
+            if guide is not None:
+                guide.mask(scores)
+            logprobs.append(logprob_of(scores, request.sampling, token))
+            if logprobs[-1] == -math.inf:
+                return (*logprobs, *[-math.inf] * (len(tokens) - len(logprobs)))
+            if guide is not None:
+                guide.advance(token)
+        if isinstance(constraint, OneOf) and guide is not None:
+            if text not in constraint.options:
+                logprobs[-1] = -math.inf  # the beginning of an option is none
+            elif guide.may_end:
+                scores = logits[len(tokens)]
+                guide.mask(scores)
+                logprobs[-1] += logprob_of(scores, request.sampling, self._table.eos)
+        return tuple(logprobs)
+
+    async def _decode_jointly(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
+        return self._decode_now(request, combine)  # its prompts are a batch of their own
+
+    @torch.inference_mode()
+    def _decode_now(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
+        from transformers import DynamicCache
+
+        row = _Row(request, self._table)
+        prompts = [self._encode(prompt) for prompt in request.prompts]
+        fresh = self._forced(row)
+        ids, mask, positions = self._left_padded([[*prompt, *fresh] for prompt in prompts])
+        cache = DynamicCache()
+        log: list[tuple[float, ...]] = []
+        while row.finish is None:
+            out = self._model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            scores = out.logits[:, -1].float().cpu()
+            if row.guide is not None:
+                row.guide.mask(scores)
+            rng = keyed_rng("ensemble", *request.key, len(log))
+            choice = combine(log_distributions(scores, request.sampling), rng)
+            log.append(choice.log)
+            self._take(row, choice.token, choice.logprob)
+            fresh = [choice.token, *self._forced(row)]
+            ids = torch.tensor([fresh] * len(prompts), device=self._device)
+            positions = positions[:, -1:] + torch.arange(1, len(fresh) + 1, device=self._device)
+            mask = torch.cat([mask, mask.new_ones((len(prompts), len(fresh)))], dim=1)
+        total = sum(map(len, prompts))
+        completion = self._completion(row, total)
+        written = len(prompts) * completion.usage.completion_tokens
+        usage = Usage(calls=len(prompts), prompt_tokens=total, completion_tokens=written)
+        return EnsembleCompletion.model_validate({**dict(completion), "log": tuple(log), "usage": usage})
+
+    def _forced(self, row: _Row) -> list[int]:
+        """Takes the tokens that the constraint leaves no choice about: they go in with the next pass."""
+        forced: list[int] = []
+        while row.finish is None and row.guide is not None and len(allowed := row.guide.allowed() or []) == 1:
+            self._take(row, allowed[0], 0.0)
+            forced.append(allowed[0])
+        return forced

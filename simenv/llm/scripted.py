@@ -7,16 +7,36 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
+import numpy as np
+
 from simenv.errors import LLMRefused
-from simenv.llm.base import LLM, Capability, Completion, OneOf, Request
+from simenv.llm.base import (
+    LLM,
+    Capability,
+    Combine,
+    Completion,
+    Constraint,
+    EnsembleCompletion,
+    EnsembleRequest,
+    LinksOnly,
+    OneOf,
+    Prompt,
+    Request,
+    ScoreRequest,
+    Scores,
+)
 from simenv.records import Usage
 from simenv.seeding import keyed_rng
 
 _SUBJECTS = ("Most people", "Many guides", "Local experts", "Experienced users", "Careful planners", "Recent reviews")
 _VERBS = ("start with", "recommend", "compare", "look for", "settle on", "keep in mind")
 _OBJECTS = ("a clear budget", "two or three good options", "the season", "how often you will use it", "the small print")
+_FILLER = (_SUBJECTS, _VERBS, _OBJECTS)
+_SENTENCE = re.compile(r"\s*({})\s({})\s({})\.\s*".format(*("|".join(words) for words in _FILLER)))
+_END = ""
 
 
 class ScriptedLLM(LLM):
@@ -29,6 +49,10 @@ class ScriptedLLM(LLM):
         name: How results refer to it.
         capable: See `LLM`.
         capabilities: What it claims to be able to do; everything by default.
+
+    Scores (`logprob`) are those of the default filler: uniform over options, and over the words of a filler sentence.
+    In an ensemble each prompt is a tiny language model of its own, whose next-word probabilities are drawn by prompt
+    text and place: filler words and the links that are allowed, or the options.
     """
 
     def __init__(
@@ -50,12 +74,7 @@ class ScriptedLLM(LLM):
     async def _generate(self, request: Request) -> Completion:
         self.requests.append(request)
         text, logprobs = await self._reply(request)
-        prompt = request.prompt
-        usage = Usage(
-            calls=1,
-            prompt_tokens=len(f"{prompt.system} {prompt.user} {prompt.prefill}".split()),
-            completion_tokens=len(text.split()),
-        )
+        usage = Usage(calls=1, prompt_tokens=_words(request.prompt), completion_tokens=len(text.split()))
         return Completion(text=text, logprobs=logprobs, usage=usage)
 
     async def _reply(self, request: Request) -> tuple[str, tuple[float, ...] | None]:
@@ -70,5 +89,59 @@ class ScriptedLLM(LLM):
         if isinstance(request.constraint, OneOf):
             options = request.constraint.options
             return options[int(rng.integers(len(options)))], (-math.log(len(options)),)
-        sentence = " ".join(str(rng.choice(words)) for words in (_SUBJECTS, _VERBS, _OBJECTS))
-        return f"{sentence}.", None
+        sentence = " ".join(str(rng.choice(words)) for words in _FILLER)
+        return f"{sentence}.", _UNIFORM
+
+    async def _score(self, request: ScoreRequest) -> Scores:
+        constraint = request.constraint
+        rows: list[tuple[float, ...]] = []
+        for text in request.continuations:
+            logprobs, known = _UNIFORM, bool(_SENTENCE.fullmatch(text))
+            if isinstance(constraint, OneOf):
+                logprobs, known = (-math.log(len(constraint.options)),), text in constraint.options
+            rows.append(logprobs if known else (-math.inf,) * len(logprobs))
+        read = _words(request.prompt) + sum(len(text.split()) for text in request.continuations)
+        return Scores(logprobs=tuple(rows), usage=Usage(calls=1, prompt_tokens=read))
+
+    async def _decode_jointly(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
+        vocabulary = _vocabulary(request.constraint)
+        tokens: list[str] = []
+        logprobs: list[float] = []
+        log: list[tuple[float, ...]] = []
+        while len(tokens) < request.sampling.max_tokens:
+            place = len(log)
+            probs = np.array([_next_word(prompt, place, len(vocabulary)) for prompt in request.prompts])
+            choice = combine(np.log(probs), keyed_rng("ensemble", *request.key, place))
+            log.append(choice.log)
+            if vocabulary[choice.token] == _END:
+                break
+            tokens.append(vocabulary[choice.token])
+            logprobs.append(choice.logprob)
+            if isinstance(request.constraint, OneOf):
+                break
+        n = len(request.prompts)
+        return EnsembleCompletion(
+            text="".join(tokens),
+            tokens=tuple(tokens),
+            logprobs=tuple(logprobs),
+            log=tuple(log),
+            usage=Usage(calls=n, prompt_tokens=sum(map(_words, request.prompts)), completion_tokens=n * len(tokens)),
+        )
+
+
+_UNIFORM: tuple[float, ...] = tuple(-math.log(len(words)) for words in _FILLER)
+
+
+def _words(prompt: Prompt) -> int:
+    return len(f"{prompt.system} {prompt.user} {prompt.prefill}".split())
+
+
+def _vocabulary(constraint: Constraint | None) -> list[str]:
+    if isinstance(constraint, OneOf):
+        return list(constraint.options)
+    links = constraint.links if isinstance(constraint, LinksOnly) else ()
+    return [_END, *(f" {word}" for words in _FILLER for word in words), *(f" {link}" for link in links)]
+
+
+def _next_word(prompt: Prompt, place: int, size: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return keyed_rng("scripted-ensemble", prompt.system, prompt.user, prompt.prefill, place).dirichlet(np.ones(size))
