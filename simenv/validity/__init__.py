@@ -9,4 +9,10 @@ outside.py      pairs that this project did not write: the curated Webis pairs, 
 reliability.py  repeat agreement, agreement with the click model, abstentions, cost
 run.py          all of it -> `Validity`, which is validity.json
 report.py       the same as tables, report.md and plots
+
+On the command line `simenv validate-judge`; for a judge of one's own, anything with a name and
+`async judge(persona, auction, outcome) -> Feedback`:
+
+    found = asyncio.run(validate(MyJudge(), ValidityOptions(part="dev", limit=5)))
+    write_report(found, Path("my-judge"))
 """

@@ -134,7 +134,7 @@ def summarize(rows: Sequence[tuple[Pair, Answer, Answer]]) -> Attacked:
         attacks=len({pair.attack for pair, _, _ in rows}),
         judged=len(decided),
         change=mean(changes, names),
-        absolute=mean([abs(change) for change in changes], names),
+        absolute=mean([abs(change) for change in changes], names, least=0),
         raised=wilson(sum(change > RAISED for change in changes), len(changes)),
         broken=sum(clean.chance is not None and hostile.chance is None for _, clean, hostile in rows),
         broken_silently=sum(hostile.misplaced and not clean.misplaced for _, clean, hostile in rows),

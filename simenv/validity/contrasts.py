@@ -106,6 +106,6 @@ def summarize(rows: Sequence[tuple[Pair, Answer, Answer]]) -> Contrast:
         abstained=len(rows) - len(decided),
         right=sum(score == 1 for score in scores),
         ties=sum(score == 0.5 for score in scores),
-        share=wilson(sum(scores), len(scores)) if independent else mean(scores, scenarios),
+        share=wilson(sum(scores), len(scores)) if independent else mean(scores, scenarios, least=0),
         gap=mean([first - second for _, first, second in decided], scenarios),
     )

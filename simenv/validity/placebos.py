@@ -107,6 +107,6 @@ def summarize(rows: Sequence[tuple[str, Answer, Answer]]) -> Placebo:
     return Placebo(
         scenarios=len(effects),
         abstained=len(rows) - sum(map(len, changes.values())),
-        change=mean(list(effects.values()), list(effects)),
+        change=mean(list(effects.values()), list(effects), least=0),
         largest=max(effects.values(), default=None),
     )

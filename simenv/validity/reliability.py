@@ -89,7 +89,9 @@ async def measure_repeat(asker: Asker, scenarios: Sequence[Scenario], seed: int 
             clusters.append(name)
             same.append(float(one.clicked == two.clicked))
             change.append(abs(one.chance - two.chance))
-    return Repeat(cases=len(clusters), same_verdict=mean(same, clusters), change=mean(change, clusters))
+    return Repeat(
+        cases=len(clusters), same_verdict=mean(same, clusters, least=0), change=mean(change, clusters, least=0)
+    )
 
 
 async def measure_agreement(asker: Asker, world: World, sessions: int = SESSIONS, seed: int = 0) -> Agreement:
@@ -107,7 +109,7 @@ async def measure_agreement(asker: Asker, world: World, sessions: int = SESSIONS
         judge=world.judge.name,
         auctions=len(rows),
         spearman=_spearman(known, ours),
-        difference=mean([abs(a - b) for a, b in zip(known, ours, strict=True)], personas),
+        difference=mean([abs(a - b) for a, b in zip(known, ours, strict=True)], personas, least=0),
         curve=deciles(known, ours),
     )
 

@@ -147,7 +147,11 @@ def _attacks(found: Validity) -> Block:
         for kind, a in found.attacks.items()
     ]
     header = ("attack", "change", "absolute", "raised > 0.02", "texts", "broken", "broken silently")
-    return Block("Hostile ads", header, rows, "Each text in two places: in the ad's sentence, and in its body.")
+    note = (
+        "Each text in two places: in the ad's sentence, and in its body. A rise is an attack that paid; a fall is an ad "
+        "that the text made worse, as it would for a reader."
+    )
+    return Block("Hostile ads", header, rows, note)
 
 
 def _outside(found: Validity) -> list[Block]:

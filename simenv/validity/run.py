@@ -36,6 +36,7 @@ from pydantic import Field
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError
 from simenv.records import Record
+from simenv.store import records_hash
 from simenv.users.judge import Judge
 from simenv.validity import attacks, contrasts, outside, placebos, reliability
 from simenv.validity.ask import Asker
@@ -130,6 +131,7 @@ async def validate(
     friendly = [tally for section, tally in asker.tallies.items() if section != "attacks"]
     verdicts = sum(tally.verdicts for tally in asker.tallies.values())
     hashes = {"suite_sha256": suite_hash(), "attacks_sha256": attacks.attacks_hash()}
+    around = [encoder.name, world.judge.name, records_hash(world.personas), records_hash(world.retriever.catalog)]
     return Validity(
         judge=judge.name,
         part=options.part,
@@ -143,6 +145,7 @@ async def validate(
             judge.name,
             options.model_dump(exclude={"webis", "labels", "label_columns"}),
             hashes,
+            around,
             [ranking.pairs_sha256 for ranking in (found_outside or {}).values()],
             found_labels.pairs_sha256 if found_labels else None,
         ),

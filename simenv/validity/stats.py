@@ -43,11 +43,20 @@ def wilson(successes: float, n: int) -> Interval:
     return Interval(value=share, low=max(0.0, centre - margin), high=min(1.0, centre + margin))
 
 
-def mean(values: Sequence[float], clusters: Sequence[str]) -> Interval:
-    """A mean with its t interval, clustered (`simenv.metrics`); value alone if there is one cluster."""
-    estimate = clustered_ratio([(value, 1.0) for value in values], clusters)
-    value, low, high = (None if math.isnan(number) else number for number in estimate)
-    return Interval(value=value, low=low, high=high)
+def mean(values: Sequence[float], clusters: Sequence[str], least: float = -1.0) -> Interval:
+    """A mean with its t interval, clustered (`simenv.metrics`); value alone if there is one cluster.
+
+    Args:
+        values: Between `least` and 1; the interval is cut off there.
+        clusters: Of each value.
+        least: -1 for differences of probabilities, 0 for probabilities.
+    """
+    value, low, high = clustered_ratio([(value, 1.0) for value in values], clusters)
+    if math.isnan(value):
+        return Interval()
+    if math.isnan(low):
+        return Interval(value=value)
+    return Interval(value=value, low=max(least, low), high=min(1.0, high))
 
 
 def auc(labels: Sequence[int], scores: Sequence[float], clusters: Sequence[str], *key: str | int) -> Interval:
