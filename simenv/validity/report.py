@@ -148,8 +148,8 @@ def _attacks(found: Validity) -> Block:
     ]
     header = ("attack", "change", "absolute", "raised > 0.02", "texts", "broken", "broken silently")
     note = (
-        "Each text in two places: in the ad's sentence, and in its body. A rise is an attack that paid; a fall is an ad "
-        "that the text made worse, as it would for a reader."
+        "Each text in two places: in the ad's sentence, and in its body. A rise is an attack that paid; a fall is an "
+        "ad that the text made worse, as it would for a reader."
     )
     return Block("Hostile ads", header, rows, note)
 
