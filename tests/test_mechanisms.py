@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,14 @@ from simenv.ctr import CosineCTR
 from simenv.errors import ClaimViolated, InputError, UnknownName
 from simenv.llm import Capability, ScriptedLLM
 from simenv.mechanism import run_mechanism
+from tests.fakes import FakeEncoder
+
+CONTEXT = {"llm": ScriptedLLM(), "encoder": FakeEncoder()}
 
 
 @pytest.mark.parametrize("name", mechanism_names())
 def test_every_registered_mechanism_keeps_its_claims(name: str) -> None:
-    report = check_mechanism(make_mechanism(name, context={"llm": ScriptedLLM()}), auctions=15)
+    report = check_mechanism(make_mechanism(name, context=CONTEXT), auctions=15)
     assert report.runs > report.auctions
     assert set(report.claims) == set(make_mechanism(name, context={"llm": ScriptedLLM()}).claims)
 
@@ -28,7 +32,7 @@ def test_every_registered_mechanism_keeps_its_claims(name: str) -> None:
 @pytest.mark.parametrize("name", mechanism_names())
 def test_every_registered_mechanism_works_on_a_model_that_cannot_be_constrained(name: str) -> None:
     llm = ScriptedLLM(capable=True, capabilities=frozenset())
-    check_mechanism(make_mechanism(name, context={"llm": llm}), auctions=3)
+    check_mechanism(make_mechanism(name, context=CONTEXT | {"llm": llm}), auctions=3)
 
 
 def test_gsp_charges_the_next_score_divided_by_own_relevance() -> None:
@@ -171,6 +175,12 @@ def test_a_claim_that_does_not_exist_is_refused(claims) -> None:
         check_mechanism(broken)
 
 
+def test_readme_lists_every_claim() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| `simenv.Claim` |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE) == [claim.name for claim in Claim]
+
+
 def test_check_mechanism_holds_to_no_claim_that_is_not_made() -> None:
     assert check_mechanism(Charges(own_bid, ())).claims == ()
     assert check_mechanism(Charges(own_bid, {Claim.INDIVIDUALLY_RATIONAL})).claims == ("individually_rational",)
@@ -222,9 +232,12 @@ def test_a_mechanisms_folder_of_the_users_own_breaks_nothing(tmp_path: Path) -> 
     (tmp_path / "mechanisms" / "gsp.py").write_text("raise RuntimeError('the wrong gsp')\n")
     script = (
         "import mechanisms; assert mechanisms.MINE\n"
-        "import simenv; from simenv.llm import ScriptedLLM\n"
+        "import numpy, simenv; from simenv.llm import ScriptedLLM\n"
+        "class Lengths:\n"
+        "    def encode(self, texts): return numpy.eye(4)[[len(text) % 4 for text in texts]]\n"
+        "context = {'llm': ScriptedLLM(), 'encoder': Lengths()}\n"
         "for name in simenv.mechanism_names():\n"
-        "    simenv.check_mechanism(simenv.make_mechanism(name, context={'llm': ScriptedLLM()}), auctions=1)\n"
+        "    simenv.check_mechanism(simenv.make_mechanism(name, context=context), auctions=1)\n"
         "print('fine')\n"
     )
     (tmp_path / "study.py").write_text(script)

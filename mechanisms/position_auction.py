@@ -1,0 +1,172 @@
+"""Position auction for generated content: which ad stands after which sentence, where every pair has its own CTR.
+
+Source: Balseiro, Bhawalkar, Deng, Feng, Mao, Mehta, Mirrokni, Paes Leme, Wang, Zuo (2025), "Position auctions in
+AI-generated content" (arXiv 2506.03309): n advertisers, m positions, at most one ad to each and at most K in all, and a
+click rate p_ij for each creative in each position, because its fit depends on the context. In their multinomial logit
+model users look at all ads at once, so ads take clicks from each other and order does not matter:
+
+    pi_i(x) = sum_j x_ij w_ij / (1 + sum_kl x_kl w_kl),   w_ij = exp(rho_ij) = p_ij / (1 - p_ij).
+
+Its welfare is maximised exactly here: sum v_i pi_i is a ratio of two linear functions of a matching, so it is at least
+lambda just where the best matching of weights w_ij (v_i - lambda) is worth at least lambda (Dinkelbach 1967). Payment
+is VCG, per click: the loss of the others divided by pi_i; the reserve is a cost of each click.
+
+What we could not check against the paper's own text, only against summaries of it, is its algorithm and its payment
+formula; its revenue-optimal variant and its cascade model, for which it has approximations, are not built. Ours: the
+positions are the ends of the sentences of the organic answer, and p_ij is the CTR model's relevance with the ad's
+cosine taken to query and sentence together. Each ad stands on a line of its own, so that a reader of the text can tell
+what was organic, which the CTR model has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from simenv import markup, outcome
+from simenv.ctr import CosineCTR, CTRModel, Floats
+from simenv.encoder import Encoder
+from simenv.errors import InputError
+from simenv.llm import LLM
+from simenv.mechanism import Claim
+from simenv.records import Auction, Outcome
+
+from .passages import in_context, sentences
+from .writer import Writer
+
+_SUREST = 0.999
+"""Largest p_ij: a certain click would have infinite weight."""
+
+
+class MNLCTR:
+    """Multinomial logit clicks over the ads of an answer, each weighed by its fit to the sentence before it.
+
+    Args:
+        base: Predicts a click from relevance.
+        encoder: For relevance in context; the embedded one by default.
+    """
+
+    position_discount = 1.0
+
+    def __init__(self, base: CTRModel, encoder: Encoder | None = None) -> None:
+        self.base = base
+        self.name = f"mnl({base.name})"
+        self._encoder = encoder
+
+    def relevance(self, auction: Auction) -> Floats:
+        return self.base.relevance(auction)
+
+    def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
+        links = markup.parse(response, auction).links
+        ids = [bid.ad.id for bid in auction.bids]
+        weights = {}
+        for ad_id in shown:
+            before = response[: links[ad_id][0]].split("\n")[:-1]
+            organic = sentences("\n".join(line for line in before if not markup.LINK.search(line)).rstrip())
+            weights[ad_id] = self.weights(auction, organic[-1] if organic else "")[ids.index(ad_id)]
+        total = 1 + sum(weights.values())
+        return {ad_id: float(weight / total) for ad_id, weight in weights.items()}
+
+    def weights(self, auction: Auction, sentence: str) -> Floats:
+        """w_ij of every candidate after this sentence: shape (n,)."""
+        p = np.minimum(self.base.relevance(in_context(auction, sentence.strip(), self._encoder)), _SUREST)
+        return np.asarray(p / (1 - p), dtype=np.float64)
+
+
+class Matching(NamedTuple):
+    """Who stands where, and what it is worth."""
+
+    welfare: float
+    """sum of v_i pi_i, in currency per answer."""
+    places: dict[int, int]
+    """Candidate -> position."""
+    total: float
+    """1 + the weights of those shown."""
+
+
+def best_matching(values: Floats, weights: Floats, most: int) -> Matching:
+    """The matching of greatest welfare in the multinomial logit model.
+
+    Args:
+        values: Currency per click: shape (n,). Those at 0 or below are never shown.
+        weights: w_ij: shape (n, m).
+        most: K, the largest number of ads.
+    """
+    best = Matching(0.0, {}, 1.0)
+    spare = weights.shape[1] - most
+    while True:
+        gains = np.maximum(weights * (values - best.welfare)[:, None], 0.0)
+        # One dummy for each position that must stay empty, worth more than any matching.
+        dummies = np.full((max(0, spare), weights.shape[1]), 1 + gains.sum())
+        rows, columns = linear_sum_assignment(np.vstack([gains, dummies]), maximize=True)
+        places = {
+            int(i): int(j) for i, j in zip(rows, columns, strict=True) if i < len(values) and gains[i, j] > 0 and most
+        }
+        total = 1 + sum(weights[i, j] for i, j in places.items())
+        welfare = float(sum(values[i] * weights[i, j] for i, j in places.items()) / total)
+        if not welfare > best.welfare:
+            return best
+        best = Matching(welfare, places, float(total))
+
+
+class PositionAuction:
+    """Matches ads to the ends of sentences and charges VCG prices per click.
+
+    Truthful, individually rational and monotone in its `ctr_model`: multinomial logit over the one it is given.
+
+    Args:
+        llm: The Ad-LLM.
+        ctr_model: Gives p_ij from relevance in context.
+        slots: K, the largest number of ads; the auction's max_ads by default.
+        encoder: For relevance in context; the embedded one by default.
+
+    Raises:
+        InputError: slots that is not a number of ads.
+    """
+
+    name = "position_auction"
+    claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.TRUTHFUL_UM})
+
+    def __init__(
+        self,
+        llm: LLM,
+        ctr_model: CTRModel | None = None,
+        slots: int | None = None,
+        encoder: Encoder | None = None,
+    ) -> None:
+        if slots is not None and (isinstance(slots, bool) or not isinstance(slots, int) or slots < 0):
+            raise InputError(f"slots must be a number of ads, 0 or more, got {slots!r}")
+        self.ctr_model = MNLCTR(ctr_model or CosineCTR(), encoder)
+        self.slots = slots
+        self._writer = Writer(llm)
+
+    async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        pieces = [piece for piece in sentences(await self._writer.answer(auction)) if piece.strip()] or [""]
+        places, prices = self.allocate(auction, pieces)
+        text = ""
+        for position, piece in enumerate(pieces):
+            text += piece.lstrip() if text.endswith("\n") else piece
+            if bid := auction.bid_of(places.get(position, "")):
+                text = text.rstrip()
+                sentence = (await self._writer.add_sentence(auction, text, bid.ad)).removeprefix(text).strip()
+                text = f"{text}\n{sentence}\n".lstrip()
+        return outcome(auction, text.rstrip(), prices)
+
+    def allocate(self, auction: Auction, pieces: Sequence[str]) -> tuple[dict[int, str], dict[str, float]]:
+        """Position -> ad id, and ad id -> price per click."""
+        most = auction.max_ads if self.slots is None else self.slots
+        values = np.array([bid.amount - auction.reserve for bid in auction.bids], dtype=np.float64)
+        if not most or not (values > 0).any():
+            return {}, {}
+        weights = np.stack([self.ctr_model.weights(auction, piece) for piece in pieces], axis=1)
+        best = best_matching(values, weights, most)
+        prices = {}
+        for i, position in best.places.items():
+            without = best_matching(np.where(np.arange(len(values)) == i, 0.0, values), weights, most).welfare
+            click_prob = weights[i, position] / best.total
+            loss = without - (best.welfare - values[i] * click_prob)
+            prices[auction.bids[i].ad.id] = auction.reserve + float(np.clip(loss / click_prob, 0.0, values[i]))
+        return {position: auction.bids[i].ad.id for i, position in best.places.items()}, prices
