@@ -2,25 +2,31 @@
 
 Capable models answer in strict JSON, one row per ad. A reply that cannot be read, or lacks an ad, is an abstention:
 `clicked` is None and counted, never False. Small local models cannot hold a format, so theirs is constrained: the
-frame of the JSON is given, and "true" or "false" is all that they may fill in before the reason.
+frame of the JSON is given, and "true" or "false" is all that they may fill in before the reason. Capable local models
+may be held to the frame too: the odds of "true" are then a click probability.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from simenv.errors import UnreadableReply
-from simenv.llm.base import LLM, Capability, JSONSchema, LinksOnly, OneOf, Prompt, Sampling, metered
+from simenv.errors import InputError, UnreadableReply
+from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, LinksOnly, OneOf, Prompt, Sampling, metered
 from simenv.records import Auction, Click, Feedback, Outcome, Persona
+from simenv.users.judge import Judge
+from simenv.users.judge_fence import fence_code, neutral
 from simenv.users.queries import read_prompt
 
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(?P<inner>.*)\n```\Z", re.DOTALL)
-_TAG = re.compile(r"<(?=\s*/?\s*(?:answer|question)\b)", re.IGNORECASE)
+_LONGEST = 20_000
+"""Characters of an answer that are judged, about 5,000 tokens: no advertiser can fill a model's whole context."""
 
 
 class _Verdict(BaseModel):
@@ -68,63 +74,92 @@ def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
 class LLMJudge:
     """A language model that clicks as the persona.
 
+    Everything that all judgements share comes first in its prompt, then the persona, then question and answer, so that
+    a server can keep the beginning.
+
     Args:
-        llm: The User-LLM. One that is not `capable` must be able to constrain and to prefill.
+        llm: The User-LLM.
+        samples: How often a model that answers freely is asked. From two on, the share of clicks among the readable
+            verdicts is the click probability, and the first of them is the click.
+        frame: Whether the frame of the JSON is given, and "true" or "false" filled in. Its odds are then the click
+            probability and nothing is unreadable; the model must be able to constrain and to prefill. By default,
+            only a model that is not `capable` is held to it.
+        wording: Which of the system prompts, 1 to 3; 2 and 3 are `variants` of 1.
+
+    Raises:
+        InputError: samples below 1.
+        MissingCapability: a frame is needed and the model cannot be held to one.
     """
 
     _SAMPLING = Sampling(temperature=0.3, top_p=1.0, top_k=None, max_tokens=400)  # T 0.3: the paper's User-LLM
 
-    def __init__(self, llm: LLM) -> None:
-        self.name = f"llm:{llm.name}"
-        self._llm = llm
-        if not llm.capable:
+    def __init__(self, llm: LLM, *, samples: int = 1, frame: bool | None = None, wording: int = 1) -> None:
+        if samples < 1:
+            raise InputError(f"a judge must be asked at least once, got samples {samples}")
+        self._frame = not llm.capable if frame is None else frame
+        if self._frame:
             llm.require(Capability.CONSTRAINT)
             llm.require(Capability.PREFILL)
-        self._system = read_prompt("judge_system")
+        self.name = f"llm:{llm.name}" + (f"#wording{wording}" if wording > 1 else "")
+        self.llms = (llm,)
+        self._llm = llm
+        self._samples = samples
+        self._wording = wording
+        self._system = read_prompt("judge_system" + (f"_{wording}" if wording > 1 else ""))
         self._user = read_prompt("judge_user")
+
+    @property
+    def variants(self) -> dict[str, Judge]:
+        """The same judge with its system prompt in other words."""
+        if self._wording > 1:
+            return {}
+        return {f"wording{n}": LLMJudge(self._llm, samples=self._samples, frame=self._frame, wording=n) for n in (2, 3)}
+
+    @property
+    def sha256(self) -> str:
+        """Of the prompts and of how they are asked, for manifests."""
+        how = f"{self._samples} {self._frame} {self._SAMPLING.model_dump_json()}"
+        return hashlib.sha256("\n".join((self._system, self._user, how)).encode()).hexdigest()
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
         shown = [placement.ad_id for placement in outcome.placements]
         if not shown:
             return Feedback()
+        prompt = self.prompt(persona, auction, outcome)
         with metered() as meter:
-            if self._llm.capable:
-                verdicts = await self._free(persona, auction, outcome, shown)
+            if self._frame:
+                verdicts = await self._framed(prompt, auction, shown)
             else:
-                verdicts = await self._constrained(persona, auction, outcome, shown)
-        return Feedback(
-            clicks=tuple(verdicts.get(ad_id, Click(ad_id=ad_id, clicked=None, reason="no verdict")) for ad_id in shown),
-            usage=meter.usage,
-        )
+                samples = [self._free(prompt, auction, shown, sample) for sample in range(self._samples)]
+                verdicts = _pooled(shown, await asyncio.gather(*samples))
+        return Feedback(clicks=tuple(verdicts[ad_id] for ad_id in shown), usage=meter.usage)
 
     def prompt(self, persona: Persona, auction: Auction, outcome: Outcome) -> Prompt:
-        """The judge's prompt. The answer is fenced, and whatever in it looks like a fence is neutralised."""
+        """The judge's prompt. Question and answer are fenced and neutralised."""
+        query, response = neutral(auction.query.text, _LONGEST), neutral(outcome.response, _LONGEST)
         return Prompt(
             system=self._system,
             user=self._user.format(
                 info=persona.info,
                 interests=", ".join(persona.interests) or "not stated",
                 attitude=persona.attitude or "not stated",
-                query=_neutral(auction.query.text),
-                response=_neutral(outcome.response),
+                query=query,
+                response=response,
+                code=fence_code(auction.id, texts=(query, response)),
                 ads=", ".join(placement.ad_id for placement in outcome.placements),
             ),
         )
 
-    async def _free(self, persona: Persona, auction: Auction, outcome: Outcome, shown: list[str]) -> dict[str, Click]:
-        prompt = self.prompt(persona, auction, outcome)
+    async def _free(self, prompt: Prompt, auction: Auction, shown: list[str], sample: int) -> dict[str, Click]:
         schema = _schema(shown) if self._llm.can(Capability.JSON_SCHEMA) else None
-        key = (auction.id, "judge", 0)
+        key = (auction.id, "judge", sample)
         reply = await self._llm.complete(prompt, key=key, sampling=self._SAMPLING, constraint=schema)
         try:
             return read_verdicts(reply.text, shown)
         except UnreadableReply as error:
             return {i: Click(ad_id=i, clicked=None, reason=f"unreadable: {error}"[:300]) for i in shown}
 
-    async def _constrained(
-        self, persona: Persona, auction: Auction, outcome: Outcome, shown: list[str]
-    ) -> dict[str, Click]:
-        prompt = self.prompt(persona, auction, outcome)
+    async def _framed(self, prompt: Prompt, auction: Auction, shown: list[str]) -> dict[str, Click]:
         so_far = "["
         clicks = {}
         for ad_id in shown:
@@ -132,7 +167,7 @@ class LLMJudge:
             verdict = await self._llm.complete(
                 prompt.model_copy(update={"prefill": so_far}),
                 key=(auction.id, "judge", ad_id),
-                sampling=self._SAMPLING,
+                sampling=PLAIN,  # the model's own odds: temperature 0.3 would push them towards 0 and 1
                 constraint=OneOf(options=(" true", " false")),
             )
             so_far += f'{verdict.text}, "reason": "'
@@ -151,6 +186,22 @@ class LLMJudge:
                 reason=reason.text.strip(),
             )
         return clicks
+
+
+def _pooled(shown: Sequence[str], samples: Sequence[Mapping[str, Click]]) -> dict[str, Click]:
+    """One verdict per ad from one or several samples; abstentions have no share in the probability."""
+    pooled = {}
+    for ad_id in shown:
+        given = [sample[ad_id] for sample in samples if ad_id in sample]
+        decided = [click for click in given if click.clicked is not None]
+        first = next(iter(decided or given), Click(ad_id=ad_id, clicked=None, reason="no verdict"))
+        if decided and len(samples) > 1:
+            clicks = sum(bool(click.clicked) for click in decided)
+            counts = f"{clicks} of {len(decided)} verdicts click, {len(samples) - len(decided)} abstain"
+            update = {"click_prob": clicks / len(decided), "reason": f"{first.reason} ({counts})".strip()}
+            first = first.model_copy(update=update)
+        pooled[ad_id] = first
+    return pooled
 
 
 def _schema(shown: Sequence[str]) -> JSONSchema:
@@ -180,8 +231,3 @@ def _prob_true(logprobs: tuple[float, ...] | None, clicked: bool) -> float | Non
         return None
     chosen = min(1.0, math.exp(sum(logprobs)))
     return chosen if clicked else 1.0 - chosen
-
-
-def _neutral(text: str) -> str:
-    """Takes the force out of fences in judged text: "</answer>" becomes "‹/answer>"."""
-    return _TAG.sub("‹", text)
