@@ -22,7 +22,7 @@ from simenv import outcome
 from simenv.ctr import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm import LLM
-from simenv.mechanism import Claim
+from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
 from .writer import Writer
@@ -47,7 +47,9 @@ class Softmax:
     """
 
     name = "softmax"
-    claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE})
+    claims = frozenset(
+        {Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.MONOTONE_IN_EXPECTATION, Claim.TRUTHFUL_VM}
+    )
 
     def __init__(self, llm: LLM, ctr_model: CTRModel | None = None, temperature: float = 10.0) -> None:
         if isinstance(temperature, bool) or not isinstance(temperature, int | float):
@@ -62,7 +64,13 @@ class Softmax:
         logits = self._logits(auction)
         noise = rng.gumbel(size=len(logits))
         place = int(np.argmax(logits + noise))
-        choice = NO_AD if place == 0 else auction.bids[place - 1].ad.id
+        return await self._outcome(auction, NO_AD if place == 0 else auction.bids[place - 1].ad.id)
+
+    async def lottery(self, auction: Auction) -> Lottery:
+        """Every choice with its probability."""
+        return [(prob, await self._outcome(auction, choice)) for choice, prob in self.choice_probs(auction).items()]
+
+    async def _outcome(self, auction: Auction, choice: str) -> Outcome:
         bid = auction.bid_of(choice)
         response = await self.write(auction, choice)
         probs = self.choice_probs(auction)

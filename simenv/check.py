@@ -1,19 +1,22 @@
 """`check_mechanism`: the public conformance suite.
 
 Every mechanism must answer every auction, degenerate ones included, with an outcome that matches its own text, and
-the same outcome when it is asked again. Beyond that it is held to the claims it makes, and to no others.
+the same outcome when it is asked again; where it has a `lottery`, the outcome must be in it. Beyond that it is held to
+the claims it makes, and to no others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from simenv import markup
-from simenv.errors import ClaimViolated, MechanismFailed, SimenvError
+from simenv.ctr import CTRModel
+from simenv.errors import ClaimViolated, InputError, MechanismFailed, OutcomeError, SimenvError
 from simenv.llm.base import AnyRequest, metered
-from simenv.mechanism import Claim, Mechanism, mechanism_name, run_mechanism
+from simenv.mechanism import Claim, Lottery, Mechanism, lottery_of, mechanism_name, run_mechanism
 from simenv.portal import run_sync
 from simenv.records import Ad, Auction, Bid, Outcome, Query, Record
 from simenv.seeding import keyed_rng
@@ -34,6 +37,44 @@ _WORDS = (
     "salad",
     "lamp",
 )
+
+
+_EX_POST = frozenset({Claim.MONOTONE, Claim.TRUTHFUL_UM, Claim.BID_FREE_CANDIDATES})
+_EXPECTED = frozenset(
+    {
+        Claim.RATIONAL_IN_EXPECTATION,
+        Claim.MONOTONE_IN_EXPECTATION,
+        Claim.TRUTHFUL_UM_IN_EXPECTATION,
+        Claim.TRUTHFUL_VM,
+    }
+)
+
+
+class Expected(NamedTuple):
+    """What one advertiser may expect of a lottery, in a mechanism's own predictions."""
+
+    itctr: float
+    """Expected clicks: probability of being shown times that of a click, summed over outcomes (LLM-Auction, eq. 1)."""
+    payment: float
+    """Expected price times click, plus transfers, in currency."""
+
+    def utility(self, value: float) -> float:
+        """Of an advertiser to whom a click is worth `value`, in currency."""
+        return value * self.itctr - self.payment
+
+
+def expectation(lottery: Lottery, ctr_model: CTRModel, auction: Auction, ad_id: str) -> Expected:
+    """Expected clicks and payment of one advertiser over a lottery (see `lottery_of`)."""
+    itctr = payment = 0.0
+    for weight, outcome in lottery:
+        price = next((p.price for p in outcome.placements if p.ad_id == ad_id), None)
+        if price is not None:
+            shown = [placement.ad_id for placement in outcome.placements]
+            prob = ctr_model.click_probs(auction, outcome.response, shown)[ad_id]
+            itctr += weight * prob
+            payment += weight * prob * price
+        payment += weight * outcome.transfers.get(ad_id, 0.0)
+    return Expected(itctr, payment)
 
 
 class CheckReport(Record):
@@ -126,7 +167,7 @@ class _Checker:
         self.mechanism = mechanism
         self.claims = _claims(mechanism)
         self.runs = 0
-        self._ctr = getattr(mechanism, "ctr_model", None)
+        self._ctr: CTRModel | None = getattr(mechanism, "ctr_model", None)
 
     def check(self, case: str, auction: Auction) -> None:
         outcome, requests = self._run(case, auction)
@@ -135,9 +176,14 @@ class _Checker:
             self._fail(case, "deterministic: the same auction and generator gave another outcome the second time")
         if Claim.INDIVIDUALLY_RATIONAL in self.claims:
             self._check_rational(case, auction, outcome)
-        if self.claims & {Claim.MONOTONE, Claim.TRUTHFUL_UM, Claim.BID_FREE_CANDIDATES}:
-            for ad_id in self._probed(auction, outcome):
+        lottery = self._lottery(case, auction) if hasattr(self.mechanism, "lottery") else [(1.0, outcome)]
+        if not any(prob > 0 and _same_answer(outcome, other) for prob, other in lottery):
+            self._fail(case, "true to its lottery: it gave an outcome that is not in it")
+        for ad_id in self._probed(auction, outcome):
+            if self.claims & _EX_POST:
                 self._check_bids(case, auction, outcome, requests, ad_id)
+            if self.claims & _EXPECTED:
+                self._check_expectations(case, auction, lottery, ad_id)
 
     def _run(self, case: str, auction: Auction) -> tuple[Outcome, frozenset[AnyRequest]]:
         self.runs += 1
@@ -158,6 +204,23 @@ class _Checker:
             ) from error
         return outcome, requests
 
+    def _lottery(self, case: str, auction: Auction) -> Lottery:
+        """The exact distribution of outcomes, each held to its text."""
+
+        async def ask() -> Lottery:
+            return await lottery_of(self.mechanism, auction)
+
+        try:
+            lottery = run_sync(ask)
+            for _, outcome in lottery:
+                markup.verify(outcome, auction)
+        except SimenvError as error:
+            unknown = isinstance(error, InputError) and not isinstance(error, OutcomeError)
+            if unknown and not self.claims & _EXPECTED:  # it need not know, unless it claims something of it
+                return [(1.0, self._run(case, auction)[0])]
+            raise ClaimViolated(f"{mechanism_name(self.mechanism)} on {case} gives no lottery: {error}") from error
+        return lottery
+
     def _fail(self, case: str, what: str) -> None:
         raise ClaimViolated(f"{mechanism_name(self.mechanism)} on {case} is not {what}")
 
@@ -174,11 +237,11 @@ class _Checker:
         self, case: str, auction: Auction, truth: Outcome, requests: frozenset[AnyRequest], ad_id: str
     ) -> None:
         """Sweeps one advertiser's bid with everything else, randomness included, held fixed."""
-        value = next(bid.amount for bid in auction.bids if bid.ad.id == ad_id)
+        value = _amount(auction, ad_id)
         slack = self._slack(auction)
         honest = self._utility(auction, truth, ad_id, value) if Claim.TRUTHFUL_UM in self.claims else 0.0
         last = -1.0
-        for amount in sorted({0.0, 0.25 * value, 0.5 * value, 0.8 * value, value, 1.25 * value, 2 * value, 4 * value}):
+        for amount in _grid(value):
             other = with_bid(auction, ad_id, amount)
             outcome, asked = self._run(f"{case}, {ad_id} bidding {amount:g}", other)
             if Claim.BID_FREE_CANDIDATES in self.claims and asked != requests:
@@ -197,15 +260,46 @@ class _Checker:
                         case, f"{Claim.TRUTHFUL_UM}: {ad_id} of value {value:g} gains {gain:g} by bidding {amount:g}"
                     )
 
-    def _click_probs(self, auction: Auction, outcome: Outcome) -> dict[str, float]:
-        shown = [placement.ad_id for placement in outcome.placements]
-        if not shown:
-            return {}
+    def _check_expectations(self, case: str, auction: Auction, truth: Lottery, ad_id: str) -> None:
+        """Sweeps one advertiser's bid; every figure is exact over the mechanism's draw."""
+        value = _amount(auction, ad_id)
+        slack = self._slack(auction)
+        honest = expectation(truth, self._predictions(), auction, ad_id)
+        if Claim.RATIONAL_IN_EXPECTATION in self.claims and honest.utility(value) < -slack:
+            self._fail(case, f"{Claim.RATIONAL_IN_EXPECTATION}: {ad_id} of value {value:g} pays {honest.payment:g}")
+        if Claim.TRUTHFUL_VM in self.claims and not _keeps_target(honest, value):
+            self._fail(case, f"{Claim.TRUTHFUL_VM}: {ad_id} bids {value:g} and pays more than that per click")
+        last = -1.0
+        for amount in _grid(value) if self.claims & _EXPECTED - {Claim.RATIONAL_IN_EXPECTATION} else ():
+            other = with_bid(auction, ad_id, amount)
+            lottery = self._lottery(f"{case}, {ad_id} bidding {amount:g}", other)
+            made = expectation(lottery, self._predictions(), other, ad_id)
+            if Claim.MONOTONE_IN_EXPECTATION in self.claims and made.itctr < last - _TOLERANCE:
+                self._fail(
+                    case, f"{Claim.MONOTONE_IN_EXPECTATION}: raising the bid of {ad_id} to {amount:g} lowers its CTR"
+                )
+            last = made.itctr
+            gain = made.utility(value) - honest.utility(value)
+            if Claim.TRUTHFUL_UM_IN_EXPECTATION in self.claims and gain > slack:
+                what = f"{ad_id} of value {value:g} gains {gain:g} by bidding {amount:g}"
+                self._fail(case, f"{Claim.TRUTHFUL_UM_IN_EXPECTATION}: {what}")
+            more = made.itctr > honest.itctr + _TOLERANCE and _keeps_target(made, value)
+            if Claim.TRUTHFUL_VM in self.claims and more:
+                what = f"{ad_id} may pay {value:g} per click and gets more of them by bidding {amount:g}"
+                self._fail(case, f"{Claim.TRUTHFUL_VM}: {what}")
+
+    def _predictions(self) -> CTRModel:
         if self._ctr is None:
             raise ClaimViolated(
                 f"{mechanism_name(self.mechanism)} makes claims about bids but has no ctr_model to check them in"
             )
-        return dict(self._ctr.click_probs(auction, outcome.response, shown))
+        return self._ctr
+
+    def _click_probs(self, auction: Auction, outcome: Outcome) -> dict[str, float]:
+        shown = [placement.ad_id for placement in outcome.placements]
+        if not shown:
+            return {}
+        return dict(self._predictions().click_probs(auction, outcome.response, shown))
 
     def _utility(self, auction: Auction, outcome: Outcome, ad_id: str, value: float) -> float:
         """Predicted value of clicks minus payments, in currency."""
@@ -221,6 +315,25 @@ class _Checker:
     @staticmethod
     def _slack(auction: Auction) -> float:
         return _TOLERANCE * max([1.0, *(bid.amount for bid in auction.bids)])
+
+
+def _amount(auction: Auction, ad_id: str) -> float:
+    return next(bid.amount for bid in auction.bids if bid.ad.id == ad_id)
+
+
+def _grid(value: float) -> list[float]:
+    """The bids of a sweep around a value."""
+    return sorted({0.0, 0.25 * value, 0.5 * value, 0.8 * value, value, 1.25 * value, 2 * value, 4 * value})
+
+
+def _keeps_target(made: Expected, most: float) -> bool:
+    """Whether expected clicks cost at most `most` each on average: v / t, so that value per cost is at least t."""
+    return made.payment <= most * made.itctr * (1 + 1e-9)
+
+
+def _same_answer(a: Outcome, b: Outcome) -> bool:
+    """Prices may differ: those of a lottery are expected ones."""
+    return a.response == b.response and [p.ad_id for p in a.placements] == [p.ad_id for p in b.placements]
 
 
 def _claims(mechanism: Mechanism) -> frozenset[Claim]:

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,14 +30,16 @@ from simenv.seeding import keyed_rng
 
 GROUP = "simenv.mechanisms"
 """Entry-point group under which mechanisms register, ours and third parties' alike."""
+_ROUNDING = 1e-9
 
 
 class Claim(StrEnum):
     """What a mechanism may claim of itself; `check_mechanism` holds it to these and to no others.
 
-    All are about utility maximisers (u_i = value x click - payment) with a payment per click, ex post for the
-    mechanism's own randomness (generator and language model keyed alike), in the mechanism's OWN click predictions
-    (`ctr_model`). What happens in the world is measured by experiments, not claimed here.
+    All are about bids per click and about clicks in the mechanism's OWN predictions (`ctr_model`). What happens in the
+    world is measured by experiments, not claimed here. Claims hold ex post for the mechanism's own randomness
+    (generator and language model keyed alike), but for those in expectation: they are about the exact distribution
+    that `lottery_of` gives, over the mechanism's draw with the texts it chooses among held fixed.
     """
 
     # README has these as a table; a test holds it to the members.
@@ -45,7 +48,16 @@ class Claim(StrEnum):
     MONOTONE = "monotone"
     """Raising one bid, all else equal, never lowers that ad's own predicted click probability."""
     TRUTHFUL_UM = "truthful_um"
-    """No bid of a grid gives an advertiser more predicted utility than bidding its value."""
+    """No bid of a grid gives an advertiser more predicted utility (value x click - payment) than bidding its value."""
+    RATIONAL_IN_EXPECTATION = "rational_in_expectation"
+    """An advertiser that bids its value expects to pay no more than its predicted value."""
+    MONOTONE_IN_EXPECTATION = "monotone_in_expectation"
+    """As MONOTONE, for the expected click probability: the ITCTR of LLM-Auction, eq. 1."""
+    TRUTHFUL_UM_IN_EXPECTATION = "truthful_um_in_expectation"
+    """As TRUTHFUL_UM, for expected utility."""
+    TRUTHFUL_VM = "truthful_vm"
+    """A value maximiser of value v and target ROI t (value per cost) that bids v / t keeps its target in expectation,
+    and no bid of a grid that keeps it too gets more expected clicks (LLM-Auction, section 4)."""
     BID_FREE_CANDIDATES = "bid_free_candidates"
     """Bids choose among texts that are written without them: what reaches the language model does not change with
     the bids."""
@@ -54,6 +66,9 @@ class Claim(StrEnum):
 @runtime_checkable
 class Mechanism(Protocol):
     """The interface. `run` may be a plain `def` too; `claims` may be left out (no claims).
+
+    A mechanism that draws among its texts may have `async def lottery(auction) -> Lottery`: the exact distribution of
+    what `run` returns over its own draw, those texts held fixed. A price in it is the expected price given the outcome.
 
     A mechanism that learns has `observe(transition)`: it is given every transition of its own, in order. What it
     learns may change there alone, not in `run`, so that a resumed run learns the same again from the log.
@@ -94,6 +109,41 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
     if not isinstance(outcome, Outcome):
         raise OutcomeError(f"{mechanism_name(mechanism)}.run returned {type(outcome).__name__}, expected an Outcome")
     return outcome.model_copy(update={"usage": outcome.usage + meter.usage})
+
+
+Lottery = list[tuple[float, Outcome]]
+"""Outcomes with their probabilities."""
+
+
+async def lottery_of(mechanism: Mechanism, auction: Auction) -> Lottery:
+    """What `mechanism` does on `auction`, over its own draw: its `lottery`, or its run with probability 1.
+
+    The latter is exact for a mechanism that does not draw, or draws only the texts it then chooses among: these are
+    held fixed here by their keys. Of one that draws and has no `lottery` it is a single draw.
+
+    Raises:
+        OutcomeError: it returned something else than outcomes with probabilities that sum to 1.
+        MechanismFailed: its own code raised.
+        InputError: the mechanism does not know its distribution under the options it was built with.
+    """
+    method = getattr(mechanism, "lottery", None)
+    if method is None:
+        return [(1.0, await run_mechanism(mechanism, auction))]
+    name = mechanism_name(mechanism)
+    try:
+        made = method(auction)
+        lottery = [(float(prob), outcome) for prob, outcome in (await made if inspect.isawaitable(made) else made)]
+    except SimenvError:
+        raise
+    except Exception as error:
+        raise MechanismFailed(f"{name}.lottery raised {_reason(error)} on auction {auction.id}") from error
+    for _, outcome in lottery:
+        if not isinstance(outcome, Outcome):
+            raise OutcomeError(f"{name}.lottery returned {type(outcome).__name__}, expected Outcomes")
+    probs = [prob for prob, _ in lottery]
+    if not all(0 <= prob <= 1 + _ROUNDING for prob in probs) or abs(math.fsum(probs) - 1) > _ROUNDING:
+        raise OutcomeError(f"the probabilities of {name}.lottery must sum to 1, got {probs}")
+    return lottery
 
 
 class Recipe(NamedTuple):
