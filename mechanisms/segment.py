@@ -39,6 +39,7 @@ from simenv.records import Auction, Outcome
 from .passages import in_context, sentences
 from .writer import Writer
 
+_IN_EXPECTATION = {Claim.RATIONAL_IN_EXPECTATION, Claim.MONOTONE_IN_EXPECTATION, Claim.TRUTHFUL_UM_IN_EXPECTATION}
 _NEVER = 1e-200
 """Less likely than this is impossible: its closed form would overflow."""
 
@@ -46,8 +47,8 @@ _NEVER = 1e-200
 class Segment:
     """Draws `ads_per_segment` ads for each of `segments` segments, no more than the auction's max_ads in all.
 
-    Individually rational and monotone for every draw. With one segment it is truthful for every draw too. With more
-    it is not: an ad may gain by losing early, where its price is high, to win later.
+    Individually rational and monotone for every draw. With one segment it is truthful for every draw too, and so on
+    average. With more it is not: an ad may gain by losing early, where its price is high, to win later.
 
     Args:
         llm: The Ad-LLM.
@@ -76,8 +77,11 @@ class Segment:
         for what, number in (("segments", segments), ("ads_per_segment", ads_per_segment)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise InputError(f"{what} must be 1 or more, got {number!r}")
-        one = {Claim.TRUTHFUL_UM} if segments == 1 else set()
-        self.claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE} | one)
+        self.claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE})
+        if segments == 1:
+            self.claims |= {Claim.TRUTHFUL_UM}
+        if segments == ads_per_segment == 1:  # the lottery is known
+            self.claims |= _IN_EXPECTATION
         self.ctr_model = ctr_model or CosineCTR()
         self.segments = segments
         self.ads_per_segment = ads_per_segment

@@ -158,6 +158,17 @@ class Overstated(Segment):
         self.claims = self.claims | {Claim.TRUTHFUL_UM}
 
 
+class HalfTheBid(Segment):
+    """Its draws are right, and it says that each ad pays half its bid on average."""
+
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, **options)
+        self.claims = self.claims - {Claim.TRUTHFUL_UM}
+
+    def expected_price(self, auction: Auction, ad_id: str) -> float:
+        return max(auction.reserve, auction.bid_of(ad_id).amount / 2)
+
+
 class BestFirst(Segment):
     """Shows the ads of one segment in the order of their bids."""
 
@@ -168,7 +179,13 @@ class BestFirst(Segment):
 
 @pytest.mark.parametrize(
     ("broken", "options"),
-    [(FirstPriceSegment, {}), (NoiselessPrice, {}), (BestFirst, {"ads_per_segment": 3}), (Overstated, {"segments": 3})],
+    [
+        (FirstPriceSegment, {}),
+        (NoiselessPrice, {}),
+        (HalfTheBid, {}),
+        (BestFirst, {"ads_per_segment": 3}),
+        (Overstated, {"segments": 3}),
+    ],
 )
 def test_wrong_variants_are_refused(broken, options) -> None:
     with pytest.raises(ClaimViolated, match="truthful_um"):
