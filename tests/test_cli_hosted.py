@@ -85,11 +85,11 @@ class Roles:
         return f"Have a look at {link[1] if clicked(link[1].rpartition('[')[2][:-1]) else link[1].lower()} some day."
 
     def judge(self, user: str) -> str:
-        answer = re.search(r"<answer>\n(.*)\n</answer>", user, re.DOTALL)
+        answer = re.search(r"<answer (\w+)>\n(?P<text>.*)\n</answer \1>", user, re.DOTALL)
         shown = re.search(r"by Ad-ID: (.*)", user)
         assert answer
         assert shown
-        if unreadable(answer[1]):
+        if unreadable(answer["text"]):
             return "As this person I would click the first one, I think."
         rows = [{"ad_id": i, "clicked": clicked(i), "reason": "it is even or not"} for i in shown[1].split(", ")]
         return f"```json\n{json.dumps({'verdicts': rows})}\n```"
