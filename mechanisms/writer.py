@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from importlib.resources import files
 
-from simenv.llm import LLM, Capability, LinksOnly, OneOf, Prompt, Sampling
+from simenv.llm import LLM, PLAIN, Capability, LinksOnly, OneOf, Prompt, Sampling
 from simenv.records import Ad, Auction, Bid
 
 _SENTENCE = re.compile(r"(.+?[.!?])(?=\s|$)", re.DOTALL)
@@ -138,27 +138,63 @@ class Writer:
         )
         return reply.text.strip()
 
+    async def choice_logprobs(
+        self, auction: Auction, taken: Collection[str] = (), *, in_context: bool = False
+    ) -> dict[str, float]:
+        """Log-probability of each next choice in two stages without bids: every candidate not `taken`, and "" for none.
+
+        It is the distribution that `own_choice` draws from on models that are not capable, bids and reserve aside.
+
+        Args:
+            auction: Whose candidates are offered, whatever they bid.
+            taken: Ids of ads that the text has already.
+            in_context: Under another prompt, which shows the user's profile and the advertisers' own copy.
+
+        Raises:
+            MissingCapability: the model cannot score continuations or be constrained.
+        """
+        bids = [bid for bid in auction.bids if bid.ad.id not in taken]
+        if not bids:
+            return {"": 0.0}
+        prompt, options = _context(auction, bids) if in_context else _question(auction, bids, show_bids=False)
+        rows = await self.llm.logprob(prompt, options.options, sampling=PLAIN, constraint=options)
+        return dict(zip([*(bid.ad.id for bid in bids), ""], map(sum, rows), strict=True))
+
     async def _choose(
         self, auction: Auction, bids: Sequence[Bid], show_bids: bool, sample: tuple[int, int]
     ) -> Ad | None:
         if not bids:
             return None
-        lines = [f"- {b.ad.title}" + (f" (pays {b.amount:g})" if show_bids else "") for b in bids]
-        reply = await self.llm.complete(
-            Prompt(
-                user=read_prompt("choose").format(
-                    candidates="\n".join(lines),
-                    by_bid=" and pays well" if show_bids else "",
-                    none=NO_AD,
-                    query=auction.query.text,
-                ),
-                prefill="Best choice:",
-            ),
-            key=(auction.id, "choose", *sample),
-            sampling=Sampling(temperature=1.0, top_p=1.0, top_k=None),
-            constraint=OneOf(options=tuple(f" {option}" for option in [*(b.ad.link for b in bids), NO_AD])),
-        )
+        prompt, options = _question(auction, bids, show_bids)
+        reply = await self.llm.complete(prompt, key=(auction.id, "choose", *sample), sampling=PLAIN, constraint=options)
         return next((bid.ad for bid in bids if bid.ad.link == reply.text.strip()), None)
+
+
+def _question(auction: Auction, bids: Sequence[Bid], show_bids: bool) -> tuple[Prompt, OneOf]:
+    """Which ad helps best, or none: the prompt and the answers that are allowed, in the order of `bids`."""
+    lines = [f"- {b.ad.title}" + (f" (pays {b.amount:g})" if show_bids else "") for b in bids]
+    user = read_prompt("choose").format(
+        candidates="\n".join(lines),
+        by_bid=" and pays well" if show_bids else "",
+        none=NO_AD,
+        query=auction.query.text,
+    )
+    return Prompt(user=user, prefill="Best choice:"), _options(bids)
+
+
+def _context(auction: Auction, bids: Sequence[Bid]) -> tuple[Prompt, OneOf]:
+    """The same, with all that is known of user and ads."""
+    user = read_prompt("choose_in_context").format(
+        candidates="\n".join(f"- {bid.ad.text}" for bid in bids),
+        profile=auction.profile or "unknown",
+        none=NO_AD,
+        query=auction.query.text,
+    )
+    return Prompt(user=user, prefill="Best choice:"), _options(bids)
+
+
+def _options(bids: Sequence[Bid]) -> OneOf:
+    return OneOf(options=tuple(f" {option}" for option in [*(bid.ad.link for bid in bids), NO_AD]))
 
 
 def _whole_sentences(text: str) -> str:
