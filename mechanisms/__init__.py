@@ -12,6 +12,7 @@ segment           segment.py           Hajiaghayi, Lahaie, Rezaei, Shin (2024)
 summary           summary.py           Dubey, Feng, Kidambi, Mehta, Wang (2024)
 rewrite           rewrite.py           Feizi et al. (2023); Mordo, Tennenholtz, Kurland (2024); GEM-Bench (2025)
 position_auction  position_auction.py  Balseiro et al. (2025), with multinomial logit clicks
+lera              lera.py              Sun et al. (2026): the language model judges relevance on a short list
 best_of_n         best_of_n.py         LLM-Auction (2025), section 2, with VCG payments
 softmax           softmax.py           one ad or none at random, with known propensities: McSherry and Talwar (2007)
 

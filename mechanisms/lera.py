@@ -1,0 +1,123 @@
+"""LERA: the retriever's relevance makes a short list, the language model's own ranks it; prices know both hurdles.
+
+Source: Sun, Song, Zhang, Chen, Chu, Zhang, Yu, Xu, Zheng, Deng (2026), "LERA: LLM-enhanced RAG for ad auction in
+generative chatbots" (arXiv 2605.16474). We know its abstract: embeddings pre-select a small set; the language model
+is asked about these and its logits over them are the refined relevance; scores combine that with bids; and the payment
+is the critical value over both thresholds, which makes it truthful for utility maximisers.
+
+Our reading of the rest: both stages multiply by the bid, or the first would set no price; the refined relevance l_i is
+the softmax of the logits, the probability that the model names ad i as the best of the list; several ads are ranked in
+one auction, with position weights and critical values as in position VCG. So with b_i q_i first and b_i l_i second
+
+    critical bid for slot s = max(r, coarse_i, rival_s / l_i),   coarse_i = (m-th best b_j q_j of the others) / q_i,
+
+where m is the length of the list. Given that i is on it, who else is does not depend on b_i, and so neither does l_i.
+
+Why this one: it is the only mechanism here in which the language model judges relevance before anything is written.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from simenv import outcome
+from simenv.ctr import CTRModel
+from simenv.errors import InputError
+from simenv.llm import LLM, Capability, OneOf, Prompt, Sampling
+from simenv.records import Ad, Auction, Bid, Outcome
+
+from .ranking import Ranked
+from .vcg import VCG
+from .writer import read_prompt
+
+_SCORE = re.compile(r"^\W*(\d{1,3})\s*[:.)=-]\s*(\d{1,3})\s*$", re.MULTILINE)
+_NEEDED = (Capability.LOGPROBS, Capability.CONSTRAINT, Capability.PREFILL)
+
+
+class LERA(VCG):
+    """Short list by b_i q_i, rank by b_i l_i, pay the critical value per click. Claims as in VCG.
+
+    A model that gives no log-probabilities is asked for a score of each ad instead; where its reply cannot be read,
+    the retriever's relevance ranks, and the outcome's details say so.
+
+    Args:
+        llm: The Ad-LLM, which also judges relevance.
+        ctr_model, slots: See `RankingAuction`.
+        shortlist: m, the candidates that the language model is asked about.
+
+    Raises:
+        InputError: a short list of no ads.
+    """
+
+    name = "lera"
+
+    def __init__(
+        self, llm: LLM, ctr_model: CTRModel | None = None, slots: int | None = None, shortlist: int = 4
+    ) -> None:
+        super().__init__(llm, ctr_model, slots)
+        if isinstance(shortlist, bool) or not isinstance(shortlist, int) or shortlist < 1:
+            raise InputError(f"shortlist must be 1 or more, got {shortlist!r}")
+        self.shortlist = shortlist
+        self._llm = llm
+
+    async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        coarse = self.rank(auction) if self.places(auction) else []
+        listed = coarse[: self.shortlist]
+        listed.sort(key=lambda ranked: auction.bids.index(ranked.bid))  # the prompt must not show who bids more
+        judged = await self.judge(auction, [ranked.bid.ad for ranked in listed])
+        refined = judged or [ranked.q for ranked in listed]
+        fine = [
+            Ranked(r.bid, q, r.bid.amount * q) for r, q in zip(listed, refined, strict=True) if r.bid.amount * q > 0
+        ]
+        fine.sort(key=lambda ranked: -ranked.score)
+        prices = {}
+        for place, winner in enumerate(fine[: self.places(auction)]):
+            hurdle = self.hurdle(coarse, winner.bid)
+            # Not to be on the list is not to be shown, so the first hurdle prices as a reserve does.
+            priced = auction.model_copy(update={"reserve": max(auction.reserve, hurdle)})
+            prices[winner.bid.ad.id] = min(winner.bid.amount, self.price(priced, fine, place))
+        text = await self._writer.with_ads(auction, [r.bid.ad for r in fine[: len(prices)]])
+        relevance = {ranked.bid.ad.id: q for ranked, q in zip(listed, refined, strict=True)}
+        judge = "language model" if judged else "retriever"
+        return outcome(auction, text, prices, details={"relevance": relevance, "judge": judge})
+
+    def hurdle(self, coarse: list[Ranked], bid: Bid) -> float:
+        """The least bid, in currency per click, with which this ad is on the short list."""
+        own = next(ranked for ranked in coarse if ranked.bid == bid)
+        others = [ranked.score for ranked in coarse if ranked.bid != bid]
+        return others[self.shortlist - 1] / own.q if len(others) >= self.shortlist else 0.0
+
+    async def judge(self, auction: Auction, ads: list[Ad]) -> list[float]:
+        """l_i of each ad, in [0, 1]; empty where there are no ads or the model's reply could not be read."""
+        if not ads:
+            return []
+        if all(self._llm.can(capability) for capability in _NEEDED):
+            return await self._probabilities(auction, ads)
+        lines = "\n".join(f"{number}. {ad.text}" for number, ad in enumerate(ads, start=1))
+        reply = await self._llm.complete(
+            read_prompt("relevance_free").format(candidates=lines, query=auction.query.text),
+            key=(auction.id, "relevance"),
+            sampling=Sampling(temperature=0.0, max_tokens=16 * len(ads)),
+        )
+        scores = {int(number): int(score) for number, score in _SCORE.findall(reply.text)}
+        if set(scores) != set(range(1, len(ads) + 1)) or max(scores.values()) > 100:
+            return []
+        return [scores[number] / 100 for number in sorted(scores)]
+
+    async def _probabilities(self, auction: Auction, ads: list[Ad]) -> list[float]:
+        """How likely the model is to name each ad as the best of them; they sum to 1."""
+        lines = "\n".join(f"- {ad.text}" for ad in ads)
+        # Two ads of one title are one option: they share its probability.
+        titles = [f" {ad.title}" for ad in ads]
+        rows = await self._llm.logprob(
+            Prompt(
+                user=read_prompt("relevance").format(candidates=lines, query=auction.query.text),
+                prefill="Best choice:",
+            ),
+            titles,
+            constraint=OneOf(options=tuple(dict.fromkeys(titles))),
+        )
+        return [math.exp(sum(row)) / titles.count(title) for row, title in zip(rows, titles, strict=True)]
