@@ -15,6 +15,7 @@ from rich.console import Console
 
 from simenv.commands.fit_ctr import fit_ctr
 from simenv.commands.sensitivity import sensitivity
+from simenv.commands.train import train
 from simenv.commands.validate_judge import validate_judge
 from simenv.errors import InputError, SimenvError
 
@@ -66,6 +67,9 @@ def bench(
     ctr_model: Annotated[
         str, typer.Option(help="What mechanisms predict of clicks: cosine, learned:FILE or oracle.")
     ] = "cosine",
+    quality: Annotated[
+        str, typer.Option(help="Answer quality: embedded, likelihood (by the Ad-LLM too), llm (by the User-LLM), none.")
+    ] = "embedded",
     concurrency: Annotated[int, typer.Option(help="Most calls in flight to a server.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
     chunk: Annotated[int, typer.Option(help="Auctions that run together.")] = 16,
@@ -106,6 +110,7 @@ def bench(
         baseline=baseline,
         settings=tuple(set_ or ()),
         ctr_model=ctr_model,
+        quality=quality,
         concurrency=concurrency,
         timeout=timeout,
         chunk=chunk,
@@ -232,6 +237,7 @@ def demo(
 app.command("validate-judge")(validate_judge)
 app.command("fit-ctr")(fit_ctr)
 app.command("sensitivity")(sensitivity)
+app.command("train")(train)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -98,6 +98,7 @@ class LocalLLM(LLM):
             raise InputError(f"no transformers model at {path}: expected a folder with config.json and weights")
         self.name = name or display_name(f"local:{path}")
         self.capable = capable
+        self.folder = Path(path)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path)
         self._model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))

@@ -1,0 +1,16 @@
+"""LLM-Auction (arXiv 2512.10551): the language model itself is the allocation rule, trained for the platform's reward.
+
+slim.py          the auction as a small model can read it, and the choices it can make
+policy.py        the base model with an adapter, and its exact distribution over choices (torch)
+lora.py          the adapter (torch)
+drafts.py        the stand-in answers that link-level training is judged on
+reward_model.py  pCTR: eq. 3-4
+irpo.py          Algorithm 1, its two losses and every hyper-parameter
+train.py         `simenv train llm-auction`: states, learning curve, manifest
+split.py         which personas and ads are trained on
+mechanism.py     LLMAuction, what `make_mechanism("llm_auction")` builds
+"""
+
+from .mechanism import LLMAuction
+
+__all__ = ["LLMAuction"]

@@ -1,0 +1,223 @@
+"""Iterative Reward-Preference Optimization (LLM-Auction, Algorithm 1), at link level.
+
+    for each epoch:
+        phase 1   the current policy answers; the judge clicks; pCTR is fitted again on all clicks so far
+        phase 2   fresh bids; M choices of the current policy per auction; R = sum_i b_i pctr_i - penalty; an update
+                  against the epoch's starting policy, which is the reference
+
+The two losses, with names as in TRL. Both see rewards in currency and log-ratios log pi - log pi_ref:
+
+    dpo         -log sigmoid(beta (chosen log-ratio - rejected log-ratio)), winner against losers by more than delta
+    regression  smooth L1 between the log-ratio and R / kl_weight, both centred over the sampled choices: zero exactly
+                at pi = pi_ref exp(R / kl_weight) / Z, the optimum of eq. 2 (the REBEL family, Gao et al. 2024)
+
+DPO on pairs that always prefer the higher reward has no optimum but the argmax; the regression's is smooth in bids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from simenv.objective import Objective
+from simenv.records import Record
+from simenv.seeding import keyed_rng
+from simenv.users.judge import Judge
+
+from .drafts import Episode, impressions, judged, rewards, true_rewards
+from .policy import AdaptedLLM, cell
+from .reward_model import PCTR, Impression
+from .slim import Choice
+
+Floats = npt.NDArray[np.float64]
+
+
+class Config(Record):
+    """Every number of a training. The paper's, for a model of 4 billion parameters, are in `examples/`."""
+
+    llm: str = "embedded"
+    """Base model: embedded or local:FOLDER."""
+    seed: int = 0
+    epochs: int = Field(default=4, ge=1)
+    """The paper's figures show 3."""
+    auctions: int = Field(default=320, ge=1)
+    """Per epoch, in phase 2. The paper: 12,000."""
+    clicked_auctions: int = Field(default=160, ge=1)
+    """Per epoch, in phase 1."""
+    responses: int = Field(default=10, ge=1)
+    """Answers per auction of phase 1 (Algorithm 1)."""
+    validation: int = Field(default=60, ge=1)
+    """Auctions on which the best epoch is chosen."""
+    candidates: tuple[int, ...] = (8, 16)
+    """Ads per auction; auctions take turns. The paper puts 100 into every prompt."""
+    samples: int = Field(default=16, ge=2)
+    """M. The paper's is 5 whole answers; of links, one forward pass gives the log-probability of every choice, so
+    that more samples cost no more passes."""
+    judge: Literal["click", "embedded", "llm"] = "click"
+    """As `simenv bench --judge`."""
+    judge_llm: str = "embedded"
+    """The model of the judge "llm"."""
+    reward: Literal["pctr", "oracle"] = "pctr"
+    """Table 2 has both; oracle = the judge's own clicks."""
+    loss: Literal["dpo", "regression"] = "regression"
+    beta: float = Field(default=0.1, gt=0)
+    """dpo: the paper's."""
+    delta: float = Field(default=10.0, ge=0)
+    """dpo: least difference of rewards, currency; the paper's, at bids 1..100."""
+    kl_weight: float = Field(default=10.0, gt=0)
+    """regression: the weight of the divergence in eq. 2, currency per nat; it adds up over epochs."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """For LoRA on a small model; the paper, all parameters of a large one: 1e-6."""
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps, then cosine to 0 (the paper's)."""
+    batch: int = Field(default=8, ge=1)
+    """Auctions per update. The paper: 64."""
+    r: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16.0, gt=0)
+    save_every: int = Field(default=5, ge=1)
+    """Updates between two saved states."""
+    personas: str = "everyday"
+    catalog: str = "everyday"
+    threads: int = Field(default=2, ge=1)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.auctions / self.batch)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of an update, counted over all epochs."""
+        total = self.epochs * self.steps_per_epoch
+        warm = self.warmup * total
+        if step < warm:
+            return self.learning_rate * (step + 1) / (warm + 1)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
+
+
+class Group(NamedTuple):
+    """The sampled choices of one auction, each once."""
+
+    choices: list[Choice]
+    ref_logps: list[float]
+    rewards: list[float]
+
+
+def sample(log_probs: torch.Tensor, count: int, *key: str | int) -> list[Choice]:
+    """`count` independent choices from an exact distribution, as `AdaptedLLM.log_probs` lays it out."""
+    probs = log_probs.double().exp().flatten().numpy()
+    width = log_probs.shape[1]
+    drawn = keyed_rng("irpo sample", *key).choice(probs.size, size=count, p=probs / probs.sum())
+    pairs = [divmod(int(place), width) for place in drawn]
+    return [tuple(i for i in pair if i < width - 1) for pair in pairs]
+
+
+@torch.no_grad()
+def distributions(policy: AdaptedLLM, auctions: Sequence[Episode], batch: int = 16) -> list[torch.Tensor]:
+    """The policy's exact distribution in every auction."""
+    found: list[torch.Tensor] = []
+    for start in range(0, len(auctions), batch):
+        found += policy.log_probs([episode.offer for episode in auctions[start : start + batch]])
+    return found
+
+
+def collect_clicks(policy: AdaptedLLM, auctions: Sequence[Episode], judge: Judge, config: Config) -> list[Impression]:
+    """Phase 1: on-policy answers and what the judge clicks."""
+    pairs = [
+        (episode, choice)
+        for episode, logs in zip(auctions, distributions(policy, auctions), strict=True)
+        for choice in sample(logs, config.responses, episode.auction.id, "clicks")
+    ]
+    verdicts = judged(judge, pairs)
+    return [row for (e, choice), clicks in zip(pairs, verdicts, strict=True) for row in impressions(e, choice, clicks)]
+
+
+def sample_groups(
+    policy: AdaptedLLM, auctions: Sequence[Episode], source: PCTR | Judge, objective: Objective, config: Config
+) -> list[Group]:
+    """Phase 2: M choices per auction with their rewards. The policy is the reference of what follows."""
+    groups = []
+    for episode, logs in zip(auctions, distributions(policy, auctions), strict=True):
+        choices = list(dict.fromkeys(sample(logs, config.samples, episode.auction.id, "preferences")))
+        score = rewards if isinstance(source, PCTR) else true_rewards
+        scores = score(source, episode, choices, objective)  # type: ignore[arg-type]
+        n = len(episode.offer.bids)
+        groups.append(Group(choices, [float(logs[cell(c, n)]) for c in choices], scores.tolist()))
+    return groups
+
+
+def loss_of(logs: torch.Tensor, group: Group, config: Config) -> torch.Tensor | None:
+    """The loss of one auction, or None where its sample teaches nothing."""
+    if len(group.choices) < 2:
+        return None
+    logps = torch.stack([logs[cell(choice, logs.shape[0] - 1)] for choice in group.choices])
+    log_ratios = logps - torch.tensor(group.ref_logps)
+    scores = torch.tensor(group.rewards)
+    if config.loss == "regression":
+        target = scores / config.kl_weight
+        return functional.smooth_l1_loss(log_ratios - log_ratios.mean(), target - target.mean())
+    chosen = int(scores.argmax())
+    rejected = [i for i, score in enumerate(group.rewards) if group.rewards[chosen] - score > config.delta]
+    if not rejected:
+        return None
+    return -functional.logsigmoid(config.beta * (log_ratios[chosen] - log_ratios[rejected])).mean()
+
+
+def update(
+    policy: AdaptedLLM,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[tuple[Episode, Group]],
+    config: Config,
+    step: int,
+) -> float | None:
+    """One update; returns its mean loss, or None where no auction taught anything."""
+    useful = [(episode, group) for episode, group in batch if len(group.choices) > 1]
+    if not useful:
+        return None
+    logs = policy.log_probs([episode.offer for episode, _ in useful])
+    losses = [loss for row, (_, g) in zip(logs, useful, strict=True) if (loss := loss_of(row, g, config)) is not None]
+    if not losses:
+        return None
+    loss = torch.stack(losses).mean()
+    for part in optimizer.param_groups:
+        part["lr"] = config.rate(step)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for part in optimizer.param_groups for p in part["params"]], 1.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def distribution_facts(
+    logs: Sequence[torch.Tensor], refs: Sequence[torch.Tensor], values: Sequence[Floats] | None, kl_weight: float
+) -> dict[str, float | None]:
+    """Means over auctions of what an exact distribution is.
+
+    Args:
+        logs, refs: The policy's and its reference's log-probabilities.
+        values: R of every choice, laid out alike, where it is known.
+        kl_weight: Of the tilted distribution.
+
+    Returns:
+        entropy and kl (to the reference), in nats. With `values` also reward: expected R, currency; share: of the best
+        choice's R, as a ratio of sums; tv_tilted: total variation to the reference tilted by R / kl_weight.
+    """
+    rows = []
+    for i, (log, ref) in enumerate(zip(logs, refs, strict=True)):
+        known = torch.isfinite(log).numpy()
+        lp, lr = log.double().numpy()[known], ref.double().numpy()[known]
+        p = np.exp(lp)
+        row = {"entropy": -(p @ lp), "kl": p @ (lp - lr)}
+        if values is not None:
+            r = values[i][known]
+            tilted = np.exp(lr + (r - r.max()) / kl_weight)
+            row |= {"reward": p @ r, "best": r.max(), "tv_tilted": np.abs(p - tilted / tilted.sum()).sum() / 2}
+        rows.append(row)
+    means: dict[str, float | None] = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    best = means.pop("best", None)
+    return means | ({"share": (means["reward"] or 0.0) / best} if best else {})

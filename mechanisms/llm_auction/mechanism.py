@@ -1,0 +1,117 @@
+"""The mechanism: the policy chooses the ads, the writer writes the answer, first price per click."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from simenv import outcome
+from simenv.errors import InputError, UnknownName
+from simenv.llm import LLM, PLAIN, OneOf
+from simenv.mechanism import Claim, Lottery
+from simenv.records import Auction, Outcome
+
+from ..writer import Writer
+from .slim import Choice, Offer, offer
+
+SHIPPED = Path(__file__).parent / "adapter"
+"""Trained on the embedded model; its manifest says how."""
+
+
+class LLMAuction:
+    """The language model is the allocation rule, trained for the platform's reward; each click costs the bid.
+
+    Individually rational, and nothing else is claimed: that the allocation rises with the bid is what training
+    should bring about, and `simenv audit` and `benchmarks/paper.py` measure whether it did.
+
+    Args:
+        llm: The Ad-LLM. It writes the answer and the ad sentences.
+        adapter: Folder that `simenv train llm-auction` wrote; "none" for the untrained policy. By default the one that
+            ships, where the Ad-LLM is the embedded model, and none elsewhere.
+        format: "slim": one call chooses the links (see `slim`), and the writer's calls, one for the answer and one
+            for each ad, write the text. "json": the paper's prompt, one call that writes everything. By default json
+            for capable models.
+
+    Raises:
+        UnknownName: another format.
+        InputError: an adapter for a model that is not on this machine.
+        DataFileError: no adapter in the folder, or another model's.
+    """
+
+    name = "llm_auction"
+    claims = frozenset({Claim.INDIVIDUALLY_RATIONAL})
+
+    def __init__(self, llm: LLM, adapter: str | Path | None = None, format: str = "auto") -> None:
+        if format not in ("auto", "slim", "json"):
+            raise UnknownName("format of llm_auction", format, ["auto", "slim", "json"])
+        self.slim = format == "slim" or (format == "auto" and not llm.capable)
+        if adapter is None:
+            adapter = SHIPPED if llm.name == "embedded" and self.slim and SHIPPED.is_dir() else "none"
+        self.policy = llm if str(adapter) == "none" else _adapted(llm, Path(adapter))
+        self._writer = Writer(llm if self.slim else self.policy)
+
+    async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        if not self.slim:
+            response = await self._writer.own_choice(auction, show_bids=True)
+            # A text may name an ad that was not offered (its bid is below the reserve): then it costs the reserve.
+            return outcome(auction, response, {b.ad.id: max(b.amount, auction.reserve) for b in auction.bids})
+        offered = offer(auction)
+        if offered.places == 0:
+            return await self._outcome(auction, offered, (), 1.0)
+        completion = await self.policy.complete(
+            offered.prompt,
+            # By the auction alone: another bid meets the same noise.
+            key=(auction.id, "llm-auction", 0),
+            sampling=PLAIN,
+            constraint=_answers(offered),
+        )
+        prob = None if completion.logprobs is None else math.exp(sum(completion.logprobs))
+        return await self._outcome(auction, offered, offered.read(completion.text), prob)
+
+    async def lottery(self, auction: Auction) -> Lottery:
+        """Every choice with its exact probability, given the draw that rounds the bids shown (keyed by the auction).
+
+        Raises:
+            InputError: the json format, where what is drawn is a whole text.
+        """
+        if not self.slim:
+            raise InputError("llm_auction knows its distribution in the slim format alone")
+        offered = offer(auction)
+        probs = await self.distribution(offered)
+        return [(prob, await self._outcome(auction, offered, choice, prob)) for choice, prob in probs.items()]
+
+    async def distribution(self, offered: Offer) -> dict[Choice, float]:
+        """Probability of every choice."""
+        if offered.places == 0:
+            return {(): 1.0}
+        answers = _answers(offered)
+        rows = await self.policy.logprob(offered.prompt, answers.options, sampling=PLAIN, constraint=answers)
+        probs = np.exp([sum(row) for row in rows])
+        # Read in several batches, in bf16: the sum is 1 but for rounding.
+        return dict(zip(offered.choices(), (probs / probs.sum()).tolist(), strict=True))
+
+    async def _outcome(self, auction: Auction, offered: Offer, choice: Choice, prob: float | None) -> Outcome:
+        bids = [offered.bids[i] for i in choice]
+        response = await self._writer.with_ads(auction, [bid.ad for bid in bids])
+        return outcome(
+            auction,
+            response,
+            {bid.ad.id: bid.amount for bid in bids},
+            details={"choice": [bid.ad.id for bid in bids], "propensity": prob},
+        )
+
+
+def _answers(offered: Offer) -> OneOf:
+    return OneOf(options=tuple(offered.answer(choice) for choice in offered.choices()))
+
+
+def _adapted(llm: LLM, adapter: Path) -> LLM:
+    from simenv.llm.local import LocalLLM
+
+    from .policy import AdaptedLLM
+
+    if not isinstance(llm, LocalLLM):
+        raise InputError(f"an adapter needs a model on this machine, got {llm.name!r}: name the Ad-LLM local:FOLDER")
+    return AdaptedLLM(llm.folder, adapter, name=f"{llm.name} with an adapter", capable=llm.capable)

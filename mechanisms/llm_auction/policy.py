@@ -1,0 +1,117 @@
+"""The policy as a language model: the base model with a LoRA adapter, and its exact distribution over choices.
+
+The answer to a slim prompt is at most two labels. With the prompt of length L as shared context, every first label
+is read at place L beside the others, each seeing the prompt and itself alone (a tree mask): ONE forward pass of L + n
+tokens gives the distribution of the first ad and that of the second after each first. So sampling, log-probabilities,
+entropy and divergences are exact, and what is trained is what `LLM.complete` samples under the constraint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simenv.errors import MissingCapability
+from simenv.llm.local import LocalLLM
+
+from . import lora
+from .slim import LABELS, NONE, Offer
+
+
+class AdaptedLLM(LocalLLM):
+    """A local model with a LoRA adapter.
+
+    Args:
+        path: Folder of the base model.
+        adapter: Folder of the adapter; None starts a new one, which changes nothing until it is trained.
+        r, alpha: Rank and scale of a new adapter.
+        seed: Of a new adapter's A.
+        name, capable: See `LocalLLM`.
+
+    Raises:
+        InputError: no model there.
+        DataFileError: no adapter there, or another model's.
+        MissingCapability: the tokenizer has no single token for a label.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        adapter: str | Path | None = None,
+        *,
+        r: int = 8,
+        alpha: float = 16.0,
+        seed: int = 0,
+        name: str = "adapted",
+        capable: bool = False,
+    ) -> None:
+        super().__init__(path, name=name, capable=capable)
+        self.base = Path(path).name
+        if adapter is None:
+            self.trained = lora.inject(self._model, r, alpha, seed)
+        else:
+            self.trained = lora.load(self._model, Path(adapter))
+        words = [self._tokenizer.encode(f" {word}", add_special_tokens=False) for word in [*LABELS, NONE]]
+        if any(len(tokens) != 1 for tokens in words):
+            raise MissingCapability(f"the tokenizer of {self.base} splits labels: the slim format needs one token each")
+        self._words = torch.tensor([tokens[0] for tokens in words])
+
+    def log_probs(self, offers: Sequence[Offer]) -> list[torch.Tensor]:
+        """Log-probability of every choice, differentiable.
+
+        Returns:
+            For each offer of n candidates a matrix of shape (n + 1, n + 1): row = first ad, column = second ad, n =
+            none; -inf where it is no choice. Cells are those of `cell`.
+        """
+        prompts = [self._encode(one.prompt) for one in offers]
+        width = max(len(prompt) + len(one.bids) for prompt, one in zip(prompts, offers, strict=True))
+        ids = torch.zeros((len(offers), width), dtype=torch.long)
+        positions = torch.zeros_like(ids)
+        mask = torch.zeros((len(offers), 1, width, width), dtype=torch.bool)
+        mask[:, 0].diagonal(dim1=-2, dim2=-1).fill_(True)  # padding sees itself: a row without anything is nan
+        for i, (prompt, one) in enumerate(zip(prompts, offers, strict=True)):
+            length, n = len(prompt), len(one.bids)
+            ids[i, :length] = torch.tensor(prompt)
+            ids[i, length : length + n] = self._words[:n]
+            positions[i, :length] = torch.arange(length)
+            positions[i, length : length + n] = length
+            mask[i, 0, :length, :length] = torch.ones(length, length, dtype=torch.bool).tril()
+            mask[i, 0, length : length + n, :length] = True
+        hidden = self._model.model(
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            position_ids=positions.to(self._device),
+            use_cache=False,
+        ).last_hidden_state
+        head: Any = self._model.lm_head.weight[self._words.to(self._device)]
+        return [
+            _joint(torch.nn.functional.linear(row[len(prompt) - 1 : len(prompt) + len(one.bids)], head).float(), one)
+            for row, prompt, one in zip(hidden, prompts, offers, strict=True)
+        ]
+
+
+def cell(choice: Sequence[int], n: int) -> tuple[int, int]:
+    """Where a choice stands in the matrix of `log_probs`."""
+    first, second = (*choice, n, n)[:2]
+    return first, second
+
+
+def _joint(logits: torch.Tensor, one: Offer) -> torch.Tensor:
+    """From logits over labels, after the prompt and after each first label: shape (n + 1, all labels + none)."""
+    n = len(one.bids)
+    table = torch.cat([logits[:, :n], logits[:, -1:]], dim=1)  # the labels offered, and none
+    out = torch.full((n + 1, n + 1), -torch.inf)
+    if one.places == 0:
+        out[n, n] = 0.0
+        return out
+    first = table[0].log_softmax(0).cpu()
+    closed = torch.full((n, n), -torch.inf)
+    if one.places == 1:
+        return torch.cat([torch.cat([closed, first[:n, None]], 1), torch.cat([closed[:1, :n], first[n:, None]], 1)])
+    own = torch.eye(n, n + 1, dtype=torch.bool)
+    second = table[1:].cpu().masked_fill(own, -torch.inf).log_softmax(1)
+    none = torch.full((1, n), -torch.inf)
+    return torch.cat([first[:n, None] + second, torch.cat([none, first[n:, None]], 1)])

@@ -1,0 +1,126 @@
+"""The pCTR model: sigma(MLP[phi(x); phi(y); e_user; e_ad])   (LLM-Auction, eq. 3-4 and appendix B.2).
+
+Two changes, because the encoder is small (384 dimensions) and the log has thousands of rows, not 120,000:
+phi(y) is the sentence that shows the ad, since an answer of two ads must tell which one is meant; and the MLP is
+given what it would else have to learn from few rows: the product phi(x) * phi(y), its sum (the cosine), the ad's rank
+and its likeness to the other ad shown. Used in training only, never when an answer is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from simenv.encoder import Encoder
+from simenv.errors import InputError
+
+USER, AD = 64, 32  # B.2
+HIDDEN = (128, 64, 32)  # B.2
+LEARNING_RATE = 1e-3  # B.2, Adam
+BATCH = 256  # B.2
+STEPS = 400
+WEIGHT_DECAY = 1e-4  # ours: a user has a handful of rows
+UNKNOWN_RATE = 0.3
+"""Share of rows whose user and ad are hidden in training, so that the rest carries what holds for new ones."""
+
+
+class Impression(NamedTuple):
+    """One shown ad: what the model sees of it, and what came of it."""
+
+    user: str
+    """The profile, as the platform sees it."""
+    ad: str
+    query: str
+    sentence: str
+    """The sentence that shows the ad, without its mark-up."""
+    others: tuple[str, ...]
+    """The sentences of the other ads in the answer."""
+    rank: int
+    clicked: float | None
+    """None: not judged (yet)."""
+
+
+class PCTR(nn.Module):
+    """Predicts clicks on the ads of an answer. Built by `fit`.
+
+    Args:
+        encoder: phi, frozen.
+        users, ads: Those with an embedding of their own; others get the mean.
+    """
+
+    def __init__(self, encoder: Encoder, users: Sequence[str], ads: Sequence[str]) -> None:
+        super().__init__()
+        self._encoder = encoder
+        self._users = {user: i for i, user in enumerate(users, start=1)}  # 0: unknown
+        self._ads = {ad: i for i, ad in enumerate(ads, start=1)}
+        self.user = nn.Embedding(len(users) + 1, USER)
+        self.ad = nn.Embedding(len(ads) + 1, AD)
+        for table in (self.user, self.ad):
+            nn.init.normal_(table.weight, std=0.1)
+        width = 3 * encoder.encode([""]).shape[1] + 3 + USER + AD
+        layers: list[nn.Module] = []
+        for size in HIDDEN:
+            layers += [nn.Linear(width, size), nn.ReLU()]
+            width = size
+        self.mlp = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, texts: torch.Tensor, users: torch.Tensor, ads: torch.Tensor) -> torch.Tensor:
+        """Logits: shape (rows,)."""
+        logits: torch.Tensor = self.mlp(torch.cat([texts, self.user(users), self.ad(ads)], dim=1))[:, 0]
+        return logits
+
+    def predict(self, rows: Sequence[Impression]) -> npt.NDArray[np.float64]:
+        """Click probabilities: shape (rows,)."""
+        if not rows:
+            return np.zeros(0)
+        with torch.no_grad():
+            return self(self.texts(rows), *self.ids(rows)).sigmoid().double().numpy()  # type: ignore[no-any-return]
+
+    def texts(self, rows: Sequence[Impression]) -> torch.Tensor:
+        """What is read of each row: shape (rows, 3 * dimension + 3)."""
+        query = self._encoder.encode([row.query for row in rows])
+        sentence = self._encoder.encode([row.sentence for row in rows])
+        product = query * sentence
+        likeness = [
+            max((float(self._encoder.encode([other])[0] @ own) for other in row.others), default=0.0)
+            for row, own in zip(rows, sentence, strict=True)
+        ]
+        scale = query.shape[1] ** 0.5  # unit vectors of many dimensions have tiny entries
+        numbers = np.array([[5 * p.sum(), row.rank, x] for p, row, x in zip(product, rows, likeness, strict=True)])
+        return torch.tensor(np.hstack([query * scale, sentence * scale, product * scale**2, numbers])).float()
+
+    def ids(self, rows: Sequence[Impression]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the user and ad tables."""
+        users = torch.tensor([self._users.get(row.user, 0) for row in rows])
+        return users, torch.tensor([self._ads.get(row.ad, 0) for row in rows])
+
+
+def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = STEPS) -> PCTR:
+    """Binary cross-entropy on the clicks of the pooled log.
+
+    Raises:
+        InputError: no click, or nothing but clicks.
+    """
+    judged = [row for row in log if row.clicked is not None]
+    clicked = torch.tensor([float(row.clicked or 0) for row in judged])
+    if not judged or clicked.min() == clicked.max():
+        raise InputError(f"pCTR needs clicks and non-clicks, got {int(clicked.sum())} clicks of {len(judged)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = PCTR(encoder, sorted({row.user for row in judged}), sorted({row.ad for row in judged}))
+        texts, (users, ads) = model.texts(judged), model.ids(judged)
+        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        for _ in range(steps):
+            batch = torch.randint(len(judged), (BATCH,))
+            known = (torch.rand(BATCH, 2) > UNKNOWN_RATE).long()
+            logits = model(texts[batch], users[batch] * known[:, 0], ads[batch] * known[:, 1])
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, clicked[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()

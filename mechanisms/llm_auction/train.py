@@ -1,0 +1,307 @@
+"""`simenv train llm-auction`: the IRPO loop with everything around it.
+
+The folder holds the adapter of the best epoch (what `make_mechanism("llm_auction", adapter=FOLDER)` loads), the
+manifest, the learning curve, and `state.pt`, from which a training that was cut off goes on. All draws are keyed, so it
+goes on exactly as if it had not been: what is lost are the updates since the last saved state, which are done again.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+
+from simenv.ctr_learned import calibration_error
+from simenv.encoder import default_encoder
+from simenv.errors import DataFileError, InputError
+from simenv.llm.weights import embedded_path
+from simenv.market.bidders import UniformBidder
+from simenv.market.catalog import load_catalog
+from simenv.objective import Objective
+from simenv.store import records_hash
+from simenv.users.click_model import ClickModel
+from simenv.users.judge import Judge
+from simenv.users.personas import load_personas
+from simenv.world import World, make_world
+
+from . import lora
+from .drafts import Episode, episodes, reward_matrix, true_rewards
+from .irpo import Config, Group, collect_clicks, distribution_facts, distributions, sample, sample_groups, update
+from .policy import AdaptedLLM
+from .reward_model import PCTR, Impression, fit
+from .split import Part, only
+
+CURVE = ("epoch", "reward", "share", "entropy", "kl", "tv_tilted", "auc", "calibration_error", "used", "loss")
+
+
+def train(options: Mapping[str, Any], out: Path, console: Console) -> None:
+    """Trains, or goes on with the training in `out`.
+
+    Args:
+        options: Fields of `Config`.
+        out: A new folder, or one with a training of the same options.
+        console: Where progress goes.
+
+    Raises:
+        InputError: an unknown option, one out of range, or another training's folder.
+    """
+    try:
+        config = Config.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        known = ", ".join(Config.model_fields)
+        raise InputError(f"training option {where}: {first['msg']}; the options are {known}") from None
+    Training(config, out, console).run()
+
+
+def part_world(part: Part, config: Config, candidates: int) -> World:
+    """The world of one part of the packs: its own personas and ads, bids uniform in 1..100 as in the paper."""
+    return make_world(
+        catalog=only(load_catalog(config.catalog), part),
+        personas=only(load_personas(config.personas), part),
+        judge=_judge(config),
+        bidder=UniformBidder(),
+        candidates=candidates,
+    )
+
+
+def _judge(config: Config) -> Judge:
+    if config.judge == "click":
+        return ClickModel(default_encoder())
+    from simenv.users.judge_factory import make_judge
+
+    return make_judge(config.judge, llm=config.judge_llm)
+
+
+class Training:
+    """One training and its state. See `train`."""
+
+    def __init__(self, config: Config, out: Path, console: Console) -> None:
+        self.config, self.out, self.console = config, out, console
+        torch.set_num_threads(config.threads)
+        saved = _read_state(out, config)
+        path = embedded_path() if config.llm == "embedded" else Path(config.llm.removeprefix("local:"))
+        self.policy = AdaptedLLM(path, r=config.r, alpha=config.alpha, seed=config.seed)
+        self.optimizer = torch.optim.AdamW(self.policy.trained.values(), lr=config.learning_rate, weight_decay=0.0)
+        self.worlds = {part: _worlds(part, config) for part in ("train", "validation")}
+        self.judge = self.worlds["train"][0].judge
+        self.objective = Objective()
+        self.state: dict[str, Any] = {
+            "epoch": 0,
+            "step": 0,
+            "groups": None,
+            "log": [],
+            "losses": [],
+            "curve": [],
+            "best": None,
+            "reference": None,
+            "seconds": {},
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        if saved is not None:
+            lora.assign(self.policy.trained, saved.pop("lora"))
+            self.optimizer.load_state_dict(saved.pop("optimizer"))
+            self.state = saved
+        self.held_out = _draw(self.worlds["validation"], config.validation, 0)
+        self.values: list[np.ndarray] | None = None
+
+    def run(self) -> None:
+        """Trains to the end."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._manifest()
+        state = self.state
+        if not state["curve"]:
+            self._validate(None)
+            self._save()
+        while state["epoch"] < self.config.epochs:
+            self._epoch(state["epoch"] + 1)
+            state.update(epoch=state["epoch"] + 1, step=0, groups=None, losses=[])
+            self._save()
+        self._manifest(datetime.now(UTC).isoformat(timespec="seconds"))
+        self.console.print(f"best epoch {state['best']}: written to {self.out}", highlight=False, soft_wrap=True)
+
+    def _epoch(self, number: int) -> None:
+        config, state = self.config, self.state
+        fresh = _draw(self.worlds["train"], config.auctions, 2 * number + 2 * 1000 * config.seed)
+        if state["groups"] is None:
+            source = self._reward_source(number)
+            with self._timed("samples"):
+                groups = sample_groups(self.policy, fresh, source, self.objective, config)
+            state["groups"] = [tuple(group) for group in groups]
+            self._save()
+        groups = [Group(*group) for group in state["groups"]]
+        order = np.random.Generator(np.random.PCG64(number + 1000 * config.seed)).permutation(len(fresh))
+        while state["step"] < config.steps_per_epoch:
+            places = order[state["step"] * config.batch :][: config.batch]
+            done = (number - 1) * config.steps_per_epoch + state["step"]
+            with self._timed("updates"):
+                batch = [(fresh[i], groups[i]) for i in places]
+                state["losses"].append(update(self.policy, self.optimizer, batch, config, done))
+            state["step"] += 1
+            if state["step"] % config.save_every == 0:
+                self._save()
+                self._say(number)
+        pctr = self._fit() if config.reward == "pctr" else None
+        self._validate(pctr)
+
+    def _reward_source(self, number: int) -> PCTR | Judge:
+        if self.config.reward == "oracle":
+            return self.judge
+        with self._timed("clicks"):
+            asked = _draw(self.worlds["train"], self.config.clicked_auctions, 2 * number + 1 + 2000 * self.config.seed)
+            rows = collect_clicks(self.policy, asked, self.judge, self.config)
+        self.state["log"] += [tuple(row) for row in rows]
+        return self._fit()
+
+    def _fit(self) -> PCTR:
+        with self._timed("pctr"):
+            return fit([Impression(*row) for row in self.state["log"]], default_encoder(), self.config.seed)
+
+    def _validate(self, pctr: PCTR | None) -> None:
+        """A row of the learning curve on held-out personas and ads; keeps the adapter if it is the best so far."""
+        config, state = self.config, self.state
+        with self._timed("validation"):
+            logs = distributions(self.policy, self.held_out)
+            reference = logs if state["reference"] is None else state["reference"]
+            if isinstance(self.judge, ClickModel):
+                self.values = self.values or [reward_matrix(self.judge, e, self.objective) for e in self.held_out]
+            facts: dict[str, float | None] = dict(distribution_facts(logs, reference, self.values, config.kl_weight))
+            if self.values is None:
+                facts["reward"] = self._sampled_reward(logs)
+            if pctr is not None:
+                facts |= self._quality(pctr)
+        state["reference"] = logs
+        losses = [loss for loss in state["losses"] if loss is not None]
+        facts |= {"epoch": len(state["curve"]), "used": len(losses), "loss": float(np.mean(losses)) if losses else None}
+        state["curve"].append({name: facts.get(name) for name in CURVE})
+        best = state["best"]
+        if best is None or facts["reward"] > state["curve"][best]["reward"]:
+            state["best"] = len(state["curve"]) - 1
+            lora.save(self.out, self.policy.trained, config.r, config.alpha, self.policy.base)
+        write_curve(state["curve"], self.out)
+        shown = " ".join(f"{k} {v:.3f}" for k, v in facts.items() if k not in ("epoch", "used") and v is not None)
+        self.console.print(f"epoch {facts['epoch']}: {shown}", highlight=False, soft_wrap=True)
+
+    def _sampled_reward(self, logs: list[torch.Tensor]) -> float:
+        """Mean R of one answer per auction: all that can be had of a judge that must be asked."""
+        choices = [sample(log, 1, e.auction.id, "validation") for e, log in zip(self.held_out, logs, strict=True)]
+        pairs = zip(self.held_out, choices, strict=True)
+        return float(np.mean([true_rewards(self.judge, e, drawn, self.objective)[0] for e, drawn in pairs]))
+
+    def _quality(self, pctr: PCTR) -> dict[str, float]:
+        """AUC and calibration of the reward model on the policy's own answers to held-out users about held-out ads."""
+        from sklearn.metrics import roc_auc_score
+
+        rows = collect_clicks(self.policy, self.held_out, self.judge, self.config)
+        truth = np.array([row.clicked for row in rows if row.clicked is not None])
+        predicted = pctr.predict([row for row in rows if row.clicked is not None])
+        if not len(truth) or truth.min() == truth.max():
+            return {}
+        return {
+            "auc": float(roc_auc_score(truth, predicted)),
+            "calibration_error": calibration_error(truth, predicted),
+        }
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds = self.state["seconds"]
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    def _say(self, number: int) -> None:
+        losses = [loss for loss in self.state["losses"][-self.config.save_every :] if loss is not None]
+        mean = f"{np.mean(losses):.4f}" if losses else "none"
+        done = f"{self.state['step']}/{self.config.steps_per_epoch}"
+        took = f"{self.state['seconds']['updates']:.0f} s of updates so far"
+        self.console.print(f"epoch {number}: update {done}, loss {mean}, {took}", highlight=False)
+
+    def _save(self) -> None:
+        """A reader sees the old state or the new one, never half of one."""
+        part = self.out / "state.part"
+        with part.open("wb") as file:
+            tensors = {name: value.detach() for name, value in self.policy.trained.items()}
+            saved = {"config": self.config.model_dump_json(), "lora": tensors, "optimizer": self.optimizer.state_dict()}
+            torch.save(saved | self.state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.out / "state.pt")
+
+    def _manifest(self, finished: str | None = None) -> None:
+        adapter = self.out / "adapter_model.safetensors"
+        manifest = {
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "started": self.state["started"],
+            "finished": finished,
+            "seconds": {stage: round(seconds, 1) for stage, seconds in self.state["seconds"].items()},
+            "config": self.config.model_dump(),
+            "base_model": self.policy.base,
+            "judge": self.judge.name,
+            "judge_sha256": getattr(self.judge, "sha256", None),
+            "data_sha256": {
+                "catalog": records_hash(load_catalog(self.config.catalog)),
+                "personas": records_hash(load_personas(self.config.personas)),
+            },
+            "packages": {name: version(name) for name in ("simenv-ads", "torch", "transformers")},
+            "best_epoch": self.state["best"],
+            "adapter_sha256": hashlib.sha256(adapter.read_bytes()).hexdigest() if adapter.is_file() else None,
+        }
+        (self.out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _worlds(part: Part, config: Config) -> list[World]:
+    """One for each number of candidates; they share judge and encoder."""
+    return [part_world(part, config, n) for n in config.candidates]
+
+
+def _draw(worlds: list[World], count: int, seed: int) -> list[Episode]:
+    """Auctions of the run `seed`, taking turns between the worlds."""
+    each = [episodes(world, -(-count // len(worlds)), seed) for world in worlds]
+    return [episode for turn in zip(*each, strict=True) for episode in turn][:count]
+
+
+def _read_state(out: Path, config: Config) -> dict[str, Any] | None:
+    file = out / "state.pt"
+    if not file.is_file():
+        if out.is_dir() and any(p.name not in ("state.part", "manifest.json") for p in out.iterdir()):
+            raise DataFileError(f"{out} is not empty and holds no training: give a new folder")
+        return None
+    saved: dict[str, Any] = torch.load(file, weights_only=True)
+    before, now = json.loads(saved.pop("config")), json.loads(config.model_dump_json())
+    other = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in now if now[name] != before.get(name)]
+    if other:
+        raise InputError(f"{out} holds a training with other options: {'; '.join(other)}")
+    return saved
+
+
+def write_curve(curve: list[dict[str, Any]], out: Path) -> None:
+    """The learning curve as curve.csv and curve.png."""
+    from matplotlib.figure import Figure
+
+    with (out / "curve.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, CURVE, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(curve)
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    names = [name for name in CURVE if name not in ("epoch", "used", "loss")]
+    for axes, name in zip(figure.subplots(2, 4).flat, names, strict=False):
+        points = [(row["epoch"], row[name]) for row in curve if row[name] is not None]
+        axes.plot([x for x, _ in points], [y for _, y in points], marker="o")
+        axes.set_title(name.replace("_", " "))
+        axes.set_xlabel("epoch")
+    figure.savefig(out / "curve.png", dpi=100)
