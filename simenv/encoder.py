@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol
@@ -37,8 +36,10 @@ class MiniLM:
     _MEMORY = 50_000
 
     def __init__(self) -> None:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        from simenv.llm.torch_env import set_torch_defaults
         from simenv.llm.weights import encoder_path
+
+        set_torch_defaults()
 
         path = encoder_path()
         from transformers import AutoModel, AutoTokenizer

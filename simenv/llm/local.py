@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from simenv.llm.base import (
 from simenv.llm.batching import Batcher
 from simenv.llm.constraints import Guide, TokenTable
 from simenv.llm.distributions import draw, log_distributions, logprob_of
+from simenv.llm.torch_env import set_torch_defaults
 from simenv.records import Usage
 from simenv.seeding import keyed_rng
 
@@ -89,7 +89,7 @@ class LocalLLM(LLM):
         max_batch: int = 32,
     ) -> None:
         super().__init__()
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a local folder never needs the hub
+        set_torch_defaults()
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 

