@@ -1,20 +1,22 @@
 """Mechanisms, one readable file each.
 
-name              file                 source
-organic           organic.py           no ads: the reference for answer quality
-prompted          prompted.py          LLM-Auction (2025), "pre-trained LLM"
-fixed_slots       fixed_slots.py       answer engines' sponsored lines, priced by GSP
-gsp               gsp.py               Edelman, Ostrovsky, Schwarz (2007); Varian (2007)
-first_price       first_price.py       each click costs the bid
-vcg               vcg.py               Vickrey, Clarke, Groves; for positions Varian (2007)
-myerson           myerson.py           Myerson (1981); for positions Edelman, Schwarz (2010)
-segment           segment.py           Hajiaghayi, Lahaie, Rezaei, Shin (2024)
-summary           summary.py           Dubey, Feng, Kidambi, Mehta, Wang (2024)
-rewrite           rewrite.py           Feizi et al. (2023); Mordo, Tennenholtz, Kurland (2024); GEM-Bench (2025)
-position_auction  position_auction.py  Balseiro et al. (2025), with multinomial logit clicks
-lera              lera.py              Sun et al. (2026): the language model judges relevance on a short list
-best_of_n         best_of_n.py         LLM-Auction (2025), section 2, with VCG payments
-softmax           softmax.py           one ad or none at random, with known propensities: McSherry and Talwar (2007)
+name                file                   source
+organic             organic.py             no ads: the reference for answer quality
+prompted            prompted.py            LLM-Auction (2025), "pre-trained LLM"
+fixed_slots         fixed_slots.py         answer engines' sponsored lines, priced by GSP
+gsp                 gsp.py                 Edelman, Ostrovsky, Schwarz (2007); Varian (2007)
+first_price         first_price.py         each click costs the bid
+vcg                 vcg.py                 Vickrey, Clarke, Groves; for positions Varian (2007)
+myerson             myerson.py             Myerson (1981); for positions Edelman, Schwarz (2010)
+segment             segment.py             Hajiaghayi, Lahaie, Rezaei, Shin (2024)
+summary             summary.py             Dubey, Feng, Kidambi, Mehta, Wang (2024)
+rewrite             rewrite.py             Feizi et al. (2023); Mordo, Tennenholtz, Kurland (2024); GEM-Bench (2025)
+position_auction    position_auction.py    Balseiro et al. (2025), with multinomial logit clicks
+lera                lera.py                Sun et al. (2026): the language model judges relevance on a short list
+screened_vcg        quality_preserving.py  Han, Dai (2026), several ads: a reserve by what an ad takes from the answer
+quality_preserving  quality_preserving.py  Han, Dai (2026), one ad or none, KL-regularised
+best_of_n           best_of_n.py           LLM-Auction (2025), section 2, with VCG payments
+softmax             softmax.py             one ad or none at random, with known propensities: McSherry and Talwar (2007)
 
 They are found by name, through the entry-point group `simenv.mechanisms` of pyproject.toml, like anybody else's.
 `writer.py` holds what they share: how a language model is asked for answers and ad sentences. `ranking.py` is what
