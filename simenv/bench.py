@@ -21,7 +21,7 @@ from simenv.llm.base import display_name
 from simenv.llm.cassette import Cassette, CassetteLLM, Mode
 from simenv.market.bidders import Bidder, Budgeted, make_bidder
 from simenv.market.catalog import load_catalog
-from simenv.mechanism import Mechanism, Recipe, find_mechanism
+from simenv.mechanism import Mechanism, Recipe, find_mechanism, make_mechanism
 from simenv.metrics import summarize
 from simenv.objective import Objective
 from simenv.portal import run_sync
@@ -31,6 +31,7 @@ from simenv.rollout import Sessions, rollout
 from simenv.store import RunFolder, read_manifest, read_transitions, records_hash
 from simenv.tables import parse_columns
 from simenv.users.personas import load_personas
+from simenv.users.quality_factory import QUALITIES, make_quality
 from simenv.users.queries import FileQueries, FrozenQueries
 from simenv.world import Session, World, make_world
 
@@ -71,10 +72,13 @@ class BenchOptions(Record):
     record: str | None = None
     replay: str | None = None
     cache: str | None = None
+    quality: str = "embedded"
 
 
 _MAY_CHANGE = frozenset({"concurrency", "timeout", "api_base", "judge_api_base"})
 """Options that a resumed run may have otherwise: they say how to reach a model, not what is run."""
+_OLDEST = {"quality": "none"}
+"""What a run did whose manifest does not have the option."""
 
 
 def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *, resume: bool = False) -> None:
@@ -97,7 +101,7 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
     begun: dict[int, Session] = {}
     if resume:
         run, done, begun = RunFolder.reopen(folder)
-        _refuse_other_options(options, run.manifest["options"])
+        _refuse_other_options(options, _OLDEST | run.manifest["options"])
     else:
         run = RunFolder(folder)
     recipes = find_mechanisms(options.mechanisms, options.settings)
@@ -123,6 +127,8 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
         max_ads=options.max_ads,
         reserve=options.reserve,
         horizon=options.horizon,
+        quality=make_quality(options.quality, default_encoder(), user_llm if options.quality == "llm" else ad_llm),
+        ad_free=make_mechanism("organic", context={"llm": ad_llm}) if options.quality != "none" else None,
     )
     shared = {"llm": ad_llm, "objective": objective, "ctr_model": make_ctr_model(options.ctr_model, world)}
     mechanisms = {label: _with_own_ctr_model(recipe, world).build(shared) for label, recipe in recipes.items()}
@@ -130,6 +136,8 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
         "ad_llm": ad_llm.name,
         "judge": world.judge.name,
         "judge_sha256": getattr(world.judge, "sha256", None),
+        "quality": getattr(world.quality, "name", None),
+        "quality_sha256": getattr(world.quality, "sha256", None),
         "query_source": world.queries.name,
         "encoder": default_encoder().name,
         "objective": world.objective.model_dump(),
@@ -155,7 +163,7 @@ def resume_bench(options: BenchOptions, given: Collection[str], folder: Path, ou
     Raises:
         SimenvError: as `run_bench`, or no run in `folder`, or an option given that differs.
     """
-    before = read_manifest(folder)["options"]
+    before = _OLDEST | read_manifest(folder)["options"]
     try:
         kept = BenchOptions.model_validate({k: v for k, v in before.items() if k in BenchOptions.model_fields})
     except ValidationError as error:
@@ -279,6 +287,8 @@ def _check(options: BenchOptions) -> None:
         raise UnknownName("judge", options.judge, ["auto", "click", "llm"])
     if options.judge == "click" and options.judge_llm is not None:
         raise InputError(f"--judge click needs no --judge-llm, got {options.judge_llm!r}")
+    if options.quality not in QUALITIES:
+        raise UnknownName("quality measure", options.quality, QUALITIES)
     least_of = {"n": 1, "chunk": 1, "concurrency": 1, "horizon": 1, "candidates": 0, "max_ads": 0, "reserve": 0}
     for name, least in least_of.items():
         number = getattr(options, name)

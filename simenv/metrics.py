@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simenv.errors import InputError
-from simenv.records import Transition
+from simenv.records import AdQuality, Quality, Transition
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,6 +34,8 @@ class Metric(NamedTuple):
     unit: str
     describes: str
     of: Measure
+    optional: bool = False
+    """Left out of the table where no answer has a value."""
 
 
 class Estimate(NamedTuple):
@@ -112,6 +114,29 @@ def _count(number: Callable[[Transition], float]) -> Measure:
     return lambda t, expected: (float(number(t)), 1.0)
 
 
+def _of_quality(number: Callable[[Quality], float | None]) -> Measure:
+    def of(t: Transition, expected: bool) -> tuple[float, float] | None:
+        value = number(t.feedback.quality) if t.feedback.quality is not None else None
+        return (value, 1.0) if value is not None else None
+
+    return of
+
+
+def _of_ads(number: Callable[[AdQuality], float | None]) -> Measure:
+    """Per shown ad; an answer with an ad of which it is unknown is left out."""
+
+    def of(t: Transition, expected: bool) -> tuple[float, float] | None:
+        values = [number(ad) for ad in t.feedback.quality.ads] if t.feedback.quality is not None else [None]
+        known = [value for value in values if value is not None]
+        return (sum(known), float(len(known))) if len(known) == len(values) else None
+
+    return of
+
+
+def _satisfaction(t: Transition, expected: bool) -> tuple[float, float] | None:
+    return (t.feedback.satisfaction, 1.0) if t.feedback.satisfaction is not None else None
+
+
 METRICS = (
     Metric("revenue", "currency per answer", "payments collected: price x click, plus transfers", _revenue),
     Metric("bid_weighted_clicks", "currency per answer", "sum of bid x click (the paper's revenue)", _weighted(_bids)),
@@ -128,6 +153,27 @@ METRICS = (
         "prompt and completion tokens the mechanism needs",
         _count(lambda t: t.outcome.usage.prompt_tokens + t.outcome.usage.completion_tokens),
     ),
+    Metric("satisfaction", "per answer, 0 to 1", "how well the answer serves the user", _satisfaction, True),
+    Metric(
+        "quality_loss",
+        "per answer, -1 to 1",
+        "satisfaction with the ad-free answer minus that with this one",
+        _of_quality(lambda q: q.quality_loss),
+        True,
+    ),
+    Metric("kept", "share", "content of the ad-free answer that is still said", _of_quality(lambda q: q.kept), True),
+    Metric("ad_text_share", "share", "words that advertise", _of_quality(lambda q: q.ad_text_share), True),
+    Metric(
+        "factuality",
+        "per shown ad, 0 to 1",
+        "what is said of an ad is in its copy",
+        _of_ads(lambda a: a.factuality),
+        True,
+    ),
+    Metric(
+        "surprise", "nats per token, per shown ad", "-log p of the ad's sentence", _of_ads(lambda a: a.surprise), True
+    ),
+    Metric("disclosure", "per shown ad, 0 to 1", "the ad is said to be one", _of_ads(lambda a: a.disclosure), True),
 )
 
 
@@ -155,6 +201,8 @@ def summarize(transitions: Iterable[Transition], baseline: str | None = None) ->
             name: {i: pair for i, t in rows.items() if (pair := metric.of(t, expected)) is not None}
             for name, rows in by_mechanism.items()
         }
+        if metric.optional and not any(below for pairs in values.values() for _, below in pairs.values()):
+            continue
         for name, rows in by_mechanism.items():
             personas = {i: t.persona_id for i, t in rows.items()}
             estimate = _estimate(values[name], personas)

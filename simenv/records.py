@@ -205,13 +205,46 @@ class Click(Record):
     reason: str = ""
 
 
+class AdQuality(Record):
+    """How honestly one shown ad is presented."""
+
+    ad_id: str
+    factuality: float | None = Field(default=None, ge=0, le=1)
+    """How far what the answer says of the ad is in the ad's own copy: 0 = nothing, 1 = all. None: unknown."""
+    disclosure: float | None = Field(default=None, ge=0, le=1)
+    """How plain it is that this is an ad: 0 = not at all, 1 = it is said to be one. None: unknown."""
+    surprise: float | None = Field(default=None, ge=0)
+    """Mean -log p of a token of the ad's sentence after question and text before it, in nats. None: not measured."""
+
+
+class Quality(Record):
+    """How good one answer is, beside its clicks. Made by a quality measure (`simenv.users.quality`)."""
+
+    ad_free: str | None = None
+    """The answer to the same query under the same key without ads: the counterfactual. None: nobody wrote one."""
+    quality_loss: float | None = Field(default=None, ge=-1, le=1)
+    """Satisfaction with the ad-free answer minus that with this one. None: either is unknown."""
+    kept: float | None = Field(default=None, ge=0, le=1)
+    """Share of the ad-free answer's content that this one still says. None: unknown, or the measure does not say."""
+    ad_text_share: float | None = Field(default=None, ge=0, le=1)
+    """Words of the sentences that advertise, divided by the answer's words."""
+    ads: tuple[AdQuality, ...] = ()
+    """One row per placement, in the same order."""
+    usage: Usage = Usage()
+    """Language model use for measuring: a judge's calls, and the ad-free answer unless the mechanism asked for the
+    same completion itself. It is never part of the mechanism's usage. A completion that came from memory counts."""
+
+
 class Feedback(Record):
-    """What the judge says of one answer."""
+    """What the judge says of one answer, and the quality measure."""
 
     clicks: tuple[Click, ...] = ()
     """One row per placement, in the same order."""
     satisfaction: float | None = Field(default=None, ge=0, le=1)
-    """How well the answer served the user, where the judge says so."""
+    """How well the answer served the user: 0 = not at all, 1 = fully. By the quality measure, else by a judge that says
+    so. None: unknown."""
+    quality: Quality | None = None
+    """None: nobody measured it."""
     usage: Usage = Usage()
     """Language model use for judging."""
 

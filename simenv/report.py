@@ -16,10 +16,13 @@ from simenv.metrics import METRICS, Cell, Estimate, Table
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "ads", "faults", "abstentions")
 _COST = ("llm_calls", "tokens")
+_QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure")
 TITLES = {
     "bid_weighted_clicks": "bid x clicks",
     "ctr": "CTR",
     "llm_calls": "LLM calls",
+    "quality_loss": "quality loss",
+    "ad_text_share": "ad text",
 }
 
 
@@ -47,7 +50,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """Tables of money, behaviour, cost and differences."""
+    """Tables of money, behaviour, cost, answer quality where it was measured, and differences."""
     blocks = []
     for title, metrics, difference in _blocks(table):
         header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
@@ -91,6 +94,9 @@ def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
         ("Behaviour, per answer (CTR: per shown ad)", _BEHAVIOUR, False),
         ("Cost, per answer", _COST, False),
     ]
+    measured = {cell.metric for cell in table.cells}
+    if quality := tuple(metric for metric in _QUALITY if metric in measured):
+        blocks.append(("Answer quality, 0 to 1 (factuality, disclosure: per shown ad)", quality, False))
     if len({cell.mechanism for cell in table.cells}) > 1:
         blocks.append((f"Difference against {table.baseline}, currency per answer", _MONEY, True))
     return blocks
@@ -113,7 +119,7 @@ def show(estimate: Estimate | None, metric: str, *, sign: bool = False) -> str:
     """ "12.3 ±1.2"; a dash where there is no value."""
     if estimate is None or math.isnan(estimate.value):
         return "-"
-    digits = {"ctr": 3, "tokens": 0}.get(metric, 2)
+    digits = {"ctr": 3, "tokens": 0, "quality_loss": 3}.get(metric, 2)
     value = f"{estimate.value:+.{digits}f}" if sign else f"{estimate.value:.{digits}f}"
     return value if math.isnan(estimate.margin) else f"{value} ±{estimate.margin:.{digits}f}"
 

@@ -13,19 +13,21 @@ from typing import NamedTuple
 
 from simenv import markup
 from simenv.encoder import Encoder, default_encoder
-from simenv.errors import InputError
-from simenv.llm.base import LLM
+from simenv.errors import InputError, LLMRefused
+from simenv.llm.base import LLM, Meter, metered
 from simenv.market.advertisers import private_value
 from simenv.market.bidders import Bidder, ShadedBidder
 from simenv.market.catalog import load_catalog
 from simenv.market.retrieval import Retriever
 from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
 from simenv.objective import Objective
-from simenv.records import Ad, Auction, Bid, Feedback, Outcome, Persona, Query, Transition
+from simenv.records import Ad, Auction, Bid, Feedback, Outcome, Persona, Query, Transition, Usage
 from simenv.users.click_model import ClickModel
 from simenv.users.judge import Judge
 from simenv.users.llm_judge import LLMJudge
 from simenv.users.personas import load_personas
+from simenv.users.quality import QualityMeasure
+from simenv.users.quality_factory import make_quality
 from simenv.users.queries import FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
 
 
@@ -52,6 +54,8 @@ class World:
         max_ads: Number of ads that is free of penalty.
         reserve: Currency per click.
         horizon: Queries per session; the paper has five.
+        quality: Who measures answer quality; None: nobody does.
+        ad_free: The mechanism that gives the ad-free answer, "organic", for the quality lost against it.
 
     Raises:
         InputError: an empty pack, duplicate ids, or a number out of range.
@@ -71,6 +75,8 @@ class World:
         max_ads: int = 2,
         reserve: float = 0.0,
         horizon: int = 5,
+        quality: QualityMeasure | None = None,
+        ad_free: Mechanism | None = None,
     ) -> None:
         if not personas:
             raise InputError("there are no personas")
@@ -86,6 +92,8 @@ class World:
         self.max_ads = max_ads
         self.reserve = reserve
         self.horizon = horizon
+        self.quality = quality
+        self.ad_free = ad_free
 
     async def session(self, seed: int, number: int, persona_id: str | None = None) -> Session:
         """Session `number` of the run `seed`: its persona in turn (or the one named) and its queries.
@@ -145,7 +153,7 @@ class World:
         name: str | None = None,
         auction: Auction | None = None,
     ) -> Transition:
-        """Runs the mechanism (or takes the outcome), lets the judge click, and settles the bill.
+        """Runs the mechanism (or takes the outcome), lets the judge click, measures quality, and settles the bill.
 
         Args:
             session, turn: Which auction.
@@ -158,12 +166,19 @@ class World:
             OutcomeError: the outcome breaks the rules of its auction.
         """
         auction = auction or self.auction(session, turn)
-        if isinstance(action, Outcome):
-            name, outcome = name or "outcome", action
-        else:
-            name, outcome = name or mechanism_name(action), await run_mechanism(action, auction)
+        # Before the mechanism, so that a local model meets its requests in the batches it would meet them in otherwise.
+        plain, asked = await self._answer_without_ads(auction)
+        with metered() as needed:
+            if isinstance(action, Outcome):
+                name, outcome = name or "outcome", action
+            else:
+                name, outcome = name or mechanism_name(action), await run_mechanism(action, auction)
         markup.verify(outcome, auction)
         feedback = await self.judge.judge(session.persona, auction, outcome)
+        if self.quality is not None:
+            measured = await self.quality.measure(session.persona, auction, outcome, plain)
+            extra = Usage() if set(asked.requests) <= set(needed.requests) else asked.usage
+            feedback = _with_quality(feedback, measured, extra)
         values = {bid.ad.id: private_value(auction.id, bid.ad) for bid in auction.bids}
         return settle(
             auction,
@@ -176,6 +191,27 @@ class World:
             persona_id=session.persona.id,
             turn=turn,
         )
+
+    async def _answer_without_ads(self, auction: Auction) -> tuple[str | None, Meter]:
+        """The counterfactual, if it is wanted, and what it asked a language model for.
+
+        None where the model refuses, or a cassette that was recorded without it has none: what is not known of one
+        answer's quality must not end a run.
+        """
+        with metered() as asked:
+            if self.quality is None or self.ad_free is None:
+                return None, asked
+            try:
+                return (await run_mechanism(self.ad_free, auction)).response, asked
+            except LLMRefused:
+                return None, asked
+
+
+def _with_quality(feedback: Feedback, measured: Feedback, extra: Usage) -> Feedback:
+    """The judge's feedback with what a quality measure says; `extra` is what the ad-free answer cost beside it."""
+    quality = measured.quality and measured.quality.model_copy(update={"usage": measured.quality.usage + extra})
+    said = feedback.satisfaction if measured.satisfaction is None else measured.satisfaction
+    return feedback.model_copy(update={"satisfaction": said, "quality": quality})
 
 
 def _amount(bidder: Bidder, auction_id: str, ad: Ad) -> float:
@@ -239,18 +275,22 @@ def make_world(
     max_ads: int = 2,
     reserve: float = 0.0,
     horizon: int = 5,
+    quality: str | QualityMeasure | None = None,
+    ad_free: Mechanism | None = None,
 ) -> World:
     """A world from names and defaults.
 
     Args:
         catalog, personas: A pack's name, a file, or the records themselves.
         user_llm: A capable model: it writes the queries and gives the clicks, unless `queries` or `judge` say
-            otherwise. Without one, queries are the pack's frozen ones and the click model judges.
+            otherwise, and grades where `quality` is "llm". Without one, queries are the pack's frozen ones and the
+            click model judges.
         encoder: Text encoder; the embedded MiniLM by default.
-        queries, judge, bidder, objective, candidates, max_ads, reserve, horizon: See `World`.
+        quality: A measure, or the name of one as in `make_quality`; None: nobody measures.
+        queries, judge, bidder, objective, candidates, max_ads, reserve, horizon, ad_free: See `World`.
 
     Raises:
-        InputError: see `load_catalog`, `load_personas` and `World`.
+        InputError: see `load_catalog`, `load_personas`, `make_quality` and `World`.
         MissingWeights: the default encoder is needed and not installed.
     """
     encoder = encoder or default_encoder()
@@ -270,6 +310,8 @@ def make_world(
         max_ads=max_ads,
         reserve=reserve,
         horizon=horizon,
+        quality=make_quality(quality, encoder, user_llm) if isinstance(quality, str) else quality,
+        ad_free=ad_free,
     )
 
 

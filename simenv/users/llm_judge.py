@@ -50,6 +50,13 @@ class _Reply(BaseModel):
 _REPLY: TypeAdapter[_Reply | list[_Verdict]] = TypeAdapter(_Reply | list[_Verdict])
 
 
+def unfenced(reply: str) -> str:
+    """A reply without the Markdown fence around the whole of it, if it has one."""
+    text = reply.strip()
+    fenced = _FENCE.match(text)
+    return fenced["inner"] if fenced else text
+
+
 def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
     """Reads a judge's reply: ad id -> click, for the shown ads it decides on.
 
@@ -58,12 +65,11 @@ def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
     Raises:
         UnreadableReply: not a JSON array of verdicts, a verdict on an ad that is not shown, or two on one ad.
     """
-    text = reply.strip()
-    fenced = _FENCE.match(text)
     try:
-        parsed = _REPLY.validate_json(fenced["inner"] if fenced else text)
+        parsed = _REPLY.validate_json(unfenced(reply))
     except ValidationError as error:
-        raise UnreadableReply(f"no verdicts in JSON: {error.errors()[0]['msg']}; got {text[:120]!r}") from None
+        said = f"no verdicts in JSON: {error.errors()[0]['msg']}; got {reply.strip()[:120]!r}"
+        raise UnreadableReply(said) from None
     rows = parsed.verdicts if isinstance(parsed, _Reply) else parsed
     ids = [row.ad_id for row in rows]
     if not set(ids) <= set(shown) or len(set(ids)) < len(ids):

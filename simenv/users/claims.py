@@ -1,0 +1,66 @@
+"""What an ad sentence claims that can be looked up: its numbers, prices and proper nouns.
+
+A claim is held to be supported if it occurs in the advertiser's own words (firm, title, copy, category), or in what the
+user asked or the answer says elsewhere. That is a test of origin, not of truth: a number may be the copy's own and
+still be said of the wrong thing, and a claim in plain words ("the best of all") is not looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_WORD = re.compile(r"[^\W\d_][^\W_]*(?:['’&-][^\W_]+)*")
+_SENTENCE_START = re.compile(r"(?:\A|[.!?:;\n]\s|[\"“(])\s*\Z")
+_NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve".split()  # noqa: SIM905 (reads as a list)
+    )
+} | {"twenty": "20", "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "hundred": "100"}
+_PRONOUNS = frozenset({"i", "i'm", "i'd", "i'll", "i've"})
+
+
+def numbers(text: str) -> set[str]:
+    """The numbers written in digits, without thousands separators: "1,150.00" is "1150", "4.10" is "4.1"."""
+    return {_plain(match.group()) for match in _NUMBER.finditer(text)}
+
+
+def proper_nouns(text: str) -> set[str]:
+    """Capitalised words that do not begin a sentence, and words of capitals anywhere; in lower case."""
+    found = set()
+    for match in _WORD.finditer(text):
+        word = match.group()
+        capitals = len(word) > 1 and word.isupper()
+        inside = word[0].isupper() and not _SENTENCE_START.search(text[: match.start()])
+        if (capitals or inside) and word.lower().replace("’", "'") not in _PRONOUNS:
+            found.add(word.lower())
+    return found
+
+
+def unsupported(sentence: str, sources: Iterable[str]) -> tuple[set[str], int]:
+    """The claims of a sentence that no source has.
+
+    Args:
+        sentence: An ad sentence without its link.
+        sources: Texts that claims may come from.
+
+    Returns:
+        The numbers and proper nouns that occur in no source, and how many of both the sentence has.
+    """
+    known = " ".join(sources)
+    words = {match.group().lower() for match in _WORD.finditer(known)}
+    words |= {part for word in words for part in re.split(r"['’&-]", word)}
+    said = {_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS}
+    loose = {number for number in numbers(sentence) if number not in numbers(known) | said}
+    names = proper_nouns(sentence)
+    foreign = {name for name in names if not {name, *re.split(r"['’&-]", name)} & words}
+    return loose | foreign, len(numbers(sentence)) + len(names)
+
+
+def _plain(number: str) -> str:
+    whole = re.sub(r",(?=\d{3}(?:\D|$))", "", number)
+    digits, point, rest = whole.replace(",", ".").partition(".")
+    rest = rest.rstrip("0") if point and "." not in rest else rest
+    return f"{digits}.{rest}" if rest else digits
