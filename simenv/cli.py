@@ -46,7 +46,7 @@ def bench(
     judge: Annotated[str, typer.Option(help="auto, click (the click model) or llm.")] = "auto",
     personas: Annotated[str, typer.Option(help="Pack name, or .csv, .tsv, .jsonl, .parquet file.")] = "everyday",
     persona_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
-    queries: Annotated[Path | None, typer.Option(help=".txt (one a line), or a table with a column text.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Pack name, .txt (one a line), or a table with a column text.")] = None,
     query_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
     catalog: Annotated[str, typer.Option(help="Pack name, or a table with a column title.")] = "everyday",
     catalog_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,

@@ -15,7 +15,7 @@ from simenv.market.catalog import load_catalog
 from simenv.records import Traits
 from simenv.tables import parse_columns
 from simenv.users.personas import load_personas
-from simenv.users.queries import Question, load_queries
+from simenv.users.queries import FileQueries, Question, load_queries
 
 
 def jsonl(folder: Path, *rows: dict[str, object]) -> Path:
@@ -135,6 +135,14 @@ def test_queries_come_with_their_topic(tmp_path: Path) -> None:
     lines = tmp_path / "queries.txt"
     lines.write_text("Which boots?\n\nWhich bank?\n", encoding="utf-8")
     assert load_queries(lines) == [Question("Which boots?"), Question("Which bank?")]
+
+
+def test_queries_without_commercial_intent_are_a_pack() -> None:
+    queries = FileQueries("no_commercial_intent")
+    assert queries.name == "file:no_commercial_intent"
+    assert len({question.text for question in queries.questions}) == 50
+    with pytest.raises(UnknownName, match="known are no_commercial_intent"):
+        load_queries("no_comercial_intent")
 
 
 @pytest.mark.parametrize(("load", "kind"), [(load_catalog, "ad_catalogs"), (load_personas, "personas")])

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from simenv.errors import DataFileError, InputError, UnreadableReply
 from simenv.llm.base import LLM, Prompt, Sampling
+from simenv.market.packs import pack_path
 from simenv.records import Persona
 from simenv.seeding import keyed_rng
 from simenv.tables import check_columns, read_rows, require
@@ -66,12 +67,17 @@ class FileQueries:
 def load_queries(path: str | Path, columns: Mapping[str, str] | None = None) -> list[Question]:
     """Reads queries: .txt with one a line, or .csv, .tsv, .jsonl or .parquet with the columns text (required), topic.
 
+    Args:
+        path: A pack of `personas/queries/` ("no_commercial_intent"), or a file.
+        columns: Our column name -> the file's.
+
     Raises:
         DataFileError: unreadable or empty file, or a missing column.
+        UnknownName: no embedded pack of that name.
     """
     check_columns(columns, Question._fields)
     questions = []
-    for row in read_rows(path, text_column="text", columns=columns):
+    for row in read_rows(pack_path("personas/queries", path), text_column="text", columns=columns):
         require(row, ["text"])
         text = row.fields["text"]
         if not isinstance(text, str):
