@@ -71,16 +71,18 @@ class Config(Record):
     """dpo: the paper's."""
     delta: float = Field(default=10.0, ge=0)
     """dpo: least difference of rewards, currency; the paper's, at bids 1..100."""
-    kl_weight: float = Field(default=10.0, gt=0)
+    kl_weight: float = Field(default=5.0, gt=0)
     """regression: the weight of the divergence in eq. 2, currency per nat; it adds up over epochs."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """For LoRA on a small model; the paper, all parameters of a large one: 1e-6."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps, then cosine to 0 (the paper's)."""
-    batch: int = Field(default=8, ge=1)
+    batch: int = Field(default=4, ge=1)
     """Auctions per update. The paper: 64."""
     r: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
+    blocks: tuple[int, ...] = tuple(range(10, 30))
+    """Transformer blocks with an adapter; () = all. Those below the first one need no backward pass."""
     save_every: int = Field(default=5, ge=1)
     """Updates between two saved states."""
     personas: str = "everyday"
@@ -187,7 +189,7 @@ def update(
     for part in optimizer.param_groups:
         part["lr"] = config.rate(step)
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_([p for part in optimizer.param_groups for p in part["params"]], 1.0)
     optimizer.step()
     return float(loss.detach())

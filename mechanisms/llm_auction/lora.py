@@ -7,13 +7,14 @@ in bf16 a merged W would round most of a small update away.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from simenv.errors import DataFileError
+from simenv.errors import DataFileError, InputError
 
 _PREFIX = "base_model.model."
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -39,10 +40,28 @@ class LoRALinear(nn.Module):
         return torch.add(self.base(x), update, alpha=self.scale)
 
 
-def inject(model: Any, r: int, alpha: float, seed: int = 0) -> dict[str, nn.Parameter]:
-    """Puts a LoRALinear around every target layer of `model`, freezes the rest, and returns what trains, by name."""
+def inject(model: Any, r: int, alpha: float, seed: int = 0, blocks: Sequence[int] = ()) -> dict[str, nn.Parameter]:
+    """Puts a LoRALinear around every target layer of `model`, freezes the rest, and returns what trains, by name.
+
+    Args:
+        model: A Llama or Qwen model of transformers.
+        r, alpha: Rank and scale.
+        seed: Of A.
+        blocks: Numbers of the transformer blocks; all if none is given.
+
+    Raises:
+        InputError: the model has fewer blocks.
+    """
     model.requires_grad_(False)
-    found = [(name, layer) for name, layer in model.named_modules() if name.rpartition(".")[2] in TARGETS]
+    wanted = blocks or range(len(model.model.layers))
+    if max(wanted) >= len(model.model.layers):
+        raise InputError(f"the model has {len(model.model.layers)} blocks, got {list(blocks)}")
+    found = [
+        (f"model.layers.{block}.{name}", layer)
+        for block in wanted
+        for name, layer in model.model.layers[block].named_modules()
+        if name.rpartition(".")[2] in TARGETS
+    ]
     trained: dict[str, nn.Parameter] = {}
     for number, (name, layer) in enumerate(found):
         parent, _, child = name.rpartition(".")
@@ -51,6 +70,11 @@ def inject(model: Any, r: int, alpha: float, seed: int = 0) -> dict[str, nn.Para
         trained[f"{_PREFIX}{name}.lora_A.weight"] = wrapped.lora_A
         trained[f"{_PREFIX}{name}.lora_B.weight"] = wrapped.lora_B
     return trained
+
+
+def blocks_of(trained: Iterable[str]) -> list[int]:
+    """Numbers of the blocks that hold these weights."""
+    return sorted({int(name.split(".layers.")[1].split(".")[0]) for name in trained})
 
 
 def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, base: str) -> None:
@@ -66,6 +90,7 @@ def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, b
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": list(TARGETS),
+        "layers_to_transform": blocks_of(trained),
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -84,13 +109,16 @@ def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "adapter_model.safetensors")
-        r, alpha = int(config["r"]), float(config["lora_alpha"])
-    except (OSError, ValueError, KeyError) as error:
+        r, alpha, blocks = int(config["r"]), float(config["lora_alpha"]), blocks_of(tensors)
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise DataFileError(f"{folder}: not a LoRA adapter: {error}") from None
-    trained = inject(model, r, alpha)
+    other = DataFileError(f"{folder}: the adapter was made for another model: its layers are not this one's")
+    if max(blocks) >= len(model.model.layers):
+        raise other
+    trained = inject(model, r, alpha, blocks=blocks)
     shapes = {name: tuple(value.shape) for name, value in trained.items()}
     if shapes != {name: tuple(value.shape) for name, value in tensors.items()}:
-        raise DataFileError(f"{folder}: the adapter was made for another model: its layers are not this one's")
+        raise other
     assign(trained, tensors)
     return trained
 

@@ -27,8 +27,7 @@ class AdaptedLLM(LocalLLM):
     Args:
         path: Folder of the base model.
         adapter: Folder of the adapter; None starts a new one, which changes nothing until it is trained.
-        r, alpha: Rank and scale of a new adapter.
-        seed: Of a new adapter's A.
+        r, alpha, blocks, seed: Of a new adapter: see `lora.inject`.
         name, capable: See `LocalLLM`.
 
     Raises:
@@ -44,6 +43,7 @@ class AdaptedLLM(LocalLLM):
         *,
         r: int = 8,
         alpha: float = 16.0,
+        blocks: Sequence[int] = (),
         seed: int = 0,
         name: str = "adapted",
         capable: bool = False,
@@ -51,7 +51,7 @@ class AdaptedLLM(LocalLLM):
         super().__init__(path, name=name, capable=capable)
         self.base = Path(path).name
         if adapter is None:
-            self.trained = lora.inject(self._model, r, alpha, seed)
+            self.trained = lora.inject(self._model, r, alpha, seed, blocks)
         else:
             self.trained = lora.load(self._model, Path(adapter))
         words = [self._tokenizer.encode(f" {word}", add_special_tokens=False) for word in [*LABELS, NONE]]

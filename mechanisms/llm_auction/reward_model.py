@@ -8,7 +8,9 @@ and its likeness to the other ad shown. Used in training only, never when an ans
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,14 +18,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from simenv import markup
 from simenv.encoder import Encoder
-from simenv.errors import InputError
+from simenv.errors import DataFileError, InputError
+from simenv.records import Auction
+from simenv.users import ad_copy
 
 USER, AD = 64, 32  # B.2
 HIDDEN = (128, 64, 32)  # B.2
 LEARNING_RATE = 1e-3  # B.2, Adam
 BATCH = 256  # B.2
 STEPS = 400
+FILE = "pctr.safetensors"
 WEIGHT_DECAY = 1e-4  # ours: a user has a handful of rows
 UNKNOWN_RATE = 0.3
 """Share of rows whose user and ad are hidden in training, so that the rest carries what holds for new ones."""
@@ -56,6 +62,7 @@ class PCTR(nn.Module):
     def __init__(self, encoder: Encoder, users: Sequence[str], ads: Sequence[str]) -> None:
         super().__init__()
         self._encoder = encoder
+        self.users, self.ads = tuple(users), tuple(ads)
         self._users = {user: i for i, user in enumerate(users, start=1)}  # 0: unknown
         self._ads = {ad: i for i, ad in enumerate(ads, start=1)}
         self.user = nn.Embedding(len(users) + 1, USER)
@@ -100,6 +107,45 @@ class PCTR(nn.Module):
         return users, torch.tensor([self._ads.get(row.ad, 0) for row in rows])
 
 
+class PredictedCTR:
+    """The pCTR model as a plug-in: what any mechanism may predict clicks with (see `simenv.ctr.CTRModel`).
+
+    Args:
+        model: As `fit` gives it.
+        position_discount: What ranking auctions discount lower slots by; within an answer the model knows the rank.
+    """
+
+    name = "pctr"
+
+    def __init__(self, model: PCTR, position_discount: float = 0.85) -> None:
+        self.position_discount = position_discount
+        self._model = model
+
+    def relevance(self, auction: Auction) -> npt.NDArray[np.float64]:
+        """Of each ad alone in an answer, by its copy: shape (n,)."""
+        return self._model.predict([self._row(auction, bid.ad.id, bid.ad.text, (), 0) for bid in auction.bids])
+
+    def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
+        """Of each shown ad, by the sentence that shows it."""
+        said = [_said(response, bid.ad.link) for ad_id in shown if (bid := auction.bid_of(ad_id))]
+        rows = [
+            self._row(auction, ad_id, said[rank], tuple(said[:rank] + said[rank + 1 :]), rank)
+            for rank, ad_id in enumerate(shown)
+        ]
+        return dict(zip(shown, self._model.predict(rows).tolist(), strict=True))
+
+    @staticmethod
+    def _row(auction: Auction, ad: str, sentence: str, others: tuple[str, ...], rank: int) -> Impression:
+        return Impression(auction.profile, ad, auction.query.text, sentence, others, rank, None)
+
+
+def _said(response: str, link: str) -> str:
+    """The sentence around a link, without mark-up."""
+    start = response.find(link)
+    begin, end = ad_copy.sentence_around(response, (start, start + len(link)))
+    return markup.strip_markup(response[begin:end]).strip()
+
+
 def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = STEPS) -> PCTR:
     """Binary cross-entropy on the clicks of the pooled log.
 
@@ -121,6 +167,32 @@ def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = 
             logits = model(texts[batch], users[batch] * known[:, 0], ads[batch] * known[:, 1])
             loss = nn.functional.binary_cross_entropy_with_logits(logits, clicked[batch])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+    return model.eval()
+
+
+def save(model: PCTR, folder: Path) -> None:
+    """Writes pctr.safetensors, who has embeddings included."""
+    from safetensors.torch import save_file
+
+    known = {"users": json.dumps(list(model.users)), "ads": json.dumps(list(model.ads))}
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / FILE, metadata=known)
+
+
+def load(folder: Path, encoder: Encoder) -> PCTR:
+    """Reads what `save` wrote.
+
+    Raises:
+        DataFileError: no such file, or something else.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(folder / FILE, framework="pt") as file:
+            known = file.metadata()
+            model = PCTR(encoder, json.loads(known["users"]), json.loads(known["ads"]))
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no dict)
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise DataFileError(f"{folder}: no pCTR model: {error}") from None
     return model.eval()

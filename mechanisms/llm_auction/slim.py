@@ -2,9 +2,9 @@
 
 A line per candidate, in the retriever's order:
 
-    A6 Wood Litter Low-cost A A A A
+    A Wood Litter Low-cost clumping 6 A A A A
 
-its label, the retriever's score as one digit, four words of description, and the label again as often as the bid says.
+its label, four words of description, the retriever's score as one digit, and the label again as often as the bid says.
 Small models read repetition better than numbers. The count is rounded by a keyed draw so that its mean is linear in
 the bid: in steps alone, the allocation would be a staircase and first price would lose its reason.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,20 +69,28 @@ class Offer(NamedTuple):
         return tuple(LABELS.index(word) for word in answer.split() if word != NONE)
 
 
-def offer(auction: Auction, *, order: Sequence[int] | None = None, show_score: bool = True) -> Offer:
+def offer(
+    auction: Auction,
+    *,
+    order: Sequence[int] | None = None,
+    show_score: bool = True,
+    counts: Mapping[str, int] | None = None,
+) -> Offer:
     """The auction in the slim format.
 
     Args:
         auction: Bids of 0 and bids below the reserve are not offered.
-        order: Another order of the candidates, for the ablation.
-        show_score: Whether the retriever's score is shown, for the ablation.
+        order: Another order of the candidates, for experiments.
+        show_score: Whether the retriever's score is shown, for experiments.
+        counts: Ad id -> how often its label is repeated, instead of the keyed draw, for experiments.
     """
+    counts = counts or {}
     listed = auction.bids if order is None else [auction.bids[i] for i in order]
     bids = tuple(bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve)[: len(LABELS)]
-    lines = [
-        f"{label}{_digit(bid.relevance) if show_score else ''} {describe(bid.ad)}{f' {label}' * repeats(auction, bid)}"
-        for label, bid in zip(LABELS, bids, strict=False)
-    ]
+    lines = []
+    for label, bid in zip(LABELS, bids, strict=False):
+        count = counts.get(bid.ad.id, repeats(auction, bid))
+        lines.append(f"{label} {describe(bid.ad)}{_score(bid) if show_score else ''}" + f" {label}" * count)
     prompt = Prompt(
         system="Choose the best ads.",
         user="\n".join([f"Request: {auction.query.text}", *lines, NONE]),
@@ -104,5 +112,5 @@ def describe(ad: Ad) -> str:
     return " ".join(words[:4]).strip(" .,;:")
 
 
-def _digit(cosine: float) -> int:
-    return round(9 * float(np.clip(cosine / _FULL_SCORE, 0, 1)))
+def _score(bid: Bid) -> str:
+    return f" {round(9 * float(np.clip(bid.relevance / _FULL_SCORE, 0, 1)))}"

@@ -32,13 +32,14 @@ from simenv.llm.weights import embedded_path
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
 from simenv.objective import Objective
+from simenv.seeding import keyed_rng
 from simenv.store import records_hash
 from simenv.users.click_model import ClickModel
 from simenv.users.judge import Judge
 from simenv.users.personas import load_personas
 from simenv.world import World, make_world
 
-from . import lora
+from . import lora, reward_model
 from .drafts import Episode, episodes, reward_matrix, true_rewards
 from .irpo import Config, Group, collect_clicks, distribution_facts, distributions, sample, sample_groups, update
 from .policy import AdaptedLLM
@@ -96,7 +97,7 @@ class Training:
         torch.set_num_threads(config.threads)
         saved = _read_state(out, config)
         path = embedded_path() if config.llm == "embedded" else Path(config.llm.removeprefix("local:"))
-        self.policy = AdaptedLLM(path, r=config.r, alpha=config.alpha, seed=config.seed)
+        self.policy = AdaptedLLM(path, r=config.r, alpha=config.alpha, blocks=config.blocks, seed=config.seed)
         self.optimizer = torch.optim.AdamW(self.policy.trained.values(), lr=config.learning_rate, weight_decay=0.0)
         self.worlds = {part: _worlds(part, config) for part in ("train", "validation")}
         self.judge = self.worlds["train"][0].judge
@@ -104,6 +105,7 @@ class Training:
         self.state: dict[str, Any] = {
             "epoch": 0,
             "step": 0,
+            "clicked": 0,
             "groups": None,
             "log": [],
             "losses": [],
@@ -137,15 +139,15 @@ class Training:
 
     def _epoch(self, number: int) -> None:
         config, state = self.config, self.state
-        fresh = _draw(self.worlds["train"], config.auctions, 2 * number + 2 * 1000 * config.seed)
+        fresh = _draw(self.worlds["train"], config.auctions, 2000 * config.seed + 2 * number)
+        source = self._reward_source(number)
         if state["groups"] is None:
-            source = self._reward_source(number)
             with self._timed("samples"):
                 groups = sample_groups(self.policy, fresh, source, self.objective, config)
             state["groups"] = [tuple(group) for group in groups]
             self._save()
         groups = [Group(*group) for group in state["groups"]]
-        order = np.random.Generator(np.random.PCG64(number + 1000 * config.seed)).permutation(len(fresh))
+        order = keyed_rng("irpo order", config.seed, number).permutation(len(fresh))
         while state["step"] < config.steps_per_epoch:
             places = order[state["step"] * config.batch :][: config.batch]
             done = (number - 1) * config.steps_per_epoch + state["step"]
@@ -156,21 +158,22 @@ class Training:
             if state["step"] % config.save_every == 0:
                 self._save()
                 self._say(number)
-        pctr = self._fit() if config.reward == "pctr" else None
-        self._validate(pctr)
+        self._validate(source if isinstance(source, PCTR) else None)
 
     def _reward_source(self, number: int) -> PCTR | Judge:
         if self.config.reward == "oracle":
             return self.judge
-        with self._timed("clicks"):
-            asked = _draw(self.worlds["train"], self.config.clicked_auctions, 2 * number + 1 + 2000 * self.config.seed)
-            rows = collect_clicks(self.policy, asked, self.judge, self.config)
-        self.state["log"] += [tuple(row) for row in rows]
-        return self._fit()
-
-    def _fit(self) -> PCTR:
+        if self.state["clicked"] < number:
+            with self._timed("clicks"):
+                seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
+                asked = _draw(self.worlds["train"], self.config.clicked_auctions, seed)
+                rows = collect_clicks(self.policy, asked, self.judge, self.config)
+            self.state["log"] += [tuple(row) for row in rows]
+            self.state["clicked"] = number
         with self._timed("pctr"):
-            return fit([Impression(*row) for row in self.state["log"]], default_encoder(), self.config.seed)
+            model = fit([Impression(*row) for row in self.state["log"]], default_encoder(), self.config.seed)
+        reward_model.save(model, self.out)
+        return model
 
     def _validate(self, pctr: PCTR | None) -> None:
         """A row of the learning curve on held-out personas and ads; keeps the adapter if it is the best so far."""
@@ -189,6 +192,8 @@ class Training:
         losses = [loss for loss in state["losses"] if loss is not None]
         facts |= {"epoch": len(state["curve"]), "used": len(losses), "loss": float(np.mean(losses)) if losses else None}
         state["curve"].append({name: facts.get(name) for name in CURVE})
+        epoch = self.out / "epochs" / str(facts["epoch"])
+        lora.save(epoch, self.policy.trained, config.r, config.alpha, self.policy.base)
         best = state["best"]
         if best is None or facts["reward"] > state["curve"][best]["reward"]:
             state["best"] = len(state["curve"]) - 1

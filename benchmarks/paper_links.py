@@ -1,0 +1,163 @@
+"""LLM-Auction's policy at link level, exactly: figures 4a and 4b, and what its relevance comes from.
+
+python benchmarks/paper_links.py [--training FOLDER] [--n 60] [--out benchmarks/results/paper]
+
+Test personas and test ads; no sampling anywhere: the policy's distribution over all choices is read out of one forward
+pass, and the click model knows every click. The bid is shown by a count that is rounded at random; curves over bids are
+exact means over that draw of the ad whose bid moves.
+
+curves.csv, figure_4a.png   mean ITCTR of one ad (the second most relevant) at every integer bid, per epoch
+figure_4b.png               the same on three single auctions, last epoch kept
+monotone.csv                Spearman, ITCTR(100) / ITCTR(1), largest fall and largest jump, per epoch
+ablation.csv                reward as a share of the optimum with the list shuffled, or without the retriever's score
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from scipy.stats import spearmanr
+
+from mechanisms.llm_auction.drafts import Episode, draft, episodes, reward_matrix
+from mechanisms.llm_auction.irpo import Config, distribution_facts, distributions
+from mechanisms.llm_auction.mechanism import SHIPPED
+from mechanisms.llm_auction.policy import AdaptedLLM, cell
+from mechanisms.llm_auction.slim import REPEATS, offer
+from mechanisms.llm_auction.train import part_world
+from simenv.llm.weights import embedded_path
+from simenv.objective import Objective
+from simenv.records import Auction
+from simenv.seeding import keyed_rng
+from simenv.users.click_model import ClickModel
+
+BIDS = np.arange(1, 101)
+FOCAL = 1
+"""The ad whose bid moves: the second most relevant, which is neither sure to win nor sure to lose."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--training", type=Path, default=SHIPPED)
+    arguments.add_argument("--n", type=int, default=60)
+    arguments.add_argument("--candidates", type=int, default=8)
+    arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/paper"))
+    options = arguments.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    world = part_world("test", Config(), options.candidates)
+    world.horizon = 2
+    assert isinstance(world.judge, ClickModel)
+    auctions = episodes(world, options.n, 7)
+    kept = sorted((options.training / "epochs").glob("*"), key=lambda folder: int(folder.name))
+    adapters = {"untrained": None} | {f"epoch {folder.name}": folder for folder in kept if folder.name != "0"}
+    adapters["kept"] = options.training
+    policies = ((label, AdaptedLLM(embedded_path(), folder)) for label, folder in adapters.items())
+    clicks = [focal_clicks(world.judge, episode) for episode in auctions]
+    curves, ablations = {}, []
+    for label, policy in policies:
+        curves[label] = np.array([curve(policy, e, of) for e, of in zip(auctions, clicks, strict=True)])
+        if label in ("untrained", "kept"):
+            ablations += ablation(label, policy, auctions, world.judge)
+    write(options.out / "monotone.csv", [monotone(label, rows) for label, rows in curves.items()])
+    write(options.out / "ablation.csv", ablations)
+    write(
+        options.out / "curves.csv",
+        [
+            {"policy": k, "bid": int(b), "itctr": round(x, 5)}
+            for k, rows in curves.items()
+            for b, x in zip(BIDS, rows.mean(0), strict=True)
+        ],
+    )
+    plot(options.out / "figure_4a.png", {label: rows.mean(0) for label, rows in curves.items() if label != "kept"})
+    plot(options.out / "figure_4b.png", {f"auction {i + 1}": curves["kept"][i] for i in range(3)})
+
+
+def focal_clicks(judge: ClickModel, episode: Episode) -> Floats:
+    """Click probability of the focal ad in every choice, laid out as the policy's distribution; 0 where not shown."""
+    n, ad = len(episode.offer.bids), episode.offer.bids[FOCAL].ad.id
+    table = np.zeros((n + 1, n + 1))
+    for choice in episode.offer.choices():
+        if FOCAL in choice:
+            probs = judge.probabilities(episode.persona, episode.auction, draft(episode, choice))
+            table[cell(choice, n)] = probs[ad]
+    return table
+
+
+def curve(policy: AdaptedLLM, episode: Episode, clicks: Floats) -> Floats:
+    """ITCTR of the focal ad at every bid (LLM-Auction, eq. 1): shape (100,)."""
+    ad = episode.offer.bids[FOCAL].ad.id
+    shown = [episode._replace(offer=offer(episode.auction, counts={ad: count})) for count in range(REPEATS + 1)]
+    at_count = [float((logs.double().exp().numpy() * clicks).sum()) for logs in distributions(policy, shown)]
+    return np.interp(REPEATS * BIDS / 100, np.arange(REPEATS + 1), at_count)  # the mean over the rounding draw
+
+
+def monotone(label: str, rows: Floats) -> dict[str, Any]:
+    """How one policy's curves rise."""
+    mean = rows.mean(0)
+    return {
+        "policy": label,
+        "spearman_of_mean": round(float(spearmanr(BIDS, mean).statistic), 4),
+        "mean_spearman": round(float(np.mean([spearmanr(BIDS, row).statistic for row in rows])), 4),
+        "itctr_1": round(float(mean[0]), 4),
+        "itctr_100": round(float(mean[-1]), 4),
+        "ratio": round(float(mean[-1] / mean[0]), 2),
+        "largest_fall_of_mean": round(float(max(0.0, -np.diff(mean).min())), 5),
+        "largest_jump": round(float(np.abs(np.diff(rows, axis=1)).max()), 4),
+    }
+
+
+def ablation(label: str, policy: AdaptedLLM, auctions: Sequence[Episode], judge: ClickModel) -> list[dict[str, Any]]:
+    """The list in another order, and without the retriever's score."""
+    ways: dict[str, Callable[[Auction], Any]] = {
+        "as trained": offer,
+        "list shuffled": lambda auction: offer(auction, order=shuffled(auction)),
+        "no score": lambda auction: offer(auction, show_score=False),
+        "list shuffled, no score": lambda auction: offer(auction, order=shuffled(auction), show_score=False),
+    }
+    rows = []
+    for way, make in ways.items():
+        asked = [episode._replace(offer=make(episode.auction)) for episode in auctions]
+        logs = distributions(policy, asked)
+        values = [reward_matrix(judge, episode, Objective()) for episode in asked]
+        facts = distribution_facts(logs, logs, values, kl_weight=10.0)
+        numbers = {name: round(facts[name] or 0.0, 4) for name in ("reward", "share", "entropy")}
+        rows.append({"policy": label, "prompt": way} | numbers)
+        Console().print(rows[-1])
+    return rows
+
+
+def shuffled(auction: Auction) -> list[int]:
+    return [int(i) for i in keyed_rng("shuffled list", auction.id).permutation(len(auction.bids))]
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def plot(path: Path, lines: dict[str, Iterable[float]]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for label, values in lines.items():
+        axes.plot(BIDS, list(values), label=label)
+    axes.set_xlabel("bid, currency per click")
+    axes.set_ylabel("ITCTR")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
