@@ -1,74 +1,119 @@
 """Kills `simenv bench` with SIGKILL at random moments, resumes it, and compares the log with an undisturbed run's.
 
-python benchmarks/kill_and_resume.py                                    # the embedded model: every run starts it anew
-simenv bench --llm scripted --record tape.jsonl --out /tmp/recorded --mechanisms gsp,best_of_n --n 120
-python benchmarks/kill_and_resume.py --replay tape.jsonl --n 120        # its options must be as recorded
+    python benchmarks/kill_and_resume.py replayed         # completions come from a cassette
+    python benchmarks/kill_and_resume.py recording        # a scripted model is recorded; the cassette is compared, too
+    python benchmarks/kill_and_resume.py embedded --n 6   # the embedded model, which every run loads anew
 
-Exit code 1 if any log differs.
+Every other kill comes at a moment drawn from the duration of the undisturbed run, start and loading included; the
+others come within a chunk's time after a chunk drawn at random is finished, so that they hit the run's middle
+however busy the machine is. Exit code 1 if anything differs.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from simenv.seeding import keyed_rng
 
 SIMENV = Path(sys.executable).with_name("simenv")
+SAME = ("transitions.jsonl", "chunks.jsonl", "sessions.jsonl", "table.csv")
+
+
+class Moment(NamedTuple):
+    """When to kill: so many seconds after that many chunks are finished (None: after the start)."""
+
+    chunks: int | None
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s after " + ("the start" if self.chunks is None else f"chunk {self.chunks}")
+
+
+class Kind(NamedTuple):
+    """What is killed: options of `simenv bench`, and where it records, if it does."""
+
+    options: list[str]
+    records: bool = False
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("replayed", "recording", "embedded"))
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--replay", type=Path, help="a cassette; without one, the embedded model runs")
-    parser.add_argument("--n", type=int, default=120, help="auctions")
+    parser.add_argument("--n", type=int, default=60, help="auctions")
     parser.add_argument("--mechanisms", default="gsp,best_of_n")
     parser.add_argument("--bidder", default="truthful")
-    parser.add_argument("--chunk", type=int, default=4, help="auctions per chunk")
+    parser.add_argument("--chunk", type=int, default=2, help="auctions per chunk")
     parser.add_argument("--seed", type=int, default=0, help="of the moments, not of the runs")
     chosen = parser.parse_args()
     options = ["--mechanisms", chosen.mechanisms, "--n", str(chosen.n), "--chunk", str(chosen.chunk)]
-    options += ["--bidder", chosen.bidder]
-    if chosen.replay:
-        options += ["--llm", model_of(chosen.replay), "--replay", str(chosen.replay)]
-    with tempfile.TemporaryDirectory() as folder:
-        equal = trials(Path(folder), options, chosen.kills, chosen.seed)
-    print(f"{equal} of {chosen.kills} resumed logs are equal to the undisturbed one, byte for byte")
+    options += ["--bidder", chosen.bidder, "--llm", "embedded" if chosen.kind == "embedded" else "scripted"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if chosen.kind == "replayed":
+            tape = folder / "tape.jsonl"
+            bench(folder / "taped", [*options, "--record", str(tape)])
+            options += ["--replay", str(tape)]
+        equal = trials(folder, Kind(options, chosen.kind == "recording"), chosen.kills, chosen.seed)
+    print(f"{chosen.kind}: {equal} of {chosen.kills} resumed runs are equal to the undisturbed one, byte for byte")
     sys.exit(equal < chosen.kills)
 
 
-def trials(folder: Path, options: list[str], kills: int, seed: int) -> int:
-    """The undisturbed run, then every kill; how many logs were equal."""
+def trials(folder: Path, kind: Kind, kills: int, seed: int) -> int:
+    """The undisturbed run, then every kill; how many resumed runs were equal to it."""
     whole = folder / "whole"
     started = time.perf_counter()
-    bench(whole, options)
+    bench(whole, options_of(kind, whole))
     duration = time.perf_counter() - started
-    expected = (whole / "transitions.jsonl").read_bytes()
-    chunks = finished_chunks(whole)
-    print(f"undisturbed: {duration:.1f} s, {len(expected)} bytes, {chunks} chunks", flush=True)
+    expected, chunks = outcome(whole), finished_chunks(whole)
+    size = (whole / "transitions.jsonl").stat().st_size
+    print(f"undisturbed: {duration:.1f} s, {chunks} chunks, {size} bytes of transitions", flush=True)
+    when: Counter[str] = Counter()
     equal = 0
-    for kill, moment in enumerate(keyed_rng("kill and resume", seed).uniform(0, duration, kills), start=1):
+    for kill, moment in enumerate(moments(kills, seed, duration, chunks), start=1):
         run = folder / f"kill-{kill}"
-        killed = kill_at(run, options, moment)
-        died_with = finished_chunks(run)
+        killed = kill_at(run, options_of(kind, run), moment)
+        left = finished_chunks(run)
+        place = "before the first chunk" if not left else "midway" if left < chunks else "after the last chunk"
+        when[place if killed else "not killed, it had ended"] += 1
         if (run / "manifest.json").is_file():
             bench(run, ["--resume"])
         else:  # killed before there was a run to resume
-            shutil.rmtree(run, ignore_errors=True)
-            bench(run, options)
-        same = (run / "transitions.jsonl").read_bytes() == expected
+            run.with_suffix(".tape").unlink(missing_ok=True)
+            bench(run, options_of(kind, run))
+        same = outcome(run) == expected
         equal += same
-        how, result = "killed" if killed else "had ended", "equal" if same else "DIFFERENT"
-        print(f"kill {kill}: {how} at {moment:.2f} s with {died_with} chunks: {result}", flush=True)
-        shutil.rmtree(run)
+        state = f"killed with {left} of {chunks} chunks" if killed else "had ended"
+        print(f"kill {kill}, {moment}: {state}: {'equal' if same else 'DIFFERENT'}", flush=True)
+    print(", ".join(f"{count} {place}" for place, count in when.items()))
     return equal
+
+
+def moments(kills: int, seed: int, duration: float, chunks: int) -> list[Moment]:
+    """When to kill: see the module."""
+    rng = keyed_rng("kill and resume", seed)
+    by_time = [Moment(None, float(seconds)) for seconds in rng.uniform(0, duration, kills)]
+    by_chunk = [Moment(int(rng.integers(chunks)), float(rng.uniform(0, duration / chunks))) for _ in range(kills)]
+    return [(by_time if i % 2 else by_chunk)[i] for i in range(kills)]
+
+
+def options_of(kind: Kind, run: Path) -> list[str]:
+    return [*kind.options, "--record", str(run.with_suffix(".tape"))] if kind.records else kind.options
+
+
+def outcome(run: Path) -> list[list[bytes]]:
+    """What must be equal. Completions are recorded as they come: of a cassette that is the set of lines."""
+    tape = run.with_suffix(".tape")
+    rows = [sorted(tape.read_bytes().splitlines())] if tape.is_file() else []
+    return [*rows, *((run / name).read_bytes().splitlines(keepends=True) for name in SAME)]
 
 
 def bench(out: Path, options: list[str]) -> None:
@@ -78,12 +123,17 @@ def bench(out: Path, options: list[str]) -> None:
         sys.exit(f"simenv bench ended with code {done.returncode}:\n{done.stderr}")
 
 
-def kill_at(out: Path, options: list[str], moment: float) -> bool:
-    """Starts a run and kills it after so many seconds; False if it had ended by itself."""
+def kill_at(out: Path, options: list[str], moment: Moment) -> bool:
+    """Starts a run and kills it at that moment; False if it had ended by itself."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([SIMENV, "bench", "--out", out, *options], **quiet)
+    if moment.chunks is not None:
+        while process.poll() is None and not (
+            finished_chunks(out) >= moment.chunks and (out / "manifest.json").exists()
+        ):
+            time.sleep(0.002)
     try:
-        process.wait(moment)
+        process.wait(moment.seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
@@ -92,11 +142,6 @@ def kill_at(out: Path, options: list[str], moment: float) -> bool:
 def finished_chunks(run: Path) -> int:
     file = run / "chunks.jsonl"
     return file.read_bytes().count(b"\n") if file.is_file() else 0
-
-
-def model_of(cassette: Path) -> str:
-    with cassette.open(encoding="utf-8") as lines:
-        return str(json.loads(next(lines))["model"])
 
 
 if __name__ == "__main__":
