@@ -7,6 +7,8 @@ A small model's surprise also rises with rare words and names, so it ranks wordi
 
 from __future__ import annotations
 
+import math
+
 from simenv import markup
 from simenv.llm.base import LLM, Capability, Prompt, metered
 from simenv.records import AdQuality, Auction, Feedback, Outcome, Persona, Quality
@@ -52,4 +54,5 @@ class LikelihoodQuality:
             return None
         prompt = Prompt(user=auction.query.text, prefill=before)
         (scores,) = await self._llm.logprob(prompt, [f" {sentence}" if before else sentence])
-        return max(0.0, -sum(scores) / len(scores)) if scores else None
+        mean = -sum(scores) / len(scores) if scores else math.inf
+        return max(0.0, mean) if math.isfinite(mean) else None  # a text that the model cannot write
