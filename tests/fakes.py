@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from simenv.encoder import Vectors
-from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, Traits
+from simenv.llm import Completion, OneOf, Prompt, Request, ScriptedLLM
+from simenv.llm.base import ScoreRequest, Scores
+from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Query, Traits
 from simenv.seeding import keyed_int, keyed_rng
 from simenv.users.click_model import ClickModel
 from simenv.users.queries import FrozenQueries
@@ -34,9 +37,14 @@ class FakeEncoder:
         vectors = np.zeros((len(texts), self.dimension), np.float32)
         for row, text in zip(vectors, texts, strict=True):
             for word in _WORD.findall(text.lower()) or [""]:
-                row[keyed_int("fake-encoder", word) % self.dimension] += 1
+                row[_place(word) % self.dimension] += 1
         unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
+
+
+@cache
+def _place(word: str) -> int:
+    return keyed_int("fake-encoder", word)
 
 
 _ADS = (
@@ -179,3 +187,42 @@ class FormulaJudge:
                 for ad_id, prob in rows
             )
         )
+
+
+def small_auction(n: int = 4, *, max_ads: int = 2, reserve: float = 0.0) -> Auction:
+    """Up to six of the ads with bids of their own, the more relevant first."""
+    amounts, cosines = (50.0, 30.0, 60.0, 20.0, 45.0, 10.0), (0.6, 0.5, 0.45, 0.3, 0.2, 0.1)
+    bids = tuple(
+        Bid(ad=ad, amount=amount, relevance=cosine)
+        for ad, amount, cosine in zip(ADS[:n], amounts, cosines, strict=False)
+    )
+    query = Query(id="small", text="Which hiking boots stay dry on wet trails?")
+    return Auction(
+        id=f"small.{n}", query=query, profile=PERSONAS[0].profile, bids=bids, max_ads=max_ads, reserve=reserve
+    )
+
+
+class FakeChooser(ScriptedLLM):
+    """The scripted model, but its choices among options have probabilities of their own, drawn by the prompt's text.
+
+    Asked and scored choices agree, as they do with a real model.
+    """
+
+    def probs(self, prompt: Prompt, options: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return keyed_rng("fake-chooser", prompt.user).dirichlet(np.full(len(options), 2.0))
+
+    async def _generate(self, request: Request) -> Completion:
+        if not isinstance(request.constraint, OneOf):
+            return await super()._generate(request)
+        options = request.constraint.options
+        probs = self.probs(request.prompt, options)
+        choice = int(keyed_rng("fake-choice", *request.key).choice(len(options), p=probs))
+        return Completion(text=options[choice], logprobs=(float(np.log(probs[choice])),))
+
+    async def _score(self, request: ScoreRequest) -> Scores:
+        if not isinstance(request.constraint, OneOf):
+            return await super()._score(request)
+        probs = dict(
+            zip(request.constraint.options, self.probs(request.prompt, request.constraint.options), strict=True)
+        )
+        return Scores(logprobs=tuple((float(np.log(probs[text])),) for text in request.continuations))

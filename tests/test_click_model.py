@@ -1,4 +1,4 @@
-"""The click model: monotone where theory says so, exact, keyed so that all mechanisms meet the same user, and frozen."""
+"""The click model: monotone where theory says so, exact, frozen, keyed so that all mechanisms meet the same user."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simenv import Ad, Auction, Bid, Outcome, Persona, Query, outcome
+from simenv.encoder import default_encoder
 from simenv.errors import InputError
 from simenv.records import Placement, Traits
 from simenv.users.ad_copy import sentence_around
@@ -32,8 +33,13 @@ def persona(**traits: object) -> Persona:
     return Persona(id="p", info="A hiker.", traits=Traits.model_validate({"patience": 0.5, **traits}))
 
 
+ENCODER = FakeEncoder()
+NO_LEAKS = {"leaks.cue_none": 8.0, "leaks.cue_full": 9.0}
+"""The cue of leaks means nothing on a bag of words; faults still count."""
+
+
 def model(changes: dict[str, object] | None = None) -> ClickModel:
-    return ClickModel(FakeEncoder(), world_v1().changed(changes or {}))
+    return ClickModel(ENCODER, world_v1().changed(NO_LEAKS | (changes or {})))
 
 
 def probs(text: str, who: Persona | None = None, changes: dict[str, object] | None = None) -> dict[str, float]:
@@ -98,7 +104,7 @@ def test_an_earlier_place_is_examined_more() -> None:
 
 def test_hard_sell_wording_costs_clicks() -> None:
     quiet = probs(f"{ANSWER} See {ADS[0].link}.")["A1"]
-    loud = probs(f"{ANSWER} Buy now, limited time: {ADS[0].link}!")["A1"]
+    loud = probs(f"{ANSWER} Hurry, this offer ends tonight and will never come back: {ADS[0].link}!")["A1"]
     assert loud < quiet / 2
     assert probs(f"{ANSWER} You could also look at {ADS[0].link} for this.")["A1"] > loud
 
@@ -203,8 +209,8 @@ def test_an_ad_whose_link_is_not_in_the_text_is_not_clicked() -> None:
         ("examination.depth_loss", 1.0, 0.0, "See {0}."),
         ("examination.rank_discount", 0.5, 1.0, "See {2}. See {0}."),
         ("nativeness.floor", 0.0, 1.0, "Bananas ripen faster in paper, see {0}."),
-        ("nativeness.hard_sell", 0.1, 0.9, "Buy {0} now!"),
-        ("competition.substitutes_full", 0.6, 1.5, "See {1}. See {0}."),
+        ("nativeness.hard_sell", 0.1, 0.9, "Act fast, stocks are melting away, grab {0}!"),
+        ("competition.substitutes_full", 0.7, 1.5, "See {1}. See {0}."),
         ("flooding.rate", 2.0, 0.0, "See {1}. See {2}. See {3}. See {0}."),
     ],
 )
@@ -250,3 +256,32 @@ def test_numbers_have_names_and_a_hash() -> None:
             params.changed({name: 1.0})
     with pytest.raises(InputError, match="rank_discount"):
         params.changed({"examination.rank_discount": 2.0})
+
+
+@pytest.mark.weights
+def test_world_v1_is_frozen() -> None:
+    """Numbers, examples and equations of world "v1": whoever changes one makes another world, with a new name."""
+    assert world_v1().sha256 == "5a15f0f269d65f4ffe9ea41d3793703577153e2ba7319022840f60b45b08833b"
+    boots = ADS[0].model_copy(update={"body": "Waterproof boots for wet trails, resoled for life."})
+    shoes = Ad(
+        id="A2",
+        advertiser="Pike",
+        title="Pike trail shoes",
+        body="Cheap light shoes for dry paths, 29 dollars.",
+        category="outdoor",
+    )
+    ads = (boots, shoes, ADS[2])
+    auction = AUCTION.model_copy(update={"bids": tuple(Bid(ad=ad, amount=1) for ad in ads)})
+    who = persona(ad_tolerance=0.6, price_sensitivity=0.7, patience=0.4, affinity={"outdoor": 0.5})
+    answer = "For wet trails take boots with a membrane. Wear them in before the tour."
+    judge = ClickModel(default_encoder())
+    for text, expected in (
+        (f"One pair worth a look is {boots.link}, which can be resoled.", {"A1": 0.950086}),
+        (
+            f"See {boots.link}. Or see {shoes.link}, at 29 dollars. And open {ADS[2].link}.",
+            {"A1": 0.081109, "A2": 0.092868, "A3": 0.01258},
+        ),
+        (f"HURRY, nobody beats {boots.link}, order today!", {"A1": 0.040885}),
+    ):
+        found = judge.probabilities(who, auction, outcome(auction, f"{answer} {text}", PRICES))
+        assert found == pytest.approx(expected, abs=2e-4)

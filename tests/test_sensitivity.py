@@ -52,7 +52,7 @@ def test_every_number_is_moved_both_ways(log: list[Transition]) -> None:
 
 
 def test_a_conclusion_that_the_world_decides_is_reversed_somewhere(log: list[Transition]) -> None:
-    """The same answers, paid by click or by a fixed fee of two thirds of what clicks pay in the world as it is."""
+    """The same answers, paid by click or by a fixed fee of 85% of what clicks pay in the world as it is."""
     gsp = [row for row in log if row.mechanism == "gsp"]
     fee = [row.model_copy(update={"mechanism": "fee", "outcome": _for_a_fee(row)}) for row in gsp]
     report = sensitivity([*gsp, *fee], WORLD.personas, WORLD.judge)  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def test_a_conclusion_that_the_world_decides_is_reversed_somewhere(log: list[Tra
 def _for_a_fee(row: Transition) -> object:
     assert row.expected_payments is not None
     free = tuple(p.model_copy(update={"price": 0.0}) for p in row.outcome.placements)
-    fees = {ad_id: amount * 2 / 3 for ad_id, amount in row.expected_payments.items()}
+    fees = {ad_id: amount * 0.85 for ad_id, amount in row.expected_payments.items()}
     return row.outcome.model_copy(update={"placements": free, "transfers": fees})
 
 

@@ -1,13 +1,12 @@
-"""What the click model reads in ads and their sentences: the offer without its brand, price cues, hard-sell marks."""
+"""What the click model reads in ads and answers: sentences, the offer without its brand, amounts, shouting."""
 
 from __future__ import annotations
 
 import math
 import re
-from functools import cache
 
 from simenv import markup
-from simenv.records import Ad, Record
+from simenv.records import Ad
 
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|\n")
 
@@ -29,9 +28,14 @@ def offer_title(ad: Ad) -> str:
     return rest or ad.title
 
 
+def offer_body(ad: Ad) -> str:
+    """The copy without the firm's name, as far as that is not all that names the ad."""
+    return _without(ad.body, ad.advertiser) if ad.advertiser != ad.title else ad.body
+
+
 def offer(ad: Ad) -> str:
     """Title and copy without the firm's name: what is offered, whoever offers it."""
-    body = _without(ad.body, ad.advertiser) if ad.advertiser != ad.title else ad.body
+    body = offer_body(ad)
     return f"{offer_title(ad)}. {body}" if body else offer_title(ad)
 
 
@@ -66,27 +70,12 @@ def pitch_around(response: str, span: tuple[int, int]) -> str:
     return response[start if markup.LINK.search(response[before:start]) else before : end]
 
 
-class Words(Record):
-    """Which words an ad's price and a hard sell show in: lists of regular expressions for whole words."""
-
-    cheap: tuple[str, ...]
-    dear: tuple[str, ...]
-    urging: tuple[str, ...]
-    superlatives: tuple[str, ...]
-
-    def hard_sell_marks(self, pitch: str) -> int:
-        """How many of four kinds of pressure are there: exclamation marks, shouting, urging, superlatives."""
-        kinds = (_EXCLAMATION, _SHOUT, _any_of(self.urging), _any_of(self.superlatives))
-        return sum(bool(kind.search(pitch)) for kind in kinds)
-
-    def price_cue(self, text: str) -> float:
-        """How cheap (1) or dear (-1) an ad says it is, by its words and by the largest amount that it names."""
-        words = len(_any_of(self.cheap).findall(text)) - len(_any_of(self.dear).findall(text))
-        amounts = [float(m["number"].replace(",", "")) for m in _AMOUNT.finditer(text) if m["sign"] or m["unit"]]
-        size = math.log10(max(amounts) / _MIDDLING_AMOUNT) if amounts and max(amounts) > 0 else 0.0
-        return math.tanh((words - size) / 2)
+def typographic_pressure(pitch: str) -> int:
+    """How many of two kinds there are: exclamation marks, shouted words. 0 to 2."""
+    return sum(bool(kind.search(pitch)) for kind in (_EXCLAMATION, _SHOUT))
 
 
-@cache
-def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
+def log_amount(text: str) -> float:
+    """How large the largest amount of money is that a text names: log10 of its multiple of 30; 0 if it names none."""
+    amounts = [float(m["number"].replace(",", "")) for m in _AMOUNT.finditer(text) if m["sign"] or m["unit"]]
+    return math.log10(max(amounts) / _MIDDLING_AMOUNT) if amounts and max(amounts) > 0 else 0.0

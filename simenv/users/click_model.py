@@ -4,9 +4,11 @@
 
     examination_i = rank_discount^rank_i * exp(-depth_loss * (1 - patience) * words_before_i / 100)
     attraction_i  = sigmoid(base + relevance + taste + appeal + tolerance + price)
-    nativeness_i  = coherence(ad sentence, what was read before it) * hard_sell^(hard-sell marks)
+    nativeness_i  = coherence(ad sentence, what was read before it) * hard_sell^(sales pressure) * shouting^(marks)
     competition_i = a_i / (a_i + sum_j s_ij a_j),   a = attraction, s_ij in [0, 1] how far j is a substitute of i
-    flooding      = exp(-rate * (1.5 - ad_tolerance) * max(0, ads - free_ads)), and 0 once the ad process leaks
+    flooding      = exp(-rate * (1.5 - ad_tolerance) * max(0, ads - free_ads)) * (1 - leak)
+
+The cues of price, sales pressure and leaks are learned from example sentences (`cues.py`).
 
 Sources. That a click is examination times attraction is the examination hypothesis (Richardson, Dominowska and Ragno
 2007, "Predicting clicks"); that an ad is read less the more comes before it follows the position and cascade models
@@ -41,6 +43,7 @@ from simenv.errors import InputError
 from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, Record
 from simenv.seeding import keyed_rng
 from simenv.users import ad_copy
+from simenv.users.cues import Examples, learn, read_examples
 
 
 class Attraction(Record):
@@ -55,6 +58,8 @@ class Attraction(Record):
     appeal: float
     tolerance: float = Field(ge=0)
     price: float = Field(ge=0)
+    price_slope: float = Field(ge=0)
+    amount_weight: float = Field(ge=0)
 
 
 class Examination(Record):
@@ -71,6 +76,16 @@ class Nativeness(Record):
     coherence_none: float
     coherence_full: float
     hard_sell: float = Field(ge=0, le=1)
+    pressure_none: float
+    pressure_full: float
+    shouting: float = Field(ge=0, le=1)
+
+
+class Leaks(Record):
+    """From which score on a sentence gives the ad process away."""
+
+    cue_none: float
+    cue_full: float
 
 
 class Competition(Record):
@@ -96,8 +111,10 @@ class ClickParams(Record):
     examination: Examination
     nativeness: Nativeness
     competition: Competition
+    leaks: Leaks
     flooding: Flooding
-    words: ad_copy.Words
+    examples: dict[str, Examples] = Field(default_factory=read_examples)
+    """What the cues are learned from, by the cue's name."""
 
     def changed(self, changes: Mapping[str, Any]) -> ClickParams:
         """A copy with some numbers changed, each named "section.name" (or "world").
@@ -120,9 +137,8 @@ class ClickParams(Record):
         return {
             f"{section}.{name}": value
             for section, part in self.model_dump().items()
-            if isinstance(part, dict)
+            if isinstance(part, dict) and section != "examples"
             for name, value in part.items()
-            if not isinstance(value, tuple)
         }
 
     @property
@@ -158,6 +174,7 @@ class ClickModel:
         self.name = f"click-model-{self.params.world}"
         self.sha256 = self.params.sha256
         self._encoder = encoder
+        self._cues = {name: learn(encoder, examples) for name, examples in self.params.examples.items()}
 
     def with_params(self, params: ClickParams) -> ClickModel:
         """The same judge with other numbers."""
@@ -185,11 +202,12 @@ class ClickModel:
         competition = self._competition(ads, attraction)
         annoyance = 1.5 - persona.traits.ad_tolerance
         spoilt = math.exp(-p.flooding.rate * annoyance * max(0, len(ads) - p.flooding.free_ads))
-        spoilt *= 1 - self._leak(outcome)
+        spoilt *= 1 - self._leak(auction, outcome)
         haste = p.examination.depth_loss * (1 - persona.traits.patience) / 100
         probs = {}
-        for rank, (ad, placement) in enumerate(zip(ads, outcome.placements, strict=True)):
+        for ad, placement in zip(ads, outcome.placements, strict=True):
             start, end = placement.span
+            rank = sum(other.span < placement.span for other in outcome.placements)  # in the text, however listed
             if outcome.response[start:end] != ad.link:
                 probs[ad.id] = 0.0
                 continue
@@ -203,14 +221,17 @@ class ClickModel:
         """Probability that an ad is clicked once it is examined, alone and in a fitting sentence: ad id -> (0, 1)."""
         p, traits = self.params.attraction, persona.traits
         odds = {}
-        for ad, cosine in zip(ads, self._relevance(query, ads), strict=True):
+        offers = [ad_copy.offer(ad) for ad in ads]
+        cheap = self._cues["cheap"](offers) - p.amount_weight * np.array([ad_copy.log_amount(text) for text in offers])
+        cues = np.tanh(p.price_slope * cheap)
+        for ad, cosine, cue in zip(ads, self._relevance(query, ads), cues, strict=True):
             odds[ad.id] = (
                 p.base
                 + p.relevance * (float(cosine) - p.relevance_centre) / p.relevance_scale
                 + p.affinity * self._affinity(persona, ad.category)
                 + p.appeal * self._appeal(ad)
                 + p.tolerance * (traits.ad_tolerance - 0.5)
-                + p.price * traits.price_sensitivity * self.params.words.price_cue(ad.text)
+                + p.price * traits.price_sensitivity**2 * float(cue)
             )
         return {ad_id: 1 / (1 + math.exp(-value)) for ad_id, value in odds.items()}
 
@@ -235,25 +256,37 @@ class ClickModel:
 
     def _nativeness(self, query: str, response: str, span: tuple[int, int], ad: Ad) -> float:
         p = self.params.nativeness
-        pitch = ad_copy.pitch_around(response, span).replace(ad.link, " ")
-        factor = p.hard_sell ** self.params.words.hard_sell_marks(pitch)
+        pitch = ad_copy.pitch_around(response, span).replace(ad.link, "it")
+        pressure = _ramp(self._strongest("pressure", pitch), p.pressure_none, p.pressure_full)
+        factor = p.hard_sell**pressure * p.shouting ** ad_copy.typographic_pressure(pitch)
         start, end = ad_copy.sentence_around(response, span)
         words = ad_copy.words_around(response[start:end], ad) or ad_copy.offer_title(ad)
         read = [query, *ad_copy.sentences(markup.strip_markup(response[:start]))]
         vectors = self._encoder.encode([words, *read])
         cosine = float((vectors[1:] @ vectors[0]).max())  # it goes on from one thing that was read, not from all
-        fit = min(1.0, max(0.0, (cosine - p.coherence_none) / (p.coherence_full - p.coherence_none)))
-        return factor * (p.floor + (1 - p.floor) * fit)
+        return factor * (p.floor + (1 - p.floor) * _ramp(cosine, p.coherence_none, p.coherence_full))
 
-    def _leak(self, outcome: Outcome) -> float:
-        """1 where the answer speaks of bids, candidates or instructions: "click nothing"."""
-        return float(any(fault.kind == "leaked_process" for fault in outcome.faults))
+    def _leak(self, auction: Auction, outcome: Outcome) -> float:
+        """How far the answer speaks of bids, candidates or instructions, from 0 to 1: "click nothing"."""
+        if any(fault.kind == "leaked_process" for fault in outcome.faults):
+            return 1.0
+        text = outcome.response
+        for placement in outcome.placements:
+            text = text.replace(auction.bid_of(placement.ad_id).ad.link, "it")  # type: ignore[union-attr]
+        worst = self._strongest("leak", markup.strip_markup(text))
+        return _ramp(worst, self.params.leaks.cue_none, self.params.leaks.cue_full)
+
+    def _strongest(self, cue: str, text: str) -> float:
+        """The highest score of any sentence of five words or more: shorter ones ("See it.") say too little to tell."""
+        telling = [sentence for sentence in ad_copy.sentences(text) if len(sentence.split()) >= 5]
+        return float(self._cues[cue](telling).max()) if telling else -1.0
 
     def _substitutes(self, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
         """How far ads are substitutes: shape (n, n), in [0, 1]."""
         p = self.params.competition
-        vectors = self._encoder.encode([ad_copy.offer(ad) for ad in ads])
-        return np.clip((vectors @ vectors.T - p.substitutes_from) / (p.substitutes_full - p.substitutes_from), 0, 1)
+        vectors = self._encoder.encode([ad_copy.offer_body(ad) or ad_copy.offer_title(ad) for ad in ads])
+        cosines = (vectors @ vectors.T).astype(np.float64)
+        return np.asarray(np.clip((cosines - p.substitutes_from) / (p.substitutes_full - p.substitutes_from), 0, 1))
 
     def _competition(self, ads: Sequence[Ad], attraction: Mapping[str, float]) -> dict[str, float]:
         a = np.array([attraction[ad.id] for ad in ads])
@@ -273,3 +306,8 @@ class ClickModel:
             else:
                 home.append(i)
         return [[ads[i] for i in group] for group in groups]
+
+
+def _ramp(score: float, none: float, full: float) -> float:
+    """0 up to `none`, 1 from `full` on, straight between them."""
+    return min(1.0, max(0.0, (score - none) / (full - none)))
