@@ -240,8 +240,8 @@ class ClickModel:
         offers = [ad_copy.offer(ad) for ad in ads]
         kinds = [f"{ad_copy.offer_title(ad)} {ad.category}" for ad in ads]
         vectors = self._encoder.encode([query, *offers, *kinds])
-        cosines = vectors[1:] @ vectors[0]
-        return (cosines[: len(ads)] + cosines[len(ads) :]) / 2
+        cosines = (vectors[1:] @ vectors[0]).astype(np.float64)
+        return np.asarray((cosines[: len(ads)] + cosines[len(ads) :]) / 2)
 
     def _affinity(self, persona: Persona, category: str) -> float:
         named = persona.traits.affinity.get(category)
@@ -264,7 +264,7 @@ class ClickModel:
         read = [query, *ad_copy.sentences(markup.strip_markup(response[:start]))]
         vectors = self._encoder.encode([words, *read])
         cosine = float((vectors[1:] @ vectors[0]).max())  # it goes on from one thing that was read, not from all
-        return factor * (p.floor + (1 - p.floor) * _ramp(cosine, p.coherence_none, p.coherence_full))
+        return float(factor * (p.floor + (1 - p.floor) * _ramp(cosine, p.coherence_none, p.coherence_full)))
 
     def _leak(self, auction: Auction, outcome: Outcome) -> float:
         """How far the answer speaks of bids, candidates or instructions, from 0 to 1: "click nothing"."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib.resources import files
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,10 @@ class Cue:
         return middle, np.linalg.solve(gram, centred.T @ (weight * y))
 
 
-@lru_cache(maxsize=32)
+_learned: WeakKeyDictionary[Encoder, dict[Examples, Cue]] = WeakKeyDictionary()
+
+
 def learn(encoder: Encoder, examples: Examples) -> Cue:
     """The cue of these examples, fitted once per encoder."""
-    return Cue(encoder, examples)
+    cues = _learned.setdefault(encoder, {})
+    return cues.setdefault(examples, Cue(encoder, examples))
