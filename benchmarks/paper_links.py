@@ -25,8 +25,8 @@ import numpy.typing as npt
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from mechanisms.llm_auction.drafts import Episode, draft, episodes, reward_matrix
-from mechanisms.llm_auction.irpo import Config, distribution_facts, distributions
+from mechanisms.llm_auction.irpo import Config, distribution_facts
+from mechanisms.llm_auction.levels import Episode, Links, episodes
 from mechanisms.llm_auction.mechanism import SHIPPED
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.slim import REPEATS, offer
@@ -59,10 +59,11 @@ def main() -> None:
     kept = sorted((options.training / "epochs").glob("*"), key=lambda folder: int(folder.name))
     adapters = {"untrained": None} | {f"epoch {folder.name}": folder for folder in kept if folder.name != "0"}
     adapters["kept"] = options.training
-    policies = ((label, AdaptedLLM(embedded_path(), folder)) for label, folder in adapters.items())
-    clicks = [focal_clicks(world.judge, episode) for episode in auctions]
+    policies = ((label, Links(AdaptedLLM(embedded_path(), folder))) for label, folder in adapters.items())
+    clicks: list[Floats] = []
     curves, ablations = {}, []
     for label, policy in policies:
+        clicks = clicks or [focal_clicks(world.judge, policy, episode) for episode in auctions]
         curves[label] = np.array([curve(policy, e, of) for e, of in zip(auctions, clicks, strict=True)])
         if label in ("untrained", "kept"):
             ablations += ablation(label, policy, auctions, world.judge)
@@ -80,22 +81,22 @@ def main() -> None:
     plot(options.out / "figure_4b.png", {f"auction {i + 1}": curves["kept"][i] for i in range(3)})
 
 
-def focal_clicks(judge: ClickModel, episode: Episode) -> Floats:
+def focal_clicks(judge: ClickModel, level: Links, episode: Episode) -> Floats:
     """Click probability of the focal ad in every choice, laid out as the policy's distribution; 0 where not shown."""
     n, ad = len(episode.offer.bids), episode.offer.bids[FOCAL].ad.id
     table = np.zeros((n + 1, n + 1))
     for choice in episode.offer.choices():
         if FOCAL in choice:
-            probs = judge.probabilities(episode.persona, episode.auction, draft(episode, choice))
+            probs = judge.probabilities(episode.persona, episode.auction, level.outcome(episode, choice))
             table[cell(choice, n)] = probs[ad]
     return table
 
 
-def curve(policy: AdaptedLLM, episode: Episode, clicks: Floats) -> Floats:
+def curve(policy: Links, episode: Episode, clicks: Floats) -> Floats:
     """ITCTR of the focal ad at every bid (LLM-Auction, eq. 1): shape (100,)."""
     ad = episode.offer.bids[FOCAL].ad.id
     shown = [episode._replace(offer=offer(episode.auction, counts={ad: count})) for count in range(REPEATS + 1)]
-    at_count = [float((logs.double().exp().numpy() * clicks).sum()) for logs in distributions(policy, shown)]
+    at_count = [float((logs.double().exp().numpy() * clicks).sum()) for logs in policy.distributions(shown)]
     return np.interp(REPEATS * BIDS / 100, np.arange(REPEATS + 1), at_count)  # the mean over the rounding draw
 
 
@@ -114,7 +115,7 @@ def monotone(label: str, rows: Floats) -> dict[str, Any]:
     }
 
 
-def ablation(label: str, policy: AdaptedLLM, auctions: Sequence[Episode], judge: ClickModel) -> list[dict[str, Any]]:
+def ablation(label: str, policy: Links, auctions: Sequence[Episode], judge: ClickModel) -> list[dict[str, Any]]:
     """The list in another order, and without the retriever's score."""
     ways: dict[str, Callable[[Auction], Any]] = {
         "as trained": offer,
@@ -125,8 +126,8 @@ def ablation(label: str, policy: AdaptedLLM, auctions: Sequence[Episode], judge:
     rows = []
     for way, make in ways.items():
         asked = [episode._replace(offer=make(episode.auction)) for episode in auctions]
-        logs = distributions(policy, asked)
-        values = [reward_matrix(judge, episode, Objective()) for episode in asked]
+        logs = policy.distributions(asked)
+        values = [policy.true_rewards(judge, episode, Objective()) for episode in asked]
         facts = distribution_facts(logs, logs, values, kl_weight=10.0)
         numbers = {name: round(facts[name] or 0.0, 4) for name in ("reward", "share", "entropy")}
         rows.append({"policy": label, "prompt": way} | numbers)

@@ -83,7 +83,7 @@ class Writer:
                 sampling=self._sentence_sampling,
                 constraint=LinksOnly(),
             )
-            return opening + _end_of_sentence(tail.text)
+            return opening + end_of_sentence(tail.text)
         reply = await self.llm.complete(
             read_prompt("ad_sentence_free").format(answer=text, link=ad.link, **facts),
             key=key,
@@ -115,23 +115,8 @@ class Writer:
         return text
 
     async def _one_call(self, auction: Auction, bids: Sequence[Bid], show_bids: bool, sample: int) -> str:
-        candidates = [
-            {"id": bid.ad.id, "title": bid.ad.title} | ({"bid": bid.amount} if show_bids else {}) for bid in bids
-        ]
-        goal = (
-            "The platform earns an ad's bid when the user clicks it: prefer ads with a high bid that the user likes."
-            if show_bids
-            else "The platform earns when the user clicks: prefer ads that the user likes."
-        )
         reply = await self.llm.complete(
-            Prompt(
-                system=read_prompt("one_call_system").format(max_ads=auction.max_ads, goal=goal),
-                user=read_prompt("one_call_user").format(
-                    profile=auction.profile or "unknown",
-                    candidates=json.dumps(candidates, ensure_ascii=False),
-                    query=auction.query.text,
-                ),
-            ),
+            one_call_prompt(auction, bids, show_bids=show_bids),
             key=(auction.id, "one-call", sample),
             sampling=Sampling(max_tokens=500),
             constraint=LinksOnly(links=tuple(bid.ad.link for bid in bids)) if self._constrains else None,
@@ -170,6 +155,24 @@ class Writer:
         return next((bid.ad for bid in bids if bid.ad.link == reply.text.strip()), None)
 
 
+def one_call_prompt(auction: Auction, bids: Sequence[Bid], *, show_bids: bool) -> Prompt:
+    """The paper's prompt (LLM-Auction, section 5.1, step 2): one call writes the answer and chooses the ads."""
+    candidates = [{"id": bid.ad.id, "title": bid.ad.title} | ({"bid": bid.amount} if show_bids else {}) for bid in bids]
+    goal = (
+        "The platform earns an ad's bid when the user clicks it: prefer ads with a high bid that the user likes."
+        if show_bids
+        else "The platform earns when the user clicks: prefer ads that the user likes."
+    )
+    return Prompt(
+        system=read_prompt("one_call_system").format(max_ads=auction.max_ads, goal=goal),
+        user=read_prompt("one_call_user").format(
+            profile=auction.profile or "unknown",
+            candidates=json.dumps(candidates, ensure_ascii=False),
+            query=auction.query.text,
+        ),
+    )
+
+
 def _question(auction: Auction, bids: Sequence[Bid], show_bids: bool) -> tuple[Prompt, OneOf]:
     """Which ad helps best, or none: the prompt and the answers that are allowed, in the order of `bids`."""
     lines = [f"- {b.ad.title}" + (f" (pays {b.amount:g})" if show_bids else "") for b in bids]
@@ -203,7 +206,7 @@ def _whole_sentences(text: str) -> str:
     return whole.strip() or text
 
 
-def _end_of_sentence(tail: str) -> str:
+def end_of_sentence(tail: str) -> str:
     """What follows an opening up to the end of its sentence, with a full stop where the model gave none."""
     match = _SENTENCE.match(tail)
     text = match.group(1) if match else tail.rstrip(" ,;:-")

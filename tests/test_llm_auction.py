@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mechanisms.llm_auction.irpo import Config, Group, distribution_facts, loss_of, sample
+from mechanisms.llm_auction.irpo import Config, Group, distribution_facts, loss_of
+from mechanisms.llm_auction.levels import sample
 from mechanisms.llm_auction.policy import cell
 from mechanisms.llm_auction.reward_model import Impression, PredictedCTR, fit, load, save
 from mechanisms.llm_auction.slim import LABELS, REPEATS, offer, repeats
@@ -102,26 +103,19 @@ def test_parts_are_disjoint_and_of_the_stated_size() -> None:
             assert abs(len(parts[part]) / len(records) - share) < slack
 
 
-def cells_of(logits: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities of one ad of two, or none, laid out as the policy's."""
-    logs = torch.full((3, 3), -torch.inf)
-    logs[:, 2] = logits.log_softmax(0)
-    return logs
-
-
 def test_the_regressions_optimum_is_the_tilted_distribution() -> None:
     config = Config(loss="regression", kl_weight=10.0)
     ref = torch.tensor([0.2, -0.4, 0.1]).log_softmax(0)
     scores = torch.tensor([30.0, 5.0, 0.0])
     group = Group([(0,), (1,), ()], ref.tolist(), scores.tolist())
     tilted = (ref + scores / 10.0).log_softmax(0)
-    at_optimum = loss_of(cells_of(tilted), group, config)
+    at_optimum = loss_of(tilted, group, config)
     assert at_optimum is not None
     assert float(at_optimum) < 1e-12
     logits = torch.zeros(3, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.05)
     for _ in range(600):
-        loss = loss_of(cells_of(logits), group, config)
+        loss = loss_of(logits.log_softmax(0), group, config)
         assert loss is not None
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -134,9 +128,9 @@ def test_dpo_prefers_the_winner_to_all_that_lose_by_more_than_delta() -> None:
     ref, now = torch.tensor([0.5, 0.3, 0.2]).log(), torch.tensor([0.6, 0.3, 0.1]).log()
     group = Group([(0,), (1,), ()], ref.tolist(), [30.0, 21.0, 0.0])
     margin = 0.5 * ((now[0] - ref[0]) - (now[2] - ref[2]))  # the second loses by 9 alone
-    assert float(loss_of(cells_of(now), group, config) or 0) == pytest.approx(-math.log(1 / (1 + math.exp(-margin))))
-    assert loss_of(cells_of(now), group._replace(rewards=[30.0, 25.0, 21.0]), config) is None
-    assert loss_of(cells_of(now), Group([(0,)], [0.0], [1.0]), config) is None
+    assert float(loss_of(now, group, config) or 0) == pytest.approx(-math.log(1 / (1 + math.exp(-margin))))
+    assert loss_of(now, group._replace(rewards=[30.0, 25.0, 21.0]), config) is None
+    assert loss_of(now, Group([(0,)], [0.0], [1.0]), config) is None
 
 
 def test_samples_follow_the_distribution_and_facts_are_exact() -> None:
@@ -147,7 +141,9 @@ def test_samples_follow_the_distribution_and_facts_are_exact() -> None:
     for choice, prob in (((0, 1), 0.5), ((0,), 0.2), ((1, 0), 0.1), ((1,), 0.1), ((), 0.1)):
         assert logs[cell(choice, 2)].exp() == pytest.approx(prob)
         # 4 standard deviations: false alarm below 1e-4 each
-        assert abs(drawn.count(choice) / 4000 - prob) < 4 * math.sqrt(prob * (1 - prob) / 4000)
+        assert abs([one.response for one in drawn].count(choice) / 4000 - prob) < 4 * math.sqrt(
+            prob * (1 - prob) / 4000
+        )
     values = np.where(np.isfinite(logs.numpy()), 0.0, -np.inf)
     values[0, 1] = 20.0
     facts = distribution_facts([logs], [logs], [values], kl_weight=10.0)

@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 
 from mechanisms.llm_auction import lora
-from mechanisms.llm_auction.irpo import distributions
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.train import Training, train
@@ -103,13 +102,17 @@ def test_gradients_reach_every_layer_of_the_adapter_and_no_other(tiny: Path) -> 
 
 def test_an_adapter_is_saved_in_pefts_format_and_comes_back(tiny: Path, tmp_path: Path) -> None:
     policy, one = shaken(tiny), offer(make_auction([90.0, 20.0]))
+    with torch.no_grad():
+        for parameter in policy.trained.values():
+            parameter.copy_(parameter.bfloat16())  # in which it is kept
     fresh = AdaptedLLM(tiny, r=2)
     lora.save(tmp_path, policy.trained, 2, 16.0, "tiny")
     back = AdaptedLLM(tiny, tmp_path)
     back._model.float()
+    fresh._model.float()
     with torch.no_grad():
         expected, base, got = (llm.log_probs([one])[0].exp() for llm in (policy, fresh, back))
-    assert torch.allclose(got, expected, atol=0.02)  # it is kept in bf16
+    assert torch.allclose(got, expected, atol=1e-5)
     assert not torch.allclose(base, expected, atol=0.1)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 2, 16.0)
@@ -184,7 +187,7 @@ def test_the_best_epochs_adapter_is_what_loads(tiny: Path, tmp_path: Path) -> No
     best = json.loads((tmp_path / "out" / "manifest.json").read_text())["best_epoch"]
     kept = (tmp_path / "out" / "adapter_model.safetensors").read_bytes()
     assert kept == (tmp_path / "out" / "epochs" / str(best) / "adapter_model.safetensors").read_bytes()
-    assert distributions(AdaptedLLM(tiny, tmp_path / "out"), [])[:1] == []
+    AdaptedLLM(tiny, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

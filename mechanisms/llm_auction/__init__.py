@@ -3,7 +3,7 @@
 slim.py          the auction as a small model can read it, and the choices it can make
 policy.py        the base model with an adapter, and its exact distribution over choices (torch)
 lora.py          the adapter (torch)
-drafts.py        the stand-in answers that link-level training is judged on
+levels.py        what IRPO needs of a policy, for choices of links and for whole answers
 reward_model.py  pCTR: eq. 3-4
 irpo.py          Algorithm 1, its two losses and every hyper-parameter
 train.py         `simenv train llm-auction`: states, learning curve, manifest

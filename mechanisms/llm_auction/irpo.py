@@ -1,14 +1,14 @@
-"""Iterative Reward-Preference Optimization (LLM-Auction, Algorithm 1), at link level.
+"""Iterative Reward-Preference Optimization (LLM-Auction, Algorithm 1).
 
     for each epoch:
         phase 1   the current policy answers; the judge clicks; pCTR is fitted again on all clicks so far
-        phase 2   fresh bids; M choices of the current policy per auction; R = sum_i b_i pctr_i - penalty; an update
+        phase 2   fresh bids; M responses of the current policy per auction; R = sum_i b_i pctr_i - penalty; an update
                   against the epoch's starting policy, which is the reference
 
 The two losses, with names as in TRL. Both see rewards in currency and log-ratios log pi - log pi_ref:
 
     dpo         -log sigmoid(beta (chosen log-ratio - rejected log-ratio)), winner against losers by more than delta
-    regression  smooth L1 between the log-ratio and R / kl_weight, both centred over the sampled choices: zero exactly
+    regression  smooth L1 between the log-ratio and R / kl_weight, both centred over the sample: zero exactly
                 at pi = pi_ref exp(R / kl_weight) / Z, the optimum of eq. 2 (the REBEL family, Gao et al. 2024)
 
 DPO on pairs that always prefer the higher reward has no optimum but the argmax; the regression's is smooth in bids.
@@ -27,14 +27,12 @@ from pydantic import Field
 from torch.nn import functional
 
 from simenv.objective import Objective
-from simenv.records import Record
-from simenv.seeding import keyed_rng
+from simenv.records import Click, Record
+from simenv.users.click_model import ClickModel
 from simenv.users.judge import Judge
 
-from .drafts import Episode, impressions, judged, rewards, true_rewards
-from .policy import AdaptedLLM, cell
-from .reward_model import PCTR, Impression
-from .slim import Choice
+from .levels import Episode, Level, Response, judged
+from .reward_model import PCTR, Impression, PredictedCTR, impressions
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,18 +42,20 @@ class Config(Record):
 
     llm: str = "embedded"
     """Base model: embedded or local:FOLDER."""
+    level: Literal["links", "answers"] = "links"
+    """What a response is: see `levels.py`."""
     seed: int = 0
-    epochs: int = Field(default=4, ge=1)
+    epochs: int = Field(default=5, ge=1)
     """The paper's figures show 3."""
-    auctions: int = Field(default=320, ge=1)
+    auctions: int = Field(default=400, ge=1)
     """Per epoch, in phase 2. The paper: 12,000."""
-    clicked_auctions: int = Field(default=160, ge=1)
+    clicked_auctions: int = Field(default=240, ge=1)
     """Per epoch, in phase 1."""
     responses: int = Field(default=10, ge=1)
     """Answers per auction of phase 1 (Algorithm 1)."""
-    validation: int = Field(default=60, ge=1)
+    validation: int = Field(default=45, ge=1)
     """Auctions on which the best epoch is chosen."""
-    candidates: tuple[int, ...] = (8, 16)
+    candidates: tuple[int, ...] = (4, 8, 16)
     """Ads per auction; auctions take turns. The paper puts 100 into every prompt."""
     samples: int = Field(default=16, ge=2)
     """M. The paper's is 5 whole answers; of links, one forward pass gives the log-probability of every choice, so
@@ -83,7 +83,7 @@ class Config(Record):
     alpha: float = Field(default=16.0, gt=0)
     blocks: tuple[int, ...] = tuple(range(10, 30))
     """Transformer blocks with an adapter; () = all. Those below the first one need no backward pass."""
-    save_every: int = Field(default=5, ge=1)
+    save_every: int = Field(default=10, ge=1)
     """Updates between two saved states."""
     personas: str = "everyday"
     catalog: str = "everyday"
@@ -103,61 +103,67 @@ class Config(Record):
 
 
 class Group(NamedTuple):
-    """The sampled choices of one auction, each once."""
+    """The sampled responses to one auction, each once."""
 
-    choices: list[Choice]
+    responses: list[Response]
     ref_logps: list[float]
     rewards: list[float]
 
 
-def sample(log_probs: torch.Tensor, count: int, *key: str | int) -> list[Choice]:
-    """`count` independent choices from an exact distribution, as `AdaptedLLM.log_probs` lays it out."""
-    probs = log_probs.double().exp().flatten().numpy()
-    width = log_probs.shape[1]
-    drawn = keyed_rng("irpo sample", *key).choice(probs.size, size=count, p=probs / probs.sum())
-    pairs = [divmod(int(place), width) for place in drawn]
-    return [tuple(i for i in pair if i < width - 1) for pair in pairs]
-
-
-@torch.no_grad()
-def distributions(policy: AdaptedLLM, auctions: Sequence[Episode], batch: int = 16) -> list[torch.Tensor]:
-    """The policy's exact distribution in every auction."""
-    found: list[torch.Tensor] = []
-    for start in range(0, len(auctions), batch):
-        found += policy.log_probs([episode.offer for episode in auctions[start : start + batch]])
-    return found
-
-
-def collect_clicks(policy: AdaptedLLM, auctions: Sequence[Episode], judge: Judge, config: Config) -> list[Impression]:
+def collect_clicks(level: Level, auctions: Sequence[Episode], judge: Judge, config: Config) -> list[Impression]:
     """Phase 1: on-policy answers and what the judge clicks."""
-    pairs = [
-        (episode, choice)
-        for episode, logs in zip(auctions, distributions(policy, auctions), strict=True)
-        for choice in sample(logs, config.responses, episode.auction.id, "clicks")
+    shown = [
+        (episode, level.outcome(episode, drawn.response))
+        for episode, answers in zip(auctions, level.respond(auctions, config.responses, "clicks"), strict=True)
+        for drawn in answers
     ]
-    verdicts = judged(judge, pairs)
-    return [row for (e, choice), clicks in zip(pairs, verdicts, strict=True) for row in impressions(e, choice, clicks)]
+    rows: list[Impression] = []
+    for (episode, outcome), clicks in zip(shown, judged(judge, shown), strict=True):
+        clicked = {click.ad_id: click.clicked for click in clicks}
+        rows += impressions(episode.auction, outcome.response, [p.ad_id for p in outcome.placements], clicked)
+    return rows
+
+
+def rewards(
+    level: Level, source: PCTR | Judge, episode: Episode, responses: Sequence[Response], objective: Objective
+) -> list[float]:
+    """R of responses (LLM-Auction, eq. 5), in currency.
+
+    Clicks are predicted by the reward model, or the judge's own: in expectation where it knows its probabilities, which
+    is the Oracle of Table 2. An abstention counts as no click.
+    """
+    outcomes = [level.outcome(episode, response) for response in responses]
+    if isinstance(source, PCTR):
+        ctr = PredictedCTR(source)
+        chances = [ctr.click_probs(episode.auction, o.response, [p.ad_id for p in o.placements]) for o in outcomes]
+    elif isinstance(source, ClickModel):  # the same figures without drawing clicks
+        chances = [source.probabilities(episode.persona, episode.auction, outcome) for outcome in outcomes]
+    else:
+        verdicts = judged(source, [(episode, outcome) for outcome in outcomes])
+        chances = [{c.ad_id: _chance(c) for c in clicks} for clicks in verdicts]
+    return [objective.reward(episode.auction, p, o.faults) for p, o in zip(chances, outcomes, strict=True)]
+
+
+def _chance(click: Click) -> float:
+    return click.click_prob if click.click_prob is not None else float(bool(click.clicked))
 
 
 def sample_groups(
-    policy: AdaptedLLM, auctions: Sequence[Episode], source: PCTR | Judge, objective: Objective, config: Config
+    level: Level, auctions: Sequence[Episode], source: PCTR | Judge, objective: Objective, config: Config
 ) -> list[Group]:
-    """Phase 2: M choices per auction with their rewards. The policy is the reference of what follows."""
+    """Phase 2: M responses per auction with their rewards. The policy is the reference of what follows."""
     groups = []
-    for episode, logs in zip(auctions, distributions(policy, auctions), strict=True):
-        choices = list(dict.fromkeys(sample(logs, config.samples, episode.auction.id, "preferences")))
-        score = rewards if isinstance(source, PCTR) else true_rewards
-        scores = score(source, episode, choices, objective)  # type: ignore[arg-type]
-        n = len(episode.offer.bids)
-        groups.append(Group(choices, [float(logs[cell(c, n)]) for c in choices], scores.tolist()))
+    for episode, drawn in zip(auctions, level.respond(auctions, config.samples, "preferences"), strict=True):
+        ref_logps = dict(drawn)
+        scores = rewards(level, source, episode, list(ref_logps), objective)
+        groups.append(Group(list(ref_logps), list(ref_logps.values()), scores))
     return groups
 
 
-def loss_of(logs: torch.Tensor, group: Group, config: Config) -> torch.Tensor | None:
-    """The loss of one auction, or None where its sample teaches nothing."""
-    if len(group.choices) < 2:
+def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor | None:
+    """The loss of one auction, or None where its sample teaches nothing. `logps`: of its responses, (responses,)."""
+    if len(group.responses) < 2:
         return None
-    logps = torch.stack([logs[cell(choice, logs.shape[0] - 1)] for choice in group.choices])
     log_ratios = logps - torch.tensor(group.ref_logps)
     scores = torch.tensor(group.rewards)
     if config.loss == "regression":
@@ -171,18 +177,14 @@ def loss_of(logs: torch.Tensor, group: Group, config: Config) -> torch.Tensor | 
 
 
 def update(
-    policy: AdaptedLLM,
-    optimizer: torch.optim.Optimizer,
-    batch: Sequence[tuple[Episode, Group]],
-    config: Config,
-    step: int,
+    level: Level, optimizer: torch.optim.Optimizer, batch: Sequence[tuple[Episode, Group]], config: Config, step: int
 ) -> float | None:
     """One update; returns its mean loss, or None where no auction taught anything."""
-    useful = [(episode, group) for episode, group in batch if len(group.choices) > 1]
+    useful = [(episode, group) for episode, group in batch if len(group.responses) > 1]
     if not useful:
         return None
-    logs = policy.log_probs([episode.offer for episode, _ in useful])
-    losses = [loss for row, (_, g) in zip(logs, useful, strict=True) if (loss := loss_of(row, g, config)) is not None]
+    logps = level.logps([(episode, group.responses) for episode, group in useful])
+    losses = [loss for row, (_, g) in zip(logps, useful, strict=True) if (loss := loss_of(row, g, config)) is not None]
     if not losses:
         return None
     loss = torch.stack(losses).mean()

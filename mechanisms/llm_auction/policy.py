@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from simenv.errors import MissingCapability
+from simenv.llm import Prompt
 from simenv.llm.local import LocalLLM
 
 from . import lora
@@ -91,6 +92,26 @@ class AdaptedLLM(LocalLLM):
             _joint(torch.nn.functional.linear(row[len(prompt) - 1 : len(prompt) + len(one.bids)], head).float(), one)
             for row, prompt, one in zip(hidden, prompts, offers, strict=True)
         ]
+
+    def text_logps(self, prompt: Prompt, texts: Sequence[str]) -> torch.Tensor:
+        """Log-probability of each text as the whole answer to a prompt, its end included: shape (texts,).
+
+        The model's own, at temperature 1 and without constraints, as preference losses have it; differentiable.
+        """
+        start = self._encode(prompt)
+        rows = [[*self._tokenizer.encode(text, add_special_tokens=False), self._table.eos] for text in texts]
+        width = max(map(len, rows))
+        ids = torch.tensor([[*start, *row, *[self._table.eos] * (width - len(row))] for row in rows])
+        mask = torch.tensor([[1] * (len(start) + len(row)) + [0] * (width - len(row)) for row in rows])
+        logits = self._model(
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            use_cache=False,
+            logits_to_keep=width + 1,
+        ).logits[:, :-1]
+        tokens = ids[:, len(start) :].to(self._device)
+        logps: torch.Tensor = logits.float().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+        return (logps * mask[:, len(start) :].to(self._device)).sum(1).cpu()
 
 
 def cell(choice: Sequence[int], n: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ and its likeness to the other ad shown. Used in training only, never when an ans
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,20 +123,33 @@ class PredictedCTR:
 
     def relevance(self, auction: Auction) -> npt.NDArray[np.float64]:
         """Of each ad alone in an answer, by its copy: shape (n,)."""
-        return self._model.predict([self._row(auction, bid.ad.id, bid.ad.text, (), 0) for bid in auction.bids])
+        alone = [impressions(auction, f"{bid.ad.link}: {bid.ad.body}", [bid.ad.id])[0] for bid in auction.bids]
+        return self._model.predict(alone)
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
         """Of each shown ad, by the sentence that shows it."""
-        said = [_said(response, bid.ad.link) for ad_id in shown if (bid := auction.bid_of(ad_id))]
-        rows = [
-            self._row(auction, ad_id, said[rank], tuple(said[:rank] + said[rank + 1 :]), rank)
-            for rank, ad_id in enumerate(shown)
-        ]
+        rows = impressions(auction, response, shown)
         return dict(zip(shown, self._model.predict(rows).tolist(), strict=True))
 
-    @staticmethod
-    def _row(auction: Auction, ad: str, sentence: str, others: tuple[str, ...], rank: int) -> Impression:
-        return Impression(auction.profile, ad, auction.query.text, sentence, others, rank, None)
+
+def impressions(
+    auction: Auction, response: str, shown: Sequence[str], clicked: Mapping[str, bool | None] | None = None
+) -> list[Impression]:
+    """What the pCTR model sees of an answer: a row per shown ad, in reading order."""
+    said = [_said(response, bid.ad.link) for ad_id in shown if (bid := auction.bid_of(ad_id))]
+    verdicts = [(clicked or {}).get(ad_id) for ad_id in shown]
+    return [
+        Impression(
+            user=auction.profile,
+            ad=ad_id,
+            query=auction.query.text,
+            sentence=said[rank],
+            others=tuple(said[:rank] + said[rank + 1 :]),
+            rank=rank,
+            clicked=None if verdict is None else float(verdict),
+        )
+        for rank, (ad_id, verdict) in enumerate(zip(shown, verdicts, strict=True))
+    ]
 
 
 def _said(response: str, link: str) -> str:
@@ -176,7 +189,7 @@ def save(model: PCTR, folder: Path) -> None:
     """Writes pctr.safetensors, who has embeddings included."""
     from safetensors.torch import save_file
 
-    known = {"users": json.dumps(list(model.users)), "ads": json.dumps(list(model.ads))}
+    known = {"known": json.dumps([model.users, model.ads])}  # one entry: several are written in no fixed order
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / FILE, metadata=known)
 
 
@@ -190,8 +203,7 @@ def load(folder: Path, encoder: Encoder) -> PCTR:
 
     try:
         with safe_open(folder / FILE, framework="pt") as file:
-            known = file.metadata()
-            model = PCTR(encoder, json.loads(known["users"]), json.loads(known["ads"]))
+            model = PCTR(encoder, *json.loads(file.metadata()["known"]))
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no dict)
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise DataFileError(f"{folder}: no pCTR model: {error}") from None

@@ -40,8 +40,8 @@ from simenv.users.personas import load_personas
 from simenv.world import World, make_world
 
 from . import lora, reward_model
-from .drafts import Episode, episodes, reward_matrix, true_rewards
-from .irpo import Config, Group, collect_clicks, distribution_facts, distributions, sample, sample_groups, update
+from .irpo import Config, Group, collect_clicks, distribution_facts, rewards, sample_groups, update
+from .levels import Answers, Episode, Level, Links, episodes
 from .policy import AdaptedLLM
 from .reward_model import PCTR, Impression, fit
 from .split import Part, only
@@ -98,6 +98,7 @@ class Training:
         saved = _read_state(out, config)
         path = embedded_path() if config.llm == "embedded" else Path(config.llm.removeprefix("local:"))
         self.policy = AdaptedLLM(path, r=config.r, alpha=config.alpha, blocks=config.blocks, seed=config.seed)
+        self.level: Level = Links(self.policy) if config.level == "links" else Answers(self.policy)
         self.optimizer = torch.optim.AdamW(self.policy.trained.values(), lr=config.learning_rate, weight_decay=0.0)
         self.worlds = {part: _worlds(part, config) for part in ("train", "validation")}
         self.judge = self.worlds["train"][0].judge
@@ -143,7 +144,7 @@ class Training:
         source = self._reward_source(number)
         if state["groups"] is None:
             with self._timed("samples"):
-                groups = sample_groups(self.policy, fresh, source, self.objective, config)
+                groups = sample_groups(self.level, fresh, source, self.objective, config)
             state["groups"] = [tuple(group) for group in groups]
             self._save()
         groups = [Group(*group) for group in state["groups"]]
@@ -153,7 +154,7 @@ class Training:
             done = (number - 1) * config.steps_per_epoch + state["step"]
             with self._timed("updates"):
                 batch = [(fresh[i], groups[i]) for i in places]
-                state["losses"].append(update(self.policy, self.optimizer, batch, config, done))
+                state["losses"].append(update(self.level, self.optimizer, batch, config, done))
             state["step"] += 1
             if state["step"] % config.save_every == 0:
                 self._save()
@@ -167,7 +168,7 @@ class Training:
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
                 asked = _draw(self.worlds["train"], self.config.clicked_auctions, seed)
-                rows = collect_clicks(self.policy, asked, self.judge, self.config)
+                rows = collect_clicks(self.level, asked, self.judge, self.config)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
         with self._timed("pctr"):
@@ -179,40 +180,44 @@ class Training:
         """A row of the learning curve on held-out personas and ads; keeps the adapter if it is the best so far."""
         config, state = self.config, self.state
         with self._timed("validation"):
-            logs = distributions(self.policy, self.held_out)
-            reference = logs if state["reference"] is None else state["reference"]
-            if isinstance(self.judge, ClickModel):
-                self.values = self.values or [reward_matrix(self.judge, e, self.objective) for e in self.held_out]
-            facts: dict[str, float | None] = dict(distribution_facts(logs, reference, self.values, config.kl_weight))
-            if self.values is None:
-                facts["reward"] = self._sampled_reward(logs)
+            facts = self._exact_facts(self.level) if isinstance(self.level, Links) else {}
+            if "reward" not in facts:
+                facts["reward"] = self._sampled_reward()
             if pctr is not None:
                 facts |= self._quality(pctr)
-        state["reference"] = logs
         losses = [loss for loss in state["losses"] if loss is not None]
         facts |= {"epoch": len(state["curve"]), "used": len(losses), "loss": float(np.mean(losses)) if losses else None}
         state["curve"].append({name: facts.get(name) for name in CURVE})
         epoch = self.out / "epochs" / str(facts["epoch"])
         lora.save(epoch, self.policy.trained, config.r, config.alpha, self.policy.base)
         best = state["best"]
-        if best is None or facts["reward"] > state["curve"][best]["reward"]:
+        if best is None or (facts["reward"] or 0.0) > state["curve"][best]["reward"]:
             state["best"] = len(state["curve"]) - 1
             lora.save(self.out, self.policy.trained, config.r, config.alpha, self.policy.base)
         write_curve(state["curve"], self.out)
         shown = " ".join(f"{k} {v:.3f}" for k, v in facts.items() if k not in ("epoch", "used") and v is not None)
         self.console.print(f"epoch {facts['epoch']}: {shown}", highlight=False, soft_wrap=True)
 
-    def _sampled_reward(self, logs: list[torch.Tensor]) -> float:
+    def _exact_facts(self, level: Links) -> dict[str, float | None]:
+        """What the policy's exact distribution says; of rewards too, where the judge knows its probabilities."""
+        logs = level.distributions(self.held_out)
+        reference = logs if self.state["reference"] is None else self.state["reference"]
+        if isinstance(self.judge, ClickModel) and self.values is None:
+            self.values = [level.true_rewards(self.judge, episode, self.objective) for episode in self.held_out]
+        self.state["reference"] = logs
+        return distribution_facts(logs, reference, self.values, self.config.kl_weight)
+
+    def _sampled_reward(self) -> float:
         """Mean R of one answer per auction: all that can be had of a judge that must be asked."""
-        choices = [sample(log, 1, e.auction.id, "validation") for e, log in zip(self.held_out, logs, strict=True)]
-        pairs = zip(self.held_out, choices, strict=True)
-        return float(np.mean([true_rewards(self.judge, e, drawn, self.objective)[0] for e, drawn in pairs]))
+        drawn = self.level.respond(self.held_out, 1, "validation")
+        pairs = [(e, [one.response for one in answers]) for e, answers in zip(self.held_out, drawn, strict=True)]
+        return float(np.mean([rewards(self.level, self.judge, e, made, self.objective) for e, made in pairs]))
 
     def _quality(self, pctr: PCTR) -> dict[str, float]:
         """AUC and calibration of the reward model on the policy's own answers to held-out users about held-out ads."""
         from sklearn.metrics import roc_auc_score
 
-        rows = collect_clicks(self.policy, self.held_out, self.judge, self.config)
+        rows = collect_clicks(self.level, self.held_out, self.judge, self.config)
         truth = np.array([row.clicked for row in rows if row.clicked is not None])
         predicted = pctr.predict([row for row in rows if row.clicked is not None])
         if not len(truth) or truth.min() == truth.max():
@@ -275,8 +280,8 @@ def _worlds(part: Part, config: Config) -> list[World]:
 
 
 def _draw(worlds: list[World], count: int, seed: int) -> list[Episode]:
-    """Auctions of the run `seed`, taking turns between the worlds."""
-    each = [episodes(world, -(-count // len(worlds)), seed) for world in worlds]
+    """Auctions of the run `seed`, taking turns between the worlds, each with users and bids of its own."""
+    each = [episodes(world, -(-count // len(worlds)), seed + 1_000_000 * i) for i, world in enumerate(worlds)]
     return [episode for turn in zip(*each, strict=True) for episode in turn][:count]
 
 

@@ -1,0 +1,186 @@
+"""What IRPO needs of a policy: draw responses, show them to a judge, and say how likely they are.
+
+Links      a response is a choice of links; its answer is a draft, in which an ad's own copy stands in for the sentence
+           that the writer would write. Writing every sampled answer out would cost a hundred times the training itself
+           on a CPU; whether a policy trained on drafts holds up on written answers is what `benchmarks/paper.py` says.
+Answers    a response is a whole answer, written from the paper's prompt in one call: for models that can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from simenv import markup
+from simenv.llm import Prompt, Sampling
+from simenv.objective import Objective
+from simenv.portal import run_sync
+from simenv.records import Auction, Click, Outcome, Persona
+from simenv.seeding import keyed_rng
+from simenv.users.click_model import ClickModel
+from simenv.users.judge import Judge
+from simenv.world import World
+
+from ..writer import one_call_prompt
+from .policy import AdaptedLLM, cell
+from .slim import Choice, Offer, offer
+
+Floats = npt.NDArray[np.float64]
+Response = Any
+"""A `Choice` or a text: what the level's own methods take."""
+
+
+class Episode(NamedTuple):
+    """One auction, its user, and what the policy is asked at link level."""
+
+    persona: Persona
+    auction: Auction
+    offer: Offer
+
+
+class Drawn(NamedTuple):
+    """A sampled response and its log-probability."""
+
+    response: Response
+    logp: float
+
+
+class Level(Protocol):
+    """See the module."""
+
+    def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
+        """`count` independent responses to each auction; `key` names the draw beside the auction."""
+        ...
+
+    def outcome(self, episode: Episode, response: Response) -> Outcome:
+        """The answer that a judge is shown, at first price."""
+        ...
+
+    def logps(self, asked: Sequence[tuple[Episode, Sequence[Response]]]) -> list[torch.Tensor]:
+        """Log-probabilities of responses, differentiable: one tensor of shape (responses,) per auction."""
+        ...
+
+
+def episodes(world: World, n: int, seed: int) -> list[Episode]:
+    """Auctions 0..n-1 of the run `seed`."""
+
+    async def draw() -> list[Episode]:
+        made = []
+        for number in range(-(-n // world.horizon)):
+            session = await world.session(seed, number)
+            auctions = [world.auction(session, turn) for turn in range(world.horizon)]
+            made += [Episode(session.persona, auction, offer(auction)) for auction in auctions]
+        return made[:n]
+
+    return run_sync(draw)
+
+
+class Links:
+    """Responses are choices of links; everything about their distribution is exact.
+
+    Args:
+        policy: The model with its adapter.
+        batch: Auctions per forward pass without gradients.
+    """
+
+    def __init__(self, policy: AdaptedLLM, batch: int = 16) -> None:
+        self.policy = policy
+        self._batch = batch
+
+    @torch.no_grad()
+    def distributions(self, auctions: Sequence[Episode]) -> list[torch.Tensor]:
+        """The policy's exact distribution in every auction: see `AdaptedLLM.log_probs`."""
+        found: list[torch.Tensor] = []
+        for start in range(0, len(auctions), self._batch):
+            found += self.policy.log_probs([episode.offer for episode in auctions[start : start + self._batch]])
+        return found
+
+    def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
+        tables = self.distributions(auctions)
+        return [sample(logs, count, e.auction.id, key) for e, logs in zip(auctions, tables, strict=True)]
+
+    def outcome(self, episode: Episode, response: Choice) -> Outcome:
+        bids = [episode.offer.bids[i] for i in response]
+        text = " ".join(f"{bid.ad.link}: {bid.ad.body or bid.ad.advertiser}" for bid in bids)
+        return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in bids})
+
+    def logps(self, asked: Sequence[tuple[Episode, Sequence[Choice]]]) -> list[torch.Tensor]:
+        tables = self.policy.log_probs([episode.offer for episode, _ in asked])
+        return [
+            torch.stack([table[cell(choice, len(table) - 1)] for choice in choices])
+            for table, (_, choices) in zip(tables, asked, strict=True)
+        ]
+
+    def true_rewards(self, judge: ClickModel, episode: Episode, objective: Objective) -> Floats:
+        """Expected R of every choice, laid out as a distribution: shape (n + 1, n + 1), -inf where it is no choice."""
+        n = len(episode.offer.bids)
+        table = np.full((n + 1, n + 1), -np.inf)
+        for choice in episode.offer.choices():
+            shown = self.outcome(episode, choice)
+            probs = judge.probabilities(episode.persona, episode.auction, shown)
+            table[cell(choice, n)] = objective.reward(episode.auction, probs, shown.faults)
+        return table
+
+
+def sample(log_probs: torch.Tensor, count: int, *key: str | int) -> list[Drawn]:
+    """`count` independent choices from an exact distribution."""
+    probs = log_probs.double().exp().flatten().numpy()
+    width = log_probs.shape[1]
+    drawn = keyed_rng("irpo sample", *key).choice(probs.size, size=count, p=probs / probs.sum())
+    pairs = [divmod(int(place), width) for place in drawn]
+    return [Drawn(tuple(i for i in pair if i < width - 1), float(log_probs[pair])) for pair in pairs]
+
+
+class Answers:
+    """Responses are whole answers in one call.
+
+    Args:
+        policy: The model with its adapter.
+        tokens: Most tokens of an answer.
+    """
+
+    SAMPLING = Sampling()  # the paper's: T 0.7, top-p 0.8, top-k 20
+
+    def __init__(self, policy: AdaptedLLM, tokens: int = 400) -> None:
+        self.policy = policy
+        self._sampling = self.SAMPLING.model_copy(update={"max_tokens": tokens})
+
+    def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
+        async def write() -> list[list[str]]:
+            return [list(await asyncio.gather(*(self._write(e, j, key) for j in range(count)))) for e in auctions]
+
+        drawn = []
+        for episode, texts in zip(auctions, run_sync(write), strict=True):
+            with torch.no_grad():
+                (logps,) = self.logps([(episode, texts)])
+            drawn.append([Drawn(text, logp) for text, logp in zip(texts, logps.tolist(), strict=True)])
+        return drawn
+
+    async def _write(self, episode: Episode, j: int, key: str) -> str:
+        asked = (episode.auction.id, "llm-auction", key, j)
+        return (await self.policy.complete(_paper(episode), key=asked, sampling=self._sampling)).text.strip()
+
+    def outcome(self, episode: Episode, response: str) -> Outcome:
+        return markup.outcome(episode.auction, response, {bid.ad.id: bid.amount for bid in episode.auction.bids})
+
+    def logps(self, asked: Sequence[tuple[Episode, Sequence[str]]]) -> list[torch.Tensor]:
+        return [self.policy.text_logps(_paper(episode), texts) for episode, texts in asked]
+
+
+def _paper(episode: Episode) -> Prompt:
+    return one_call_prompt(episode.auction, episode.auction.bids, show_bids=True)
+
+
+def judged(judge: Judge, shown: Sequence[tuple[Episode, Outcome]]) -> list[tuple[Click, ...]]:
+    """The judge's verdicts, asked for together."""
+
+    async def ask() -> list[tuple[Click, ...]]:
+        feedback = await asyncio.gather(*(judge.judge(e.persona, e.auction, outcome) for e, outcome in shown))
+        return [verdict.clicks for verdict in feedback]
+
+    return run_sync(ask)
