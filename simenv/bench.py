@@ -30,6 +30,9 @@ from simenv.report import print_tables, write_tables
 from simenv.rollout import Sessions, rollout
 from simenv.store import RunFolder, read_manifest, read_transitions, records_hash
 from simenv.tables import parse_columns
+from simenv.users.ensemble_judge import mean_disagreement
+from simenv.users.judge import Judge
+from simenv.users.judge_factory import JUDGES, make_judge, self_judging
 from simenv.users.personas import load_personas
 from simenv.users.quality_factory import QUALITIES, make_quality
 from simenv.users.queries import FileQueries, FrozenQueries
@@ -49,6 +52,8 @@ class BenchOptions(Record):
     judge_llm: str | None = None
     judge_api_base: str | None = None
     judge: str = "auto"
+    judge_ensemble: tuple[str, ...] = ()
+    judge_samples: int = 1
     personas: str = "everyday"
     persona_columns: str | None = None
     queries: str | None = None
@@ -77,7 +82,7 @@ class BenchOptions(Record):
 
 _MAY_CHANGE = frozenset({"concurrency", "timeout", "api_base", "judge_api_base"})
 """Options that a resumed run may have otherwise: they say how to reach a model, not what is run."""
-_OLDEST = {"quality": "none"}
+_OLDEST = {"quality": "none", "judge_ensemble": [], "judge_samples": 1}
 """What a run did whose manifest does not have the option."""
 
 
@@ -116,12 +121,18 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
     user_llm = _user_llm(options, cassette, ad_llm)
     if user_llm is None and data.queries is None:
         _check_frozen(data.personas, options.horizon)
-    for llm in {id(llm): llm for llm in (ad_llm, user_llm) if llm is not None}.values():
+    judge = _judge(options, cassette, ad_llm, user_llm)
+    llms = {llm.address: llm for llm in (ad_llm, user_llm, *getattr(judge, "llms", ())) if llm is not None}
+    for llm in llms.values():
         run_sync(llm.preflight)
+    warning = self_judging(judge, ad_llm)
+    if warning is not None:
+        err.print(f"simenv: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     objective = Objective()
     world = make_world(
         **data._asdict(),
         user_llm=user_llm,
+        judge=judge,
         objective=objective,
         candidates=options.candidates,
         max_ads=options.max_ads,
@@ -136,6 +147,7 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
         "ad_llm": ad_llm.name,
         "judge": world.judge.name,
         "judge_sha256": getattr(world.judge, "sha256", None),
+        "self_judged": warning is not None,
         "quality": getattr(world.quality, "name", None),
         "quality_sha256": getattr(world.quality, "sha256", None),
         "query_source": world.queries.name,
@@ -148,8 +160,11 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
     run_with_progress(world, mechanisms, options, run, err, Sessions(begun, run.save_sessions), done)
     table = summarize(read_transitions(folder), options.baseline)
     write_tables(table, folder)
-    run.finish(retries={llm.address: llm.retries for llm in (ad_llm, user_llm) if llm is not None})
+    disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
+    run.finish(retries={llm.address: llm.retries for llm in llms.values()}, judge_disagreement=disagreement)
     print_tables(table, out)
+    if disagreement is not None:
+        out.print(f"The judges' click probabilities differ by {disagreement:.3f} on average.", highlight=False)
 
 
 def resume_bench(options: BenchOptions, given: Collection[str], folder: Path, out: Console, err: Console) -> None:
@@ -283,13 +298,16 @@ def _check(options: BenchOptions) -> None:
     labels = _labels(options.mechanisms)
     if options.baseline is not None and options.baseline not in labels:
         raise UnknownName("baseline", options.baseline, labels)
-    if options.judge not in ("auto", "click", "llm"):
-        raise UnknownName("judge", options.judge, ["auto", "click", "llm"])
-    if options.judge == "click" and options.judge_llm is not None:
-        raise InputError(f"--judge click needs no --judge-llm, got {options.judge_llm!r}")
+    if options.judge not in JUDGES:
+        raise UnknownName("judge", options.judge, JUDGES)
+    if options.judge in ("click", "embedded") and options.judge_llm is not None:
+        raise InputError(f"--judge {options.judge} needs no --judge-llm, got {options.judge_llm!r}")
+    if options.judge_ensemble and options.judge != "auto":
+        raise InputError(f"give --judge or --judge-ensemble, got --judge {options.judge} too")
     if options.quality not in QUALITIES:
         raise UnknownName("quality measure", options.quality, QUALITIES)
-    least_of = {"n": 1, "chunk": 1, "concurrency": 1, "horizon": 1, "candidates": 0, "max_ads": 0, "reserve": 0}
+    least_of = {"n": 1, "chunk": 1, "concurrency": 1, "horizon": 1, "judge_samples": 1}
+    least_of |= {"candidates": 0, "max_ads": 0, "reserve": 0}
     for name, least in least_of.items():
         number = getattr(options, name)
         if not least <= number < math.inf:
@@ -331,13 +349,31 @@ def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:
 
 def _user_llm(options: BenchOptions, cassette: Cassette | None, ad_llm: LLM) -> LLM | None:
     """The model that plays the users, if one does."""
-    if options.judge == "click":
+    if options.judge in ("click", "embedded"):
         return None
     if options.judge_llm is not None:
         if options.judge_llm == options.llm and options.judge_api_base in (None, options.api_base):
             return ad_llm
         return _llm(options, cassette, options.judge_llm, options.judge_api_base or options.api_base)
     return ad_llm if ad_llm.capable or options.judge == "llm" else None
+
+
+def _judge(options: BenchOptions, cassette: Cassette | None, ad_llm: LLM, user_llm: LLM | None) -> Judge:
+    """Who clicks. Models that are there already are asked, not loaded twice."""
+    known = {options.llm: ad_llm}
+    if user_llm is not None:
+        known[options.judge_llm or options.llm] = user_llm
+
+    def find(name: str) -> LLM:
+        if name not in known:
+            known[name] = _llm(options, cassette, name, options.judge_api_base or options.api_base)
+        return known[name]
+
+    ensemble, name = options.judge_ensemble, options.judge
+    if name == "auto" and not ensemble:
+        name = "click" if user_llm is None else "llm"
+    llm = user_llm if name == "llm" else None
+    return make_judge(name, llm=llm or "embedded", ensemble=ensemble, samples=options.judge_samples, find_llm=find)
 
 
 class _Rate(ProgressColumn):

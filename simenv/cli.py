@@ -43,10 +43,18 @@ def bench(
         str | None, typer.Option(help="User-LLM: writes queries and clicks. The Ad-LLM if that is capable.")
     ] = None,
     judge_api_base: Annotated[str | None, typer.Option(help="Server of the User-LLM.")] = None,
-    judge: Annotated[str, typer.Option(help="auto, click (the click model) or llm.")] = "auto",
+    judge: Annotated[
+        str, typer.Option(help="auto, click (the click model), embedded (embedded models' likelihoods) or llm.")
+    ] = "auto",
+    judge_ensemble: Annotated[
+        str | None, typer.Option(help="Several judges in one: NAME,NAME,... (click, embedded, an LLM; #wording2).")
+    ] = None,
+    judge_samples: Annotated[int, typer.Option(help="Verdicts per answer of an LLM without probabilities.")] = 1,
     personas: Annotated[str, typer.Option(help="Pack name, or .csv, .tsv, .jsonl, .parquet file.")] = "everyday",
     persona_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
-    queries: Annotated[Path | None, typer.Option(help="Pack name, .txt (one a line), or a table with a column text.")] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="Pack name, .txt with one a line, or a table with a text.")
+    ] = None,
     query_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
     catalog: Annotated[str, typer.Option(help="Pack name, or a table with a column title.")] = "everyday",
     catalog_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
@@ -88,7 +96,7 @@ def bench(
     from simenv.bench import BenchOptions, resume_bench, run_bench
 
     options = BenchOptions(
-        mechanisms=tuple(name.strip() for name in mechanisms.split(",") if name.strip()),
+        mechanisms=_names(mechanisms),
         n=n,
         seed=seed,
         llm=llm,
@@ -96,6 +104,8 @@ def bench(
         judge_llm=judge_llm,
         judge_api_base=judge_api_base,
         judge=judge,
+        judge_ensemble=_names(judge_ensemble or ""),
+        judge_samples=judge_samples,
         personas=personas,
         persona_columns=persona_columns,
         queries=str(queries) if queries else None,
@@ -127,6 +137,10 @@ def bench(
     else:
         run_bench(options, out, _out, _err)
     _out.print(f"written to {out}", style="dim", soft_wrap=True)
+
+
+def _names(given: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(",") if name.strip())
 
 
 def _was_given(context: typer.Context, name: str) -> bool:

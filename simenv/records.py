@@ -245,6 +245,9 @@ class Feedback(Record):
     so. None: unknown."""
     quality: Quality | None = None
     """None: nobody measured it."""
+    disagreement: float | None = Field(default=None, ge=0, le=1)
+    """Mean absolute difference between the click probabilities of an ensemble's judges, over their pairs and the ads.
+    None: there was one judge, or no ad on which two decided."""
     usage: Usage = Usage()
     """Language model use for judging."""
 

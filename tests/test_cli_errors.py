@@ -117,7 +117,7 @@ def bench(*arguments: str, mechanisms: str = "organic") -> list[str]:
         (["--n", "0"], "--n must be at least 1, got 0"),
         (["--chunk", "0"], "--chunk must be at least 1, got 0"),
         (["--timeout", "0"], "--timeout must be above 0, got 0.0"),
-        (["--judge", "clik"], "unknown judge 'clik': did you mean click? known are auto, click, llm"),
+        (["--judge", "clik"], "unknown judge 'clik': did you mean click? known are auto, click, embedded, llm"),
         (["--bidder", "truthfull"], "unknown bidder 'truthfull': did you mean truthful? known are "),
         (["--llm", "gpt"], "unknown language model 'gpt': expected embedded, scripted, local:FOLDER"),
         (["--baseline", "gsp"], "unknown baseline 'gsp': known are organic"),
