@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from simenv import make_mechanism, outcome
+from simenv.bench import BenchOptions, run_bench
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, MissingCapability, UnknownName
 from simenv.llm import LLM, Capability, ScriptedLLM
@@ -116,6 +118,18 @@ def test_the_ad_free_answer_itself_loses_nothing() -> None:
     assert (feedback.quality.kept, feedback.quality.ad_text_share, feedback.quality.ads) == (1, 0, ())
     assert feedback.satisfaction is not None
     assert feedback.satisfaction > 0
+
+
+def test_other_words_that_serve_the_question_lose_nothing_and_those_that_do_not_lose_all() -> None:
+    ad_free = "Wax keeps leather dry."
+    other_words = measured(FAKE, "Boots stay dry. Which boots stay dry?", ad_free).quality
+    off_topic = measured(FAKE, "Bake bread at noon. Knead twice.", ad_free).quality
+    assert other_words is not None
+    assert off_topic is not None
+    assert (other_words.kept, other_words.quality_loss) == (0, pytest.approx(0))
+    assert off_topic.quality_loss == measured(FAKE, ad_free, ad_free).satisfaction
+    assert off_topic.quality_loss
+    assert off_topic.quality_loss > 0
 
 
 def test_what_is_unknown_without_the_counterfactual() -> None:
@@ -353,6 +367,11 @@ def test_the_grader_reads_material_in_fences_that_it_cannot_close() -> None:
     user = llm.requests[0].prompt.user
     assert "</answer-a>" not in user
     assert f"[{BOOTS.id}] {BOOTS.text}" in user
+
+
+def test_a_bench_names_the_measures_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="unknown quality measure 'good'"):
+        run_bench(BenchOptions(mechanisms=("gsp",), quality="good"), tmp_path / "run", Console(), Console())
 
 
 def test_measures_by_name() -> None:

@@ -6,21 +6,24 @@ a sentence's words, cos for the encoder's cosine, and ramp_a for a straight line
     serves(s)    = ramp_s(max(cos(s, x), max over t in S(y0) of cos(s, t)))          times ad_worth if s is an ad's
     precision    = sum over s in S(y) of w_s serves(s) / sum of w_s
     kept         = sum over t in S(y0) of w_t ramp_k(max over s in S(y) of cos(s, t)) / sum of w_t
-    satisfaction = relevance(y0) * F1(precision, kept) * (1 - leak_cost leak) * (1 - pressure_cost pressure)
+    given        = max(kept, min(1, sum over s in S(y) that are no ad's of w_s serves(s) / sum over S(y0) of w_t))
+    satisfaction = relevance(y0) * F1(precision, given) * (1 - leak_cost leak) * (1 - pressure_cost pressure)
     quality_loss = relevance(y0) - satisfaction
     relevance(y) = ramp_r(cos(x, mean of S(y)'s vectors, weighted by words))
 
 Precision and kept are BERTScore's greedy matching (Zhang, Kishore, Wu, Weinberger and Artzi 2020, "BERTScore", eq. 1)
 with sentences for tokens: what the answer says that serves the question, and what of the ad-free answer it still says.
+`given` forgives other words: content of its own that serves the question as well makes up for what is no longer said.
 `leak` and `pressure` in [0, 1] are the most telling sentence's scores on the cues of `cues.py`. Of each ad:
 
     factuality   = ramp_f(max over the copy's sentences c of cos(ad's words, c)) * (1 - unsupported / (1 + claims))
     disclosure   = 1 said to be an ad, 0.5 its link alone, 0 not even an intact link
 
 Claims are numbers, prices and proper nouns (`claims.py`). What it does NOT measure: whether an answer is true; whether
-an answer in quite other words than y0 is a better one (it counts as a loss: a second ad-free sample of the model loses
-too, so compare mechanisms that write freely against that); a claim that the copy's own words make falsely, or deny;
-whether a reader notices a disclosure. Cues are shared with the click model, so the two are not independent witnesses.
+it is better than y0, which loses nothing by definition (so mechanisms that write an answer of their own lose by chance
+too: a second ad-free sample of SmolLM2-135M lost 0.22 +- 0.07 on 16 questions, the answer to another question 0.81); a
+claim that the copy's own words make falsely, or deny; whether a reader notices a disclosure. Cues are shared with the
+click model, so the two are not independent witnesses.
 """
 
 from __future__ import annotations
@@ -213,7 +216,9 @@ class EmbeddedQuality:
         worth = [scales.ad_worth if s.ad_id else 1.0 for s in answer]
         precision = _mean([s * w for s, w in zip(serves, worth, strict=True)], answer)
         kept = _mean([_ramp(float(column.max()), scales.kept) for column in same.T], reference)
-        f1 = 2 * precision * kept / (precision + kept) if precision + kept else 0.0
+        own = sum(s.words * serve for s, serve in zip(answer, serves, strict=True) if s.ad_id is None)
+        given = max(kept, min(1.0, own / sum(s.words for s in reference)))
+        f1 = 2 * precision * given / (precision + given) if precision + given else 0.0
         relevance = self._relevance(auction, reference)
         leak, pressure = self._spoilt(auction, outcome)
         calm = (1 - scales.leak_cost * leak) * (1 - scales.pressure_cost * pressure)
