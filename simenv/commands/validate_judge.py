@@ -10,7 +10,16 @@ from rich.console import Console
 
 
 def validate_judge(
-    judge: Annotated[str, typer.Option(help="click (the click model), llm, or auto: llm if that is capable.")] = "auto",
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="click (the click model), embedded (embedded models' likelihoods), llm, or auto: llm if able."
+        ),
+    ] = "auto",
+    judge_ensemble: Annotated[
+        str | None, typer.Option(help="Several judges in one: NAME,NAME,... (click, embedded, an LLM; #wording2).")
+    ] = None,
+    judge_samples: Annotated[int, typer.Option(help="Verdicts per answer of an LLM without probabilities.")] = 1,
     llm: Annotated[
         str, typer.Option(help="The judge LLM: embedded, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini.")
     ] = "embedded",
@@ -54,7 +63,15 @@ def validate_judge(
     load_scenarios(part, limit)  # a wrong name fails before a model is loaded
     if out is not None:
         check_folder(out)
-    built = make_judge(judge, llm=llm, api_base=api_base, concurrency=concurrency, timeout=timeout)
+    built = make_judge(
+        judge,
+        llm=llm,
+        ensemble=[name.strip() for name in (judge_ensemble or "").split(",") if name.strip()],
+        samples=judge_samples,
+        api_base=api_base,
+        concurrency=concurrency,
+        timeout=timeout,
+    )
     console = Console()
     columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

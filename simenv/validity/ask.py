@@ -42,14 +42,17 @@ class Tally:
         self.known = 0
         self.usage = Usage()
         self.seconds = 0.0
+        self.disagreements: list[float] = []
 
-    def add(self, answers: Sequence[Answer], usage: Usage) -> None:
+    def add(self, answers: Sequence[Answer], feedback: Feedback) -> None:
         """Adds one judgement: its answer on every shown ad."""
         self.judgements += 1
         self.verdicts += len(answers)
         self.abstained += sum(answer.clicked is None for answer in answers)
         self.known += sum(answer.known for answer in answers)
-        self.usage += usage
+        self.usage += feedback.usage
+        if feedback.disagreement is not None:
+            self.disagreements.append(feedback.disagreement)
 
 
 class Asker:
@@ -111,7 +114,7 @@ class Asker:
             replies = await _all_or_first_error([self._judge(case) for _, case in chunk])
             for (key, case), feedback in zip(chunk, replies, strict=True):
                 self._known[key] = feedback
-                tally.add([_read(case.about(p.ad_id), feedback) for p in case.outcome.placements], feedback.usage)
+                tally.add([_read(case.about(p.ad_id), feedback) for p in case.outcome.placements], feedback)
             self._watch(section, tally.judgements, planned)
         tally.seconds += time.perf_counter() - started
         return [_read(case, self._known[_key(case)]) for case in cases]

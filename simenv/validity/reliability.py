@@ -73,6 +73,8 @@ class Reliability(Record):
     """Null if it was not asked for."""
     abstention_rate: float | None
     """Abstained verdicts / verdicts asked for, hostile ads left out."""
+    disagreement: float | None
+    """Mean absolute difference between the members of an ensemble, hostile ads left out; null for other judges."""
     cost: Cost
 
 
@@ -148,6 +150,12 @@ def abstention_rate(tallies: Sequence[Tally]) -> float | None:
     """Share of verdicts that were not given."""
     verdicts = sum(tally.verdicts for tally in tallies)
     return sum(tally.abstained for tally in tallies) / verdicts if verdicts else None
+
+
+def disagreement(tallies: Sequence[Tally]) -> float | None:
+    """Mean over the judgements in which an ensemble's members could disagree."""
+    known = [value for tally in tallies for value in tally.disagreements]
+    return sum(known) / len(known) if known else None
 
 
 def _spearman(a: Sequence[float], b: Sequence[float]) -> float | None:

@@ -181,6 +181,8 @@ def _reliability(found: Validity) -> list[Block]:
         ("change in click probability when asked again", show(r.repeat.change)),
         ("abstention rate, hostile ads left out", "-" if r.abstention_rate is None else f"{r.abstention_rate:.3f}"),
     ]
+    if r.disagreement is not None:
+        rows.append(("mean absolute difference between the judges of the ensemble", f"{r.disagreement:.3f}"))
     if r.agreement is not None:
         spearman = "-" if r.agreement.spearman is None else f"{r.agreement.spearman:.3f}"
         rows += [

@@ -18,7 +18,7 @@ attacks         kind (and "all", "sentence", "body") -> attacks, judged, change,
 outside         "other_topic", "same_topic" -> queries, pairs, abstained, auc, cosine_auc, pairs_sha256; null without
                 --webis
 labels          the same, and base_rate, brier, calibration; null without --labels
-reliability     repeat, agreement, abstention_rate, cost
+reliability     repeat, agreement, abstention_rate, disagreement, cost
 
 Every share, gap, change and AUC is {"value", "low", "high"}, a 95% interval, null where it cannot be told. All keys
 are documented at the records they come from. Only reliability.cost.seconds differs in a repeated run of a judge that
@@ -158,6 +158,7 @@ async def validate(
             repeat=repeat,
             agreement=agreement,
             abstention_rate=reliability.abstention_rate(friendly),
+            disagreement=reliability.disagreement(friendly),
             cost=reliability.cost(list(asker.tallies.values())),
         ),
     )
