@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from simenv.ctr import make_ctr_model
+from simenv.ctr import CTRModel, make_ctr_model
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.llm import LLM, make_llm
@@ -121,43 +122,56 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
     user_llm = _user_llm(options, cassette, ad_llm)
     if user_llm is None and data.queries is None:
         _check_frozen(data.personas, options.horizon)
-    judge = _judge(options, cassette, ad_llm, user_llm)
-    llms = {llm.address: llm for llm in (ad_llm, user_llm, *getattr(judge, "llms", ())) if llm is not None}
+    objective = Objective()
+
+    # Mechanisms are built before judge and world, which load the encoder: what is wrong with one shows at once.
+    @cache
+    def judge() -> Judge:
+        return _judge(options, cassette, ad_llm, user_llm)
+
+    @cache
+    def world() -> World:
+        encoder = default_encoder()
+        return make_world(
+            **data._asdict(),
+            encoder=encoder,
+            user_llm=user_llm,
+            judge=judge(),
+            objective=objective,
+            candidates=options.candidates,
+            max_ads=options.max_ads,
+            reserve=options.reserve,
+            horizon=options.horizon,
+            quality=make_quality(options.quality, encoder, user_llm if options.quality == "llm" else ad_llm),
+            ad_free=make_mechanism("organic", context={"llm": ad_llm}) if options.quality != "none" else None,
+        )
+
+    def ctr_model(name: str) -> CTRModel:
+        return make_ctr_model(name, world() if name == "oracle" else None)
+
+    shared = {"llm": ad_llm, "objective": objective, "ctr_model": ctr_model(options.ctr_model)}
+    mechanisms = {label: _with_own_ctr_model(recipe, ctr_model).build(shared) for label, recipe in recipes.items()}
+    llms = {llm.address: llm for llm in (ad_llm, user_llm, *getattr(judge(), "llms", ())) if llm is not None}
     for llm in llms.values():
         run_sync(llm.preflight)
-    warning = self_judging(judge, ad_llm)
+    warning = self_judging(judge(), ad_llm)
     if warning is not None:
         err.print(f"simenv: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    objective = Objective()
-    world = make_world(
-        **data._asdict(),
-        user_llm=user_llm,
-        judge=judge,
-        objective=objective,
-        candidates=options.candidates,
-        max_ads=options.max_ads,
-        reserve=options.reserve,
-        horizon=options.horizon,
-        quality=make_quality(options.quality, default_encoder(), user_llm if options.quality == "llm" else ad_llm),
-        ad_free=make_mechanism("organic", context={"llm": ad_llm}) if options.quality != "none" else None,
-    )
-    shared = {"llm": ad_llm, "objective": objective, "ctr_model": make_ctr_model(options.ctr_model, world)}
-    mechanisms = {label: _with_own_ctr_model(recipe, world).build(shared) for label, recipe in recipes.items()}
     facts = {
         "ad_llm": ad_llm.name,
-        "judge": world.judge.name,
-        "judge_sha256": getattr(world.judge, "sha256", None),
+        "judge": world().judge.name,
+        "judge_sha256": getattr(world().judge, "sha256", None),
         "self_judged": warning is not None,
-        "quality": getattr(world.quality, "name", None),
-        "quality_sha256": getattr(world.quality, "sha256", None),
-        "query_source": world.queries.name,
+        "quality": getattr(world().quality, "name", None),
+        "quality_sha256": getattr(world().quality, "sha256", None),
+        "query_source": world().queries.name,
         "encoder": default_encoder().name,
-        "objective": world.objective.model_dump(),
+        "objective": world().objective.model_dump(),
         "ctr_models": {m: getattr(getattr(x, "ctr_model", None), "name", None) for m, x in mechanisms.items()},
     }
     if not resume:
         run.begin(options.model_dump(), facts, hashes)
-    run_with_progress(world, mechanisms, options, run, err, Sessions(begun, run.save_sessions), done)
+    run_with_progress(world(), mechanisms, options, run, err, Sessions(begun, run.save_sessions), done)
     table = summarize(read_transitions(folder), options.baseline)
     write_tables(table, folder)
     disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
@@ -217,12 +231,12 @@ def run_with_progress(
         run_sync(go)
 
 
-def _with_own_ctr_model(recipe: Recipe, world: World) -> Recipe:
+def _with_own_ctr_model(recipe: Recipe, ctr_model: Callable[[str], CTRModel]) -> Recipe:
     """`--set MECHANISM.ctr_model=oracle` gives one mechanism another CTR model than the run's."""
     name = recipe.options.get("ctr_model")
     if not isinstance(name, str):
         return recipe
-    return recipe._replace(options={**recipe.options, "ctr_model": make_ctr_model(name, world)})
+    return recipe._replace(options={**recipe.options, "ctr_model": ctr_model(name)})
 
 
 def _refuse_other_options(options: BenchOptions, before: dict[str, Any]) -> None:
