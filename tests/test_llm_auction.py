@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechanisms.llm_auction.irpo import Config, Group, distribution_facts, loss_of
+from mechanisms.llm_auction.irpo import Config, Group, distribution_facts, loss_of, teaches
 from mechanisms.llm_auction.levels import sample
 from mechanisms.llm_auction.policy import cell
 from mechanisms.llm_auction.reward_model import Impression, PredictedCTR, fit, load, save
@@ -56,10 +56,10 @@ def test_an_offer_lists_who_may_win_and_its_answers_read_back() -> None:
     assert [offered.answer(choice) for choice in offered.choices()] == [" None", " A None", " B None", " A B", " B A"]
     assert [offered.read(offered.answer(choice)) for choice in offered.choices()] == offered.choices()
     lines = offered.prompt.user.splitlines()
-    assert lines[1].startswith("A Product 0 It is 8 A A")
-    assert lines[2].startswith("B Product 3 It is 1 B B B")
+    assert lines[1].startswith("A Product It is good 8 A A")
+    assert lines[2].startswith("B Product It is good 1 B B B")
     assert offer(auction, order=[3, 2, 1, 0]).bids[0].ad.id == "c3"
-    assert offer(auction, show_score=False).prompt.user.splitlines()[1].startswith("A Product 0 It is A")
+    assert offer(auction, show_score=False).prompt.user.splitlines()[1].startswith("A Product It is good A")
     assert len(offer(make_auction([1.0] * 64)).bids) == len(LABELS)
     one = offer(make_auction([5.0, 5.0], max_ads=1))
     assert [one.answer(choice) for choice in one.choices()] == [" None", " A", " B"]
@@ -110,13 +110,11 @@ def test_the_regressions_optimum_is_the_tilted_distribution() -> None:
     group = Group([(0,), (1,), ()], ref.tolist(), scores.tolist())
     tilted = (ref + scores / 10.0).log_softmax(0)
     at_optimum = loss_of(tilted, group, config)
-    assert at_optimum is not None
     assert float(at_optimum) < 1e-12
     logits = torch.zeros(3, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.05)
     for _ in range(600):
         loss = loss_of(logits.log_softmax(0), group, config)
-        assert loss is not None
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -128,9 +126,11 @@ def test_dpo_prefers_the_winner_to_all_that_lose_by_more_than_delta() -> None:
     ref, now = torch.tensor([0.5, 0.3, 0.2]).log(), torch.tensor([0.6, 0.3, 0.1]).log()
     group = Group([(0,), (1,), ()], ref.tolist(), [30.0, 21.0, 0.0])
     margin = 0.5 * ((now[0] - ref[0]) - (now[2] - ref[2]))  # the second loses by 9 alone
-    assert float(loss_of(now, group, config) or 0) == pytest.approx(-math.log(1 / (1 + math.exp(-margin))))
-    assert loss_of(now, group._replace(rewards=[30.0, 25.0, 21.0]), config) is None
-    assert loss_of(now, Group([(0,)], [0.0], [1.0]), config) is None
+    assert float(loss_of(now, group, config)) == pytest.approx(-math.log(1 / (1 + math.exp(-margin))))
+    assert teaches(group, config)
+    assert not teaches(group._replace(rewards=[30.0, 25.0, 21.0]), config)
+    assert not teaches(Group([(0,)], [0.0], [1.0]), config)
+    assert not teaches(Group([(0,)], [0.0], [1.0]), Config(loss="regression"))
 
 
 def test_samples_follow_the_distribution_and_facts_are_exact() -> None:

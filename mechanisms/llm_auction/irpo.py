@@ -32,7 +32,7 @@ from simenv.users.click_model import ClickModel
 from simenv.users.judge import Judge
 
 from .levels import Episode, Level, Response, judged
-from .reward_model import PCTR, Impression, PredictedCTR, impressions
+from .reward_model import PCTR, STEPS, Impression, PredictedCTR, impressions
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,6 +57,8 @@ class Config(Record):
     """Auctions on which the best epoch is chosen."""
     candidates: tuple[int, ...] = (4, 8, 16)
     """Ads per auction; auctions take turns. The paper puts 100 into every prompt."""
+    answer_tokens: int = Field(default=400, ge=1)
+    """Most tokens of a whole answer."""
     samples: int = Field(default=16, ge=2)
     """M. The paper's is 5 whole answers; of links, one forward pass gives the log-probability of every choice, so
     that more samples cost no more passes."""
@@ -64,8 +66,12 @@ class Config(Record):
     """As `simenv bench --judge`."""
     judge_llm: str = "embedded"
     """The model of the judge "llm"."""
+    judge_api_base: str | None = None
+    """Its server."""
     reward: Literal["pctr", "oracle"] = "pctr"
     """Table 2 has both; oracle = the judge's own clicks."""
+    pctr_steps: int = Field(default=STEPS, ge=1)
+    """Updates of the reward model, every time from the start."""
     loss: Literal["dpo", "regression"] = "regression"
     beta: float = Field(default=0.1, gt=0)
     """dpo: the paper's."""
@@ -79,6 +85,10 @@ class Config(Record):
     """Share of the steps, then cosine to 0 (the paper's)."""
     batch: int = Field(default=4, ge=1)
     """Auctions per update. The paper: 64."""
+    micro_batch: int = Field(default=8, ge=1)
+    """Auctions per backward pass: memory, not mathematics."""
+    checkpointing: bool = False
+    """Trade time for memory in the backward pass."""
     r: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
     blocks: tuple[int, ...] = tuple(range(10, 30))
@@ -160,10 +170,15 @@ def sample_groups(
     return groups
 
 
-def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor | None:
-    """The loss of one auction, or None where its sample teaches nothing. `logps`: of its responses, (responses,)."""
-    if len(group.responses) < 2:
-        return None
+def teaches(group: Group, config: Config) -> bool:
+    """Whether a sample holds anything to learn from."""
+    if config.loss == "regression":
+        return len(group.responses) > 1
+    return max(group.rewards) - min(group.rewards) > config.delta
+
+
+def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
+    """The loss of one auction that teaches something. `logps`: of the group's responses, shape (responses,)."""
     log_ratios = logps - torch.tensor(group.ref_logps)
     scores = torch.tensor(group.rewards)
     if config.loss == "regression":
@@ -171,8 +186,6 @@ def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor |
         return functional.smooth_l1_loss(log_ratios - log_ratios.mean(), target - target.mean())
     chosen = int(scores.argmax())
     rejected = [i for i, score in enumerate(group.rewards) if group.rewards[chosen] - score > config.delta]
-    if not rejected:
-        return None
     return -functional.logsigmoid(config.beta * (log_ratios[chosen] - log_ratios[rejected])).mean()
 
 
@@ -180,21 +193,23 @@ def update(
     level: Level, optimizer: torch.optim.Optimizer, batch: Sequence[tuple[Episode, Group]], config: Config, step: int
 ) -> float | None:
     """One update; returns its mean loss, or None where no auction taught anything."""
-    useful = [(episode, group) for episode, group in batch if len(group.responses) > 1]
+    useful = [(episode, group) for episode, group in batch if teaches(group, config)]
     if not useful:
         return None
-    logps = level.logps([(episode, group.responses) for episode, group in useful])
-    losses = [loss for row, (_, g) in zip(logps, useful, strict=True) if (loss := loss_of(row, g, config)) is not None]
-    if not losses:
-        return None
-    loss = torch.stack(losses).mean()
-    for part in optimizer.param_groups:
-        part["lr"] = config.rate(step)
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    total = 0.0
+    for start in range(0, len(useful), config.micro_batch):
+        part = useful[start : start + config.micro_batch]
+        logps = level.logps([(episode, group.responses) for episode, group in part])
+        losses = [loss_of(row, group, config) for row, (_, group) in zip(logps, part, strict=True)]
+        loss = torch.stack(losses).sum() / len(useful)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    for rates in optimizer.param_groups:
+        rates["lr"] = config.rate(step)
     torch.nn.utils.clip_grad_norm_([p for part in optimizer.param_groups for p in part["params"]], 1.0)
     optimizer.step()
-    return float(loss.detach())
+    return total
 
 
 def distribution_facts(

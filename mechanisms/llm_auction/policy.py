@@ -9,6 +9,7 @@ entropy and divergences are exact, and what is trained is what `LLM.complete` sa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,12 @@ class AdaptedLLM(LocalLLM):
         path: Folder of the base model.
         adapter: Folder of the adapter; None starts a new one, which changes nothing until it is trained.
         r, alpha, blocks, seed: Of a new adapter: see `lora.inject`.
+        checkpointing: Compute activations again in the backward pass, for models that else do not fit.
         name, capable: See `LocalLLM`.
 
     Raises:
         InputError: no model there.
         DataFileError: no adapter there, or another model's.
-        MissingCapability: the tokenizer has no single token for a label.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class AdaptedLLM(LocalLLM):
         alpha: float = 16.0,
         blocks: Sequence[int] = (),
         seed: int = 0,
+        checkpointing: bool = False,
         name: str = "adapted",
         capable: bool = False,
     ) -> None:
@@ -55,10 +57,17 @@ class AdaptedLLM(LocalLLM):
             self.trained = lora.inject(self._model, r, alpha, seed, blocks)
         else:
             self.trained = lora.load(self._model, Path(adapter))
+        if checkpointing:
+            self._model.gradient_checkpointing_enable({"use_reentrant": False})
+            self._model.train()  # else it is ignored; there is no dropout that this would switch on
+
+    @cached_property
+    def _words(self) -> torch.Tensor:
+        """The tokens of labels and none: shape (labels + 1,)."""
         words = [self._tokenizer.encode(f" {word}", add_special_tokens=False) for word in [*LABELS, NONE]]
         if any(len(tokens) != 1 for tokens in words):
             raise MissingCapability(f"the tokenizer of {self.base} splits labels: the slim format needs one token each")
-        self._words = torch.tensor([tokens[0] for tokens in words])
+        return torch.tensor([tokens[0] for tokens in words])
 
     def log_probs(self, offers: Sequence[Offer]) -> list[torch.Tensor]:
         """Log-probability of every choice, differentiable.
@@ -66,6 +75,9 @@ class AdaptedLLM(LocalLLM):
         Returns:
             For each offer of n candidates a matrix of shape (n + 1, n + 1): row = first ad, column = second ad, n =
             none; -inf where it is no choice. Cells are those of `cell`.
+
+        Raises:
+            MissingCapability: the tokenizer has no single token for a label.
         """
         prompts = [self._encode(one.prompt) for one in offers]
         width = max(len(prompt) + len(one.bids) for prompt, one in zip(prompts, offers, strict=True))

@@ -86,7 +86,7 @@ def _judge(config: Config) -> Judge:
         return ClickModel(default_encoder())
     from simenv.users.judge_factory import make_judge
 
-    return make_judge(config.judge, llm=config.judge_llm)
+    return make_judge(config.judge, llm=config.judge_llm, api_base=config.judge_api_base)
 
 
 class Training:
@@ -96,9 +96,18 @@ class Training:
         self.config, self.out, self.console = config, out, console
         torch.set_num_threads(config.threads)
         saved = _read_state(out, config)
-        path = embedded_path() if config.llm == "embedded" else Path(config.llm.removeprefix("local:"))
-        self.policy = AdaptedLLM(path, r=config.r, alpha=config.alpha, blocks=config.blocks, seed=config.seed)
-        self.level: Level = Links(self.policy) if config.level == "links" else Answers(self.policy)
+        path = embedded_path() if config.llm == "embedded" else Path(config.llm.removeprefix("local:")).expanduser()
+        self.policy = AdaptedLLM(
+            path,
+            r=config.r,
+            alpha=config.alpha,
+            blocks=config.blocks,
+            seed=config.seed,
+            checkpointing=config.checkpointing,
+        )
+        self.level: Level = (
+            Links(self.policy) if config.level == "links" else Answers(self.policy, config.answer_tokens)
+        )
         self.optimizer = torch.optim.AdamW(self.policy.trained.values(), lr=config.learning_rate, weight_decay=0.0)
         self.worlds = {part: _worlds(part, config) for part in ("train", "validation")}
         self.judge = self.worlds["train"][0].judge
@@ -172,7 +181,8 @@ class Training:
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
         with self._timed("pctr"):
-            model = fit([Impression(*row) for row in self.state["log"]], default_encoder(), self.config.seed)
+            log = [Impression(*row) for row in self.state["log"]]
+            model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
         reward_model.save(model, self.out)
         return model
 
