@@ -15,10 +15,14 @@ position_auction    position_auction.py    Balseiro et al. (2025), with multinom
 lera                lera.py                Sun et al. (2026): the language model judges relevance on a short list
 screened_vcg        quality_preserving.py  Han, Dai (2026), several ads: a reserve by what an ad takes from the answer
 quality_preserving  quality_preserving.py  Han, Dai (2026), one ad or none, KL-regularised
+mosaic              mosaic.py              Soumalias, Curry, Seuken (2025)
+token_auction       token_auction.py       Duetting, Mirrokni, Paes Leme, Xu, Zuo (2024)
+tilted_optimum      tilted_optimum.py      LLM-Auction (2025), section 3: its optimum, exact on a finite menu
+menu_optimum        menu_optimum.py        LLM-Auction (2025), eq. 5: the best answer of the same menu
 best_of_n           best_of_n.py           LLM-Auction (2025), section 2, with VCG payments
 softmax             softmax.py             one ad or none at random, with known propensities: McSherry and Talwar (2007)
 
 They are found by name, through the entry-point group `simenv.mechanisms` of pyproject.toml, like anybody else's.
 `writer.py` holds what they share: how a language model is asked for answers and ad sentences. `ranking.py` is what
-the auctions share that rank candidates before a text is written.
+the auctions share that rank candidates before a text is written, `menu.py` what those share that choose among texts.
 """

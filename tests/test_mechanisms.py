@@ -14,7 +14,7 @@ import pytest
 from simenv import Auction, Claim, Objective, Outcome, check_mechanism, make_mechanism, mechanism_names, outcome
 from simenv.check import random_auction, with_bid
 from simenv.ctr import CosineCTR
-from simenv.errors import ClaimViolated, InputError, UnknownName
+from simenv.errors import ClaimViolated, InputError, MissingCapability, UnknownName
 from simenv.llm import Capability, ScriptedLLM
 from simenv.mechanism import run_mechanism
 from tests.fakes import FakeEncoder
@@ -29,10 +29,21 @@ def test_every_registered_mechanism_keeps_its_claims(name: str) -> None:
     assert set(report.claims) == set(make_mechanism(name, context={"llm": ScriptedLLM()}).claims)
 
 
+NEEDS = {
+    "mosaic": Capability.LOGPROBS,
+    "tilted_optimum": Capability.LOGPROBS,
+    "token_auction": Capability.ENSEMBLE,
+}
+
+
 @pytest.mark.parametrize("name", mechanism_names())
-def test_every_registered_mechanism_works_on_a_model_that_cannot_be_constrained(name: str) -> None:
-    llm = ScriptedLLM(capable=True, capabilities=frozenset())
-    check_mechanism(make_mechanism(name, context=CONTEXT | {"llm": llm}), auctions=3)
+def test_every_registered_mechanism_works_on_a_model_that_cannot_be_constrained_or_says_so(name: str) -> None:
+    context = CONTEXT | {"llm": ScriptedLLM(capable=True, capabilities=frozenset())}
+    if name in NEEDS:
+        with pytest.raises(MissingCapability, match=f"lacks '{NEEDS[name]}'"):
+            make_mechanism(name, context=context)
+    else:
+        check_mechanism(make_mechanism(name, context=context), auctions=3)
 
 
 def test_gsp_charges_the_next_score_divided_by_own_relevance() -> None:
