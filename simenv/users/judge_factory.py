@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
@@ -50,18 +51,18 @@ def make_judge(
     """
     if name not in JUDGES:
         raise UnknownName("judge", name, JUDGES)
-    find_llm = find_llm or (lambda model: make_llm(model, api_base=api_base, concurrency=concurrency, timeout=timeout))
+    find = cache(find_llm or partial(make_llm, api_base=api_base, concurrency=concurrency, timeout=timeout))
     if ensemble:
         if name != "auto":
             raise InputError(f"give --judge or --judge-ensemble, got {name!r} and {','.join(ensemble)!r}")
-        return JudgeEnsemble([_member(spec, find_llm, samples) for spec in ensemble])
+        return JudgeEnsemble([_member(spec, find, samples) for spec in ensemble])
     if name in ("click", "embedded"):
         if llm != "embedded" or api_base is not None:
             raise InputError(
                 f"the judge {name} asks no language model of yours, got {llm!r}: use the judge llm for that"
             )
-        return _member(name, find_llm, samples)
-    user_llm = find_llm(llm) if isinstance(llm, str) else llm
+        return _member(name, find, samples)
+    user_llm = find(llm) if isinstance(llm, str) else llm
     if name == "auto" and not user_llm.capable:
         return ClickModel(default_encoder())
     return _llm_judge(user_llm, samples)
