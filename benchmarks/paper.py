@@ -31,7 +31,7 @@ from benchmarks.link_level import LinkLevelLLM
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.mechanism import SHIPPED
 from mechanisms.llm_auction.policy import AdaptedLLM
-from mechanisms.llm_auction.reward_model import PredictedCTR, load
+from mechanisms.llm_auction.reward_model import FILE, PredictedCTR, load
 from mechanisms.llm_auction.train import part_world
 from simenv import make_llm, make_mechanism
 from simenv.ctr import CosineCTR, CTRModel, OracleCTR
@@ -64,7 +64,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     console, base = Console(width=150), make_llm("embedded")
     adapted = AdaptedLLM(embedded_path(), options.training or SHIPPED, name="embedded with an adapter")
-    ctr: CTRModel = PredictedCTR(load(options.training, default_encoder())) if options.training else CosineCTR()
+    ctr: CTRModel = CosineCTR()
+    if options.training and (options.training / FILE).is_file():
+        ctr = PredictedCTR(load(options.training, default_encoder()))
     for n in options.candidates:
         run("links", n, options.n, False, base, adapted, ctr, options.seed, options.out, console)
     if options.full:

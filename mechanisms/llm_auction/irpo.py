@@ -45,11 +45,11 @@ class Config(Record):
     level: Literal["links", "answers"] = "links"
     """What a response is: see `levels.py`."""
     seed: int = 0
-    epochs: int = Field(default=5, ge=1)
+    epochs: int = Field(default=6, ge=1)
     """The paper's figures show 3."""
-    auctions: int = Field(default=400, ge=1)
+    auctions: int = Field(default=360, ge=1)
     """Per epoch, in phase 2. The paper: 12,000."""
-    clicked_auctions: int = Field(default=240, ge=1)
+    clicked_auctions: int = Field(default=120, ge=1)
     """Per epoch, in phase 1."""
     responses: int = Field(default=10, ge=1)
     """Answers per auction of phase 1 (Algorithm 1)."""

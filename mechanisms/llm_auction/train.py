@@ -249,7 +249,7 @@ class Training:
         mean = f"{np.mean(losses):.4f}" if losses else "none"
         done = f"{self.state['step']}/{self.config.steps_per_epoch}"
         took = f"{self.state['seconds']['updates']:.0f} s of updates so far"
-        self.console.print(f"epoch {number}: update {done}, loss {mean}, {took}", highlight=False)
+        self.console.print(f"epoch {number}: update {done}, loss {mean}, {took}", highlight=False, soft_wrap=True)
 
     def _save(self) -> None:
         """A reader sees the old state or the new one, never half of one."""
@@ -303,7 +303,8 @@ def _read_state(out: Path, config: Config) -> dict[str, Any] | None:
         return None
     saved: dict[str, Any] = torch.load(file, weights_only=True)
     before, now = json.loads(saved.pop("config")), json.loads(config.model_dump_json())
-    other = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in now if now[name] != before.get(name)]
+    named = [name for name in now if name != "threads"]  # how fast, not what
+    other = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in named if now[name] != before.get(name)]
     if other:
         raise InputError(f"{out} holds a training with other options: {'; '.join(other)}")
     return saved
