@@ -183,11 +183,14 @@ def read_transitions(path: str | Path) -> Iterator[Transition]:
     with file.open("rb") as lines:  # bytes: a torn line need not be UTF-8
         for number, line in enumerate(lines, start=1):
             try:
-                yield Transition.model_validate_json(line)
+                transition = Transition.model_validate_json(line)
             except ValidationError as error:
                 first = error.errors()[0]
                 said = " ".join([*map(str, first["loc"]), first["msg"]])
                 raise DataFileError(f"{file}:{number}: not a transition: {said}") from None
+            if said := _contradiction(transition):
+                raise DataFileError(f"{file}:{number}: not a transition: {said}")
+            yield transition
 
 
 def records_hash(records: Iterable[Record]) -> str:
@@ -214,6 +217,20 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("options"), dict):
         raise DataFileError(f"{file}: no options: not the manifest of a run")
     return manifest
+
+
+def _contradiction(transition: Transition) -> str | None:
+    """Whom the parts of a transition speak of differently: readers look ads up by their ids."""
+    candidates = [bid.ad.id for bid in transition.auction.bids]
+    shown = [placement.ad_id for placement in transition.outcome.placements]
+    clicks = [click.ad_id for click in transition.feedback.clicks]
+    if strangers := set(shown) - set(candidates):
+        return f"it shows {min(strangers)!r}, which is no candidate"
+    if clicks != shown:
+        return f"it shows {shown}, its clicks are of {clicks}"
+    if transition.values.keys() != set(candidates):
+        return f"its candidates are {candidates}, its values of {list(transition.values)}"
+    return None
 
 
 def _refuse_other_version(path: Path, manifest: Mapping[str, Any]) -> None:

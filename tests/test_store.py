@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -203,6 +204,33 @@ def test_an_unknown_field_is_an_error_that_names_it(tmp_path: Path) -> None:
     file.write_text(json.dumps(row), encoding="utf-8")
     with pytest.raises(DataFileError, match=r"transitions\.jsonl:1: not a transition: auction valu Extra inputs"):
         list(read_transitions(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (
+            {"outcome": {"placements": [{"ad_id": "other", "price": 1, "span": [0, 1]}]}},
+            "it shows 'other', which is no",
+        ),
+        ({"feedback": {"clicks": []}}, "it shows ['ad-"),
+        ({"feedback": {"clicks": [{"ad_id": "ad\n1", "clicked": True}]}}, r"its clicks are of ['ad\n1']"),
+        ({"values": {"ad-1": 3.0}}, "its values of ['ad-1']"),
+        ({"auction": {"bids": []}}, "which is no candidate"),
+    ],
+)
+def test_a_transition_that_contradicts_itself_is_an_error(tmp_path: Path, part: dict[str, Any], said: str) -> None:
+    file = written(tmp_path / "run", transitions(1))
+    row = json.loads(file.read_bytes())
+    assert row["outcome"]["placements"]
+    for name, fields in part.items():
+        row[name] = fields if name == "values" else row[name] | fields
+    file.write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(DataFileError) as caught:
+        list(read_transitions(tmp_path / "run"))
+    assert str(caught.value).startswith(f"{file}:1: not a transition: ")
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("path", ["run", "nowhere", "nowhere/transitions.jsonl"])
