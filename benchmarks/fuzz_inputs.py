@@ -1,41 +1,137 @@
-"""Damaged rows in every kind of file that is read: only simenv's own errors may come out, each one line.
+"""Damaged rows in every kind of file that the command line reads: exit code 0 or 2, one line of error, no traceback.
 
     python benchmarks/fuzz_inputs.py --rows 10000
 
-A valid file of each kind is written; then one row of it is damaged (bytes changed, removed or doubled, values swapped
-for others of another type) and the file is read. What loads without an error counts as read.
+A valid file of each kind is made; then one row of it is damaged (bytes changed, removed or doubled, values anywhere in
+it swapped for others of another type, dropped or moved), and a command runs on it: most of them through
+`simenv.cli.main` in this process, every 200th (--own) in a process of its own. Exit code 1 if any broke the rule.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import shutil
+import subprocess
+import sys
 import tempfile
+import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
 
-from simenv.bench import BenchOptions, run_bench
-from simenv.errors import SimenvError
-from simenv.llm.cassette import Cassette
-from simenv.market.catalog import load_catalog
+from simenv import cli
 from simenv.seeding import keyed_rng
-from simenv.store import read_transitions
-from simenv.users.personas import load_personas
-from simenv.users.queries import load_queries
 
-ODD: tuple[Any, ...] = (None, "", -1, 1e308, [], {}, "@[x]@", "\ud800", True, [[[]]], "null", 10**30, "\u2028")
+ODD: tuple[Any, ...] = (
+    *(None, "", -1, 0, 7, 1e308, float("nan"), [], {}, "@[x]@", "\ud800", True, [[[]]], "null", 10**30, "\u2028"),
+    *("a\nb", "\x1b[2J", "[red]", {"x": 1}),
+)
+PACKS = Path(__file__).parent.parent
+SIMENV = Path(sys.executable).with_name("simenv")
+RUN = ["--llm", "scripted", "--n", "2", "--horizon", "2", "--candidates", "4", "--quality", "none"]
+MECHANISMS = ["--mechanisms", "softmax,gsp"]
+
+
+class Kind(NamedTuple):
+    """A valid file, and the command that reads a damaged copy of it: (copy, unused path, number) -> arguments."""
+
+    file: Path
+    command: Callable[[Path, Path, int], list[str]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--kinds", help="only these, comma separated")
+    parser.add_argument("--own", type=int, default=200, help="every so many rows, a process of its own")
+    chosen = parser.parse_args()
+    rows = chosen.rows
+    broken = 0
+    with tempfile.TemporaryDirectory() as name:
+        kinds = make_kinds(Path(name))
+        if chosen.kinds:
+            kinds = {kind: kinds[kind] for kind in chosen.kinds.split(",")}
+        for kind, (file, command) in kinds.items():
+            counts: Counter[str] = Counter()
+            for i in range(rows // len(kinds)):
+                scratch = Path(name) / "scratch"
+                scratch.mkdir()
+                target = scratch / file.name
+                target.write_bytes(damaged(file.read_bytes().splitlines(), keyed_rng("fuzz", kind, i)))
+                arguments = command(target, scratch / "out", i)
+                result, said = (in_process if i % chosen.own else in_own_process)(arguments)
+                counts[result] += 1
+                counts["of these in processes of their own"] += i % chosen.own == 0
+                if result.isupper():
+                    broken += 1
+                    print(f"{kind} {i}: simenv {' '.join(arguments)}: {result}\n{said}", flush=True)
+                shutil.rmtree(scratch)
+            print(f"{kind}: {', '.join(f'{count} {what}' for what, count in counts.items())}", flush=True)
+    print(f"{broken} of {rows} broke the rule")
+    sys.exit(broken > 0)
+
+
+def make_kinds(folder: Path) -> dict[str, Kind]:
+    """Small valid files: the packs' first rows, and a run on them."""
+    for pack, source in (("ads", "ad_catalogs"), ("people", "personas")):
+        lines = (PACKS / source / "everyday.jsonl").read_bytes().splitlines(keepends=True)
+        (folder / f"{pack}.jsonl").write_bytes(b"".join(lines[:6]))
+    (folder / "questions.csv").write_text("text,topic\n" + 'Where can one swim?,"travel, cheap"\n' * 6)
+    ads, people = ["--catalog", str(folder / "ads.jsonl")], ["--personas", str(folder / "people.jsonl")]
+    tape, run = folder / "tape.jsonl", folder / "run"
+    whole = ["bench", *RUN, *MECHANISMS, *ads, *people]
+    in_process([*whole, "--record", str(tape), "--out", str(run), "--chunk", "1"])
+    manifest = json.loads((run / "manifest.json").read_bytes())
+    (run / "manifest.json").write_text(json.dumps(manifest))  # in one row
+
+    def log(file: Path, out: Path, number: int) -> list[str]:
+        if number % 2:
+            return ["ope", str(file), "--target", "softmax", "--set", "temperature=20"]
+        formats = ("clicks", "preferences", "sft", "kto")
+        return ["export", str(file), "--out", f"{out}.jsonl", "--format", formats[number // 2 % len(formats)]]
+
+    def folder_of_run(file: Path, out: Path, number: int) -> list[str]:
+        shutil.copytree(run, out, ignore=shutil.ignore_patterns(file.name, "table.*"))
+        shutil.copy(file, out)
+        return [*whole, "--resume", "--out", str(out), "--chunk", "1"]
+
+    return {
+        "catalog": Kind(folder / "ads.jsonl", lambda f, o, _: [*whole, "--catalog", str(f), "--out", str(o)]),
+        "personas": Kind(folder / "people.jsonl", lambda f, o, _: [*whole, "--personas", str(f), "--out", str(o)]),
+        "queries": Kind(folder / "questions.csv", lambda f, o, _: [*whole, "--queries", str(f), "--out", str(o)]),
+        "cassette": Kind(tape, lambda f, o, _: [*whole, "--replay", str(f), "--out", str(o)]),
+        "transitions": Kind(run / "transitions.jsonl", log),
+        **{
+            f"resume with {n}": Kind(run / n, folder_of_run)
+            for n in ("sessions.jsonl", "chunks.jsonl", "manifest.json")
+        },
+    }
+
+
+def damaged(lines: list[bytes], rng: np.random.Generator) -> bytes:
+    """A file's lines with one of them damaged."""
+    place = int(rng.integers(len(lines)))
+    return b"\n".join([*lines[:place], damage(lines[place], rng), *lines[place + 1 :], b""])
 
 
 def damage(line: bytes, rng: np.random.Generator) -> bytes:
     """One damaged copy of a line."""
-    if rng.random() < 0.5 and line.startswith(b"{"):
+    if rng.random() < 0.6 and line.startswith(b"{") and line.endswith(b"}"):
         row = json.loads(line)
-        row[str(rng.choice(list(row)))] = ODD[int(rng.integers(len(ODD)))]
+        places = list(nodes(row))
+        holder, key = places[int(rng.integers(len(places)))]
+        if rng.random() < 0.8:
+            holder[key] = ODD[int(rng.integers(len(ODD)))]
+        else:
+            value = holder.pop(key)
+            if rng.random() < 0.5 and isinstance(holder, dict):
+                holder[f"{key}s"] = value
         return json.dumps(row).encode()
     at, length = int(rng.integers(len(line))), int(rng.integers(1, 20))
     noise = rng.integers(0, 256, length, dtype=np.uint8).tobytes()
@@ -43,40 +139,41 @@ def damage(line: bytes, rng: np.random.Generator) -> bytes:
     return line[:at] + middle + line[at + length :]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=10_000)
-    rows = parser.parse_args().rows
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tape = folder / "tape.jsonl"
-        options = BenchOptions(mechanisms=("gsp",), n=10, llm="scripted", record=str(tape))
-        run_bench(options, folder / "run", Console(quiet=True), Console(quiet=True))
-        packs = Path(__file__).parent.parent
-        sources: dict[str, tuple[Path, Callable[[Path], Any]]] = {
-            "catalog": (packs / "ad_catalogs" / "everyday.jsonl", load_catalog),
-            "personas": (packs / "personas" / "everyday.jsonl", load_personas),
-            "queries": (folder / "queries.csv", load_queries),
-            "cassette": (tape, lambda path: Cassette(path, "replay")),
-            "transitions": (folder / "run" / "transitions.jsonl", lambda path: list(read_transitions(path))),
-        }
-        (folder / "queries.csv").write_text("text,topic\n" + 'where to go,"travel, cheap"\n' * 10)
-        for kind, (source, read) in sources.items():
-            lines = source.read_bytes().splitlines()[:10]
-            counts: Counter[str] = Counter()
-            target = folder / f"damaged{source.suffix}"
-            for i in range(rows // len(sources)):
-                rng = keyed_rng("fuzz", kind, i)
-                place = int(rng.integers(len(lines)))
-                target.write_bytes(b"\n".join([*lines[:place], damage(lines[place], rng), *lines[place + 1 :], b""]))
-                try:
-                    read(target)
-                    counts["read"] += 1
-                except SimenvError as error:
-                    counts["refused in one line" if "\n" not in str(error) else "REFUSED IN SEVERAL LINES"] += 1
-                except Exception as error:
-                    counts[f"TRACEBACK {type(error).__name__}"] += 1
-            print(kind, dict(counts))
+def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a JSON value that can be changed: (list or dict, index or key)."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from nodes(value[key])
+
+
+def in_process(arguments: list[str]) -> tuple[str, str]:
+    """Runs a command here: what came of it, and what it said on standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main(arguments)
+            code: object = 0
+        except SystemExit as stopped:
+            code = stopped.code
+        except BaseException:
+            code = traceback.format_exc()
+    return judged(code, err.getvalue()), f"{err.getvalue()}\n{code}"
+
+
+def in_own_process(arguments: list[str]) -> tuple[str, str]:
+    done = subprocess.run([SIMENV, *arguments], capture_output=True, text=True)
+    return judged(done.returncode, done.stderr), done.stderr
+
+
+def judged(code: object, err: str) -> str:
+    """What came of a command; in capitals if it may not be."""
+    if code in (0, None):
+        return "TRACEBACK" if "Traceback" in err else "accepted"
+    if code != 2 or "Traceback" in err:
+        return "TRACEBACK"
+    said = [line for line in err.splitlines() if not line.startswith("answers ")]  # the progress bar
+    return "refused in one line" if len(said) == 1 and said[0].startswith("simenv: ") else "SEVERAL LINES"
 
 
 if __name__ == "__main__":
