@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from simenv import Auction, Outcome, make_mechanism, run_mechanism
+from simenv.check import with_bid
 from simenv.errors import LLMRefused, MissingCapability
 from simenv.llm import Capability, LinksOnly, OneOf, Prompt, Sampling, ScriptedLLM, make_llm, metered
 from simenv.llm.base import LLM, PLAIN, Combined, Constraint, EnsembleCompletion
@@ -20,7 +22,7 @@ from simenv.llm.local import LocalLLM
 from simenv.llm.weights import embedded_path
 from simenv.records import Record, Usage
 
-from .fakes import ADS
+from .fakes import ADS, small_auction
 
 Scores = tuple[tuple[float, ...], ...]
 LINKS = tuple(ad.link for ad in ADS[:3])
@@ -260,3 +262,23 @@ def test_cassettes_keep_scores_and_ensembles(tmp_path: Path) -> None:
         score(replay, "?", ("b",), PLAIN, OneOf(options=("a", "b")))
     with pytest.raises(LLMRefused, match="the nearest prompt has 'one"):
         decode(replay, ["three"])
+
+
+@pytest.mark.parametrize("name", ["mosaic", "tilted_optimum", "token_auction"])
+def test_mechanisms_that_need_probabilities_replay_from_a_cassette(tmp_path: Path, name: str) -> None:
+    """Under other bids too where texts do not depend on them; a token auction's text is made by its bids."""
+    tape = tmp_path / "tape.jsonl"
+    auction = small_auction(3)
+
+    def play(llm: LLM, auction: Auction) -> Outcome:
+        return asyncio.run(run_mechanism(make_mechanism(name, context={"llm": llm}), auction))
+
+    first = play(CassetteLLM(Cassette(tape, "record"), ScriptedLLM()), auction)
+    replay = CassetteLLM(Cassette(tape, "replay"), name="scripted")
+    assert play(replay, auction) == first
+    other = with_bid(auction, "ad-2", 90.0)
+    if name == "token_auction":
+        with pytest.raises(LLMRefused, match=r"another rule: rule .Linear\(weights="):
+            play(replay, other)
+    else:
+        assert play(replay, other) == play(ScriptedLLM(), other)
