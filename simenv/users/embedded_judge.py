@@ -67,10 +67,10 @@ class EmbeddedJudge:
     """
 
     def __init__(self, llm: LLM, encoder: Encoder, weights: Weights | None = None, *, wording: int = 1) -> None:
+        self._reader = Reader(encoder, llm, wording)
         self.weights = weights or fitted_weights()
         self.name = "embedded" + (f"#wording{wording}" if wording > 1 else "")
         self.llms = (llm,)
-        self._reader = Reader(encoder, llm, wording)
         self._parts = (llm, encoder, wording)
 
     @property

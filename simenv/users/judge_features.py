@@ -4,9 +4,9 @@ It reads what the user sees (query, answer, the ad's title and sentence) and the
 It never reads the ad's own copy, which the user does not see, nor the persona's numeric traits.
 
 A model of 135 million parameters answers "yes" or "no" by chance, but its likelihoods are of use the other way round:
-a text is likelier after a label that describes it. So every likelihood here is log p(text | label that says yes) -
+a text is likelier after a label that describes it. So a channel here is log p(text | label that says yes) -
 log p(text | label that says no) per token, the noisy channel of Min et al. 2022 ("Noisy channel language model
-prompting for few-shot text classification"), or the like with a context in place of a label.
+prompting for few-shot text classification").
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ from simenv.users import ad_copy, cues
 from simenv.users.judge_fence import neutral
 
 FEATURES = {
-    "query_cosine": "cosine of the query with the ad's sentence and title, mean",
-    "query_likelihood": "log p(query | ad's sentence) - log p(query)",
-    "thread_cosine": "cosine of the sentence's words with the nearest of query and sentences before",
-    "thread_likelihood": "log p(ad's sentence | query, text before) - log p(ad's sentence)",
-    "calm_cosine": "minus the cue 'pushy' of the sentence and what leads up to it",
-    "calm_likelihood": "minus the channel 'pushy' of them",
-    "interest_cosine": "cosine of the ad with the nearest of the persona's interests",
-    "tolerance_cosine": "the cue 'tolerance' of the persona's attitude",
-    "tolerance_likelihood": "the channel 'tolerance' of the persona's attitude",
-    "price_cosine": "the cue 'cheap' of the sentence, times how thrifty the persona's attitude is",
-    "price_likelihood": "the channel 'cheap' of the sentence, times the same",
+    "query": "cosine of the query with the ad's sentence and with its title, mean",
+    "thread": "cosine of the sentence's words with the nearest of query and sentences before, up to 0.45",
+    "calm_cue": "minus the cue 'pushy' of the loudest sentence of the pitch, up to 0.1",
+    "calm_channel": "minus the channel 'pushy' of that sentence, up to 0",
+    "interest": "cosine of query and ad's title with the nearest of the persona's interests",
+    "tolerance_cue": "cue 'tolerance' of the persona's attitude",
+    "tolerance_channel": "channel 'tolerance' of the persona's attitude",
+    "price_cue": "cue 'cheap' of the ad's sentence, times how thrifty the persona's attitude is",
+    "price_channel": "channel 'cheap' of the ad's sentence, times the same",
     "no_rival": "minus the cosine with the most similar other ad shown",
     "few_ads": "minus the number of ads beyond two",
-    "discreet_cosine": "minus the cue 'leak' of the most telling sentence of the answer, above what is common",
-    "discreet_likelihood": "minus the channel 'leak' of that sentence, above what is common",
+    "discreet": "minus the cue 'leak' of the most telling sentence of the answer, above what is common",
 }
-"""Name -> meaning; each is larger where a click is likelier, other things equal. Log-likelihoods are per token."""
+"""Name -> meaning; each is larger where a click is likelier, other things equal.
+
+They are capped where more of them means nothing: an ad sentence that goes on from what was read well enough, or that
+is calm enough, is not better for being closer or calmer still. Else paraphrases would count.
+"""
 
 _LONGEST_SENTENCE = 400
 """Characters of a sentence that are read: the encoder and a small model lose the thread of longer ones."""
@@ -53,12 +54,14 @@ _READ_BEFORE = 12
 _READ_FOR_LEAKS = 60
 """Sentences of the answer in which leaks are looked for."""
 _FREE_ADS = 2
-_COMMON_LEAK_CUE = -0.1
-_COMMON_LEAK_CHANNEL = 0.0
+_THREAD_KEPT = 0.45
+_CALM_ENOUGH = 0.1
+_COMMON_LEAK = -0.1
+"""Cue of sentences that leak nothing, at most, on the development part."""
 _NO_INTEREST = 0.25
-"""Cosine where the persona names no interests: between an interest in the thing (0.35) and none (0.12)."""
+"""Cosine where the persona names no interests: between an interest in the thing (0.4) and none (0.1)."""
 _WIDEST = 5.0
-"""Log-likelihoods are cut here: no single impossible token decides."""
+"""Channels are cut here: no single impossible token decides."""
 
 
 class Labels(Record):
@@ -92,8 +95,8 @@ class Person(NamedTuple):
     """What is read in a persona's words."""
 
     interests: tuple[str, ...]
-    tolerance_cosine: float
-    tolerance_likelihood: float
+    tolerance_cue: float
+    tolerance_channel: float
     thrift: float
     """From 0 to 1."""
 
@@ -152,7 +155,7 @@ class Reader:
         examples, labels = map(tomllib.loads, self.texts)
         self._cues = {name: cues.Cue(encoder, cues.Examples.model_validate(it)) for name, it in examples.items()}
         self._labels = {name: Labels.model_validate(it) for name, it in labels.items()}
-        self._lengths: dict[str, int] = {}
+        self._lengths: dict[str, list[int]] = {}
 
     async def read(self, persona: Persona, auction: Auction, outcome: Outcome) -> list[dict[str, float] | None]:
         """The features of every shown ad, in the order of the placements; None for one that is not in the text."""
@@ -161,10 +164,10 @@ class Reader:
             return [None for _ in ads]
         person = await self._person(persona)
         common = {
-            "tolerance_cosine": person.tolerance_cosine,
-            "tolerance_likelihood": person.tolerance_likelihood,
+            "tolerance_cue": person.tolerance_cue,
+            "tolerance_channel": person.tolerance_channel,
             "few_ads": -float(max(0, len(ads) - _FREE_ADS)),
-            **await self._discretion(auction, outcome),
+            "discreet": -max(0.0, self._leak(auction, outcome) - _COMMON_LEAK),
         }
         found: list[dict[str, float] | None] = []
         for ad in ads:
@@ -173,20 +176,21 @@ class Reader:
         return found
 
     async def _ad(self, ad: Seen, others: Sequence[str], person: Person) -> dict[str, float]:
-        to_query = self._cosines(ad.query, [ad.sentence, ad.title])
-        to_thread = self._cosines(ad.words, [ad.query, *ad.before])
-        cheap, pushy = await self._channels(["cheap", "pushy"], [ad.sentence])
+        pushy = self._cues["pushy"](ad.pitch)
+        loudest = int(pushy.argmax())
+        cheap_cue, cheap_channel = 0.0, 0.0
+        if person.thrift > 0:
+            cheap_cue = float(self._cues["cheap"]([ad.sentence])[0])
+            cheap_channel = await self._channel("cheap", ad.sentence)
         return {
-            "query_cosine": float(to_query.mean()),
-            "query_likelihood": await self._query_likelihood(ad),
-            "thread_cosine": float(to_thread.max()),
-            "thread_likelihood": await self._thread_likelihood(ad),
-            "calm_cosine": -float(self._cues["pushy"](ad.pitch).max()),
-            "calm_likelihood": -float(pushy[0]),
-            "interest_cosine": max(self._cosines(ad.offer, person.interests), default=_NO_INTEREST),
-            "price_cosine": person.thrift * float(self._cues["cheap"]([ad.sentence])[0]),
-            "price_likelihood": person.thrift * float(cheap[0]),
-            "no_rival": -max([0.0, *self._cosines(ad.offer, others)]),
+            "query": float(self._cosines(ad.query, [ad.sentence, ad.title]).mean()),
+            "thread": min(_THREAD_KEPT, float(self._cosines(ad.words, [ad.query, *ad.before]).max())),
+            "calm_cue": min(_CALM_ENOUGH, -float(pushy[loudest])),
+            "calm_channel": min(0.0, -await self._channel("pushy", ad.pitch[loudest])),
+            "interest": max(self._cosines(f"{ad.query} {ad.title}", person.interests).tolist(), default=_NO_INTEREST),
+            "price_cue": person.thrift * cheap_cue,
+            "price_channel": person.thrift * cheap_channel,
+            "no_rival": -max([0.0, *self._cosines(ad.offer, others).tolist()]),
         }
 
     async def _person(self, persona: Persona) -> Person:
@@ -197,65 +201,36 @@ class Reader:
             return Person(interests, 0.0, 0.0, 0.0)
         tolerance = self._cues["tolerance"](said)
         place = int(np.abs(tolerance).argmax())
-        (channel,) = await self._channels(["tolerance"], [said[place]])
-        thrift = float(self._cues["thrift"](said).max())
-        return Person(interests, float(tolerance[place]), float(channel[0]), min(1.0, max(0.0, 0.5 + thrift)))
+        channel = await self._channel("tolerance", said[place])
+        thrift = 0.5 + float(self._cues["thrift"](said).max())
+        return Person(interests, float(tolerance[place]), channel, min(1.0, max(0.0, thrift)))
 
-    async def _discretion(self, auction: Auction, outcome: Outcome) -> dict[str, float]:
-        """The encoder finds the most telling sentence, the language model reads that one."""
+    def _leak(self, auction: Auction, outcome: Outcome) -> float:
+        """The cue of the most telling sentence."""
         text = outcome.response
         for bid in auction.bids:
             text = text.replace(bid.ad.link, ad_copy.offer_title(bid.ad))
-        said = list(dict.fromkeys(map(_short, ad_copy.sentences(strip_markup(text)))))[-_READ_FOR_LEAKS:]
-        telling = self._cues["leak"](said)
-        worst = int(telling.argmax())
-        (channel,) = await self._channels(["leak"], [said[worst]])
-        return {
-            "discreet_cosine": -max(0.0, float(telling[worst]) - _COMMON_LEAK_CUE),
-            "discreet_likelihood": -max(0.0, float(channel[0]) - _COMMON_LEAK_CHANNEL),
-        }
+        said = list(dict.fromkeys(map(_short, ad_copy.sentences(strip_markup(text)))))
+        return float(self._cues["leak"](said[-_READ_FOR_LEAKS:] or [""]).max())
 
     def _cosines(self, text: str, others: Sequence[str]) -> npt.NDArray[np.float64]:
         vectors = self._encoder.encode([text, *others]).astype(np.float64)
         return np.asarray(vectors[1:] @ vectors[0])
 
-    async def _channels(self, names: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
-        """log p(text | yes) - log p(text | no) per token, mean over the labels of each cue: shape (names, texts)."""
-        labels = [label for name in names for label in (*self._labels[name].yes, *self._labels[name].no)]
+    async def _channel(self, name: str, text: str) -> float:
+        """log p(text | yes) - log p(text | no) per token, mean over the labels of each side; 0 if both are impossible.
+
+        All labels are scored in one call. A label's own tokens are left out by their number.
+        """
+        yes, no = self._labels[name].yes, self._labels[name].no
         prompt = Prompt(user="Write something.")
-        unknown = [label for label in labels if label not in self._lengths]
-        if unknown:
-            rows = await self._llm.logprob(prompt, unknown)
-            self._lengths |= {label: len(row) for label, row in zip(unknown, rows, strict=True)}
-        rows = await self._llm.logprob(prompt, [f"{label} {text}" for label in labels for text in texts])
-        means = [_mean(row[self._lengths[labels[i // len(texts)]] :]) for i, row in enumerate(rows)]
-        scores = dict(zip(labels, np.reshape(means, (len(labels), len(texts))), strict=True))
-        found = []
-        for name in names:
-            yes, no = ([scores[label] for label in side] for side in (self._labels[name].yes, self._labels[name].no))
-            found.append(_cut(np.mean(yes, axis=0) - np.mean(no, axis=0)))
-        return found
-
-    async def _query_likelihood(self, ad: Seen) -> float:
-        asked = "A person asked an assistant a question. The question:"
-        ((alone,), (after,)) = [
-            await self._llm.logprob(Prompt(user=f"{told}{asked}"), [ad.query])
-            for told in ("", f'A person found this useful: "{ad.sentence}"\n')
-        ]
-        return _cut([_mean(after) - _mean(alone)])[0]
-
-    async def _thread_likelihood(self, ad: Seen) -> float:
-        text = f" {ad.sentence}"
-        ((after,), (alone,)) = [
-            await self._llm.logprob(prompt, [text])
-            for prompt in (Prompt(user=ad.query, prefill=" ".join(ad.before)), Prompt(user="Tell me something."))
-        ]
-        return _cut([_mean(after) - _mean(alone)])[0]
+        if name not in self._lengths:
+            self._lengths[name] = [len(row) for row in await self._llm.logprob(prompt, [*yes, *no])]
+        rows = await self._llm.logprob(prompt, [f"{label} {text}" for label in (*yes, *no)])
+        means = [_mean(row[length:]) for row, length in zip(rows, self._lengths[name], strict=True)]
+        gap = sum(means[: len(yes)]) / len(yes) - sum(means[len(yes) :]) / len(no)
+        return 0.0 if math.isnan(gap) else min(_WIDEST, max(-_WIDEST, gap))
 
 
 def _mean(logprobs: Sequence[float]) -> float:
     return sum(logprobs) / len(logprobs) if logprobs else 0.0
-
-
-def _cut(values: Sequence[float] | npt.NDArray[np.float64]) -> list[float]:
-    return [0.0 if math.isnan(value) else min(_WIDEST, max(-_WIDEST, float(value))) for value in values]

@@ -1,0 +1,197 @@
+"""Fits the embedded judge to the development part of the contrast suite and writes simenv/users/embedded_judge.json.
+
+    python benchmarks/fit_embedded_judge.py [--out FILE]
+
+The suite says which of two answers a click is likelier in, so weights are fitted to order (Bradley and Terry 1952):
+P(first before second) = sigmoid(w (x_first - x_second)), with an L2 penalty on w in units of each feature's spread, and
+w >= 0, because every feature is made to be larger where a click is likelier. A paraphrase must not matter: those pairs
+are ties. The penalty is chosen by cross-validation that leaves out one category at a time; shares by kind are reported
+from there, with each category judged by weights that never saw it. What an order cannot tell is chosen: the level and
+the spread of the log-odds, so that over the fitting ads the mean is BASE_RATE, and over the irrelevant ones IRRELEVANT.
+
+The test part is never read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq, minimize
+from scipy.special import expit
+
+from simenv.encoder import default_encoder
+from simenv.llm import make_llm
+from simenv.store import records_hash
+from simenv.users import embedded_judge
+from simenv.users.judge_features import FEATURES, Reader
+from simenv.validity import contrasts, placebos
+from simenv.validity.cases import Case
+from simenv.validity.scenarios import load_scenarios
+
+BASE_RATE = 0.2
+"""Mean click probability of the suite's fitting ads (native wording, one ad, ordinary persona). A choice."""
+IRRELEVANT = 0.01
+"""The same for irrelevant ads in their place. A choice."""
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
+TIE = "paraphrase"
+Array = npt.NDArray[np.float64]
+
+
+class Pair(NamedTuple):
+    """Features of two ads, of which the first is likelier to be clicked, or neither."""
+
+    kind: str
+    category: str
+    first: Array
+    second: Array
+
+
+class Fit(NamedTuple):
+    """Weights and what cross-validation says of their penalty."""
+
+    weights: Array
+    penalty: float
+    loss: float
+    shares: dict[str, float]
+
+
+async def read_pairs(reader: Reader) -> list[Pair]:
+    """Features of all contrasts and paraphrases, but for ads that are not in the text: those are never clicked."""
+    found = []
+    for scenario in load_scenarios("dev"):
+        chosen = [(p.kind, p.first, p.second) for p in contrasts.pairs(scenario) if p.kind != "absent"]
+        chosen += [(TIE, p.before, p.after) for p in placebos.pairs(scenario) if p.placebo == TIE]
+        for kind, first, second in chosen:
+            sides = [await _features(reader, case) for case in (first, second)]
+            found.append(Pair(kind, scenario.category, *sides))
+    return found
+
+
+async def _features(reader: Reader, case: Case) -> Array:
+    rows = await reader.read(case.persona, case.auction, case.outcome)
+    place = [placement.ad_id for placement in case.outcome.placements].index(case.ad_id)
+    row = rows[place]
+    assert row is not None, case.ad_id
+    return np.array([row[name] for name in FEATURES])
+
+
+def fit(pairs: Sequence[Pair], use: Sequence[bool] | None = None) -> Fit:
+    """Weights at the penalty that cross-validates best.
+
+    Args:
+        pairs: To be ordered.
+        use: Which features may weigh anything; all by default.
+    """
+    gaps = np.array([pair.first - pair.second for pair in pairs])
+    gaps = gaps * (np.ones(gaps.shape[1]) if use is None else np.array(use, dtype=np.float64))
+    spread = np.sqrt((gaps**2).mean(0)) + 1e-12
+    x, target = gaps / spread, np.array([0.5 if pair.kind == TIE else 1.0 for pair in pairs])
+    categories = np.array([pair.category for pair in pairs])
+    best: Fit | None = None
+    for penalty in PENALTIES:
+        margin = np.zeros(len(pairs))
+        for category in np.unique(categories):
+            out = categories == category
+            margin[out] = x[out] @ _minimize(x[~out], target[~out], penalty)
+        loss = float(_losses(margin, target).mean())
+        if best is None or loss < best.loss:
+            best = Fit(_minimize(x, target, penalty) / spread, penalty, loss, _shares(pairs, margin))
+    assert best is not None
+    return best
+
+
+def _minimize(x: Array, target: Array, penalty: float) -> Array:
+    def objective(w: Array) -> tuple[float, Array]:
+        margin = x @ w
+        slope = expit(margin) - target
+        return float(_losses(margin, target).sum() + penalty / 2 * w @ w), x.T @ slope + penalty * w
+
+    found = minimize(objective, np.full(x.shape[1], 0.5), jac=True, bounds=[(0, None)] * x.shape[1], method="L-BFGS-B")
+    return np.asarray(found.x)
+
+
+def _losses(margin: Array, target: Array) -> Array:
+    return np.asarray(target * np.logaddexp(0, -margin) + (1 - target) * np.logaddexp(0, margin))
+
+
+def _shares(pairs: Sequence[Pair], margin: Array) -> dict[str, float]:
+    kinds = list(dict.fromkeys(pair.kind for pair in pairs if pair.kind != TIE))
+    right = (margin > 0) + 0.5 * (margin == 0)
+    return {k: float(np.mean([r for pair, r in zip(pairs, right, strict=True) if pair.kind == k])) for k in kinds}
+
+
+def level(pairs: Sequence[Pair], weights: Array) -> tuple[float, float]:
+    """Scale of the weights and intercept at which the chosen rates are met."""
+    sides = [(pair.first @ weights, pair.second @ weights) for pair in pairs if pair.kind == "relevance"]
+    fitting, irrelevant = np.array(sides).T
+
+    def intercept(scale: float) -> float:
+        return float(brentq(lambda b: _mean_rate(scale * fitting + b) - BASE_RATE, -1e4, 1e4))
+
+    def excess(scale: float) -> float:
+        return _mean_rate(scale * irrelevant + intercept(scale)) - IRRELEVANT
+
+    scale = float(brentq(excess, 1e-6, 10.0))
+    return scale, intercept(scale)
+
+
+def _mean_rate(log_odds: Array) -> float:
+    return float(expit(log_odds).mean())
+
+
+def main() -> None:
+    """Fits, prints what each group of features is worth, writes the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(embedded_judge.__file__).with_suffix(".json"))
+    out: Path = parser.parse_args().out
+    llm, encoder = make_llm("embedded"), default_encoder()
+    started = time.perf_counter()
+    pairs = asyncio.run(read_pairs(Reader(encoder, llm)))
+    print(f"{len(pairs)} pairs read in {time.perf_counter() - started:.0f} s")
+    names = list(FEATURES)
+    found = fit(pairs)
+    show("all features", found)
+    show("without the language model", fit(pairs, ["channel" not in name for name in names]))
+    show("without the cues", fit(pairs, ["cue" not in name for name in names]))
+    scale, intercept = level(pairs, found.weights)
+    ties = np.array([(pair.first - pair.second) @ found.weights * scale for pair in pairs if pair.kind == TIE])
+    numbers: dict[str, Any] = {
+        "intercept": round(intercept, 4),
+        "weights": {name: round(float(w) * scale, 4) for name, w in zip(names, found.weights, strict=True)},
+        "fitted": {
+            "by": "benchmarks/fit_embedded_judge.py",
+            "to": "order of pairs in the development part of the contrast suite; paraphrases are ties",
+            "scenarios_sha256": records_hash(load_scenarios("dev")),
+            "pairs": sum(pair.kind != TIE for pair in pairs),
+            "ties": len(ties),
+            "penalty": found.penalty,
+            "cross_validated_loss": round(found.loss, 4),
+            "cross_validated_shares": {kind: round(share, 3) for kind, share in found.shares.items()},
+            "log_odds_moved_by_a_paraphrase": round(float(np.abs(ties).mean()), 3),
+            "scale": round(scale, 4),
+            "base_rate": BASE_RATE,
+            "irrelevant": IRRELEVANT,
+            "models": [llm.name, encoder.name],
+        },
+    }
+    out.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {out}")
+
+
+def show(name: str, found: Fit) -> None:
+    """One line: loss and shares ordered rightly, cross-validated."""
+    mean = sum(found.shares.values()) / len(found.shares)
+    shares = ", ".join(f"{kind} {share:.2f}" for kind, share in found.shares.items())
+    print(f"{name}: loss {found.loss:.3f}, ordered rightly {mean:.3f} ({shares}), penalty {found.penalty}")
+
+
+if __name__ == "__main__":
+    main()
