@@ -47,9 +47,7 @@ class Softmax:
     """
 
     name = "softmax"
-    claims = frozenset(
-        {Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.MONOTONE_IN_EXPECTATION, Claim.TRUTHFUL_VM}
-    )
+    claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.MONOTONE_IN_EXPECTATION, Claim.TRUTHFUL_VM})
 
     def __init__(self, llm: LLM, ctr_model: CTRModel | None = None, temperature: float = 10.0) -> None:
         if isinstance(temperature, bool) or not isinstance(temperature, int | float):
