@@ -18,6 +18,8 @@ from simenv.llm import LLM, PLAIN, Capability, LinksOnly, OneOf, Prompt, Samplin
 from simenv.records import Ad, Auction, Bid
 
 _SENTENCE = re.compile(r"(.+?[.!?])(?=\s|$)", re.DOTALL)
+_STUCK = re.compile(r"(\b\w[^.!?]{0,40}?)(?:\W+\1\b){2,}")
+"""The same words three times in a row: small models do not get out of that by themselves."""
 _LEADS = ("One option worth a look is", "You could also consider", "Another that may help is")
 NO_AD = "none of them"
 
@@ -207,7 +209,11 @@ def _whole_sentences(text: str) -> str:
 
 
 def end_of_sentence(tail: str) -> str:
-    """What follows an opening up to the end of its sentence, with a full stop where the model gave none."""
+    """What follows an opening up to the end of its sentence, with a full stop where the model gave none.
+
+    Words that are repeated three times or more are said once.
+    """
+    tail = _STUCK.sub(r"\1", tail)
     match = _SENTENCE.match(tail)
     text = match.group(1) if match else tail.rstrip(" ,;:-")
     text = f" {text.lstrip()}" if text.strip() else " which may help"
