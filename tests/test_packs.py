@@ -21,6 +21,9 @@ from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, Question, load_queries
 
 
+REGIONS = ("north america", "europe", "latin america", "africa", "south asia", "east asia", "middle east", "oceania")
+
+
 def jsonl(folder: Path, *rows: dict[str, object]) -> Path:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -191,7 +194,7 @@ def test_the_embedded_personas_have_queries_and_known_tastes() -> None:
 
 
 def test_the_embedded_personas_are_balanced() -> None:
-    """By region and income, in file order too; every age from 18 to 79; liking ads goes with neither."""
+    """By region and income, in file order too; ages from 18 to 79; liking ads goes with neither."""
     personas = load_personas()
     cells = Counter((p.region, p.income) for p in personas)
     assert len(cells) == 24
@@ -208,6 +211,25 @@ def test_the_embedded_personas_are_balanced() -> None:
         for name in {getattr(p, group) for p in personas}:
             mean = np.mean([p.traits.ad_tolerance for p in personas if getattr(p, group) == name])
             assert abs(mean - 0.5) < 0.05, name
+
+
+def balance() -> list[str]:
+    """The rows of the table of balance in personas/README.md, counted."""
+    personas = load_personas()
+    rows = []
+    for region in [*REGIONS, "all"]:
+        of = [p for p in personas if region in (p.region, "all")]
+        ages = [sum(low <= (p.age or 0) <= high for p in of) for low, high in ((18, 29), (30, 44), (45, 59), (60, 79))]
+        incomes = [sum(p.income == income for p in of) for income in ("low", "middle", "high")]
+        tolerances = [p.traits.ad_tolerance for p in of]
+        attitudes = [int(n) for n in np.histogram(tolerances, [0, 1 / 3, 2 / 3, 1.01])[0]]
+        rows.append(f"| {' | '.join(map(str, [region, *ages, *incomes, *attitudes, len(of)]))} |")
+    return rows
+
+
+def test_the_readme_says_how_balanced_they_are() -> None:
+    text = (Path(__file__).parent.parent / "personas" / "README.md").read_text(encoding="utf-8")
+    assert text.partition("<!-- balance -->\n")[2].partition("<!-- end -->")[0].splitlines()[2:] == balance()
 
 
 def test_the_embedded_packs_follow_no_template() -> None:
