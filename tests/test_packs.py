@@ -20,7 +20,6 @@ from simenv.tables import parse_columns
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, Question, load_queries
 
-
 REGIONS = ("north america", "europe", "latin america", "africa", "south asia", "east asia", "middle east", "oceania")
 
 
