@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from simenv.commands.compare import compare
 from simenv.commands.fit_ctr import fit_ctr
 from simenv.commands.sensitivity import sensitivity
 from simenv.commands.train import train
@@ -248,6 +249,7 @@ def demo(
     run_demo(n, seed, _out, _err)
 
 
+app.command("compare")(compare)
 app.command("validate-judge")(validate_judge)
 app.command("fit-ctr")(fit_ctr)
 app.command("sensitivity")(sensitivity)

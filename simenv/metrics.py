@@ -5,13 +5,14 @@ clustered by persona: turns of one persona are not independent. With influence v
 psi_i = (above_i - R below_i) / sum(below), the variance of R is G / (G - 1) sum_g (sum_{i in g} psi_i)^2 over the G
 personas, and the interval is R +- t_{G-1} s (Cameron and Miller 2015, "A practitioner's guide to cluster-robust
 inference"). A paired difference against a baseline uses the difference of the influence values on the auctions that
-both have a value for.
+both have a value for; an unpaired one, of mechanisms that met other auctions, has the influence values of both,
+clustered together, so that a persona whom both met is one cluster; its G is that of the side that has fewer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +69,8 @@ class Table(NamedTuple):
     cells: list[Cell]
     baseline: str
     expected: bool
+    unpaired: frozenset[str] = frozenset()
+    """Mechanisms whose difference against the baseline is not paired: they met other auctions."""
 
 
 def _clicks(transition: Transition, expected: bool) -> dict[str, float] | None:
@@ -177,8 +180,11 @@ METRICS = (
 )
 
 
-def summarize(transitions: Iterable[Transition], baseline: str | None = None) -> Table:
+def summarize(transitions: Iterable[Transition], baseline: str | None = None, unpaired: Collection[str] = ()) -> Table:
     """Every metric of every mechanism, with intervals, alone and paired against `baseline` (the first by default).
+
+    The answers of one `index` are answers to one auction. Mechanisms named in `unpaired` did not meet the baseline's
+    auctions: their difference is one of two independent samples of auctions.
 
     Where the judge gave every click probability, money and clicks are expectations over them (less noise, same
     mean); otherwise they are what happened, over the auctions in which it did not abstain.
@@ -206,10 +212,15 @@ def summarize(transitions: Iterable[Transition], baseline: str | None = None) ->
         for name, rows in by_mechanism.items():
             personas = {i: t.persona_id for i, t in rows.items()}
             estimate = _estimate(values[name], personas)
-            paired = None if name == baseline else _difference(values[name], values[baseline], personas)
+            difference = None
+            if name in unpaired:
+                theirs = {i: t.persona_id for i, t in by_mechanism[baseline].items()}
+                difference = _unpaired_difference((values[name], personas), (values[baseline], theirs))
+            elif name != baseline:
+                difference = _difference(values[name], values[baseline], personas)
             seen = {personas[i] for i in values[name]}
-            cells.append(Cell(name, metric.name, estimate, paired, len(values[name]), len(seen)))
-    return Table(cells, baseline, expected)
+            cells.append(Cell(name, metric.name, estimate, difference, len(values[name]), len(seen)))
+    return Table(cells, baseline, expected, frozenset(unpaired))
 
 
 def _estimate(pairs: Mapping[int, tuple[float, float]], clusters: Mapping[int, str]) -> Estimate:
@@ -237,6 +248,16 @@ def _difference(
     return _interval(our_ratio - their_ratio, our_influence - their_influence, [clusters[i] for i in indices])
 
 
+def _unpaired_difference(*sides: tuple[Mapping[int, tuple[float, float]], Mapping[int, str]]) -> Estimate:
+    """Ours minus theirs; each side is its pairs and their clusters."""
+    (ours, our_influence), (theirs, their_influence) = (_ratio(list(pairs.values())) for pairs, _ in sides)
+    of_side = [[clusters[i] for i in pairs] for pairs, clusters in sides]
+    # One side may have all the variance, so that no more than its own clusters tell of it: the smaller number is safe.
+    groups = min(len(set(clusters)) for clusters in of_side)
+    influence = np.concatenate([our_influence, -their_influence])
+    return _interval(ours - theirs, influence, [*of_side[0], *of_side[1]], groups)
+
+
 def _ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, Floats]:
     above, below = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     total = float(below.sum())
@@ -246,14 +267,15 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, Floats]:
     return ratio, (above - ratio * below) / total
 
 
-def _interval(value: float, influence: Floats, clusters: Sequence[str]) -> Estimate:
+def _interval(value: float, influence: Floats, clusters: Sequence[str], groups: int | None = None) -> Estimate:
+    """The interval of a value; `groups` is G, the number of clusters unless it is given."""
     from scipy.stats import t as student
 
     names, places = np.unique(np.array(clusters, dtype=str), return_inverse=True)
-    groups = len(names)
+    groups = len(names) if groups is None else groups
     if groups < 2 or math.isnan(value):
         return Estimate(value, math.nan, math.nan)
-    sums = np.bincount(places, weights=influence, minlength=groups)
+    sums = np.bincount(places, weights=influence, minlength=len(names))
     error = math.sqrt(groups / (groups - 1) * float((sums**2).sum()))
     margin = float(student.ppf(0.975, groups - 1)) * error
     return Estimate(value, value - margin, value + margin)

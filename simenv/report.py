@@ -33,17 +33,18 @@ def write_tables(table: Table, folder: Path) -> None:
 
 
 def to_csv(table: Table) -> str:
-    """One row per mechanism and metric; an interval that cannot be told is empty."""
+    """One row per mechanism and metric; an interval that cannot be told is empty. `paired`: the difference is."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     header = ["mechanism", "metric", "unit", "mean", "low", "high", "baseline", "difference", "difference_low"]
-    writer.writerow([*header, "difference_high", "auctions", "personas", "expected_over_clicks"])
+    writer.writerow([*header, "difference_high", "auctions", "personas", "expected_over_clicks", "paired"])
     units = {metric.name: metric.unit for metric in METRICS}
     for cell in table.cells:
         writer.writerow(
             [
                 *(cell.mechanism, cell.metric, units[cell.metric], *_numbers(cell.estimate)),
                 *(table.baseline, *_numbers(cell.difference), cell.auctions, cell.personas, table.expected),
+                cell.mechanism not in table.unpaired,
             ]
         )
     return out.getvalue()
@@ -81,11 +82,20 @@ def caption(table: Table) -> str:
         if table.expected
         else "Money and clicks are what happened; answers with an abstention are left out of them, not counted as zero."
     )
-    answers, personas = max(c.auctions for c in table.cells), max(c.personas for c in table.cells)
+    of = [[c for c in table.cells if c.mechanism == name] for name in dict.fromkeys(c.mechanism for c in table.cells)]
+    answers = _range([max(c.auctions for c in cells) for cells in of])
+    personas = _range([max(c.personas for c in cells) for cells in of])
+    unpaired = [name for name in dict.fromkeys(c.mechanism for c in table.cells) if name in table.unpaired]
+    but = f", but for {', '.join(unpaired)}: other auctions, unpaired" if unpaired else ""
     return (
         f"{answers} answers per mechanism, {personas} personas; "
-        f"± is a 95% interval, clustered by persona; differences are paired against {table.baseline}. {basis}"
+        f"± is a 95% interval, clustered by persona; differences are paired against {table.baseline}{but}. {basis}"
     )
+
+
+def _range(counts: list[int]) -> str:
+    least, most = min(counts), max(counts)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:

@@ -235,4 +235,4 @@ def test_the_tables_say_what_the_estimates_say() -> None:
     text = to_markdown(summarize([turn(0, {}, mechanism="base"), turn(0, {"a": (False, 0.5)})]))
     assert "| m | 2.00 | 5.00 | 5.00 | 5.50 |" in text  # one persona: no interval
     assert "| base | - | 0.00 | 0.00 | 0.00 |" in text  # no ad: no click rate
-    assert "3 answers per mechanism, 3 personas" in caption(table)
+    assert "2 to 3 answers per mechanism, 2 to 3 personas" in caption(table)
