@@ -6,8 +6,12 @@ The suite says which of two answers a click is likelier in, so weights are fitte
 P(first before second) = sigmoid(w (x_first - x_second)), with an L2 penalty on w in units of each feature's spread, and
 w >= 0, because every feature is made to be larger where a click is likelier. A paraphrase must not matter: those pairs
 are ties. The penalty is chosen by cross-validation that leaves out one category at a time; shares by kind are reported
-from there, with each category judged by weights that never saw it. What an order cannot tell is chosen: the level and
-the spread of the log-odds, so that over the fitting ads the mean is BASE_RATE, and over the irrelevant ones IRRELEVANT.
+from there, with each category judged by weights that never saw it.
+
+What an order cannot tell is chosen. How far apart: the first is taken to be right with probability SURE instead of 1,
+so that the better side of a contrast has about SURE / (1 - SURE) times the odds of a click, whatever the contrast is
+of. Were it 1, pairs that are ordered without an error would drive the weights up, and probabilities to 0 and 1. How
+high: the intercept is such that the fitting ads are clicked with BASE_RATE in the mean.
 
 The test part is never read.
 """
@@ -16,9 +20,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +35,7 @@ from scipy.special import expit
 
 from simenv.encoder import default_encoder
 from simenv.llm import make_llm
+from simenv.llm.weights import embedded_path, encoder_path
 from simenv.store import records_hash
 from simenv.users import embedded_judge
 from simenv.users.judge_features import FEATURES, Reader
@@ -38,9 +45,9 @@ from simenv.validity.scenarios import load_scenarios
 
 BASE_RATE = 0.2
 """Mean click probability of the suite's fitting ads (native wording, one ad, ordinary persona). A choice."""
-IRRELEVANT = 0.01
-"""The same for irrelevant ads in their place. A choice."""
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
+SURE = 0.9
+"""How surely the better side of a contrast is the likelier to be clicked: nine times the odds. A choice."""
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 TIE = "paraphrase"
 Array = npt.NDArray[np.float64]
 
@@ -93,7 +100,7 @@ def fit(pairs: Sequence[Pair], use: Sequence[bool] | None = None) -> Fit:
     gaps = np.array([pair.first - pair.second for pair in pairs])
     gaps = gaps * (np.ones(gaps.shape[1]) if use is None else np.array(use, dtype=np.float64))
     spread = np.sqrt((gaps**2).mean(0)) + 1e-12
-    x, target = gaps / spread, np.array([0.5 if pair.kind == TIE else 1.0 for pair in pairs])
+    x, target = gaps / spread, np.array([0.5 if pair.kind == TIE else SURE for pair in pairs])
     categories = np.array([pair.category for pair in pairs])
     best: Fit | None = None
     for penalty in PENALTIES:
@@ -128,23 +135,27 @@ def _shares(pairs: Sequence[Pair], margin: Array) -> dict[str, float]:
     return {k: float(np.mean([r for pair, r in zip(pairs, right, strict=True) if pair.kind == k])) for k in kinds}
 
 
-def level(pairs: Sequence[Pair], weights: Array) -> tuple[float, float]:
-    """Scale of the weights and intercept at which the chosen rates are met."""
-    sides = [(pair.first @ weights, pair.second @ weights) for pair in pairs if pair.kind == "relevance"]
-    fitting, irrelevant = np.array(sides).T
-
-    def intercept(scale: float) -> float:
-        return float(brentq(lambda b: _mean_rate(scale * fitting + b) - BASE_RATE, -1e4, 1e4))
-
-    def excess(scale: float) -> float:
-        return _mean_rate(scale * irrelevant + intercept(scale)) - IRRELEVANT
-
-    scale = float(brentq(excess, 1e-6, 10.0))
-    return scale, intercept(scale)
+def level(pairs: Sequence[Pair], weights: Array) -> float:
+    """The intercept at which the fitting ads are clicked with BASE_RATE in the mean."""
+    log_odds = np.array([pair.first @ weights for pair in pairs if pair.kind == "relevance"])
+    return float(brentq(lambda b: float(expit(log_odds + b).mean()) - BASE_RATE, -1e4, 1e4))
 
 
-def _mean_rate(log_odds: Array) -> float:
-    return float(expit(log_odds).mean())
+def mean_rates(pairs: Sequence[Pair], weights: Array, intercept: float) -> dict[str, list[float]]:
+    """Kind -> mean click probability of the better and of the worse side."""
+    return {
+        kind: [
+            round(float(expit(np.array(side) @ weights + intercept).mean()), 3)
+            for side in zip(*((pair.first, pair.second) for pair in pairs if pair.kind == kind), strict=True)
+        ]
+        for kind in dict.fromkeys(pair.kind for pair in pairs)
+    }
+
+
+def _sha256(folder: Path) -> str:
+    """Of a model's weights."""
+    with next(folder.glob("*.safetensors")).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> None:
@@ -161,25 +172,26 @@ def main() -> None:
     show("all features", found)
     show("without the language model", fit(pairs, ["channel" not in name for name in names]))
     show("without the cues", fit(pairs, ["cue" not in name for name in names]))
-    scale, intercept = level(pairs, found.weights)
-    ties = np.array([(pair.first - pair.second) @ found.weights * scale for pair in pairs if pair.kind == TIE])
+    intercept = level(pairs, found.weights)
+    ties = np.array([(pair.first - pair.second) @ found.weights for pair in pairs if pair.kind == TIE])
     numbers: dict[str, Any] = {
         "intercept": round(intercept, 4),
-        "weights": {name: round(float(w) * scale, 4) for name, w in zip(names, found.weights, strict=True)},
+        "weights": {name: round(float(w), 4) for name, w in zip(names, found.weights, strict=True)},
         "fitted": {
-            "by": "benchmarks/fit_embedded_judge.py",
+            "by": "python benchmarks/fit_embedded_judge.py",
+            "on": datetime.now(UTC).date().isoformat(),
             "to": "order of pairs in the development part of the contrast suite; paraphrases are ties",
             "scenarios_sha256": records_hash(load_scenarios("dev")),
+            "models": {llm.name: _sha256(embedded_path()), encoder.name: _sha256(encoder_path())},
             "pairs": sum(pair.kind != TIE for pair in pairs),
             "ties": len(ties),
             "penalty": found.penalty,
             "cross_validated_loss": round(found.loss, 4),
             "cross_validated_shares": {kind: round(share, 3) for kind, share in found.shares.items()},
             "log_odds_moved_by_a_paraphrase": round(float(np.abs(ties).mean()), 3),
-            "scale": round(scale, 4),
+            "click_prob_by_kind": mean_rates(pairs, found.weights, intercept),
             "base_rate": BASE_RATE,
-            "irrelevant": IRRELEVANT,
-            "models": [llm.name, encoder.name],
+            "sure": SURE,
         },
     }
     out.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")

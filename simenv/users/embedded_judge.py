@@ -4,8 +4,9 @@
 
 over the features of `judge_features.py`, for an ad that is in the text; an ad that is not is never clicked. The
 weights are fitted to the order of pairs, on the development part of the contrast suite alone; the file says how
-(`embedded_judge.json`, made by `benchmarks/fit_embedded_judge.py`). An order knows no level: the intercept is chosen so
-that the suite's fitting ads are clicked at the base rate, which is a choice and no measurement.
+(`embedded_judge.json`, made by `benchmarks/fit_embedded_judge.py`). An order knows no level and no distance: that the
+better side of a contrast has about nine times the odds of a click, and that the suite's fitting ads are clicked at the
+base rate, are choices and no measurements.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class EmbeddedJudge:
         return hashlib.sha256(f"{numbers}\n{self._reader.texts}".encode()).hexdigest()
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
+        if outcome.placements:
+            await self._reader.measure_labels()
         with metered() as meter:
             features = await self._reader.read(persona, auction, outcome)
         clicks = []

@@ -60,6 +60,7 @@ _COMMON_LEAK = -0.1
 """Cue of sentences that leak nothing, at most, on the development part."""
 _NO_INTEREST = 0.25
 """Cosine where the persona names no interests: between an interest in the thing (0.4) and none (0.1)."""
+_PROMPT = Prompt(user="Write something.")
 _WIDEST = 5.0
 """Channels are cut here: no single impossible token decides."""
 
@@ -157,8 +158,16 @@ class Reader:
         self._labels = {name: Labels.model_validate(it) for name, it in labels.items()}
         self._lengths: dict[str, list[int]] = {}
 
+    async def measure_labels(self) -> None:
+        """Counts the tokens of the labels, once; `read` would do it too, but this cost is not the first answer's."""
+        for name, labels in self._labels.items():
+            if name not in self._lengths:
+                rows = await self._llm.logprob(_PROMPT, [*labels.yes, *labels.no])
+                self._lengths[name] = [len(row) for row in rows]
+
     async def read(self, persona: Persona, auction: Auction, outcome: Outcome) -> list[dict[str, float] | None]:
         """The features of every shown ad, in the order of the placements; None for one that is not in the text."""
+        await self.measure_labels()
         ads = [seen(auction, outcome, placement) for placement in outcome.placements]
         if not any(ads):
             return [None for _ in ads]
@@ -223,10 +232,7 @@ class Reader:
         All labels are scored in one call. A label's own tokens are left out by their number.
         """
         yes, no = self._labels[name].yes, self._labels[name].no
-        prompt = Prompt(user="Write something.")
-        if name not in self._lengths:
-            self._lengths[name] = [len(row) for row in await self._llm.logprob(prompt, [*yes, *no])]
-        rows = await self._llm.logprob(prompt, [f"{label} {text}" for label in (*yes, *no)])
+        rows = await self._llm.logprob(_PROMPT, [f"{label} {text}" for label in (*yes, *no)])
         means = [_mean(row[length:]) for row, length in zip(rows, self._lengths[name], strict=True)]
         gap = sum(means[: len(yes)]) / len(yes) - sum(means[len(yes) :]) / len(no)
         return 0.0 if math.isnan(gap) else min(_WIDEST, max(-_WIDEST, gap))
