@@ -98,14 +98,19 @@ class Meter:
         if self._around is not None:
             self._around.add(request, usage)
 
+    def admit(self, request: AnyRequest) -> None:
+        """Told of a request that is not in memory, before a model is asked; may raise instead of letting it pass."""
+        if self._around is not None:
+            self._around.admit(request)
+
 
 _active_meter: ContextVar[Meter | None] = ContextVar("simenv_meter", default=None)
 
 
 @contextmanager
-def metered() -> Iterator[Meter]:
-    """Meters the completions of the block, those of tasks started in it included."""
-    meter = Meter(_active_meter.get())
+def metered(meter: Meter | None = None) -> Iterator[Meter]:
+    """Meters the completions of the block, those of tasks started in it included; by `meter` if one is given."""
+    meter = meter or Meter(_active_meter.get())
     token = _active_meter.set(meter)
     try:
         yield meter
@@ -265,6 +270,9 @@ class LLM(ABC):
         if reply is None:
             future = self._running.get(request)
             if future is None:
+                asking = _active_meter.get()
+                if asking is not None:
+                    asking.admit(request)
                 future = cast("asyncio.Future[Completion | Scores]", asyncio.ensure_future(make()))
                 self._running[request] = future
                 future.add_done_callback(lambda _: self._running.pop(request, None))

@@ -1,0 +1,223 @@
+"""One auction, and what everybody gets in it at any profile of bids: the experiment that all of an audit is made of.
+
+A mechanism is measured in one of two ways.
+
+exact    It has a `lottery`, or neither its generator nor a bid shown to the language model decides anything: then
+         its texts are held fixed by their keys, and every figure is exact over its draw, given these texts.
+sampled  It draws from its generator without a known lottery, or the language model samples under prompts in which the
+         bids stand. Then every auction is run as several replicas, each a draw of its own, the same at every bid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simenv import markup
+from simenv.ctr import CTRModel, Floats
+from simenv.errors import InputError, OutcomeError
+from simenv.llm.base import AnyRequest, ScoreRequest, metered
+from simenv.mechanism import Lottery, Mechanism, lottery_of, run_mechanism
+from simenv.records import Auction, Outcome, Persona
+from simenv.seeding import keyed_rng
+from simenv.users.judge import Judge
+
+_PROBED = 3
+_SCALE = 1.1
+"""Of all bids at once: most rules then decide as before, and a prompt that shows bids still changes."""
+_ROUNDING = 1e-9
+
+
+class Scene(NamedTuple):
+    """One auction in which everybody bids its value."""
+
+    persona: Persona
+    auction: Auction
+    values: Floats
+    """Currency per click of every candidate: shape (n,)."""
+
+    def at(self, bids: Floats, replica: int | None = None) -> Auction:
+        """The auction at other bids, shape (n,); a replica has a name, and so draws, of its own."""
+        changed = tuple(
+            bid if bid.amount == amount else bid.model_copy(update={"amount": float(amount)})
+            for bid, amount in zip(self.auction.bids, bids, strict=True)
+        )
+        name = self.auction.id if replica is None else f"{self.auction.id}~{replica}"
+        return self.auction.model_copy(update={"id": name, "bids": changed})
+
+
+class Subject(NamedTuple):
+    """A mechanism under audit."""
+
+    label: str
+    mechanism: Mechanism
+    ctr_model: CTRModel
+    """Its own, or the run's where it has none."""
+    replicas: int
+    """0: exact."""
+
+
+class Played(NamedTuple):
+    """What everybody gets at one profile of bids: each of shape (replicas, n), one row if it is exact.
+
+    Clicks and payments are expectations per answer; those of the world are nan where the judge abstained.
+    """
+
+    own_clicks: Floats
+    own_payments: Floats
+    clicks: Floats
+    payments: Floats
+    overcharged: Floats
+    """1 where an outcome that may happen charges more than its bid for the predicted clicks in it, else 0."""
+
+
+class Laboratory:
+    """Runs mechanisms, and remembers what the judge said of each text: one is judged once.
+
+    Args:
+        judge: The world. A verdict without probability counts as the probability 0 or 1.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._judged: dict[tuple[str, str], dict[str, float]] = {}
+        self._best: dict[str, float] = {}
+
+    def best_welfare(self, scene: Scene) -> float:
+        """The most welfare of any answer to this auction that was seen so far, in currency per answer."""
+        return self._best.get(scene.auction.id, 0.0)
+
+    async def play(
+        self, subject: Subject, scene: Scene, bids: Floats, replicas: Sequence[int] | None = None
+    ) -> Played:
+        """Runs one profile of bids, shape (n,), on all replicas or on these."""
+        numbers: Sequence[int | None] = [None]
+        if subject.replicas:
+            numbers = range(subject.replicas) if replicas is None else replicas
+        rows = await gather([self._row(subject, scene, scene.at(bids, number)) for number in numbers])
+        return Played(*(np.array(column) for column in zip(*rows, strict=True)))
+
+    async def _row(self, subject: Subject, scene: Scene, auction: Auction) -> list[Floats]:
+        place = {bid.ad.id: i for i, bid in enumerate(auction.bids)}
+        made = np.zeros((5, len(place)))
+        own_clicks, own_payments, clicks, payments, overcharged = made
+        for weight, outcome in await _lottery(subject, auction):
+            shown = [placement.ad_id for placement in outcome.placements]
+            predicted = subject.ctr_model.click_probs(auction, outcome.response, shown) if shown else {}
+            seen = await self._seen(scene, auction, outcome)
+            utility = dict.fromkeys(outcome.transfers, 0.0)
+            for placement in outcome.placements:
+                i, own, true = place[placement.ad_id], predicted[placement.ad_id], seen[placement.ad_id]
+                own_clicks[i] += weight * own
+                own_payments[i] += weight * own * placement.price
+                clicks[i] += weight * true
+                payments[i] += weight * true * placement.price
+                utility[placement.ad_id] = own * (auction.bids[i].amount - placement.price)
+            for ad_id, amount in outcome.transfers.items():
+                own_payments[place[ad_id]] += weight * amount
+                payments[place[ad_id]] += weight * amount
+                utility[ad_id] -= amount
+            for ad_id, left in utility.items():
+                i = place[ad_id]
+                if weight > 0 and left < -_ROUNDING * max(1.0, auction.bids[i].amount):
+                    overcharged[i] = 1.0
+        return list(made)
+
+    async def _seen(self, scene: Scene, auction: Auction, outcome: Outcome) -> dict[str, float]:
+        """Click probabilities in the world; nan where the judge abstained."""
+        key = auction.id, outcome.response
+        if key not in self._judged:
+            markup.verify(outcome, auction)
+            feedback = await self._judge.judge(scene.persona, auction, outcome)
+            probs = {
+                click.ad_id: float(click.clicked if click.click_prob is None else click.click_prob)
+                if click.clicked is not None or click.click_prob is not None
+                else math.nan
+                for click in feedback.clicks
+            }
+            self._judged[key] = probs
+            welfare = sum(
+                value * probs.get(bid.ad.id, 0.0) for bid, value in zip(auction.bids, scene.values, strict=True)
+            )
+            if welfare > self.best_welfare(scene):  # never if it is nan
+                self._best[scene.auction.id] = float(welfare)
+        return self._judged[key]
+
+
+async def _lottery(subject: Subject, auction: Auction) -> Lottery:
+    if subject.replicas:
+        return [(1.0, await run_mechanism(subject.mechanism, auction))]
+    return await lottery_of(subject.mechanism, auction)
+
+
+async def is_exact(mechanism: Mechanism, scenes: Sequence[Scene]) -> bool:
+    """Whether a mechanism is measured exactly; see the module.
+
+    A lottery is taken at its word. Without one, the first auctions are run twice: with a generator that is looked at
+    afterwards, and with all bids a tenth higher. The mechanism is sampled if it drew from its generator in any, or if
+    what the language model was asked to sample from changed in all of them.
+    """
+    scenes = [scene for scene in scenes if scene.auction.bids][:_PROBED]
+    if hasattr(mechanism, "lottery"):
+        try:
+            for scene in scenes[:1]:
+                await lottery_of(mechanism, scene.auction)
+        except OutcomeError:
+            raise
+        except InputError:  # it does not know its distribution under its options
+            return False
+        return True
+    changed = []
+    for scene in scenes:
+        asked = []
+        for scale in (1.0, _SCALE):
+            rng = _Watched(keyed_rng("mechanism", scene.auction.id).bit_generator)
+            with metered() as meter:
+                outcome = await run_mechanism(_With(mechanism, rng), scene.at(scale * scene.values))
+            if rng.drawn(scene.auction.id):
+                return False
+            asked.append(_sampled_requests(meter.requests))
+            del outcome
+        changed.append(asked[0] != asked[1])
+    return not changed or not all(changed)
+
+
+class _Watched(np.random.Generator):
+    """A generator of which one can tell afterwards whether anything was drawn."""
+
+    def drawn(self, auction_id: str) -> bool:
+        fresh = keyed_rng("mechanism", auction_id).bit_generator.state
+        return bool(self.bit_generator.state != fresh)
+
+
+class _With:
+    """A mechanism that is run with a generator of ours."""
+
+    def __init__(self, mechanism: Mechanism, rng: np.random.Generator) -> None:
+        self._mechanism = mechanism
+        self._rng = rng
+        self.name = str(getattr(mechanism, "name", type(mechanism).__name__))
+
+    def run(self, auction: Auction, rng: np.random.Generator) -> Any:
+        return self._mechanism.run(auction, self._rng)
+
+
+def _sampled_requests(requests: Sequence[AnyRequest]) -> frozenset[AnyRequest]:
+    """Those whose answers are drawn: not scores, and not greedy completions."""
+    return frozenset(r for r in requests if not isinstance(r, ScoreRequest) and r.sampling.temperature > 0)
+
+
+async def gather(jobs: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Runs jobs at once; after an error none of them goes on."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
