@@ -1,13 +1,16 @@
 """The pCTR model: sigma(MLP[phi(x); phi(y); e_user; e_ad])   (LLM-Auction, eq. 3-4 and appendix B.2).
 
-Two changes, because the encoder is small (384 dimensions) and the log has thousands of rows, not 120,000:
-phi(y) is the sentence that shows the ad, since an answer of two ads must tell which one is meant; and the MLP is
-given what it would else have to learn from few rows: the product phi(x) * phi(y), its sum (the cosine), the ad's rank
-and its likeness to the other ad shown. Used in training only, never when an answer is served.
+Three changes, because the encoder is small (384 dimensions) and the log has thousands of rows, not 120,000: phi(y) is
+the sentence that shows the ad, since an answer of two ads must tell which one is meant; the MLP is given what it would
+else have to learn from few rows, the product phi(x) * phi(y), its sum (the cosine), the ad's rank and its likeness to
+the other ad shown, of which the last three also have a linear path around it; and fitting ends where queries that are
+held out say so. Without these it knows its own rows by heart and predicts other users' clicks by chance (AUC 0.53;
+cosine alone 0.75). Used in training only, never when an answer is served.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +19,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from simenv import markup
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
 from simenv.records import Auction
+from simenv.seeding import keyed_rng
 from simenv.users import ad_copy
 
 USER, AD = 64, 32  # B.2
@@ -29,8 +34,14 @@ HIDDEN = (128, 64, 32)  # B.2
 LEARNING_RATE = 1e-3  # B.2, Adam
 BATCH = 256  # B.2
 STEPS = 400
+"""At most; see `fit`."""
+CHECK_EVERY = 20
+HELD_OUT = 0.15
+"""Share of the queries that say when to stop."""
+DROPOUT = 0.3
 FILE = "pctr.safetensors"
-WEIGHT_DECAY = 1e-4  # ours: a user has a handful of rows
+WEIGHT_DECAY = 1e-2  # ours, AdamW: a user has a handful of rows
+NUMBERS = 3
 UNKNOWN_RATE = 0.3
 """Share of rows whose user and ad are hidden in training, so that the rest carries what holds for new ones."""
 
@@ -69,16 +80,20 @@ class PCTR(nn.Module):
         self.ad = nn.Embedding(len(ads) + 1, AD)
         for table in (self.user, self.ad):
             nn.init.normal_(table.weight, std=0.1)
-        width = 3 * encoder.encode([""]).shape[1] + 3 + USER + AD
-        layers: list[nn.Module] = []
+        width = 3 * encoder.encode([""]).shape[1] + NUMBERS + USER + AD
+        layers: list[nn.Module] = [nn.Dropout(DROPOUT)]
         for size in HIDDEN:
             layers += [nn.Linear(width, size), nn.ReLU()]
             width = size
-        self.mlp = nn.Sequential(*layers, nn.Linear(width, 1))
+        last = nn.Linear(width, 1)
+        nn.init.zeros_(last.weight)  # fitting starts from the linear path alone
+        self.mlp = nn.Sequential(*layers, last)
+        self.linear = nn.Linear(NUMBERS, 1)
 
     def forward(self, texts: torch.Tensor, users: torch.Tensor, ads: torch.Tensor) -> torch.Tensor:
         """Logits: shape (rows,)."""
-        logits: torch.Tensor = self.mlp(torch.cat([texts, self.user(users), self.ad(ads)], dim=1))[:, 0]
+        deep: torch.Tensor = self.mlp(torch.cat([texts, self.user(users), self.ad(ads)], dim=1))
+        logits: torch.Tensor = (deep + self.linear(texts[:, -NUMBERS:]))[:, 0]
         return logits
 
     def predict(self, rows: Sequence[Impression]) -> npt.NDArray[np.float64]:
@@ -97,9 +112,8 @@ class PCTR(nn.Module):
             max((float(self._encoder.encode([other])[0] @ own) for other in row.others), default=0.0)
             for row, own in zip(rows, sentence, strict=True)
         ]
-        scale = query.shape[1] ** 0.5  # unit vectors of many dimensions have tiny entries
         numbers = np.array([[5 * p.sum(), row.rank, x] for p, row, x in zip(product, rows, likeness, strict=True)])
-        return torch.tensor(np.hstack([query * scale, sentence * scale, product * scale**2, numbers])).float()
+        return torch.tensor(np.hstack([query, sentence, 10 * product, numbers])).float()
 
     def ids(self, rows: Sequence[Impression]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of the user and ad tables."""
@@ -162,6 +176,9 @@ def _said(response: str, link: str) -> str:
 def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = STEPS) -> PCTR:
     """Binary cross-entropy on the clicks of the pooled log.
 
+    The linear path starts as a logistic regression. Every `CHECK_EVERY` steps the whole is measured on queries that
+    are not trained on; the weights that were best there are kept, so that `steps` is a bound.
+
     Raises:
         InputError: no click, or nothing but clicks.
     """
@@ -169,20 +186,44 @@ def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = 
     clicked = torch.tensor([float(row.clicked or 0) for row in judged])
     if not judged or clicked.min() == clicked.max():
         raise InputError(f"pCTR needs clicks and non-clicks, got {int(clicked.sum())} clicks of {len(judged)}")
+    held = torch.tensor([keyed_rng("pctr held out", row.query).random() < HELD_OUT for row in judged])
+    kept = (~held).nonzero()[:, 0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = PCTR(encoder, sorted({row.user for row in judged}), sorted({row.ad for row in judged}))
         texts, (users, ads) = model.texts(judged), model.ids(judged)
-        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        for _ in range(steps):
-            batch = torch.randint(len(judged), (BATCH,))
+        start = LogisticRegression(C=10.0).fit(texts[:, -NUMBERS:].numpy(), clicked.numpy())
+        with torch.no_grad():
+            model.linear.weight.copy_(torch.tensor(start.coef_))
+            model.linear.bias.copy_(torch.tensor(start.intercept_))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        best, best_loss = copy.deepcopy(model.state_dict()), _loss(model, texts, users, ads, clicked, held)
+        for step in range(1, steps + 1):
+            batch = kept[torch.randint(len(kept), (BATCH,))]
             known = (torch.rand(BATCH, 2) > UNKNOWN_RATE).long()
             logits = model(texts[batch], users[batch] * known[:, 0], ads[batch] * known[:, 1])
             loss = nn.functional.binary_cross_entropy_with_logits(logits, clicked[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            if step % CHECK_EVERY == 0 or step == steps:
+                loss_there = _loss(model, texts, users, ads, clicked, held)
+                if loss_there < best_loss:
+                    best, best_loss = copy.deepcopy(model.state_dict()), loss_there
+        model.load_state_dict(best)
     return model.eval()
+
+
+def _loss(
+    model: PCTR, texts: torch.Tensor, users: torch.Tensor, ads: torch.Tensor, clicked: torch.Tensor, held: torch.Tensor
+) -> float:
+    """Of the rows that are held out, or of all where none is, without dropout."""
+    chosen = held if held.any() else torch.ones_like(held)
+    model.eval()
+    with torch.no_grad():
+        logits = model(texts[chosen], users[chosen], ads[chosen])
+    model.train()
+    return float(nn.functional.binary_cross_entropy_with_logits(logits, clicked[chosen]))
 
 
 def save(model: PCTR, folder: Path) -> None:
