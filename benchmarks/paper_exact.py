@@ -9,6 +9,9 @@ reward and the optimum are exact. All that predict clicks use the training's pCT
 Post-generation rows here draw from one generator, the untrained policy on the prompt without bids, so that they differ
 from llm_auction by the mechanism alone; `paper.py` runs the registered mechanisms, with their own prompts.
 
+The optimum knows the two terms that the world hides from everybody, an ad's appeal and a persona's tastes; the last row
+but one knows all but these, which is more than any platform does (traits of the persona are in it).
+
 choices   how many answers must be written before one is shown
 share     of the optimum's reward, ratio of sums; gap: reward less llm_auction's, paired. 95% intervals by persona.
 """
@@ -82,6 +85,8 @@ def measure(
     policies = zip(trained.distributions(auctions), untrained.distributions(auctions), strict=True)
     generators = untrained.distributions(bid_free)
     oracle = OracleCTR(world.judge, world.personas)
+    hidden = {"attraction.affinity": 0.0, "attraction.appeal": 0.0}
+    seen = world.judge.with_params(world.judge.params.changed(hidden))
     ranking = {
         "gsp and vcg": PredictedCTR(pctr),
         "gsp and vcg, cosine": CosineCTR(),
@@ -108,6 +113,8 @@ def measure(
         for label, ctr in ranking.items():
             add(label, truth[cell(ranked(episode.auction, ctr), n)])
         add("argmax of pCTR", truth[np.unravel_index(int(np.argmax(predicted)), truth.shape)])
+        visible = trained.true_rewards(seen, episode, Objective())
+        add("optimum but for hidden terms", truth[np.unravel_index(int(np.argmax(visible)), truth.shape)])
         add("optimum", truth[known].max())
     return rows, [episode.persona.id for episode in auctions]
 
