@@ -5,11 +5,12 @@
         phase 2   fresh bids; M responses of the current policy per auction; R = sum_i b_i pctr_i - penalty; an update
                   against the epoch's starting policy, which is the reference
 
-The two losses, with names as in TRL. Both see rewards in currency and log-ratios log pi - log pi_ref:
+The losses, with names as in TRL. They see rewards in currency and log-ratios log pi - log pi_ref:
 
     dpo         -log sigmoid(beta (chosen log-ratio - rejected log-ratio)), winner against losers by more than delta
     regression  smooth L1 between the log-ratio and R / kl_weight, both centred over the sample: zero exactly
                 at pi = pi_ref exp(R / kl_weight) / Z, the optimum of eq. 2 (the REBEL family, Gao et al. 2024)
+    sft         -log pi of the best response: what a warm start does (RAFT, Dong et al. 2023)
 
 DPO on pairs that always prefer the higher reward has no optimum but the argmax; the regression's is smooth in bids.
 """
@@ -49,10 +50,10 @@ class Config(Record):
     """The paper's figures show 3."""
     auctions: int = Field(default=360, ge=1)
     """Per epoch, in phase 2. The paper: 12,000."""
-    clicked_auctions: int = Field(default=120, ge=1)
-    """Per epoch, in phase 1."""
-    responses: int = Field(default=10, ge=1)
-    """Answers per auction of phase 1 (Algorithm 1)."""
+    clicked_auctions: int = Field(default=300, ge=1)
+    """Per epoch, in phase 1. With clicks at hand, other users teach pCTR more than more answers to the same ones."""
+    responses: int = Field(default=4, ge=1)
+    """Answers per auction of phase 1. Algorithm 1 has 10."""
     validation: int = Field(default=45, ge=1)
     """Auctions on which the best epoch is chosen."""
     candidates: tuple[int, ...] = (4, 8, 16)
@@ -72,7 +73,7 @@ class Config(Record):
     """Table 2 has both; oracle = the judge's own clicks."""
     pctr_steps: int = Field(default=STEPS, ge=1)
     """Updates of the reward model, every time from the start."""
-    loss: Literal["dpo", "regression"] = "regression"
+    loss: Literal["dpo", "regression", "sft"] = "regression"
     beta: float = Field(default=0.1, gt=0)
     """dpo: the paper's."""
     delta: float = Field(default=10.0, ge=0)
@@ -95,6 +96,17 @@ class Config(Record):
     """Transformer blocks with an adapter; () = all. Those below the first one need no backward pass."""
     save_every: int = Field(default=10, ge=1)
     """Updates between two saved states."""
+    warm_start: int = Field(default=0, ge=0)
+    """Updates with the loss sft before those of the first epoch, on auctions of their own and by the same rewards."""
+    fresh_bids: bool = True
+    """Whether every epoch has auctions and bids of its own (Algorithm 1); else phase 2 keeps those of the first."""
+    penalty: bool = True
+    """Whether R has its penalty, in training and in the choice of the best epoch."""
+    max_ads: int = Field(default=2, ge=0)
+    """Ads without penalty. At link level two may be shown, whatever this says, and nothing can be malformed: below 2
+    the penalty means something there."""
+    show_score: bool = True
+    """links: whether the policy reads the retriever's score. The mechanism always shows it; False is an experiment."""
     personas: str = "everyday"
     catalog: str = "everyday"
     threads: int = Field(default=2, ge=1)
@@ -159,11 +171,19 @@ def _chance(click: Click) -> float:
 
 
 def sample_groups(
-    level: Level, auctions: Sequence[Episode], source: PCTR | Judge, objective: Objective, config: Config
+    level: Level,
+    auctions: Sequence[Episode],
+    source: PCTR | Judge,
+    objective: Objective,
+    config: Config,
+    key: str = "preferences",
 ) -> list[Group]:
-    """Phase 2: M responses per auction with their rewards. The policy is the reference of what follows."""
+    """Phase 2: M responses per auction with their rewards. The policy is the reference of what follows.
+
+    `key` names the draw: another one where auctions come again.
+    """
     groups = []
-    for episode, drawn in zip(auctions, level.respond(auctions, config.samples, "preferences"), strict=True):
+    for episode, drawn in zip(auctions, level.respond(auctions, config.samples, key), strict=True):
         ref_logps = dict(drawn)
         scores = rewards(level, source, episode, list(ref_logps), objective)
         groups.append(Group(list(ref_logps), list(ref_logps.values()), scores))
@@ -172,7 +192,7 @@ def sample_groups(
 
 def teaches(group: Group, config: Config) -> bool:
     """Whether a sample holds anything to learn from."""
-    if config.loss == "regression":
+    if config.loss != "dpo":
         return len(group.responses) > 1
     return max(group.rewards) - min(group.rewards) > config.delta
 
@@ -185,6 +205,8 @@ def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
         target = scores / config.kl_weight
         return functional.smooth_l1_loss(log_ratios - log_ratios.mean(), target - target.mean())
     chosen = int(scores.argmax())
+    if config.loss == "sft":
+        return -logps[chosen]
     rejected = [i for i, score in enumerate(group.rewards) if group.rewards[chosen] - score > config.delta]
     return -functional.logsigmoid(config.beta * (log_ratios[chosen] - log_ratios[rejected])).mean()
 

@@ -66,15 +66,18 @@ class Level(Protocol):
         ...
 
 
-def episodes(world: World, n: int, seed: int) -> list[Episode]:
-    """Auctions 0..n-1 of the run `seed`."""
+def episodes(world: World, n: int, seed: int, *, show_score: bool = True, places: int | None = None) -> list[Episode]:
+    """Auctions 0..n-1 of the run `seed`. `show_score`, `places`: see `offer`."""
 
     async def draw() -> list[Episode]:
         made = []
         for number in range(-(-n // world.horizon)):
             session = await world.session(seed, number)
             auctions = [world.auction(session, turn) for turn in range(world.horizon)]
-            made += [Episode(session.persona, auction, offer(auction)) for auction in auctions]
+            made += [
+                Episode(session.persona, auction, offer(auction, show_score=show_score, places=places))
+                for auction in auctions
+            ]
         return made[:n]
 
     return run_sync(draw)

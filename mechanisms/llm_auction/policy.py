@@ -58,7 +58,9 @@ class AdaptedLLM(LocalLLM):
         else:
             self.trained = lora.load(self._model, Path(adapter))
         if checkpointing:
-            self._model.gradient_checkpointing_enable({"use_reentrant": False})
+            # transformers 5.23 renamed it
+            enable = getattr(self._model, "activation_checkpointing_enable", self._model.gradient_checkpointing_enable)
+            enable({"use_reentrant": False})
             self._model.train()  # else it is ignored; there is no dropout that this would switch on
 
     @cached_property

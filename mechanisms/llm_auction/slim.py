@@ -75,6 +75,7 @@ def offer(
     order: Sequence[int] | None = None,
     show_score: bool = True,
     counts: Mapping[str, int] | None = None,
+    places: int | None = None,
 ) -> Offer:
     """The auction in the slim format.
 
@@ -83,6 +84,7 @@ def offer(
         order: Another order of the candidates, for experiments.
         show_score: Whether the retriever's score is shown, for experiments.
         counts: Ad id -> how often its label is repeated, instead of the keyed draw, for experiments.
+        places: Most ads that may be shown, instead of `auction.max_ads`: beyond that they cost the penalty.
     """
     counts = counts or {}
     listed = auction.bids if order is None else [auction.bids[i] for i in order]
@@ -96,7 +98,7 @@ def offer(
         user="\n".join([f"Request: {auction.query.text}", *lines, NONE]),
         prefill="Best ads:",
     )
-    return Offer(prompt, bids, min(auction.max_ads, PLACES, len(bids)))
+    return Offer(prompt, bids, min(auction.max_ads if places is None else places, PLACES, len(bids)))
 
 
 def repeats(auction: Auction, bid: Bid) -> int:

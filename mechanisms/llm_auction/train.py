@@ -44,6 +44,7 @@ from .irpo import Config, Group, collect_clicks, distribution_facts, rewards, sa
 from .levels import Answers, Episode, Level, Links, episodes
 from .policy import AdaptedLLM
 from .reward_model import PCTR, Impression, fit
+from .slim import PLACES
 from .split import Part, only
 
 CURVE = ("epoch", "reward", "share", "entropy", "kl", "tv_tilted", "auc", "calibration_error", "used", "loss")
@@ -70,14 +71,15 @@ def train(options: Mapping[str, Any], out: Path, console: Console) -> None:
     Training(config, out, console).run()
 
 
-def part_world(part: Part, config: Config, candidates: int) -> World:
+def part_world(part: Part, config: Config, candidates: int, judge: Judge | None = None) -> World:
     """The world of one part of the packs: its own personas and ads, bids uniform in 1..100 as in the paper."""
     return make_world(
         catalog=only(load_catalog(config.catalog), part),
         personas=only(load_personas(config.personas), part),
-        judge=_judge(config),
+        judge=judge or _judge(config),
         bidder=UniformBidder(),
         candidates=candidates,
+        max_ads=config.max_ads,
     )
 
 
@@ -109,13 +111,17 @@ class Training:
             Links(self.policy) if config.level == "links" else Answers(self.policy, config.answer_tokens)
         )
         self.optimizer = torch.optim.AdamW(self.policy.trained.values(), lr=config.learning_rate, weight_decay=0.0)
-        self.worlds = {part: _worlds(part, config) for part in ("train", "validation")}
-        self.judge = self.worlds["train"][0].judge
-        self.objective = Objective()
+        self.judge = _judge(config)
+        self.worlds = {
+            part: [part_world(part, config, n, self.judge) for n in config.candidates]
+            for part in ("train", "validation")
+        }
+        self.objective = Objective() if config.penalty else Objective(penalty_weight=0.0)
         self.state: dict[str, Any] = {
             "epoch": 0,
             "step": 0,
             "clicked": 0,
+            "warmed": False,
             "groups": None,
             "log": [],
             "losses": [],
@@ -128,8 +134,8 @@ class Training:
         if saved is not None:
             lora.assign(self.policy.trained, saved.pop("lora"))
             self.optimizer.load_state_dict(saved.pop("optimizer"))
-            self.state = saved
-        self.held_out = _draw(self.worlds["validation"], config.validation, 0)
+            self.state |= saved
+        self.held_out = self._draw("validation", config.validation, 0)
         self.values: list[np.ndarray] | None = None
 
     def run(self) -> None:
@@ -149,26 +155,38 @@ class Training:
 
     def _epoch(self, number: int) -> None:
         config, state = self.config, self.state
-        fresh = _draw(self.worlds["train"], config.auctions, 2000 * config.seed + 2 * number)
         source = self._reward_source(number)
+        if config.warm_start and not state["warmed"]:
+            auctions = config.warm_start * config.batch
+            self._updates(0, source, config.model_copy(update={"loss": "sft", "epochs": 1, "auctions": auctions}))
+            state.update(warmed=True, step=0, groups=None, losses=[])
+            self._save()
+        self._updates(number, source, config)
+        self._validate(source if isinstance(source, PCTR) else None)
+
+    def _updates(self, number: int, source: PCTR | Judge, config: Config) -> None:
+        """Phase 2; number 0 is the warm start, whose `config` is its own."""
+        state = self.state
+        again = number > 1 and not config.fresh_bids
+        fresh = self._draw("train", config.auctions, 2000 * config.seed + 2 * (1 if again else number))
         if state["groups"] is None:
             with self._timed("samples"):
-                groups = sample_groups(self.level, fresh, source, self.objective, config)
+                key = f"preferences {number}" if again else "preferences"
+                groups = sample_groups(self.level, fresh, source, self.objective, config, key)
             state["groups"] = [tuple(group) for group in groups]
             self._save()
         groups = [Group(*group) for group in state["groups"]]
         order = keyed_rng("irpo order", config.seed, number).permutation(len(fresh))
         while state["step"] < config.steps_per_epoch:
             places = order[state["step"] * config.batch :][: config.batch]
-            done = (number - 1) * config.steps_per_epoch + state["step"]
+            done = max(0, number - 1) * config.steps_per_epoch + state["step"]
             with self._timed("updates"):
                 batch = [(fresh[i], groups[i]) for i in places]
                 state["losses"].append(update(self.level, self.optimizer, batch, config, done))
             state["step"] += 1
             if state["step"] % config.save_every == 0:
                 self._save()
-                self._say(number)
-        self._validate(source if isinstance(source, PCTR) else None)
+                self._say(number, config)
 
     def _reward_source(self, number: int) -> PCTR | Judge:
         if self.config.reward == "oracle":
@@ -176,7 +194,7 @@ class Training:
         if self.state["clicked"] < number:
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
-                asked = _draw(self.worlds["train"], self.config.clicked_auctions, seed)
+                asked = self._draw("train", self.config.clicked_auctions, seed)
                 rows = collect_clicks(self.level, asked, self.judge, self.config)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
@@ -244,12 +262,22 @@ class Training:
         seconds = self.state["seconds"]
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
 
-    def _say(self, number: int) -> None:
-        losses = [loss for loss in self.state["losses"][-self.config.save_every :] if loss is not None]
+    def _draw(self, part: Part, count: int, seed: int) -> list[Episode]:
+        """Auctions of the run `seed`, taking turns between the worlds, each with users and bids of its own."""
+        worlds, score = self.worlds[part], self.config.show_score
+        each = [
+            episodes(world, -(-count // len(worlds)), seed + 1_000_000 * i, show_score=score, places=PLACES)
+            for i, world in enumerate(worlds)
+        ]
+        return [episode for turn in zip(*each, strict=True) for episode in turn][:count]
+
+    def _say(self, number: int, config: Config) -> None:
+        losses = [loss for loss in self.state["losses"][-config.save_every :] if loss is not None]
         mean = f"{np.mean(losses):.4f}" if losses else "none"
-        done = f"{self.state['step']}/{self.config.steps_per_epoch}"
+        done = f"{self.state['step']}/{config.steps_per_epoch}"
         took = f"{self.state['seconds']['updates']:.0f} s of updates so far"
-        self.console.print(f"epoch {number}: update {done}, loss {mean}, {took}", highlight=False, soft_wrap=True)
+        name = f"epoch {number}" if number else "warm start"
+        self.console.print(f"{name}: update {done}, loss {mean}, {took}", highlight=False, soft_wrap=True)
 
     def _save(self) -> None:
         """A reader sees the old state or the new one, never half of one."""
@@ -284,17 +312,6 @@ class Training:
         (self.out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def _worlds(part: Part, config: Config) -> list[World]:
-    """One for each number of candidates; they share judge and encoder."""
-    return [part_world(part, config, n) for n in config.candidates]
-
-
-def _draw(worlds: list[World], count: int, seed: int) -> list[Episode]:
-    """Auctions of the run `seed`, taking turns between the worlds, each with users and bids of its own."""
-    each = [episodes(world, -(-count // len(worlds)), seed + 1_000_000 * i) for i, world in enumerate(worlds)]
-    return [episode for turn in zip(*each, strict=True) for episode in turn][:count]
-
-
 def _read_state(out: Path, config: Config) -> dict[str, Any] | None:
     file = out / "state.pt"
     if not file.is_file():
@@ -302,9 +319,11 @@ def _read_state(out: Path, config: Config) -> dict[str, Any] | None:
             raise DataFileError(f"{out} is not empty and holds no training: give a new folder")
         return None
     saved: dict[str, Any] = torch.load(file, weights_only=True)
-    before, now = json.loads(saved.pop("config")), json.loads(config.model_dump_json())
+    # A state of an older version lacks options that came later: their defaults are what it was trained with.
+    before = json.loads(Config().model_dump_json()) | json.loads(saved.pop("config"))
+    now = json.loads(config.model_dump_json())
     named = [name for name in now if name != "threads"]  # how fast, not what
-    other = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in named if now[name] != before.get(name)]
+    other = [f"{name} was {before[name]!r}, now {now[name]!r}" for name in named if now[name] != before[name]]
     if other:
         raise InputError(f"{out} holds a training with other options: {'; '.join(other)}")
     return saved
