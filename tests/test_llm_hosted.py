@@ -226,6 +226,26 @@ def test_a_server_without_schemas_is_asked_in_words_from_then_on() -> None:
     assert llm.retries == 0
 
 
+def test_calls_that_are_under_way_when_schemas_are_refused_are_asked_in_words_too() -> None:
+    """All arrive before the first is refused, so that all ask with the schema."""
+    everyone = threading.Barrier(4, timeout=30)
+    constraint = JSONSchema(text=json.dumps(_SCHEMA))
+
+    class Together(FakeOpenAI):
+        def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | None:
+            if "response_format" in body:
+                everyone.wait()
+            return super().arrived(body, headers)
+
+    async def go(llm: HostedLLM) -> list[str]:
+        calls = [llm.complete("hi", key=("a", i), constraint=constraint) for i in range(4)]
+        return [reply.text for reply in await asyncio.gather(*calls)]
+
+    with Together(lambda _: "true", takes_schemas=False) as server:
+        assert asyncio.run(go(client(server))) == ["true"] * 4
+    assert ["response_format" in body for body in server.bodies].count(True) == 4
+
+
 def test_what_a_server_cannot_do_is_refused_before_any_call() -> None:
     with FakeOpenAI(echo) as server:
         with pytest.raises(MissingCapability, match="constraint"):

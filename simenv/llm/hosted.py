@@ -99,6 +99,7 @@ class HostedLLM(LLM):
         prompt, sampling = request.prompt, request.sampling
         messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": prompt.user})
+        response_format = self._response_format(request)
         try:
             reply = await litellm.acompletion(
                 model=self.name,
@@ -109,7 +110,7 @@ class HostedLLM(LLM):
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
                 stop=list(sampling.stop) or None,
-                response_format=self._response_format(request),
+                response_format=response_format,
                 seed=keyed_int(*request.key) % 2**31,
                 timeout=self._timeout,
                 max_retries=0,
@@ -117,7 +118,8 @@ class HostedLLM(LLM):
             )
         except Exception as error:
             translated = self._translate(error)
-            if isinstance(translated, LLMRefused) and self._response_format(request) and _blames_schema(translated):
+            # Calls under way together are all refused: what counts is what this one asked for.
+            if isinstance(translated, LLMRefused) and response_format and _blames_schema(translated):
                 self._takes_schemas = False  # ask in words alone from now on; the reply is read as strictly
                 return await self._call(request)
             raise translated from error
