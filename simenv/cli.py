@@ -15,6 +15,7 @@ from rich.console import Console
 
 from simenv.commands.compare import compare
 from simenv.commands.fit_ctr import fit_ctr
+from simenv.commands.make_pack import make_pack
 from simenv.commands.sensitivity import sensitivity
 from simenv.commands.train import train
 from simenv.commands.validate_judge import validate_judge
@@ -250,6 +251,7 @@ def demo(
 
 
 app.command("compare")(compare)
+app.command("make-pack")(make_pack)
 app.command("validate-judge")(validate_judge)
 app.command("fit-ctr")(fit_ctr)
 app.command("sensitivity")(sensitivity)

@@ -1,0 +1,39 @@
+"""Texts that no pack should hold. Each filter gives the reason for which a text is refused, or None."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MARKUP = frozenset("@[]{}<>|\\`#*~")
+"""Characters of our own mark-up, of Markdown and HTML, and the separator of lists in .csv files."""
+_PLACEHOLDER = re.compile(
+    r"lorem ipsum|language model|as an ai\b|\b(xyz|acme|todo|tbd|placeholder|john doe|jane doe|persona)\b"
+    r"|\bexample\.(com|org|net)\b|https?:|www\.|insert \w+ here|\byour name\b",
+    re.IGNORECASE,
+)
+_ADS = re.compile(r"\b(ads?|advert\w*|sponsor\w*|pop-?ups?|affiliates?)\b", re.IGNORECASE)
+_COMMERCE = re.compile(
+    r"[$€£¥]|\b(buy\w*|bought|purchas\w*|pric(es?|ed|ey|ing)|cheap\w*|afford\w*|discount\w*|brands?|shop(s|ping)?"
+    r"|stores?|deals?|rent\w*|subscri\w*|hire|order(ing)?|recommend\w*|budget|costs?|for sale)\b",
+    re.IGNORECASE,
+)
+
+
+def bad_text(text: str, least: int, most: int) -> str | None:
+    """markup, length (words, least to most) or banned."""
+    if set(text) & MARKUP or any(unicodedata.category(character) in ("Cc", "Cs", "Co") for character in text):
+        return "markup"
+    if not least <= len(text.split()) <= most or len(text) > 12 * most or text != text.strip():
+        return "length"
+    return "banned" if _PLACEHOLDER.search(text) else None
+
+
+def bad_query(text: str) -> str | None:
+    """As `bad_text`, and mentions-ads: a question about ads is not answered as others are."""
+    return bad_text(text, 3, 40) or ("mentions-ads" if _ADS.search(text) else None)
+
+
+def commercial(text: str) -> bool:
+    """Whether a question shows by its words that its asker means to spend money."""
+    return bool(_COMMERCE.search(text))

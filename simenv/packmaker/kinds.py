@@ -1,0 +1,314 @@
+"""Personas, ads and queries: what a model is asked for, what is read of its reply, and what is refused of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from simenv.errors import UnknownName
+from simenv.llm.base import JSONSchema
+from simenv.market.catalog import load_catalog
+from simenv.packmaker.cells import Cell
+from simenv.packmaker.filters import bad_query, bad_text, commercial
+from simenv.records import Ad, Persona, Traits
+from simenv.store import records_hash
+from simenv.users.personas import load_personas
+from simenv.users.queries import FileQueries, Question, load_queries
+
+AGES = {"18-29": (18, 29), "30-44": (30, 44), "45-59": (45, 59), "60-79": (60, 79)}
+REGIONS = ("north america", "europe", "latin america", "africa", "south asia", "east asia", "middle east", "oceania")
+INCOMES = ("low", "middle", "high")
+ATTITUDES = {"against ads": (0.0, 1 / 3), "in between": (1 / 3, 2 / 3), "open to ads": (2 / 3, 1.0)}
+TOPICS = (
+    *("history", "language and words", "arithmetic and mathematics", "astronomy and physics", "animals and plants"),
+    *("geography", "philosophy and ethics", "riddles, jokes and verse", "chess and rules of games"),
+    *("manners and feelings", "myths and customs", "everyday science"),
+)
+
+R = TypeVar("R")
+
+
+class Refused(Exception):
+    """A record that is not taken; its text is the reason."""
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    number: int
+    """Which of the list's cells the record is written for, from 1."""
+
+
+class _Taste(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    category: str
+    taste: float
+
+
+class _PersonaReply(_Reply):
+    info: str
+    age: int
+    interests: list[str]
+    attitude: str
+    ad_tolerance: float
+    price_sensitivity: float
+    patience: float
+    affinity: list[_Taste]
+    queries: list[str]
+
+
+class _AdReply(_Reply):
+    advertiser: str
+    title: str
+    body: str
+
+
+class _QueryReply(_Reply):
+    text: str
+
+
+class Kind(ABC, Generic[R]):
+    """One kind of pack.
+
+    Args:
+        categories: Of ads, of personas' tastes, or topics of queries; those of the embedded packs by default.
+    """
+
+    name: ClassVar[str]
+    like: ClassVar[str]
+    """The embedded pack that new records are held against by default."""
+    prompt: ClassVar[str]
+    by_cosine: ClassVar[frozenset[str]]
+    """Fields of `texts` in which no two may be nearly the same."""
+    batch: ClassVar[int]
+    """Records asked for in one call."""
+    reply: ClassVar[type[_Reply]]
+
+    def __init__(self, categories: Sequence[str] = ()) -> None:
+        self.categories = tuple(categories) or self._categories()
+
+    @property
+    @abstractmethod
+    def factors(self) -> Mapping[str, Sequence[str]]:
+        """What a pack is balanced over."""
+
+    @abstractmethod
+    def load(self, path: str | Path) -> list[R]:
+        """The records of a pack or a file."""
+
+    @abstractmethod
+    def build(self, fields: Any, cell: Cell, name: str) -> R:
+        """A record from the model's fields; `name` is unique in its pack.
+
+        Raises:
+            Refused: it does not fit its cell, or a text of it should not be in a pack.
+        """
+
+    @abstractmethod
+    def texts(self, record: R) -> dict[str, Sequence[str]]:
+        """Field -> the texts in which no two records may be alike."""
+
+    @abstractmethod
+    def row(self, record: R) -> dict[str, Any]:
+        """The record as a line of a file."""
+
+    @abstractmethod
+    def sha256(self, path: str | Path) -> str:
+        """Of a pack's or a file's records, as a run's manifest has it."""
+
+    @abstractmethod
+    def _categories(self) -> tuple[str, ...]: ...
+
+    def read(self, row: object, cells: Mapping[int, Cell], name: str) -> tuple[int, R]:
+        """One record of a reply and the number of the cell it is for.
+
+        Raises:
+            Refused: not of the schema, or as `build`.
+        """
+        try:
+            fields = self.reply.model_validate_json(json.dumps(row))
+        except (ValidationError, ValueError):
+            raise Refused("unreadable") from None
+        if fields.number not in cells:
+            raise Refused("unreadable")
+        return fields.number, self.build(fields, cells[fields.number], name)
+
+    def schema(self) -> JSONSchema:
+        """{"records": [...]}, for models that can be held to it."""
+        schema = self.reply.model_json_schema()
+        definitions = schema.pop("$defs", None)
+        records = {
+            "type": "object",
+            "properties": {"records": {"type": "array", "items": schema}},
+            "required": ["records"],
+            "additionalProperties": False,
+        }
+        return JSONSchema(text=json.dumps(records | ({"$defs": definitions} if definitions else {})))
+
+
+class Personas(Kind[Persona]):
+    """People with their attitudes, tastes and queries."""
+
+    name, like, prompt, batch, reply = "personas", "everyday", "pack_personas", 4, _PersonaReply
+    by_cosine = frozenset({"info", "attitude", "queries"})
+
+    @property
+    def factors(self) -> Mapping[str, Sequence[str]]:
+        return {"age": tuple(AGES), "region": REGIONS, "income": INCOMES, "attitude": tuple(ATTITUDES)}
+
+    def load(self, path: str | Path) -> list[Persona]:
+        return list(load_personas(path))
+
+    def build(self, fields: _PersonaReply, cell: Cell, name: str) -> Persona:
+        tastes = {taste.category: taste.taste for taste in fields.affinity}
+        (youngest, oldest), (least, most) = AGES[cell["age"]], ATTITUDES[cell["attitude"]]
+        numbers = (fields.ad_tolerance, fields.price_sensitivity, fields.patience)
+        fits = [
+            youngest <= fields.age <= oldest,
+            least <= fields.ad_tolerance <= most,
+            all(0 <= number <= 1 for number in numbers),
+            all(-1 <= taste <= 1 for taste in tastes.values()),
+            set(tastes) <= set(self.categories),
+        ]
+        if not all(fits):
+            raise Refused("misfit")
+        negative = min(tastes.values(), default=0) < 0
+        if (len(fields.queries), 3 <= len(fields.interests) <= 6, 3 <= len(tastes) <= 8, negative) != (5, *(True,) * 3):
+            raise Refused("length")
+        _refuse([bad_text(fields.info, 8, 45), bad_text(fields.attitude, 8, 55)])
+        _refuse([bad_text(interest, 1, 6) for interest in fields.interests])
+        _refuse(map(bad_query, fields.queries))
+        return Persona(
+            id=name,
+            info=fields.info,
+            interests=tuple(fields.interests),
+            age=fields.age,
+            region=cell["region"],
+            income=cell["income"],
+            attitude=fields.attitude,
+            traits=Traits(
+                ad_tolerance=fields.ad_tolerance,
+                price_sensitivity=fields.price_sensitivity,
+                patience=fields.patience,
+                affinity=tastes,
+            ),
+            queries=tuple(fields.queries),
+        )
+
+    def texts(self, record: Persona) -> dict[str, Sequence[str]]:
+        return {
+            "info": (record.info,),
+            "attitude": (record.attitude,) if record.attitude else (),
+            "queries": record.queries,
+        }
+
+    def row(self, record: Persona) -> dict[str, Any]:
+        return record.model_dump(mode="json")
+
+    def sha256(self, path: str | Path) -> str:
+        return records_hash(load_personas(path))
+
+    def _categories(self) -> tuple[str, ...]:
+        return _of_the_catalog()
+
+
+class Ads(Kind[Ad]):
+    """Ads of fictional firms."""
+
+    name, like, prompt, batch, reply = "ads", "everyday", "pack_ads", 8, _AdReply
+    by_cosine = frozenset({"ad"})
+
+    @property
+    def factors(self) -> Mapping[str, Sequence[str]]:
+        return {"category": self.categories, "price": ("low-cost", "mid-range", "premium")}
+
+    def load(self, path: str | Path) -> list[Ad]:
+        return list(load_catalog(path))
+
+    def build(self, fields: _AdReply, cell: Cell, name: str) -> Ad:
+        _refuse([bad_text(fields.advertiser, 1, 4), bad_text(fields.title, 2, 7), bad_text(fields.body, 15, 45)])
+        domain = re.sub(r"[^a-z0-9]+", "", fields.advertiser.lower())
+        if not domain or len(fields.title) > 60:
+            raise Refused("length")
+        return Ad(
+            id=name,
+            advertiser=fields.advertiser,
+            title=fields.title,
+            body=fields.body,
+            category=cell["category"],
+            url=f"https://{domain[:63]}.example/",
+        )
+
+    def texts(self, record: Ad) -> dict[str, Sequence[str]]:
+        body = (record.body,) if record.body else ()
+        return {"advertiser": (record.advertiser,), "title": (record.title,), "body": body, "ad": (record.text,)}
+
+    def row(self, record: Ad) -> dict[str, Any]:
+        return record.model_dump(mode="json")
+
+    def sha256(self, path: str | Path) -> str:
+        return records_hash(load_catalog(path))
+
+    def _categories(self) -> tuple[str, ...]:
+        return _of_the_catalog()
+
+
+class Queries(Kind[Question]):
+    """Questions without commercial intent."""
+
+    name, like, prompt, batch, reply = "queries", "no_commercial_intent", "pack_queries", 12, _QueryReply
+    by_cosine = frozenset({"queries"})
+
+    @property
+    def factors(self) -> Mapping[str, Sequence[str]]:
+        return {"topic": self.categories, "way of writing": ("plain", "hasty", "chatty")}
+
+    def load(self, path: str | Path) -> list[Question]:
+        return load_queries(path)
+
+    def build(self, fields: _QueryReply, cell: Cell, name: str) -> Question:
+        _refuse([bad_query(fields.text), "commercial" if commercial(fields.text) else None])
+        return Question(fields.text, cell["topic"])
+
+    def texts(self, record: Question) -> dict[str, Sequence[str]]:
+        return {"queries": (record.text,)}
+
+    def row(self, record: Question) -> dict[str, Any]:
+        return record._asdict()
+
+    def sha256(self, path: str | Path) -> str:
+        return FileQueries(path).hash
+
+    def _categories(self) -> tuple[str, ...]:
+        return TOPICS
+
+
+KINDS: dict[str, Callable[[Sequence[str]], Kind[Any]]] = {"personas": Personas, "ads": Ads, "queries": Queries}
+
+
+def make_kind(name: str, categories: Sequence[str] = ()) -> Kind[Any]:
+    """The kind of that name.
+
+    Raises:
+        UnknownName: no such kind.
+    """
+    if name not in KINDS:
+        raise UnknownName("kind of pack", name, KINDS)
+    return KINDS[name](categories)
+
+
+def _of_the_catalog() -> tuple[str, ...]:
+    return tuple(sorted({ad.category for ad in load_catalog()}))
+
+
+def _refuse(reasons: Iterable[str | None]) -> None:
+    for reason in reasons:
+        if reason is not None:
+            raise Refused(reason)
