@@ -1,9 +1,11 @@
 """The incentive laboratory: what advertisers could gain by other bids than their values, and what that does.
 
-run.py        an audit from end to end, and the keys of audit.json
+run.py        an audit from end to end
+records.py    what it is asked, and the keys of audit.json
 scene.py      one auction and what everybody gets in it at any bids, in the mechanism's model of clicks and in the world
 sweep.py      one advertiser's bid swept, all randomness fixed: allocation curves and regret of truthful bidding
 play.py       learned play, budgets, and two advertisers that collude
+figures.py    from what was measured to numbers with intervals
 distort.py    wrong predictions of clicks
 calls.py      a bound on what language models are asked
 report.py, plots.py    for people

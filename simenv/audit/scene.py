@@ -16,15 +16,18 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from simenv import markup
 from simenv.ctr import CTRModel, Floats
 from simenv.errors import InputError, OutcomeError
 from simenv.llm.base import AnyRequest, ScoreRequest, metered
 from simenv.mechanism import Lottery, Mechanism, lottery_of, run_mechanism
-from simenv.records import Auction, Outcome, Persona
+from simenv.records import Auction, Click, Outcome, Persona
 from simenv.seeding import keyed_rng
 from simenv.users.judge import Judge
+
+Bools = npt.NDArray[np.bool_]
 
 _PROBED = 3
 _SCALE = 1.1
@@ -91,9 +94,7 @@ class Laboratory:
         """The most welfare of any answer to this auction that was seen so far, in currency per answer."""
         return self._best.get(scene.auction.id, 0.0)
 
-    async def play(
-        self, subject: Subject, scene: Scene, bids: Floats, replicas: Sequence[int] | None = None
-    ) -> Played:
+    async def play(self, subject: Subject, scene: Scene, bids: Floats, replicas: Sequence[int] | None = None) -> Played:
         """Runs one profile of bids, shape (n,), on all replicas or on these."""
         numbers: Sequence[int | None] = [None]
         if subject.replicas:
@@ -133,12 +134,7 @@ class Laboratory:
         if key not in self._judged:
             markup.verify(outcome, auction)
             feedback = await self._judge.judge(scene.persona, auction, outcome)
-            probs = {
-                click.ad_id: float(click.clicked if click.click_prob is None else click.click_prob)
-                if click.clicked is not None or click.click_prob is not None
-                else math.nan
-                for click in feedback.clicks
-            }
+            probs = {click.ad_id: _prob(click) for click in feedback.clicks}
             self._judged[key] = probs
             welfare = sum(
                 value * probs.get(bid.ad.id, 0.0) for bid, value in zip(auction.bids, scene.values, strict=True)
@@ -146,6 +142,12 @@ class Laboratory:
             if welfare > self.best_welfare(scene):  # never if it is nan
                 self._best[scene.auction.id] = float(welfare)
         return self._judged[key]
+
+
+def _prob(click: Click) -> float:
+    if click.click_prob is not None:
+        return click.click_prob
+    return math.nan if click.clicked is None else float(click.clicked)
 
 
 async def _lottery(subject: Subject, auction: Auction) -> Lottery:

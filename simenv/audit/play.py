@@ -1,0 +1,135 @@
+"""What bidders make of a mechanism: learned play, budgets, and two that collude. All by clicks of the world.
+
+Learned play is of one auction that is met again and again. Everybody has a strategy over shares of its value and
+learns by multiplicative weights (Freund and Schapire 1999, "Adaptive game playing using multiplicative weights"): in
+turn, each advertiser is told what every share would have brought against what the others just did. The second half of
+the rounds is measured.
+
+Under a budget an advertiser may spend per auction half of what truthful bidding costs it, and paces itself: it bids
+its choice divided by 1 + mu, where mu moves with what was spent beyond the target (Balseiro and Gur 2019).
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from simenv.audit.scene import Laboratory, Played, Scene, Subject, gather
+from simenv.audit.sweep import gain
+from simenv.ctr import Floats
+from simenv.seeding import keyed_rng
+
+SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Of the value: what may be bid."""
+_RATE = 3.0
+"""Learning rate, where gains are shares of the value that the best choice brings."""
+_PACE = 0.1
+BUDGET = 0.5
+"""Share of the truthful payment that a budget allows per auction."""
+_SHADES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class Reached(NamedTuple):
+    """What a profile of strategies comes to, per answer, in currency."""
+
+    revenue: float
+    welfare: float
+    bid_share: float
+    """Mean bid divided by value, of those who may be shown."""
+    spent: float
+    """Payments of those who have a budget, divided by their budgets; nan without budgets."""
+
+
+def totals(scene: Scene, played: Played) -> tuple[float, float]:
+    """Revenue and welfare in the world, per answer; nan where the judge abstained."""
+    return float(played.payments.sum(1).mean()), float((played.clicks @ scene.values).mean())
+
+
+async def learned(
+    lab: Laboratory, subject: Subject, scene: Scene, truth: Played, *, rounds: int, seed: int, budgets: bool
+) -> Reached:
+    """Plays one auction until everybody has learned `rounds` times.
+
+    Args:
+        truth: What truthful bids bring.
+        rounds: How often each advertiser learns.
+        seed: Names the draws.
+        budgets: Whether all are under a budget.
+    """
+    n, values = len(scene.values), scene.values
+    rng = keyed_rng("audit play", seed, scene.auction.id)
+    shares = np.array(SHARES)
+    target = BUDGET * truth.payments.mean(0) if budgets else np.zeros(n)
+    log_weights, mu = np.zeros((n, len(shares))), np.zeros(n)
+    known: dict[tuple[bytes, int], Played] = {}
+
+    async def play(bids: Floats, replica: int) -> Played:
+        key = bids.tobytes(), replica
+        if key not in known:
+            known[key] = await lab.play(subject, scene, bids, [replica])
+        return known[key]
+
+    measured: list[tuple[float, float, float, float]] = []
+    for step in range(rounds):
+        for turn, i in enumerate(rng.permutation(n)):
+            replica = (step * n + turn) % max(1, subject.replicas)
+            weights = np.exp(log_weights - log_weights.max(1, keepdims=True))
+            weights /= weights.sum(1, keepdims=True)
+            arms = np.array([rng.choice(len(shares), p=row) for row in weights])
+            bids = shares[arms] * values / (1 + mu)
+            profiles = [_with(bids, int(i), share * values[i] / (1 + mu[i])) for share in shares]
+            tried = await gather([play(profile, replica) for profile in profiles])
+            now: Played = tried[arms[i]]
+            clicks = np.array([other.clicks[0, i] for other in tried])
+            paid = np.array([other.payments[0, i] for other in tried])
+            if np.isfinite(clicks).all() and clicks.max() > 0:
+                log_weights[i] += _RATE * (values[i] * clicks - paid) / (values[i] * clicks.max())
+            bound = target > 0
+            mu[bound] = np.maximum(0, mu[bound] + _PACE * (now.payments[0, bound] - target[bound]) / target[bound])
+            if step >= rounds // 2:
+                spent = now.payments[0, bound].sum() / target[bound].sum() if bound.any() else np.nan
+                share = float((bids / values)[values > 0].mean()) if (values > 0).any() else np.nan
+                measured.append((*totals(scene, now), share, float(spent)))
+    return Reached(*np.array(measured).mean(0).tolist())
+
+
+class Colluded(NamedTuple):
+    """Joint gain of two over truthful bids, and the value of both's truthful clicks; currency per answer."""
+
+    own_gain: float
+    own_value: float
+    gain: float
+    value: float
+
+
+async def collusion(lab: Laboratory, subject: Subject, scene: Scene) -> Colluded | None:
+    """What the two with the largest predicted worth gain by shading jointly.
+
+    Returns:
+        In the mechanism's own model and in the world; None with fewer than two candidates.
+    """
+    if len(scene.values) < 2:
+        return None
+    worth = scene.values * subject.ctr_model.relevance(scene.auction)
+    i, j = np.argsort(-worth, kind="stable")[:2].tolist()
+    pairs = list(product(_SHADES, _SHADES))
+    profiles = [_with(_with(scene.values, i, a * scene.values[i]), j, b * scene.values[j]) for a, b in pairs]
+    played: list[Played] = await gather([lab.play(subject, scene, profile) for profile in profiles])
+    both, truth = [i, j], len(pairs) - 1
+
+    def joint(clicks: list[Floats], payments: list[Floats]) -> tuple[float, float]:
+        worths = [c[:, both] @ scene.values[both] for c in clicks]
+        utility = np.stack([w - p[:, both].sum(1) for w, p in zip(worths, payments, strict=True)], axis=1)
+        return gain(utility, truth), float(worths[truth].mean())
+
+    own = joint([p.own_clicks for p in played], [p.own_payments for p in played])
+    world = joint([p.clicks for p in played], [p.payments for p in played])
+    return Colluded(*own, *world)
+
+
+def _with(bids: Floats, i: int, amount: float) -> Floats:
+    changed = bids.copy()
+    changed[i] = amount
+    return changed

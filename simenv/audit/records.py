@@ -1,0 +1,170 @@
+"""What an audit is asked and what it says: audit.json is an `Audit`.
+
+key                        what it holds
+format                     of this file: 1
+options                    what was asked: see `AuditOptions`
+ad_llm, judge, ctr_model   their names
+auctions                   whose sweeps are finished
+cut_short                  which parts --max-calls ended early, each with how far it came; empty: all is there
+estimated_calls            what the sweeps of all auctions come to, judged by the first
+llm_calls                  completions that were made in all, the judge's and query writer's too
+curve_bids                 the bids of every curve
+mechanisms                 label -> the keys below
+
+claims                     what the mechanism claims of itself
+measured                   exact or sampled: see `simenv.audit.scene`
+replicas                   of each auction, if sampled; else 0
+own_ctr_model              whether "own" is the mechanism's own model of clicks; false: it has none, and it is the run's
+sweeps                     advertisers whose bids were swept
+regret_um_own              what the best other bid brings a utility maximiser more than its value, in the mechanism's
+regret_um_world            own model of clicks and in the world
+regret_vm_own              the same for a value maximiser that bids value / target_roi
+regret_vm_world
+largest_regret_um_own      of any one sweep, in currency per answer
+roi_violations             share of truthful value maximisers that miss their target in the world
+ir_violations              share of truthful advertisers that are shown or charged who lose in expectation, own model
+ir_violations_world        the same in the world
+ir_violations_ex_post      share that may be charged more than its predicted value by some outcome
+monotonicity_violations    share of steps from one bid of the curve to the next at which own clicks fall
+monotonicity_violations_world
+largest_fall, largest_jump of any own curve between two neighbouring bids, in clicks per answer
+largest_fall_world, largest_jump_world
+slope, slope_world         mean rise of the curve per unit of currency
+curve, curve_world         mean clicks at each of curve_bids
+revenue, welfare           of truthful bids in the world, currency per answer
+efficiency                 welfare / the most welfare of any answer to the same auction that the audit saw, of any
+                           mechanism at any bids
+collusion_own              what the two with the largest predicted worth gain by shading jointly
+collusion_world
+play                       learned, budgets -> revenue, welfare, efficiency, bid_share, spent
+wrong_ctr                  as_is, noise, flat, flipped -> revenue, welfare, regret_um_world; {} without predictions
+llm_calls                  made for this mechanism; a completion that several need is the first one's
+calls_per_answer           completions that a truthful answer needs, from memory or not
+
+Regrets are sums over all candidates of an auction, each bidding otherwise alone, as shares of the value of all truthful
+clicks; collusion is the pair's gain as a share of the value of its own truthful clicks. Estimates are {"value", "low",
+"high"}, 95% intervals clustered by persona, null where they cannot be told (no value: nobody was shown).
+"""
+
+from __future__ import annotations
+
+import math
+
+from simenv.errors import InputError
+from simenv.records import Record
+from simenv.validity.stats import Interval
+
+
+class AuditOptions(Record):
+    """How much is measured. Cost grows with n x advertisers x (bids + curve_bids), times replicas where sampled."""
+
+    n: int = 20
+    """Auctions."""
+    seed: int = 0
+    bids: int = 12
+    """Bids around the value that regret is looked for among, those of the curve besides."""
+    curve_bids: int = 21
+    """Bids of an allocation curve, evenly from 0 to 100."""
+    advertisers: int = 4
+    """Swept in each auction, drawn at random from its candidates."""
+    replicas: int = 16
+    """Of each auction, where a mechanism is sampled."""
+    target_roi: float = 1.0
+    """Of value maximisers."""
+    collusion: int = 20
+    """Auctions (at most n) in which two collude."""
+    wrong_ctr: int = 10
+    """Auctions (at most n) that are run with wrong predictions of clicks."""
+    play: int = 4
+    """Auctions (at most n) that are played until bidders have learned."""
+    rounds: int = 8
+    """How often each bidder learns."""
+    play_seeds: int = 3
+    max_calls: int | None = None
+    """Most completions."""
+
+
+def check_options(options: AuditOptions) -> None:
+    """Raises InputError for numbers out of range."""
+    least = {"n": 1, "advertisers": 1, "bids": 3, "curve_bids": 2, "replicas": 2, "rounds": 2, "play_seeds": 1}
+    least |= {"collusion": 0, "wrong_ctr": 0, "play": 0, "max_calls": 0}
+    for name, smallest in least.items():
+        number = getattr(options, name)
+        if number is not None and number < smallest:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}, got {number}")
+    if not 1 <= options.target_roi < math.inf:
+        raise InputError(f"--target-roi must be at least 1 and finite, got {options.target_roi}")
+
+
+class Reach(Record):
+    """What play comes to in its second half, per answer."""
+
+    revenue: Interval
+    welfare: Interval
+    efficiency: Interval
+    bid_share: Interval
+    """Mean bid divided by value."""
+    spent: Interval
+    """Payments divided by budgets; null without budgets."""
+
+
+class Distorted(Record):
+    """What wrong predictions come to at truthful bids."""
+
+    revenue: Interval
+    welfare: Interval
+    regret_um_world: Interval
+
+
+class Audited(Record):
+    """One mechanism. Keys: see the module."""
+
+    claims: tuple[str, ...]
+    measured: str
+    replicas: int
+    own_ctr_model: bool
+    sweeps: int
+    regret_um_own: Interval
+    regret_um_world: Interval
+    regret_vm_own: Interval
+    regret_vm_world: Interval
+    largest_regret_um_own: float | None
+    roi_violations: Interval
+    ir_violations: Interval
+    ir_violations_world: Interval
+    ir_violations_ex_post: Interval
+    monotonicity_violations: Interval
+    monotonicity_violations_world: Interval
+    largest_fall: float
+    largest_fall_world: float
+    largest_jump: float
+    largest_jump_world: float
+    slope: Interval
+    slope_world: Interval
+    curve: tuple[float, ...]
+    curve_world: tuple[float, ...]
+    revenue: Interval
+    welfare: Interval
+    efficiency: Interval
+    collusion_own: Interval
+    collusion_world: Interval
+    play: dict[str, Reach]
+    wrong_ctr: dict[str, Distorted]
+    llm_calls: int
+    calls_per_answer: Interval
+
+
+class Audit(Record):
+    """The report. Keys: see the module."""
+
+    format: int = 1
+    options: AuditOptions
+    ad_llm: str = ""
+    judge: str
+    ctr_model: str
+    auctions: int
+    cut_short: tuple[str, ...]
+    estimated_calls: int
+    llm_calls: int
+    curve_bids: tuple[float, ...]
+    mechanisms: dict[str, Audited]

@@ -1,0 +1,223 @@
+"""An audit from end to end: `audit(world, mechanisms, options)` -> `Audit`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+
+from simenv.audit.calls import Calls, CallsSpent
+from simenv.audit.distort import DISTORTIONS, DistortedCTR
+from simenv.audit.figures import Measured, Swept, audited
+from simenv.audit.play import Colluded, Reached, collusion, learned
+from simenv.audit.records import Audit, AuditOptions, check_options
+from simenv.audit.scene import Laboratory, Scene, Subject, is_exact
+from simenv.audit.sweep import sweep, swept
+from simenv.ctr import CosineCTR, CTRModel
+from simenv.errors import InputError
+from simenv.llm.base import metered
+from simenv.market.advertisers import HIGHEST
+from simenv.market.bidders import ShadedBidder
+from simenv.mechanism import Mechanism
+from simenv.rollout import Sessions
+from simenv.world import World
+
+T = TypeVar("T")
+
+
+async def audit(
+    world: World,
+    mechanisms: Mapping[str, Mechanism],
+    options: AuditOptions | None = None,
+    *,
+    ctr_model: CTRModel | None = None,
+    rebuild: Callable[[str, CTRModel], Mechanism] | None = None,
+    ad_llm: str = "",
+    watch: Callable[[str, int, int], None] = lambda *progress: None,
+) -> Audit:
+    """Audits mechanisms on the same auctions of a world.
+
+    Args:
+        world: Personas, market and judge. Everybody bids its value, but for whom the audit lets bid otherwise.
+        mechanisms: Label -> mechanism.
+        options: How much.
+        ctr_model: "Own" predictions of those that have none; cosine by default.
+        rebuild: Builds the mechanism of a label with another CTR model; None: wrong predictions are not tried.
+        ad_llm: Name of the model, for the report.
+        watch: Called with (part, auctions done, auctions planned).
+
+    Raises:
+        InputError: options out of range, or too few calls for the first auction.
+        SimenvError: whatever a mechanism, a model or the judge raised.
+    """
+    options = options or AuditOptions()
+    check_options(options)
+    with metered(Calls(options.max_calls)) as meter:
+        assert isinstance(meter, Calls)
+        runner = _Runner(world, mechanisms, options, ctr_model or CosineCTR(), rebuild, meter, watch)
+        await runner.run()
+    return runner.report(ad_llm)
+
+
+class _Runner:
+    """Parts in order of importance: where the calls end, what comes first is complete."""
+
+    def __init__(
+        self,
+        world: World,
+        mechanisms: Mapping[str, Mechanism],
+        options: AuditOptions,
+        ctr_model: CTRModel,
+        rebuild: Callable[[str, CTRModel], Mechanism] | None,
+        meter: Calls,
+        watch: Callable[[str, int, int], None],
+    ) -> None:
+        self._world = world
+        self._mechanisms = mechanisms
+        self._options = options
+        self._ctr_model = ctr_model
+        self._rebuild = rebuild
+        self._meter = meter
+        self._watch = watch
+        self._lab = Laboratory(world.judge)
+        self._calls = dict.fromkeys(mechanisms, 0)
+        self._estimate = 0
+        self._cut: list[str] = []
+        self._scenes: list[Scene] = []
+        self._subjects: dict[str, Subject] = {}
+        self._swept: list[dict[str, Swept]] = []
+        self._collusion: list[dict[str, Colluded | None]] = []
+        self._wrong: list[dict[str, dict[str, Swept]]] = []
+        self._played: list[dict[str, dict[str, list[Reached]]]] = []
+
+    async def run(self) -> None:
+        options = self._options
+        try:
+            self._scenes = await self._find_scenes()
+            await self._find_subjects()
+        except CallsSpent:
+            raise self._too_few() from None
+        self._swept = await self._part("sweeps", options.n, self._sweep)
+        if not self._swept:
+            raise self._too_few()
+        self._collusion = await self._part("collusion", options.collusion, self._collude)
+        if self._rebuild is not None:
+            self._wrong = await self._part("wrong CTR", options.wrong_ctr, self._distort)
+        self._played = await self._part("play", options.play, self._play)
+
+    def _too_few(self) -> InputError:
+        return InputError(f"--max-calls {self._options.max_calls} is too few for the sweeps of one auction")
+
+    async def _find_scenes(self) -> list[Scene]:
+        world, options = self._world, self._options
+        horizon = world.horizon
+        numbers = sorted({i // horizon for i in range(options.n)})
+        sessions = await Sessions().get(world, options.seed, numbers)
+        scenes = []
+        for i in range(options.n):
+            auction = world.auction(sessions[i // horizon], i % horizon, ShadedBidder())
+            values = np.array([bid.amount for bid in auction.bids], dtype=np.float64)
+            scenes.append(Scene(sessions[i // horizon].persona, auction, values))
+        return scenes
+
+    async def _find_subjects(self) -> None:
+        for label, mechanism in self._mechanisms.items():
+            before = self._meter.made
+            exact = await is_exact(mechanism, self._scenes)
+            own = getattr(mechanism, "ctr_model", None)
+            replicas = 0 if exact else self._options.replicas + self._options.replicas % 2
+            self._subjects[label] = Subject(label, mechanism, own or self._ctr_model, replicas)
+            self._calls[label] += self._meter.made - before
+
+    async def _part(self, name: str, wanted: int, of: Callable[[Subject, Scene], Awaitable[T]]) -> list[dict[str, T]]:
+        """One part for auction after auction, each for all mechanisms or none, so that they can be compared."""
+        scenes = self._scenes[:wanted]
+        done: list[dict[str, T]] = []
+        for k, scene in enumerate(scenes):
+            self._watch(name, k, len(scenes))
+            begun = self._meter.made
+            row: dict[str, T] = {}
+            try:
+                for label, subject in self._subjects.items():
+                    before = self._meter.made
+                    try:
+                        row[label] = await of(subject, scene)
+                    finally:
+                        self._calls[label] += self._meter.made - before
+            except CallsSpent:
+                self._cut.append(f"{name} after {k} of {len(scenes)} auctions")
+                break
+            done.append(row)
+            if name == "sweeps" and k == 0:
+                self._estimate = begun + (self._meter.made - begun) * len(scenes)
+        self._watch(name, len(scenes), len(scenes))
+        return done
+
+    async def _sweep(self, subject: Subject, scene: Scene) -> Swept:
+        with metered() as needed:
+            truth = await self._lab.play(subject, scene, scene.values)
+        o = self._options
+        chosen = swept(scene, o.advertisers, o.seed)
+        made = [
+            await sweep(self._lab, subject, scene, i, curve=o.curve_bids, bids=o.bids, target_roi=o.target_roi)
+            for i in chosen
+        ]
+        return Swept(truth, made, len(needed.requests) // max(1, subject.replicas))
+
+    async def _collude(self, subject: Subject, scene: Scene) -> Colluded | None:
+        return await collusion(self._lab, subject, scene)
+
+    async def _distort(self, subject: Subject, scene: Scene) -> dict[str, Swept]:
+        if getattr(subject.mechanism, "ctr_model", None) is None or self._rebuild is None:
+            return {}
+        found = {}
+        for kind in ("as_is", *DISTORTIONS):
+            wrong = subject
+            if kind != "as_is":
+                other = DistortedCTR(self._ctr_model, kind, self._options.seed)
+                mechanism = self._rebuild(subject.label, other)
+                wrong = subject._replace(mechanism=mechanism, ctr_model=getattr(mechanism, "ctr_model", other))
+            truth = await self._lab.play(wrong, scene, scene.values)
+            chosen = swept(scene, min(2, self._options.advertisers), self._options.seed)
+            bids = self._options.bids
+            swept_ = [await sweep(self._lab, wrong, scene, i, curve=0, bids=bids) for i in chosen]
+            found[kind] = Swept(truth, swept_, 0)
+        return found
+
+    async def _play(self, subject: Subject, scene: Scene) -> dict[str, list[Reached]]:
+        truth = await self._lab.play(subject, scene, scene.values)
+        o = self._options
+        return {
+            kind: [
+                await learned(self._lab, subject, scene, truth, rounds=o.rounds, seed=seed, budgets=kind == "budgets")
+                for seed in range(o.seed, o.seed + o.play_seeds)
+            ]
+            for kind in ("learned", "budgets")
+        }
+
+    def _measured(self, label: str) -> Measured:
+        return Measured(
+            self._subjects[label],
+            [row[label] for row in self._swept],
+            [row[label] for row in self._collusion],
+            [row[label] for row in self._wrong],
+            [row[label] for row in self._played],
+            self._calls[label],
+        )
+
+    def report(self, ad_llm: str) -> Audit:
+        """What there is, at any time after `run`."""
+        best = [self._lab.best_welfare(scene) for scene in self._scenes]
+        return Audit(
+            options=self._options,
+            ad_llm=ad_llm,
+            judge=self._world.judge.name,
+            ctr_model=self._ctr_model.name,
+            auctions=len(self._swept),
+            cut_short=tuple(self._cut),
+            estimated_calls=self._estimate,
+            llm_calls=self._meter.made,
+            curve_bids=tuple(np.linspace(0, HIGHEST, self._options.curve_bids).tolist()),
+            mechanisms={label: audited(self._measured(label), self._scenes, best) for label in self._mechanisms},
+        )
