@@ -161,7 +161,7 @@ def _make_judge(options: BenchOptions, cassette: Cassette | None, ad_llm: LLM, u
     return make_judge(name, llm=llm or "embedded", ensemble=ensemble, samples=options.judge_samples, find_llm=find)
 
 
-def open_cassette(options: BenchOptions, resume: bool) -> Cassette | None:
+def open_cassette(options: BenchOptions, resume: bool = False) -> Cassette | None:
     """The file of completions that the options name, if they name one."""
     modes: tuple[Mode, ...] = ("record", "replay", "cache")
     given = [(mode, path) for mode in modes if (path := getattr(options, mode)) is not None]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from simenv.commands.audit import audit
 from simenv.commands.compare import compare
 from simenv.commands.fit_ctr import fit_ctr
 from simenv.commands.make_pack import make_pack
@@ -250,6 +251,7 @@ def demo(
     run_demo(n, seed, _out, _err)
 
 
+app.command("audit")(audit)
 app.command("compare")(compare)
 app.command("make-pack")(make_pack)
 app.command("validate-judge")(validate_judge)

@@ -35,6 +35,7 @@ async def audit(
     rebuild: Callable[[str, CTRModel], Mechanism] | None = None,
     ad_llm: str = "",
     watch: Callable[[str, int, int], None] = lambda *progress: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Audit:
     """Audits mechanisms on the same auctions of a world.
 
@@ -46,6 +47,7 @@ async def audit(
         rebuild: Builds the mechanism of a label with another CTR model; None: wrong predictions are not tried.
         ad_llm: Name of the model, for the report.
         watch: Called with (part, auctions done, auctions planned).
+        say: Called with an estimate of the calls, after the first auction.
 
     Raises:
         InputError: options out of range, or too few calls for the first auction.
@@ -55,7 +57,7 @@ async def audit(
     check_options(options)
     with metered(Calls(options.max_calls)) as meter:
         assert isinstance(meter, Calls)
-        runner = _Runner(world, mechanisms, options, ctr_model or CosineCTR(), rebuild, meter, watch)
+        runner = _Runner(world, mechanisms, options, ctr_model or CosineCTR(), rebuild, meter, watch, say)
         await runner.run()
     return runner.report(ad_llm)
 
@@ -72,6 +74,7 @@ class _Runner:
         rebuild: Callable[[str, CTRModel], Mechanism] | None,
         meter: Calls,
         watch: Callable[[str, int, int], None],
+        say: Callable[[str], None],
     ) -> None:
         self._world = world
         self._mechanisms = mechanisms
@@ -80,6 +83,7 @@ class _Runner:
         self._rebuild = rebuild
         self._meter = meter
         self._watch = watch
+        self._say = say
         self._lab = Laboratory(world.judge)
         self._calls = dict.fromkeys(mechanisms, 0)
         self._estimate = 0
@@ -151,6 +155,8 @@ class _Runner:
             done.append(row)
             if name == "sweeps" and k == 0:
                 self._estimate = begun + (self._meter.made - begun) * len(scenes)
+                bound = "" if self._meter.most is None else f", of at most {self._meter.most}"
+                self._say(f"{self._meter.made} calls so far; some {self._estimate} for the sweeps of all{bound}")
         self._watch(name, len(scenes), len(scenes))
         return done
 

@@ -1,0 +1,99 @@
+"""Pictures of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from simenv.audit.records import Audit, Audited
+from simenv.validity.stats import Interval
+
+REGRETS: dict[str, tuple[str, Callable[[Audited], Interval]]] = {
+    "regret_um_own": ("utility maximiser, own model", lambda m: m.regret_um_own),
+    "regret_um_world": ("utility maximiser, world", lambda m: m.regret_um_world),
+    "regret_vm_own": ("value maximiser, own model", lambda m: m.regret_vm_own),
+    "regret_vm_world": ("value maximiser, world", lambda m: m.regret_vm_world),
+}
+
+
+def write_plots(found: Audit, folder: Path) -> list[str]:
+    """Writes curves.png, regret.png and, if it was played, play.png.
+
+    Returns:
+        The names of the files.
+    """
+    pictures = {"curves.png": _curves(found), "regret.png": _regret(found)}
+    if any(m.play for m in found.mechanisms.values()):
+        pictures["play.png"] = _play(found)
+    for name, figure in pictures.items():
+        figure.savefig(folder / name, dpi=110)
+    return list(pictures)
+
+
+def _curves(found: Audit) -> Any:
+    """One panel a mechanism: mean clicks by own bid, in its own model and in the world (figure 4a of the paper)."""
+    from matplotlib.figure import Figure
+
+    shown = found.mechanisms
+    across = min(4, len(shown))
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(2.6 * across + 0.6, 2.2 * down + 0.4), layout="constrained")
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
+    for axes, (label, m) in zip(panels, shown.items(), strict=False):
+        if m.curve:
+            axes.plot(found.curve_bids, m.curve, label="own model" if m.own_ctr_model else f"{found.ctr_model} model")
+        if m.curve_world:
+            axes.plot(found.curve_bids, m.curve_world, "--", label="world")
+        axes.set_title(label, fontsize=9)
+        axes.tick_params(labelsize=7)
+    for axes in list(panels):
+        axes.set_visible(False)
+    figure.axes[0].legend(fontsize=7)
+    figure.supxlabel("own bid, others truthful", fontsize=9)
+    figure.supylabel("expected clicks per answer", fontsize=9)
+    return figure
+
+
+def _regret(found: Audit) -> Any:
+    """One panel a kind of regret, one point with its interval a mechanism."""
+    from matplotlib.figure import Figure
+
+    labels = list(found.mechanisms)
+    figure = Figure(figsize=(9, 1.2 + 0.25 * len(labels)), layout="constrained")
+    for axes, (title, of) in zip(figure.subplots(1, len(REGRETS), sharey=True), REGRETS.values(), strict=True):
+        for place, m in enumerate(found.mechanisms.values()):
+            regret = of(m)
+            if regret.value is None:
+                continue
+            if regret.low is not None and regret.high is not None:
+                axes.plot([regret.low, regret.high], [place, place], color="tab:blue", linewidth=2)
+            axes.plot(regret.value, place, "o", color="tab:blue", markersize=4)
+        axes.axvline(0, color="grey", linestyle="--", linewidth=0.8)
+        axes.set_title(title, fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.axes[0].set_yticks(range(len(labels)), labels)
+    figure.axes[0].invert_yaxis()
+    figure.supxlabel("regret of truthful bidding, share of the value of truthful clicks", fontsize=9)
+    return figure
+
+
+def _play(found: Audit) -> Any:
+    """Revenue against efficiency: truthful bids, and where learning leads from there."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for label, m in found.mechanisms.items():
+        points = [(m.efficiency.value, m.revenue.value)]
+        if "learned" in m.play:
+            points.append((m.play["learned"].efficiency.value, m.play["learned"].revenue.value))
+        known = [(x, y) for x, y in points if x is not None and y is not None]
+        if not known:
+            continue
+        line = axes.plot([x for x, _ in known], [y for _, y in known], "-", linewidth=0.8)[0]
+        axes.plot(*known[0], "o", color=line.get_color(), markersize=4)
+        axes.plot(*known[-1], "x", color=line.get_color(), markersize=5)
+        axes.annotate(label, known[-1], fontsize=7, xytext=(3, 2), textcoords="offset points")
+    axes.set(xlabel="efficiency", ylabel="revenue per answer", title="truthful (dot) and learned (cross)")
+    return figure

@@ -1,0 +1,202 @@
+"""The report for people: tables for the terminal, report.md, and the folder with both, audit.json and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from simenv.audit.distort import DISTORTIONS
+from simenv.audit.plots import write_plots
+from simenv.audit.records import Audit, Audited
+from simenv.errors import DataFileError
+from simenv.validity.report import check_folder
+from simenv.validity.stats import Interval
+
+
+class Block(NamedTuple):
+    """One table: the first column is text, the rest are numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    note: str = ""
+
+
+def write_report(found: Audit, folder: Path) -> None:
+    """Writes audit.json, report.md and the plots.
+
+    Raises:
+        DataFileError: the folder is not empty, or cannot be made.
+    """
+    make_folder(folder)
+    (folder / "audit.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    pictures = write_plots(found, folder)
+    (folder / "report.md").write_text(to_markdown(found, pictures), encoding="utf-8")
+
+
+def make_folder(folder: Path) -> None:
+    """Raises DataFileError unless `folder` is new or empty, and can be made."""
+    check_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataFileError(f"cannot make folder {folder}: {error.strerror}") from None
+
+
+def print_report(found: Audit, console: Console) -> None:
+    """Prints every table."""
+    for block in blocks(found):
+        shown = RichTable(title=block.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        shown.add_column(block.header[0], no_wrap=True)
+        for name in block.header[1:]:
+            shown.add_column(name, justify="right")
+        for row in block.rows:
+            shown.add_row(*row)
+        console.print(shown)
+        if block.note:
+            console.print(block.note, style="dim", highlight=False)
+    console.print(caption(found), style="dim", highlight=False)
+    for part in found.cut_short:
+        console.print(f"cut short by --max-calls: {part}", style="yellow", highlight=False)
+
+
+def to_markdown(found: Audit, pictures: Sequence[str] = ()) -> str:
+    """The same as Markdown, with the pictures' file names."""
+    parts = ["# Audit", caption(found), *(f"Cut short by --max-calls: {part}." for part in found.cut_short)]
+    for block in blocks(found):
+        lines = [f"| {' | '.join(block.header)} |", f"|{'---|' * len(block.header)}"]
+        lines += [f"| {' | '.join(row)} |" for row in block.rows]
+        parts += [f"## {block.title}", "\n".join(lines), *([block.note] if block.note else [])]
+    parts += [f"![{Path(name).stem}]({name})" for name in pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def caption(found: Audit) -> str:
+    """What was asked, and what it cost."""
+    o = found.options
+    return (
+        f"{found.auctions} auctions, seed {o.seed}; {o.advertisers} advertisers of each swept over {o.bids} bids around "
+        f"its value and {o.curve_bids} from 0 to 100, the others truthful. Answers by {found.ad_llm or 'a model'}, "
+        f"clicks by {found.judge}, predictions {found.ctr_model}. {found.llm_calls} language model calls. "
+        "± is half of a 95% interval, clustered by persona."
+    )
+
+
+def blocks(found: Audit) -> list[Block]:
+    """Every table of the report."""
+    made = [_regrets(found), _curves(found), _money(found)]
+    if any(m.wrong_ctr for m in found.mechanisms.values()):
+        made.append(_wrong(found))
+    return made
+
+
+def _regrets(found: Audit) -> Block:
+    rows = [
+        (
+            label,
+            m.measured if not m.replicas else f"{m.measured} x{m.replicas}",
+            *(show(i, percent=True) for i in (m.regret_um_own, m.regret_um_world, m.regret_vm_own, m.regret_vm_world)),
+            *(show(i, percent=True) for i in (m.ir_violations, m.ir_violations_world, m.roi_violations)),
+        )
+        for label, m in found.mechanisms.items()
+    ]
+    header = ("mechanism", "measured", "UM own", "UM world", "VM own", "VM world", "IR own", "IR world", "ROI missed")
+    note = (
+        "Regret of truthful bidding as a share of the value of truthful clicks: of utility maximisers (UM) and of "
+        f"value maximisers with target ROI {found.options.target_roi:g} (VM), in the mechanism's own model of clicks "
+        "and in the world. IR: truthful advertisers that lose in expectation. A sampled regret may be below 0."
+    )
+    return Block("Incentives", header, rows, note)
+
+
+def _curves(found: Audit) -> Block:
+    rows = [
+        (
+            label,
+            show(m.monotonicity_violations, percent=True),
+            show(m.monotonicity_violations_world, percent=True),
+            f"{m.largest_fall:.3f}",
+            f"{m.largest_fall_world:.3f}",
+            f"{m.largest_jump:.3f}",
+            f"{m.largest_jump_world:.3f}",
+            show(m.slope, digits=5),
+        )
+        for label, m in found.mechanisms.items()
+    ]
+    header = ("mechanism", "falls own", "falls world", "largest fall", "in world", "largest jump", "in world", "slope")
+    note = "Expected clicks by own bid: steps of the curve that fall, and its largest fall and rise in one step."
+    return Block("Allocation curves", header, rows, note)
+
+
+def _money(found: Audit) -> Block:
+    rows = []
+    for label, m in found.mechanisms.items():
+        played = [show(i) for kind in ("learned", "budgets") for i in _reached(m, kind)]
+        rows.append(
+            (
+                label,
+                show(m.revenue),
+                show(m.efficiency),
+                *played,
+                show(m.collusion_own, percent=True),
+                show(m.collusion_world, percent=True),
+            )
+        )
+    header = (
+        "mechanism",
+        "revenue",
+        "efficiency",
+        "learned revenue",
+        "efficiency",
+        "bid share",
+        "budgets revenue",
+        "efficiency",
+        "bid share",
+        "collusion own",
+        "in world",
+    )
+    note = (
+        "Efficiency: welfare over that of the best answer to the same auction that this audit saw. Learned: "
+        "multiplicative weights. Budgets: the same, under half of what truthful bids cost. Collusion: joint gain of "
+        "the two with the largest predicted worth, as a share of the value of their clicks."
+    )
+    return Block("Play", header, rows, note)
+
+
+def _reached(m: Audited, kind: str) -> tuple[Interval, Interval, Interval]:
+    if kind not in m.play:
+        return Interval(), Interval(), Interval()
+    reach = m.play[kind]
+    return reach.revenue, reach.efficiency, reach.bid_share
+
+
+def _wrong(found: Audit) -> Block:
+    rows = [
+        (
+            label if kind == "as_is" else "",
+            kind.replace("_", " "),
+            show(d.revenue),
+            show(d.welfare),
+            show(d.regret_um_world, percent=True),
+        )
+        for label, m in found.mechanisms.items()
+        for kind, d in m.wrong_ctr.items()
+    ]
+    header = ("mechanism", "predictions", "revenue", "welfare", "UM regret in world")
+    return Block("Wrong predictions of clicks", header, rows, "; ".join(f"{k}: {v}" for k, v in DISTORTIONS.items()))
+
+
+def show(i: Interval, *, percent: bool = False, digits: int = 2) -> str:
+    """A value with half of its interval; "-" where it cannot be told."""
+    if i.value is None:
+        return "-"
+    scale, unit, digits = (100, "%", 1) if percent else (1, "", digits)
+    value = f"{i.value * scale:.{digits}f}{unit}".replace("-0.0%", "0.0%")
+    if i.low is None or i.high is None:
+        return value
+    return f"{value} ±{(i.high - i.low) / 2 * scale:.{digits}f}"
