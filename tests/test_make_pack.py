@@ -106,7 +106,9 @@ def test_questions_about_ads_or_of_buyers_are_told() -> None:
     assert bad_query("What is the Latin word for star?") is None
     assert commercial("where can I buy a used piano")
     assert commercial("Is a telescope under $200 any good?")
+    assert commercial("which stores have the best pens")
     assert not commercial("Why do onions make you cry?")
+    assert not commercial("In what order do squirrels store nuts, and do they remember a great deal of it?")
 
 
 def test_the_embedded_packs_keep_these_rules() -> None:
@@ -213,14 +215,14 @@ def test_a_bad_record_is_counted_and_asked_for_again(tmp_path: Path, reason: str
 @pytest.mark.parametrize("reply", ["I would rather not.", '{"records": 3}', "[[[", '{"records": []}'])
 def test_tries_are_bounded(tmp_path: Path, reply: str) -> None:
     out = tmp_path / "mine.jsonl"
-    llm = ScriptedLLM(lambda _: reply, name="stubborn", capable=True)
+    llm = ScriptedLLM(lambda _: reply, name="stubborn", capable=True, capabilities=frozenset())  # no schemas
     with pytest.raises(
         UnreadableReply, match=r"stubborn wrote 0 of 2 ads; .* refused in 3 tries each \(unreadable 3\)"
     ):
         asyncio.run(
             make_pack(make_kind("ads"), llm, out, n=2, like=str(tmp_path / "ads.jsonl"), tries=3, encoder=FakeEncoder())
         )
-    assert len(llm.requests) == 3
+    assert [request.constraint for request in llm.requests] == [None] * 3
     assert len({request.key for request in llm.requests}) == 3, "another try is another draw"
     assert manifest(out)["rejected"] == {"unreadable": 3}
 

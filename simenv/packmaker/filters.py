@@ -15,7 +15,8 @@ _PLACEHOLDER = re.compile(
 _ADS = re.compile(r"\b(ads?|advert\w*|sponsor\w*|pop-?ups?|affiliates?)\b", re.IGNORECASE)
 _COMMERCE = re.compile(
     r"[$€£¥]|\b(buy\w*|bought|purchas\w*|pric(es?|ed|ey|ing)|cheap\w*|afford\w*|discount\w*|brands?|shop(s|ping)?"
-    r"|stores?|deals?|rent\w*|subscri\w*|hire|order(ing)?|recommend\w*|budget|costs?|for sale)\b",
+    r"|(a|the|which|any|in|online|app) stores?|(good|best|better) deals?|rent(al|als|ing)?|subscri\w*|hire"
+    r"|order(ing)? (online|a|an|some|from)|recommend\w*|budget|costs?|for sale)\b",
     re.IGNORECASE,
 )
 

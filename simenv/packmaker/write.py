@@ -161,7 +161,9 @@ class _Writer:
             size = self._kind.batch
             batches = [wanted[i : i + size] for i in range(0, min(len(wanted), size * _AT_ONCE), size)]
             asked = [{number: missing[i] for number, i in enumerate(batch, start=1)} for batch in batches]
-            tasks = [asyncio.ensure_future(self._ask(batch)) for batch in asked]
+            calls = [self._file.next_call() for _ in asked]
+            self._file.save()  # whoever is killed now has asked, and goes on with other numbers
+            tasks = [asyncio.ensure_future(self._ask(*of)) for of in zip(asked, calls, strict=True)]
             try:
                 for batch, batch_cells, task in zip(batches, asked, tasks, strict=True):
                     reply, usage = await task
@@ -177,8 +179,7 @@ class _Writer:
                     task.cancel()
         return len(cells) - sum((Counter(map(_text, cells)) & Counter(r["cell"] for r in self._file.rows)).values())
 
-    async def _ask(self, cells: dict[int, Cell]) -> tuple[str, Usage]:
-        call = self._file.next_call()
+    async def _ask(self, cells: dict[int, Cell], call: int) -> tuple[str, Usage]:
         rng = keyed_rng("pack-examples", self._seed, call)
         shown = [self._like[int(i)] for i in rng.permutation(len(self._like))[:_EXAMPLES]]
         recent = self._recent[-_RECENT:]
