@@ -294,6 +294,7 @@ def most_alike(texts: Sequence[str]) -> int:
 
 def nearest(texts: Sequence[str]) -> tuple[float, str, str]:
     """The two texts with the highest cosine."""
+    default_encoder().remember(texts)  # between processes: half a minute, once
     vectors = default_encoder().encode(texts)
     cosines = np.triu(vectors @ vectors.T, k=1)
     i, j = np.unravel_index(int(cosines.argmax()), cosines.shape)
