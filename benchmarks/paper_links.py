@@ -92,10 +92,10 @@ def focal_clicks(judge: ClickModel, level: Links, episode: Episode) -> Floats:
     return table
 
 
-def curve(policy: Links, episode: Episode, clicks: Floats) -> Floats:
-    """ITCTR of the focal ad at every bid (LLM-Auction, eq. 1): shape (100,)."""
+def curve(policy: Links, episode: Episode, clicks: Floats, **form: Any) -> Floats:
+    """ITCTR of the focal ad at every bid (LLM-Auction, eq. 1): shape (100,). `form`: further options of `offer`."""
     ad = episode.offer.bids[FOCAL].ad.id
-    shown = [episode._replace(offer=offer(episode.auction, counts={ad: count})) for count in range(REPEATS + 1)]
+    shown = [episode._replace(offer=offer(episode.auction, counts={ad: n}, **form)) for n in range(REPEATS + 1)]
     at_count = [float((logs.double().exp().numpy() * clicks).sum()) for logs in policy.distributions(shown)]
     return np.interp(REPEATS * BIDS / 100, np.arange(REPEATS + 1), at_count)  # the mean over the rounding draw
 
