@@ -198,7 +198,7 @@ def test_mistakes_are_one_line(
 
 
 def test_micro_batches_change_nothing_but_memory(tiny: Path, tmp_path: Path) -> None:
-    for name, changes in {"whole": {}, "parts": {"micro_batch": 1, "checkpointing": True}}.items():
+    for name, changes in {"whole": {"micro_batch": 8}, "parts": {"micro_batch": 1, "checkpointing": True}}.items():
         run(tiny, tmp_path / name, epochs=1, batch=3, **changes)
     whole, parts = ((tmp_path / name / "curve.csv").read_text().splitlines()[-1] for name in ("whole", "parts"))
     numbers = [[float(x) for x in row.split(",") if x] for row in (whole, parts)]

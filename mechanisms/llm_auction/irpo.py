@@ -46,7 +46,7 @@ class Config(Record):
     level: Literal["links", "answers"] = "links"
     """What a response is: see `levels.py`."""
     seed: int = 0
-    epochs: int = Field(default=6, ge=1)
+    epochs: int = Field(default=5, ge=1)
     """The paper's figures show 3."""
     auctions: int = Field(default=360, ge=1)
     """Per epoch, in phase 2. The paper: 12,000."""
@@ -86,8 +86,8 @@ class Config(Record):
     """Share of the steps, then cosine to 0 (the paper's)."""
     batch: int = Field(default=4, ge=1)
     """Auctions per update. The paper: 64."""
-    micro_batch: int = Field(default=8, ge=1)
-    """Auctions per backward pass: memory, not mathematics."""
+    micro_batch: int = Field(default=1, ge=1)
+    """Auctions per backward pass: memory, not mathematics. One at a time, nothing is padded: twice as fast on a CPU."""
     checkpointing: bool = False
     """Trade time for memory in the backward pass."""
     r: int = Field(default=8, ge=1)
@@ -117,11 +117,15 @@ class Config(Record):
 
     def rate(self, step: int) -> float:
         """Learning rate of an update, counted over all epochs."""
-        total = self.epochs * self.steps_per_epoch
-        warm = self.warmup * total
-        if step < warm:
-            return self.learning_rate * (step + 1) / (warm + 1)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
+        return cosine(step, self.epochs * self.steps_per_epoch, self.learning_rate, self.warmup)
+
+
+def cosine(step: int, total: int, peak: float, warmup: float) -> float:
+    """The learning rate of an update of `total`: up for a share `warmup` of them, then along a cosine to 0."""
+    warm = warmup * total
+    if step < warm:
+        return peak * (step + 1) / (warm + 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
 
 
 class Group(NamedTuple):

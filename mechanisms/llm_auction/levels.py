@@ -91,17 +91,22 @@ class Links:
         batch: Auctions per forward pass without gradients.
     """
 
-    def __init__(self, policy: AdaptedLLM, batch: int = 16) -> None:
+    def __init__(self, policy: AdaptedLLM, batch: int = 8) -> None:
         self.policy = policy
         self._batch = batch
 
     @torch.no_grad()
     def distributions(self, auctions: Sequence[Episode]) -> list[torch.Tensor]:
         """The policy's exact distribution in every auction: see `AdaptedLLM.log_probs`."""
-        found: list[torch.Tensor] = []
-        for start in range(0, len(auctions), self._batch):
-            found += self.policy.log_probs([episode.offer for episode in auctions[start : start + self._batch]])
-        return found
+        offers = [episode.offer for episode in auctions]
+        found: dict[int, torch.Tensor] = {}
+        by_length = sorted(
+            range(len(offers)), key=lambda i: len(offers[i].prompt.user)
+        )  # padding costs as much as text
+        for start in range(0, len(offers), self._batch):
+            places = by_length[start : start + self._batch]
+            found |= zip(places, self.policy.log_probs([offers[i] for i in places]), strict=True)
+        return [found[i] for i in range(len(offers))]
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
         tables = self.distributions(auctions)
