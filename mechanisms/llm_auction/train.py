@@ -9,26 +9,18 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
-import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 
 from simenv.ctr_learned import calibration_error
 from simenv.encoder import default_encoder
-from simenv.errors import DataFileError, InputError
-from simenv.llm.weights import embedded_path
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
 from simenv.objective import Objective
@@ -40,6 +32,7 @@ from simenv.users.personas import load_personas
 from simenv.world import World, make_world
 
 from . import lora, reward_model
+from .folder import base_model, now, parse, read_state, save_state, write_manifest
 from .irpo import Config, Group, collect_clicks, distribution_facts, rewards, sample_groups, update
 from .levels import Answers, Episode, Level, Links, episodes
 from .policy import AdaptedLLM
@@ -54,21 +47,19 @@ def train(options: Mapping[str, Any], out: Path, console: Console) -> None:
     """Trains, or goes on with the training in `out`.
 
     Args:
-        options: Fields of `Config`.
+        options: Fields of `Config`; with "from", the path of preference pairs, those of `pairs.Config`.
         out: A new folder, or one with a training of the same options.
         console: Where progress goes.
 
     Raises:
         InputError: an unknown option, one out of range, or another training's folder.
     """
-    try:
-        config = Config.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        known = ", ".join(Config.model_fields)
-        raise InputError(f"training option {where}: {first['msg']}; the options are {known}") from None
-    Training(config, out, console).run()
+    if "from" in options:
+        from .pairs import train as train_on_pairs
+
+        train_on_pairs(options, out, console)
+        return
+    Training(parse(Config, options), out, console).run()
 
 
 def part_world(part: Part, config: Config, candidates: int, judge: Judge | None = None) -> World:
@@ -97,10 +88,9 @@ class Training:
     def __init__(self, config: Config, out: Path, console: Console) -> None:
         self.config, self.out, self.console = config, out, console
         torch.set_num_threads(config.threads)
-        saved = _read_state(out, config)
-        path = embedded_path() if config.llm == "embedded" else Path(config.llm.removeprefix("local:")).expanduser()
+        saved = read_state(out, config)
         self.policy = AdaptedLLM(
-            path,
+            base_model(config.llm),
             r=config.r,
             alpha=config.alpha,
             blocks=config.blocks,
@@ -129,7 +119,7 @@ class Training:
             "best": None,
             "reference": None,
             "seconds": {},
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": now(),
         }
         if saved is not None:
             lora.assign(self.policy.trained, saved.pop("lora"))
@@ -150,7 +140,7 @@ class Training:
             self._epoch(state["epoch"] + 1)
             state.update(epoch=state["epoch"] + 1, step=0, groups=None, losses=[])
             self._save()
-        self._manifest(datetime.now(UTC).isoformat(timespec="seconds"))
+        self._manifest(now())
         self.console.print(f"best epoch {state['best']}: written to {self.out}", highlight=False, soft_wrap=True)
 
     def _epoch(self, number: int) -> None:
@@ -280,24 +270,15 @@ class Training:
         self.console.print(f"{name}: update {done}, loss {mean}, {took}", highlight=False, soft_wrap=True)
 
     def _save(self) -> None:
-        """A reader sees the old state or the new one, never half of one."""
-        part = self.out / "state.part"
-        with part.open("wb") as file:
-            tensors = {name: value.detach() for name, value in self.policy.trained.items()}
-            saved = {"config": self.config.model_dump_json(), "lora": tensors, "optimizer": self.optimizer.state_dict()}
-            torch.save(saved | self.state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.out / "state.pt")
+        tensors = {name: value.detach() for name, value in self.policy.trained.items()}
+        save_state(self.out, self.config, {"lora": tensors, "optimizer": self.optimizer.state_dict(), **self.state})
 
     def _manifest(self, finished: str | None = None) -> None:
         adapter = self.out / "adapter_model.safetensors"
-        manifest = {
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        facts = {
             "started": self.state["started"],
             "finished": finished,
             "seconds": {stage: round(seconds, 1) for stage, seconds in self.state["seconds"].items()},
-            "config": self.config.model_dump(),
             "base_model": self.policy.base,
             "judge": self.judge.name,
             "judge_sha256": getattr(self.judge, "sha256", None),
@@ -305,28 +286,10 @@ class Training:
                 "catalog": records_hash(load_catalog(self.config.catalog)),
                 "personas": records_hash(load_personas(self.config.personas)),
             },
-            "packages": {name: version(name) for name in ("simenv-ads", "torch", "transformers")},
             "best_epoch": self.state["best"],
             "adapter_sha256": hashlib.sha256(adapter.read_bytes()).hexdigest() if adapter.is_file() else None,
         }
-        (self.out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_state(out: Path, config: Config) -> dict[str, Any] | None:
-    file = out / "state.pt"
-    if not file.is_file():
-        if out.is_dir() and any(p.name not in ("state.part", "manifest.json") for p in out.iterdir()):
-            raise DataFileError(f"{out} is not empty and holds no training: give a new folder")
-        return None
-    saved: dict[str, Any] = torch.load(file, weights_only=True)
-    # A state of an older version lacks options that came later: their defaults are what it was trained with.
-    before = json.loads(Config().model_dump_json()) | json.loads(saved.pop("config"))
-    now = json.loads(config.model_dump_json())
-    named = [name for name in now if name != "threads"]  # how fast, not what
-    other = [f"{name} was {before[name]!r}, now {now[name]!r}" for name in named if now[name] != before[name]]
-    if other:
-        raise InputError(f"{out} holds a training with other options: {'; '.join(other)}")
-    return saved
+        write_manifest(self.out, self.config, facts)
 
 
 def write_curve(curve: list[dict[str, Any]], out: Path) -> None:

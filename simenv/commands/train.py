@@ -20,8 +20,12 @@ def train(
     mechanism: Annotated[str, typer.Argument(help="What to train: llm-auction.")],
     out: Annotated[Path, typer.Option(help="A new folder, or that of a training of the same options: it goes on.")],
     config: Annotated[Path | None, typer.Option(help="A .toml file of options; those given here come first.")] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Preference pairs, as `simenv export` writes them, instead of auctions."),
+    ] = None,
     llm: Annotated[str | None, typer.Option(help="Base model: embedded or local:FOLDER.")] = None,
-    judge: Annotated[str | None, typer.Option(help="Who clicks: click (the click model) or llm.")] = None,
+    judge: Annotated[str | None, typer.Option(help="Who clicks: click (the click model), embedded or llm.")] = None,
     judge_llm: Annotated[str | None, typer.Option(help="The judge's model, as --llm of bench.")] = None,
     reward: Annotated[str | None, typer.Option(help="pctr (learned from clicks) or oracle (the judge's own).")] = None,
     loss: Annotated[str | None, typer.Option(help="regression or dpo.")] = None,
@@ -34,6 +38,7 @@ def train(
 ) -> None:
     """Trains a mechanism; started again with the same options, it goes on where it was."""
     named = {
+        "from": None if from_ is None else str(from_),
         "llm": llm,
         "judge": judge,
         "judge_llm": judge_llm,

@@ -1,0 +1,90 @@
+"""The folder of a training: its options, the state from which it goes on, and its manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import ValidationError
+
+from simenv.errors import DataFileError, InputError
+from simenv.llm.weights import embedded_path
+from simenv.records import Record
+
+Options = TypeVar("Options", bound=Record)
+
+
+def parse(kind: type[Options], options: Mapping[str, Any]) -> Options:
+    """The options of a training.
+
+    Raises:
+        InputError: an unknown option, or one out of range.
+    """
+    try:
+        return kind.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        known = ", ".join(kind.model_fields)
+        raise InputError(f"training option {where}: {first['msg']}; the options are {known}") from None
+
+
+def base_model(llm: str) -> Path:
+    """Where the base model is: embedded or local:FOLDER."""
+    return embedded_path() if llm == "embedded" else Path(llm.removeprefix("local:")).expanduser()
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def save_state(out: Path, config: Record, contents: Mapping[str, Any]) -> None:
+    """Writes state.pt. A reader sees the old state or the new one, never half of one."""
+    part = out / "state.part"
+    with part.open("wb") as file:
+        torch.save({"config": config.model_dump_json(), **contents}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(out / "state.pt")
+
+
+def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) -> dict[str, Any] | None:
+    """What `save_state` wrote, or None in a new folder. `free`: options that may be others now: how fast, not what.
+
+    Raises:
+        DataFileError: the folder holds something else.
+        InputError: the training in it has other options.
+    """
+    file = out / "state.pt"
+    if not file.is_file():
+        if out.is_dir() and any(p.name not in ("state.part", "manifest.json") for p in out.iterdir()):
+            raise DataFileError(f"{out} is not empty and holds no training: give a new folder")
+        return None
+    saved: dict[str, Any] = torch.load(file, weights_only=True)
+    given = json.loads(config.model_dump_json())
+    # A state of an older version lacks options that came later: their defaults are what it was trained with.
+    defaults = {name: field.default for name, field in type(config).model_fields.items() if not field.is_required()}
+    before = json.loads(json.dumps(defaults)) | json.loads(saved.pop("config"))
+    others = [name for name in sorted(before.keys() | given) if before.get(name) != given.get(name)]
+    changed = [f"{name} was {before.get(name)!r}, now {given.get(name)!r}" for name in others if name not in free]
+    if changed:
+        raise InputError(f"{out} holds a training with other options: {'; '.join(changed)}")
+    return saved
+
+
+def write_manifest(out: Path, config: Record, facts: Mapping[str, Any], packages: Sequence[str] = ()) -> None:
+    """Writes manifest.json: the command, the options, `facts`, and versions of what the numbers depend on."""
+    manifest = {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "config": config.model_dump(),
+        **facts,
+        "packages": {name: version(name) for name in ("simenv-ads", "torch", "transformers", *packages)},
+    }
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
