@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from simenv.errors import OutcomeError
@@ -81,7 +82,13 @@ class Parsed(NamedTuple):
 
 def parse(response: str, auction: Auction) -> Parsed:
     """Reads the ad mark-up of `response` against the candidates of `auction`. Never raises on any text."""
-    titles = {bid.ad.id: bid.ad.title for bid in auction.bids}
+    links, faults = _parse(response, tuple((bid.ad.id, bid.ad.title) for bid in auction.bids))
+    return Parsed(dict(links), faults)
+
+
+@lru_cache(maxsize=4096)  # the same few texts are read again for every bid that is tried
+def _parse(response: str, candidates: tuple[tuple[str, str], ...]) -> Parsed:
+    titles = dict(candidates)
     links: dict[str, tuple[int, int]] = {}
     faults: list[Fault] = []
 
