@@ -39,7 +39,7 @@ def test_reports_are_of_the_suite_that_ships(path: Path) -> None:
     assert found.scenarios == len(load_scenarios("test", found.limit))
 
 
-def test_a_judge_of_ones_own_does_not_fall_behind_chance_and_the_table_says_how_far() -> None:
+def test_judges_that_ship_beat_chance_and_the_table_says_by_how_much() -> None:
     script = _script()
     reports = {path.stem: _read(path) for path in FILES}
     assert {"click", "embedded"} <= set(reports)
