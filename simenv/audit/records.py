@@ -128,7 +128,7 @@ class Audited(Record):
     regret_um_world: Interval
     regret_vm_own: Interval
     regret_vm_world: Interval
-    largest_regret_um_own: float | None
+    largest_regret_um_own: float
     roi_violations: Interval
     ir_violations: Interval
     ir_violations_world: Interval

@@ -159,9 +159,9 @@ async def _lottery(subject: Subject, auction: Auction) -> Lottery:
 async def is_exact(mechanism: Mechanism, scenes: Sequence[Scene]) -> bool:
     """Whether a mechanism is measured exactly; see the module.
 
-    A lottery is taken at its word. Without one, the first auctions are run twice: with a generator that is looked at
-    afterwards, and with all bids a tenth higher. The mechanism is sampled if it drew from its generator in any, or if
-    what the language model was asked to sample from changed in all of them.
+    A lottery is taken at its word. Without one, an auction is run twice: with a generator that is looked at afterwards,
+    and with all bids a tenth higher. The mechanism is sampled if it drew from its generator, or if what the language
+    model was asked to sample from changed, which is tried in three auctions before it is believed.
     """
     scenes = [scene for scene in scenes if scene.auction.bids][:_PROBED]
     if hasattr(mechanism, "lottery"):
@@ -173,19 +173,18 @@ async def is_exact(mechanism: Mechanism, scenes: Sequence[Scene]) -> bool:
         except InputError:  # it does not know its distribution under its options
             return False
         return True
-    changed = []
     for scene in scenes:
         asked = []
         for scale in (1.0, _SCALE):
             rng = _Watched(keyed_rng("mechanism", scene.auction.id).bit_generator)
             with metered() as meter:
-                outcome = await run_mechanism(_With(mechanism, rng), scene.at(scale * scene.values))
+                await run_mechanism(_With(mechanism, rng), scene.at(scale * scene.values))
             if rng.drawn(scene.auction.id):
                 return False
             asked.append(_sampled_requests(meter.requests))
-            del outcome
-        changed.append(asked[0] != asked[1])
-    return not changed or not all(changed)
+        if asked[0] == asked[1]:
+            return True
+    return not scenes
 
 
 class _Watched(np.random.Generator):
