@@ -168,10 +168,14 @@ def main() -> None:
     pairs = asyncio.run(read_pairs(Reader(encoder, llm)))
     print(f"{len(pairs)} pairs read in {time.perf_counter() - started:.0f} s")
     names = list(FEATURES)
-    found = fit(pairs)
-    show("all features", found)
-    show("without the language model", fit(pairs, ["channel" not in name for name in names]))
-    show("without the cues", fit(pairs, ["cue" not in name for name in names]))
+    fits = {
+        "all features": fit(pairs),
+        "without the language model": fit(pairs, ["channel" not in name for name in names]),
+        "without the cues": fit(pairs, ["cue" not in name for name in names]),
+    }
+    for group, one in fits.items():
+        show(group, one)
+    found = fits["all features"]
     intercept = level(pairs, found.weights)
     ties = np.array([(pair.first - pair.second) @ found.weights for pair in pairs if pair.kind == TIE])
     numbers: dict[str, Any] = {
@@ -188,6 +192,7 @@ def main() -> None:
             "penalty": found.penalty,
             "cross_validated_loss": round(found.loss, 4),
             "cross_validated_shares": {kind: round(share, 3) for kind, share in found.shares.items()},
+            "cross_validated_mean_share": {group: round(_mean_share(one), 3) for group, one in fits.items()},
             "log_odds_moved_by_a_paraphrase": round(float(np.abs(ties).mean()), 3),
             "click_prob_by_kind": mean_rates(pairs, found.weights, intercept),
             "base_rate": BASE_RATE,
@@ -198,10 +203,14 @@ def main() -> None:
     print(f"written to {out}")
 
 
+def _mean_share(found: Fit) -> float:
+    return sum(found.shares.values()) / len(found.shares)
+
+
 def show(name: str, found: Fit) -> None:
     """One line: loss and shares ordered rightly, cross-validated."""
-    mean = sum(found.shares.values()) / len(found.shares)
     shares = ", ".join(f"{kind} {share:.2f}" for kind, share in found.shares.items())
+    mean = _mean_share(found)
     print(f"{name}: loss {found.loss:.3f}, ordered rightly {mean:.3f} ({shares}), penalty {found.penalty}")
 
 
