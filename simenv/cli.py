@@ -245,7 +245,7 @@ def demo(
     n: Annotated[int, typer.Option(help="Number of auctions.")] = 48,
     seed: Annotated[int, typer.Option(help="Names the run.")] = 0,
 ) -> None:
-    """Compares four mechanisms on the embedded model, shows one answer, and what two judges say of it."""
+    """Compares five mechanisms on the embedded model, shows one answer, and what two judges say of it."""
     from simenv.demo import run_demo
 
     run_demo(n, seed, _out, _err)

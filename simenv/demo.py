@@ -16,20 +16,20 @@ from simenv.portal import run_sync
 from simenv.records import Feedback, Transition
 from simenv.store import read_transitions
 from simenv.users.click_model import ClickModel
-from simenv.users.llm_judge import LLMJudge
+from simenv.users.embedded_judge import EmbeddedJudge
 from simenv.users.personas import load_personas
 
 
 def run_demo(n: int, seed: int, out: Console, err: Console) -> None:
-    """Runs four mechanisms on the embedded model and prints what a person wants to see first.
+    """Runs five mechanisms on the embedded model and prints what a person wants to see first.
 
     Raises:
         MissingWeights: the embedded model is not installed.
     """
     # Two queries a session instead of five: the same answers over more personas give narrower intervals.
-    options = BenchOptions(mechanisms=("organic", "prompted", "gsp", "best_of_n"), n=n, seed=seed, horizon=2)
+    options = BenchOptions(mechanisms=("organic", "prompted", "gsp", "best_of_n", "llm_auction"), n=n, seed=seed, horizon=2)
     out.print(
-        f"Four mechanisms answer the same {n} questions of the embedded personas. SmolLM2-135M writes the answers on "
+        f"Five mechanisms answer the same {n} questions of the embedded personas. SmolLM2-135M writes the answers on "
         "this machine; the click model clicks.\n"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -39,7 +39,7 @@ def run_demo(n: int, seed: int, out: Console, err: Console) -> None:
 
 
 def show_judges(transitions: list[Transition], out: Console) -> None:
-    """Prints the GSP answer whose ads are clicked most, and the verdict of an LLM beside the click model's."""
+    """Prints the GSP answer whose ads are clicked most, and the embedded judge's verdict beside the click model's."""
     shown = [t for t in transitions if t.mechanism == "gsp" and t.outcome.placements]
     if not shown:
         return
@@ -47,16 +47,15 @@ def show_judges(transitions: list[Transition], out: Console) -> None:
     out.print("\n[bold]One answer, as the user sees it[/bold]")
     out.print(escape(transcript(best)), highlight=False)
     persona = next(p for p in load_personas() if p.id == best.persona_id)
-    for judge in (ClickModel(default_encoder()), LLMJudge(make_llm("embedded"))):
+    for judge in (ClickModel(default_encoder()), EmbeddedJudge(make_llm("embedded"), default_encoder())):
         feedback: Feedback = run_sync(judge.judge, persona, best.auction, best.outcome)
         out.print(f"\n[bold]What {judge.name} says of it[/bold]")
         for click in feedback.clicks:
             chance = f"probability {click.click_prob:.2f}" if click.click_prob is not None else "no probability"
             verdict = {True: "clicks", False: "does not click", None: "abstains"}[click.clicked]
-            reason = f' "{click.reason}"' if click.reason else ""
-            out.print(escape(f"  {click.ad_id}: {verdict}, {chance}{reason}"), highlight=False)
+            out.print(escape(f"  {click.ad_id}: {verdict}, {chance}"), highlight=False)
     out.print(
-        "\nA model of 135 million parameters cannot judge alone, which is why the click model is the embedded default. "
-        "Name a capable one with --llm or --judge-llm and it writes the queries and gives the clicks.",
+        "\nBoth were held to what a careful human would find plain: README says how far each can be trusted. Name a "
+        "capable model with --llm or --judge-llm and it writes the queries and gives the clicks.",
         style="dim",
     )
