@@ -27,7 +27,9 @@ def run_demo(n: int, seed: int, out: Console, err: Console) -> None:
         MissingWeights: the embedded model is not installed.
     """
     # Two queries a session instead of five: the same answers over more personas give narrower intervals.
-    options = BenchOptions(mechanisms=("organic", "prompted", "gsp", "best_of_n", "llm_auction"), n=n, seed=seed, horizon=2)
+    options = BenchOptions(
+        mechanisms=("organic", "prompted", "gsp", "best_of_n", "llm_auction"), n=n, seed=seed, horizon=2
+    )
     out.print(
         f"Five mechanisms answer the same {n} questions of the embedded personas. SmolLM2-135M writes the answers on "
         "this machine; the click model clicks.\n"
