@@ -82,7 +82,8 @@ def caption(found: Audit) -> str:
     return (
         f"{found.auctions} auctions, seed {o.seed}; {o.advertisers} advertisers of each swept over {o.bids} bids "
         f"around its value and {o.curve_bids} from 0 to 100, the others truthful. "
-        f"Answers by {found.ad_llm or 'a model'}, clicks by {found.judge}, predictions {found.ctr_model}. {found.llm_calls} language model calls. "
+        f"Answers by {found.ad_llm or 'a model'}, "
+        f"clicks by {found.judge}, predictions {found.ctr_model}. {found.llm_calls} language model calls. "
         "± is half of a 95% interval, clustered by persona."
     )
 
