@@ -1,0 +1,283 @@
+"""Writes mechanisms/README.md: what each mechanism is, what it claims, what an audit measured, and what it costs.
+
+simenv audit ... --llm scripted --out FOLDER, its audit.json kept under benchmarks/results/audit/
+python benchmarks/cost_of_n.py
+python benchmarks/mechanisms_table.py
+
+Claims come from the mechanisms themselves, the rest from these files; what no file has is "-".
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from simenv.audit.records import Audit, Audited
+from simenv.audit.report import show
+from simenv.llm import ScriptedLLM
+from simenv.mechanism import Claim, make_mechanism, mechanism_names
+
+ROOT = Path(__file__).parent.parent
+AUDITS = Path(__file__).parent / "results" / "audit"
+COSTS = Path(__file__).parent / "results" / "cost_of_n.json"
+README = ROOT / "mechanisms" / "README.md"
+
+
+class Facts(NamedTuple):
+    """What a mechanism does, in words; its file has the rules and says what of the paper they follow."""
+
+    family: str
+    file: str
+    paper: str
+    allocation: str
+    payment: str
+
+
+FACTS = {
+    "organic": Facts("no auction", "organic.py", "-", "no ads", "none"),
+    "prompted": Facts(
+        "no auction",
+        "prompted.py",
+        'LLM-Auction (2025), "pre-trained LLM"',
+        "the untrained model chooses, seeing all bids",
+        "first price per click",
+    ),
+    "fixed_slots": Facts(
+        "no auction",
+        "fixed_slots.py",
+        "answer engines' sponsored lines",
+        "b q, listed under the answer",
+        "GSP per click",
+    ),
+    "first_price": Facts("pre-generation", "first_price.py", "-", "b q, top K", "the bid per click"),
+    "gsp": Facts(
+        "pre-generation",
+        "gsp.py",
+        "Edelman, Ostrovsky, Schwarz (2007); Varian (2007)",
+        "b q, top K",
+        "the next score per click",
+    ),
+    "vcg": Facts("pre-generation", "vcg.py", "Vickrey, Clarke, Groves; Varian (2007)", "b q, top K", "VCG per click"),
+    "myerson": Facts(
+        "pre-generation", "myerson.py", "Myerson (1981)", "virtual value x q, top K", "critical bids, own reserves"
+    ),
+    "segment": Facts(
+        "pre-generation",
+        "segment.py",
+        "Hajiaghayi, Lahaie, Rezaei, Shin (2024)",
+        "drawn in proportion to b q",
+        "critical bid under the same noise",
+    ),
+    "summary": Facts(
+        "pre-generation",
+        "summary.py",
+        "Dubey, Feng, Kidambi, Mehta, Wang (2024)",
+        "b q, words by prominence",
+        "Myerson integral per click",
+    ),
+    "position_auction": Facts(
+        "pre-generation",
+        "position_auction.py",
+        "Balseiro et al. (2025)",
+        "best matching of ads to sentences, logit clicks",
+        "VCG per click",
+    ),
+    "lera": Facts(
+        "pre-generation",
+        "lera.py",
+        "Sun et al. (2026)",
+        "b q to a short list, then b x the model's relevance",
+        "critical bid",
+    ),
+    "screened_vcg": Facts(
+        "pre-generation",
+        "quality_preserving.py",
+        "Han, Dai (2026)",
+        "b q less what it takes from the answer",
+        "VCG per click",
+    ),
+    "quality_preserving": Facts(
+        "pre-generation",
+        "quality_preserving.py",
+        "Han, Dai (2026)",
+        "one ad or none, drawn by welfare",
+        "critical bid under the same noise",
+    ),
+    "softmax": Facts(
+        "pre-generation",
+        "softmax.py",
+        "McSherry, Talwar (2007)",
+        "one ad or none, drawn by b q",
+        "first price per click",
+    ),
+    "rewrite": Facts(
+        "post-generation",
+        "rewrite.py",
+        "Feizi et al. (2023); Mordo, Tennenholtz, Kurland (2024)",
+        "b q, each winner worked into the whole answer",
+        "VCG per click",
+    ),
+    "best_of_n": Facts(
+        "post-generation",
+        "best_of_n.py",
+        "LLM-Auction (2025), section 2",
+        "best of N answers by b q(y)",
+        "VCG per click",
+    ),
+    "mosaic": Facts(
+        "post-generation",
+        "mosaic.py",
+        "Soumalias, Curry, Seuken (2025)",
+        "one of M answers, drawn by weight x exp(sum b q / tilt)",
+        "VCG-like transfer per answer",
+    ),
+    "token_auction": Facts(
+        "generative",
+        "token_auction.py",
+        "Duetting, Mirrokni, Paes Leme, Xu, Zuo (2024)",
+        "every token from the bidders' mixed models",
+        "second price by stable sampling, a transfer",
+    ),
+    "llm_auction": Facts(
+        "generative", "llm_auction/", "LLM-Auction (2025)", "the trained model chooses", "first price per click"
+    ),
+    "tilted_optimum": Facts(
+        "generative",
+        "tilted_optimum.py",
+        "LLM-Auction (2025), section 3",
+        "drawn by prior x exp(R / kl_weight) from a menu",
+        "first price per click",
+    ),
+    "menu_optimum": Facts(
+        "generative",
+        "menu_optimum.py",
+        "LLM-Auction (2025), eq. 5",
+        "the best answer of the menu",
+        "first price per click",
+    ),
+}
+
+SHORT = {
+    Claim.INDIVIDUALLY_RATIONAL: "IR",
+    Claim.MONOTONE: "monotone",
+    Claim.TRUTHFUL_UM: "truthful UM",
+    Claim.RATIONAL_IN_EXPECTATION: "IR in expectation",
+    Claim.MONOTONE_IN_EXPECTATION: "monotone in expectation",
+    Claim.TRUTHFUL_UM_IN_EXPECTATION: "truthful UM in expectation",
+    Claim.TRUTHFUL_VM: "truthful VM",
+    Claim.BID_FREE_CANDIDATES: "bid-free candidates",
+}
+
+
+def main() -> None:
+    README.write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """The whole README of the folder."""
+    audits = read_audits()
+    costs = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.is_file() else {"mechanisms": {}, "candidates": []}
+    found = {label: (audit, m) for audit in audits for label, m in audit.mechanisms.items()}
+    names = [*FACTS, *(name for name in mechanism_names() if name not in FACTS)]
+    parts = [
+        "# Mechanisms",
+        "Written by `benchmarks/mechanisms_table.py`. One file per mechanism, found by its name; a mechanism of yours "
+        "is audited in the same way: `simenv audit my_file.py:MyMechanism`.",
+        "## What each does",
+        "b is a bid per click, q a predicted click probability, R = sum b q less penalties.",
+        _table(
+            ("mechanism", "family", "paper", "allocation", "payment"),
+            [
+                (f"[{n}]({FACTS[n].file})", FACTS[n].family, *FACTS[n][2:]) if n in FACTS else (n, *("-",) * 4)
+                for n in names
+            ],
+        ),
+        "## What each claims, and what the audit measured",
+        "UM: utility maximisers, VM: value maximisers. Regret of truthful bidding is what the best other bid brings, "
+        'as a share of the value of truthful clicks: "own" in the mechanism\'s own model of clicks, where its claims '
+        'are made, and "world" in the clicks of the judge. Falls: steps of the allocation curve that fall. IR world: '
+        "truthful advertisers that lose in expectation. Efficiency: welfare over that of the best answer seen.",
+        _table(
+            (
+                "mechanism",
+                "claims",
+                "measured",
+                "UM own",
+                "UM world",
+                "VM own",
+                "VM world",
+                "falls own",
+                "largest jump",
+                "IR world",
+                "revenue",
+                "efficiency",
+            ),
+            [_audit_row(name, found.get(name, (None, None))[1]) for name in names],
+        ),
+        *(_caption(audit) for audit in audits),
+        "## What an answer costs",
+        "Calls and tokens of a language model for one answer, and how they grow with the number n of candidate ads.",
+        _table(
+            ("mechanism", *(f"calls, n = {n}" for n in costs["candidates"]), "calls", "tokens"),
+            [_cost_row(name, costs["mechanisms"].get(name), len(costs["candidates"])) for name in names],
+        ),
+        f"Measured on {costs['llm']}, {costs['auctions']} auctions each." if "llm" in costs else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def read_audits() -> list[Audit]:
+    """Everything under `results/audit`, in order; where two have a mechanism the later counts."""
+    return [Audit.model_validate_json(file.read_text(encoding="utf-8")) for file in sorted(AUDITS.glob("*.json"))]
+
+
+def _caption(audit: Audit) -> str:
+    o = audit.options
+    some = "" if len(audit.mechanisms) > 5 else f" ({', '.join(audit.mechanisms)})"
+    return (
+        f"{audit.auctions} auctions, seed {o.seed}{some}: answers by {audit.ad_llm}, clicks by {audit.judge}, "
+        f"predictions {audit.ctr_model}. ± is half of a 95% interval, clustered by persona."
+    )
+
+
+def _audit_row(name: str, m: Audited | None) -> tuple[str, ...]:
+    claims = getattr(make_mechanism(name, context={"llm": ScriptedLLM()}), "claims", ())
+    said = ", ".join(text for claim, text in SHORT.items() if claim in claims) or "-"
+    if m is None:
+        return (name, said, *("-",) * 10)
+    regrets = (m.regret_um_own, m.regret_um_world, m.regret_vm_own, m.regret_vm_world)
+    return (
+        name,
+        said,
+        m.measured,
+        *(show(i, percent=True) for i in regrets),
+        show(m.monotonicity_violations, percent=True),
+        f"{m.largest_jump:.2f}",
+        show(m.ir_violations_world, percent=True),
+        show(m.revenue),
+        show(m.efficiency),
+    )
+
+
+def _cost_row(name: str, cost: dict[str, Any] | None, columns: int) -> tuple[str, ...]:
+    if cost is None:
+        return (name, *("-",) * (columns + 2))
+    calls = (f"{number:.1f}" for number in cost["calls"])
+    return (name, *calls, _growth(cost["growth_calls"]), _growth(cost["growth_tokens"]))
+
+
+def _growth(line: dict[str, Any]) -> str:
+    if line["kind"] == "constant":
+        return "constant"
+    sign = "-" if line["slope"] < 0 else "+"
+    return f"{line['intercept']:.4g} {sign} {abs(line['slope']):.3g} n"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
