@@ -40,14 +40,14 @@ def _curves(found: Audit) -> Any:
     down = -(-len(shown) // across)
     figure = Figure(figsize=(2.6 * across + 0.6, 2.2 * down + 0.4), layout="constrained")
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
-    for axes, (label, m) in zip(panels, shown.items(), strict=False):
+    for (label, m), axes in zip(shown.items(), panels, strict=False):  # in this order: the rest stays in `panels`
         if m.curve:
             axes.plot(found.curve_bids, m.curve, label="own model" if m.own_ctr_model else f"{found.ctr_model} model")
         if m.curve_world:
             axes.plot(found.curve_bids, m.curve_world, "--", label="world")
         axes.set_title(label, fontsize=9)
         axes.tick_params(labelsize=7)
-    for axes in list(panels):
+    for axes in panels:
         axes.set_visible(False)
     figure.axes[0].legend(fontsize=7)
     figure.supxlabel("own bid, others truthful", fontsize=9)
