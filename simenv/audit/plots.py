@@ -79,15 +79,13 @@ def _regret(found: Audit) -> Any:
 
 
 def _play(found: Audit) -> Any:
-    """Revenue against efficiency: truthful bids, and where learning leads from there."""
+    """Revenue against efficiency: truthful bids, and where learning leads from there in the same auctions."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.5, 4.8), layout="constrained")
     axes = figure.subplots()
     for label, m in found.mechanisms.items():
-        points = [(m.efficiency.value, m.revenue.value)]
-        if "learned" in m.play:
-            points.append((m.play["learned"].efficiency.value, m.play["learned"].revenue.value))
+        points = [(r.efficiency.value, r.revenue.value) for kind in ("truthful", "learned") if (r := m.play.get(kind))]
         known = [(x, y) for x, y in points if x is not None and y is not None]
         if not known:
             continue

@@ -36,7 +36,8 @@ efficiency                 welfare / the most welfare of any answer to the same 
                            mechanism at any bids
 collusion_own              what the two with the largest predicted worth gain by shading jointly
 collusion_world
-play                       learned, budgets -> revenue, welfare, efficiency, bid_share, spent
+play                       truthful (the same auctions without learning), learned, budgets -> revenue, welfare,
+                           efficiency, bid_share, spent
 wrong_ctr                  as_is, noise, flat, flipped -> revenue, welfare, regret_um_world; {} without predictions
 llm_calls                  made for this mechanism; a completion that several need is the first one's
 calls_per_answer           completions that a truthful answer needs, from memory or not

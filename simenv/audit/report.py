@@ -126,23 +126,37 @@ def _curves(found: Audit) -> Block:
             f"{m.largest_jump:.3f}",
             f"{m.largest_jump_world:.3f}",
             show(m.slope, digits=5),
+            show(m.revenue),
+            show(m.efficiency),
         )
         for label, m in found.mechanisms.items()
     ]
-    header = ("mechanism", "falls own", "falls world", "largest fall", "in world", "largest jump", "in world", "slope")
-    note = "Expected clicks by own bid: steps of the curve that fall, and its largest fall and rise in one step."
+    header = (
+        "mechanism",
+        "falls own",
+        "falls world",
+        "largest fall",
+        "in world",
+        "largest jump",
+        "in world",
+        "slope",
+        "revenue",
+        "efficiency",
+    )
+    note = (
+        "Expected clicks by own bid: steps of the curve that fall, and its largest fall and rise in one step. Revenue "
+        "and efficiency of truthful bids in all auctions."
+    )
     return Block("Allocation curves", header, rows, note)
 
 
 def _money(found: Audit) -> Block:
     rows = []
     for label, m in found.mechanisms.items():
-        played = [show(i) for kind in ("learned", "budgets") for i in _reached(m, kind)]
+        played = [show(i) for kind in ("truthful", "learned", "budgets") for i in _reached(m, kind)]
         rows.append(
             (
                 label,
-                show(m.revenue),
-                show(m.efficiency),
                 *played,
                 show(m.collusion_own, percent=True),
                 show(m.collusion_world, percent=True),
@@ -150,7 +164,7 @@ def _money(found: Audit) -> Block:
         )
     header = (
         "mechanism",
-        "revenue",
+        "truthful revenue",
         "efficiency",
         "learned revenue",
         "efficiency",
@@ -162,18 +176,19 @@ def _money(found: Audit) -> Block:
         "in world",
     )
     note = (
-        "Efficiency: welfare over that of the best answer to the same auction that this audit saw. Learned: "
-        "multiplicative weights. Budgets: the same, under half of what truthful bids cost. Collusion: joint gain of "
+        f"Revenue per answer in the {min(found.options.play, found.auctions)} auctions that were played. Efficiency: "
+        "welfare over that of the best answer to the same auction that this audit saw. Learned: multiplicative "
+        "weights. Budgets: the same, under half of what truthful bids cost. Collusion: joint gain of "
         "the two with the largest predicted worth, as a share of the value of their clicks."
     )
     return Block("Play", header, rows, note)
 
 
-def _reached(m: Audited, kind: str) -> tuple[Interval, Interval, Interval]:
+def _reached(m: Audited, kind: str) -> tuple[Interval, ...]:
     if kind not in m.play:
-        return Interval(), Interval(), Interval()
+        return (Interval(),) * (2 if kind == "truthful" else 3)
     reach = m.play[kind]
-    return reach.revenue, reach.efficiency, reach.bid_share
+    return (reach.revenue, reach.efficiency, *([] if kind == "truthful" else [reach.bid_share]))
 
 
 def _wrong(found: Audit) -> Block:
