@@ -23,8 +23,6 @@ class Swept(NamedTuple):
     truth: Played
     """At truthful bids."""
     sweeps: list[Sweep]
-    calls: int
-    """Completions that the truthful answer needs."""
 
 
 class Measured(NamedTuple):
@@ -143,7 +141,6 @@ def audited(made: Measured, scenes: Sequence[Scene], best: Sequence[float]) -> A
         play={kind: figures.reach([row[kind] for row in made.play]) for kind in (made.play[0] if made.play else ())},
         wrong_ctr=_wrong_ctr(figures, made.wrong_ctr),
         llm_calls=made.calls,
-        calls_per_answer=figures.ratio((float(row.calls), 1.0) for row in rows),
     )
 
 

@@ -40,11 +40,11 @@ play                       truthful (the same auctions without learning), learne
                            efficiency, bid_share, spent
 wrong_ctr                  as_is, noise, flat, flipped -> revenue, welfare, regret_um_world; {} without predictions
 llm_calls                  made for this mechanism; a completion that several need is the first one's
-calls_per_answer           completions that a truthful answer needs, from memory or not
 
 Regrets are sums over all candidates of an auction, each bidding otherwise alone, as shares of the value of all truthful
-clicks; collusion is the pair's gain as a share of the value of its own truthful clicks. Estimates are {"value", "low",
-"high"}, 95% intervals clustered by persona, null where they cannot be told (no value: nobody was shown).
+clicks; the best of the bids that are tried may fall short of the best there is. Collusion is the pair's gain as a share
+of the value of its own truthful clicks. Estimates are {"value", "low", "high"}, 95% intervals clustered by persona, null
+where they cannot be told (no value: nobody was shown).
 """
 
 from __future__ import annotations
@@ -152,7 +152,6 @@ class Audited(Record):
     play: dict[str, Reach]
     wrong_ctr: dict[str, Distorted]
     llm_calls: int
-    calls_per_answer: Interval
 
 
 class Audit(Record):

@@ -162,15 +162,14 @@ class _Runner:
         return done
 
     async def _sweep(self, subject: Subject, scene: Scene) -> Swept:
-        with metered() as needed:
-            truth = await self._lab.play(subject, scene, scene.values)
+        truth = await self._lab.play(subject, scene, scene.values)
         o = self._options
         chosen = swept(scene, o.advertisers, o.seed)
         made = [
             await sweep(self._lab, subject, scene, i, curve=o.curve_bids, bids=o.bids, target_roi=o.target_roi)
             for i in chosen
         ]
-        return Swept(truth, made, len(needed.requests) // max(1, subject.replicas))
+        return Swept(truth, made)
 
     async def _collude(self, subject: Subject, scene: Scene) -> Colluded | None:
         return await collusion(self._lab, subject, scene)
@@ -189,7 +188,7 @@ class _Runner:
             chosen = swept(scene, min(2, self._options.advertisers), self._options.seed)
             bids = self._options.bids
             swept_ = [await sweep(self._lab, wrong, scene, i, curve=0, bids=bids) for i in chosen]
-            found[kind] = Swept(truth, swept_, 0)
+            found[kind] = Swept(truth, swept_)
         return found
 
     async def _play(self, subject: Subject, scene: Scene) -> dict[str, list[Reached]]:
