@@ -43,8 +43,8 @@ llm_calls                  made for this mechanism; a completion that several ne
 
 Regrets are sums over all candidates of an auction, each bidding otherwise alone, as shares of the value of all truthful
 clicks; the best of the bids that are tried may fall short of the best there is. Collusion is the pair's gain as a share
-of the value of its own truthful clicks. Estimates are {"value", "low", "high"}, 95% intervals clustered by persona, null
-where they cannot be told (no value: nobody was shown).
+of the value of its own truthful clicks. Estimates are {"value", "low", "high"}, 95% intervals clustered by persona,
+null where they cannot be told (no value: nobody was shown).
 """
 
 from __future__ import annotations
