@@ -51,14 +51,8 @@ class _Figures:
         return interval(list(pairs), self.people)
 
     def regret(self, rows: Sequence[Swept], of: Callable[..., float], *, own: bool) -> Interval:
-        """Regret of the swept, taken for all candidates' by their number, over the value of all truthful clicks."""
-        return self.ratio(
-            (
-                sum(of(s, own=own) for s in row.sweeps) * len(scene.values) / max(1, len(row.sweeps)),
-                float(((row.truth.own_clicks if own else row.truth.clicks) @ scene.values).mean()),
-            )
-            for scene, row in zip(self.scenes, rows, strict=False)
-        )
+        """Regret of those whose bids were swept, over the value of their truthful clicks."""
+        return self.ratio(_sum((of(s, own=own), s.truthful_value(own=own)) for s in row.sweeps) for row in rows)
 
     def money(self, rows: Sequence[Swept]) -> tuple[Interval, Interval, Interval]:
         """Revenue, welfare and efficiency of truthful bids."""

@@ -41,10 +41,9 @@ play                       truthful (the same auctions without learning), learne
 wrong_ctr                  as_is, noise, flat, flipped -> revenue, welfare, regret_um_world; {} without predictions
 llm_calls                  made for this mechanism; a completion that several need is the first one's
 
-Regrets are sums over all candidates of an auction, each bidding otherwise alone, as shares of the value of all truthful
-clicks; the best of the bids that are tried may fall short of the best there is. Collusion is the pair's gain as a share
-of the value of its own truthful clicks. Estimates are {"value", "low", "high"}, 95% intervals clustered by persona,
-null where they cannot be told (no value: nobody was shown).
+Regrets and collusion are shares of the value of the truthful clicks of those whose bids are moved. The best of the bids
+that are tried may fall short of the best there is. Estimates are {"value", "low", "high"}, 95% intervals clustered by
+persona, null where they cannot be told (no value: none of these was shown).
 """
 
 from __future__ import annotations

@@ -50,6 +50,10 @@ class Sweep(NamedTuple):
     clicks: Floats
     payments: Floats
 
+    def truthful_value(self, *, own: bool) -> float:
+        """Of the clicks that bidding the value brings, in currency per answer."""
+        return self.value * float((self.own_clicks if own else self.clicks)[:, self.truth].mean())
+
 
 def swept(scene: Scene, advertisers: int, seed: int) -> list[int]:
     """Whose bids are swept: this many candidates at random, in order; the same for every mechanism."""
