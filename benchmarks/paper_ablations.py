@@ -1,6 +1,6 @@
 """LLM-Auction taken apart: what each part of the training is worth, at link level and on a small budget.
 
-python -m benchmarks.paper_ablations [--variants base "dpo, beta 0.1" ...] [--seeds 0] [--n 80]
+python -m benchmarks.paper_ablations [--variants base "dpo, beta 0.1" ...] [--seeds 0] [--n 60]
 
 Every variant is trained from the start on training personas and ads, and measured on test personas and test ads as in
 `paper_exact.py` and `paper_links.py`: no sampling, the click model of world v1 knows every click. The budget is far
@@ -47,11 +47,14 @@ from simenv.users.click_model import ClickModel
 
 Floats = npt.NDArray[np.float64]
 
+CURVES = 30
+"""Auctions whose curves over bids are drawn: six forward passes each."""
 EPOCHS, AUCTIONS = 2, 120
 BUDGET: dict[str, Any] = {
     "epochs": EPOCHS,
     "auctions": AUCTIONS,
     "clicked_auctions": 60,
+    "responses": 5,
     "validation": 20,
     "candidates": [8],
     "threads": 1,
@@ -78,7 +81,9 @@ VARIANTS: dict[str, Variant] = {
     # Two ads may be shown and both are free in the base, which thus never meets the penalty.
     "one free ad": Variant({"max_ads": 1}),
     "one free ad, no penalty": Variant({"max_ads": 1, "penalty": False}, "one free ad"),
-    "judge: embedded LLM": Variant({"judge": "llm", "judge_llm": "embedded", "clicked_auctions": 20, "validation": 10}),
+    "judge: embedded": Variant({"judge": "embedded"}),
+    # Every verdict is a call of some seconds: a seventh of the clicks.
+    "judge: llm": Variant({"judge": "llm", "clicked_auctions": 15, "responses": 3, "validation": 6}),
     "warm start": Variant({"warm_start": 20, "auctions": 80}),  # as many updates in all
     "no score": Variant({"show_score": False}),
     "oracle reward": Variant({"reward": "oracle"}),
@@ -97,7 +102,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0])
-    arguments.add_argument("--n", type=int, default=80, help="test auctions")
+    arguments.add_argument("--n", type=int, default=60, help="test auctions")
     arguments.add_argument("--auctions", type=int, help="another budget, to try this out: training auctions per epoch")
     arguments.add_argument("--work", type=Path, default=Path("runs/ablations"), help="where trainings are kept")
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/paper"))
@@ -143,7 +148,7 @@ def run(
 def measure(folder: Path | None, config: Config, n: int) -> Measured:
     """A trained policy's figures on the test auctions; folder None: the untrained one's."""
     policy, before = Links(AdaptedLLM(embedded_path(), folder)), untrained()
-    auctions, judge = test_auctions(n, config.max_ads), test_judge()
+    auctions = test_auctions(n, config.max_ads)
     form: dict[str, Any] = {"show_score": config.show_score, "places": PLACES}
     values = true_rewards(n, config.max_ads)
     asked = [e._replace(offer=offer(e.auction, **form)) for e in auctions]
@@ -152,14 +157,17 @@ def measure(folder: Path | None, config: Config, n: int) -> Measured:
     rewards = [expected(log.double().exp().numpy(), value) for log, value in zip(logs, values, strict=True)]
     best = [float(value.max()) for value in values]
     share = clustered_ratio(list(zip(rewards, best, strict=True)), [e.persona.id for e in auctions])
-    curves = [curve(policy, e, c, **form) for e, c in zip(auctions, clicks(n, config.max_ads), strict=True)]
+    curves = [curve(policy, e, c, **form) for e, c in zip(auctions, clicks(n, config.max_ads), strict=False)]
     rises = monotone("", np.array(curves))
     row: dict[str, Any] = {"reward": facts["reward"], "share": share.value, "low": share.low, "high": share.high}
     row |= {name: facts[name] for name in ("entropy", "kl", "tv_tilted")}
     other_score = form | {"show_score": not config.show_score}
     row["share_score"] = share_of(policy, [e._replace(offer=offer(e.auction, **other_score)) for e in auctions], values)
-    moved = [e._replace(offer=offer(e.auction, order=shuffled(e.auction), **form)) for e in auctions]
-    row["share_shuffled"] = share_of(policy, moved, [policy.true_rewards(judge, e, Objective()) for e in moved])
+    orders = [shuffled(e.auction) for e in auctions]
+    moved = [e._replace(offer=offer(e.auction, order=order, **form)) for e, order in zip(auctions, orders, strict=True)]
+    # An answer's worth does not depend on where its ads stand in the list.
+    places = [np.ix_([*order, len(order)], [*order, len(order)]) for order in orders]
+    row["share_shuffled"] = share_of(policy, moved, [v[place] for v, place in zip(values, places, strict=True)])
     row |= {"spearman": rises["spearman_of_mean"], "itctr_1": rises["itctr_1"], "itctr_100": rises["itctr_100"]}
     row |= {"ratio": rises["ratio"], "largest_fall": rises["largest_fall_of_mean"]}
     return Measured(row | {"largest_jump": rises["largest_jump"]}, rewards)
@@ -197,7 +205,7 @@ def true_rewards(n: int, max_ads: int) -> list[Floats]:
 
 @cache
 def clicks(n: int, max_ads: int) -> list[Floats]:
-    return [focal_clicks(test_judge(), untrained(), episode) for episode in test_auctions(n, max_ads)]
+    return [focal_clicks(test_judge(), untrained(), episode) for episode in test_auctions(n, max_ads)[:CURVES]]
 
 
 def read(file: Path) -> list[dict[str, Any]]:

@@ -221,7 +221,7 @@ class PairTraining:
         while len(refs) < len(pairs):
             with torch.no_grad():
                 refs.append(self._logps(pairs[len(refs)]).tolist())
-            if len(refs) % 100 == 0 or len(refs) == len(pairs):
+            if len(refs) % 20 == 0 or len(refs) == len(pairs):
                 self._save()
                 self.console.print(f"reference: {len(refs)}/{len(pairs)} pairs", highlight=False, soft_wrap=True)
 
