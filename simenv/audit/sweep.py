@@ -8,7 +8,9 @@ Regret of truthful bidding is what the best other bid of the grid would have bro
 
 Where a mechanism is sampled, the best bid of many noisy ones looks better than it is, even where all are alike. So it
 is chosen on one half of the replicas and its gain is read from the other, and the other way round: an unbiased
-estimate of what the chosen bid gains, which may be negative, and 0 on average where no bid is better than another.
+estimate of what the chosen bid gains, which may be negative, and 0 on average where no bid is better than another. It
+falls short of the regret where half of the replicas are too few to tell which bid is best, because the ad is seldom
+shown: more replicas come closer.
 """
 
 from __future__ import annotations
