@@ -110,8 +110,8 @@ def _regrets(found: Audit) -> Block:
     note = (
         "Regret of truthful bidding as a share of the value of truthful clicks: of utility maximisers (UM) and of "
         f"value maximisers with target ROI {found.options.target_roi:g} (VM), in the mechanism's own model of clicks "
-        "and in the world. IR: truthful advertisers that lose in expectation. A sampled regret is cautious: it may be below 0, and with few replicas it "
-        "falls short."
+        "and in the world. IR: truthful advertisers that lose in expectation. A sampled regret is cautious: it may be "
+        "below 0, and with few replicas it falls short."
     )
     return Block("Incentives", header, rows, note)
 
