@@ -1,23 +1,45 @@
-"""Writes the result table of README's first screen from a run.
+"""Writes the result tables of README: between its marks, from a run and from what lies under benchmarks/results.
 
-simenv bench --mechanisms organic,prompted,fixed_slots,gsp,best_of_n --n 120 --seed 0 --out runs/readme
-python benchmarks/readme_table.py runs/readme
+simenv bench --mechanisms organic,prompted,fixed_slots,gsp,vcg,mosaic,llm_auction --n 48 --horizon 2 --out runs/readme
+python -m benchmarks.readme_table [runs/readme]
+
+Without a run the first table stays as it is.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import sys
 from pathlib import Path
 
+from benchmarks import validity_table
 from simenv.metrics import Table, summarize
 from simenv.report import TITLES, caption, show
 from simenv.store import read_transitions
 
-README = Path(__file__).parent.parent / "README.md"
-START = "<!-- table: written by benchmarks/readme_table.py -->"
-END = "<!-- end of table -->"
+ROOT = Path(__file__).parent.parent
+PAPER = ROOT / "benchmarks" / "results" / "paper"
 COLUMNS = ("revenue", "bid_weighted_clicks", "welfare", "ctr", "ads", "llm_calls", "tokens")
+
+
+def main() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    if len(sys.argv) > 1:
+        table = summarize(read_transitions(sys.argv[1]))
+        text = put(text, "table", f"{compact(table)}\n\n{caption(table)}")
+    text = put(text, "validity", validity_table.table(validity_table.read([])))
+    text = put(text, "paper", paper(8, 16))
+    (ROOT / "README.md").write_text(text, encoding="utf-8")
+
+
+def put(text: str, name: str, block: str) -> str:
+    """`text` with a block of its own between the marks of that name."""
+    start, end = f"<!-- {name}: written by benchmarks/readme_table.py -->", f"<!-- end of {name} -->"
+    pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(text):
+        sys.exit(f"README.md has no block {name!r}")
+    return pattern.sub(lambda _: f"{start}\n{block}\n{end}", text)
 
 
 def compact(table: Table) -> str:
@@ -27,17 +49,25 @@ def compact(table: Table) -> str:
         for cell in table.cells:
             if cell.metric == column:
                 rows.setdefault(cell.mechanism, []).append(show(cell.estimate, column))
-    header = ["mechanism", *(TITLES.get(column, column) for column in COLUMNS)]
+    return markdown(["mechanism", *(TITLES.get(column, column) for column in COLUMNS)], rows)
+
+
+def paper(*candidates: int) -> str:
+    """Shares of the optimum, of what `paper_exact.py` measured for each number of candidates."""
+    rows: dict[str, list[str]] = {}
+    for n in candidates:
+        with (PAPER / f"exact_{n}.csv").open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                share, low, high = (100 * float(row[name]) for name in ("share", "low", "high"))
+                cells = rows.setdefault(row["mechanism"], [row["choices"]])
+                cells += [f"{share:.1f} ({low:.1f}, {high:.1f})", f"{float(row['gap']):+.2f}"]
+    heads = [head for n in candidates for head in (f"% of optimum, n = {n}", "less llm_auction")]
+    return markdown(["mechanism", "answers written", *heads], rows)
+
+
+def markdown(header: list[str], rows: dict[str, list[str]]) -> str:
     lines = [header, ["---"] * len(header), *([name, *cells] for name, cells in rows.items())]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def main() -> None:
-    table = summarize(read_transitions(sys.argv[1]))
-    text = README.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
-    block = f"{START}\n{compact(table)}\n\n{caption(table)}\n{END}"
-    README.write_text(pattern.sub(lambda _: block, text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -94,12 +94,15 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="every table of every report")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     given = parser.parse_args()
-    files = given.files or [path for name in NAMES if (path := FOLDER / f"{name}.json").is_file()]
-    found = [(path, Validity.model_validate_json(path.read_text(encoding="utf-8"))) for path in files]
-    if given.full:
-        print("\n".join(to_markdown(v) for _, v in found), end="")
-    else:
-        print(table([(TITLES.get(path.stem, v.judge), v) for path, v in found]))
+    found = read(given.files)
+    print("\n".join(to_markdown(v) for _, v in found) if given.full else table(found))
+
+
+def read(files: Sequence[Path]) -> list[tuple[str, Validity]]:
+    """Reports with the titles of their columns; without files, those that were committed."""
+    paths = files or [path for name in NAMES if (path := FOLDER / f"{name}.json").is_file()]
+    found = [(path, Validity.model_validate_json(path.read_text(encoding="utf-8"))) for path in paths]
+    return [(TITLES.get(path.stem, v.judge), v) for path, v in found]
 
 
 if __name__ == "__main__":
