@@ -4,7 +4,8 @@ python -m benchmarks.paper_ablations [--variants base "dpo, beta 0.1" ...] [--se
 
 Every variant is trained from the start on training personas and ads, and measured on test personas and test ads as in
 `paper_exact.py` and `paper_links.py`: no sampling, the click model of world v1 knows every click. The budget is far
-below that of the shipped adapter, so that a variant takes minutes: rows are for comparison with each other.
+below that of the shipped adapter and auctions have six candidates, so that a variant takes minutes: rows are for
+comparison with each other.
 
 ablations.csv has a row per variant and seed, written as it is done; rows that are there are not run again. Trainings
 are kept in --work, and one that was cut off goes on.
@@ -56,7 +57,7 @@ BUDGET: dict[str, Any] = {
     "clicked_auctions": 60,
     "responses": 5,
     "validation": 20,
-    "candidates": [8],
+    "candidates": [6],
     "threads": 1,
 }
 """Of every variant, but for what it changes."""
@@ -185,7 +186,7 @@ def untrained() -> Links:
 
 @cache
 def test_judge() -> ClickModel:
-    judge = part_world("test", Config(), 8).judge
+    judge = part_world("test", Config(), 1).judge
     assert isinstance(judge, ClickModel)
     return judge
 

@@ -189,7 +189,7 @@ class PairTraining:
             lora.assign(self.policy.trained, saved.pop("lora"))
             self.optimizer.load_state_dict(saved.pop("optimizer"))
             self.state |= saved
-        self.passes = math.ceil(len(pairs.train) / config.batch)
+        self.per_pass = math.ceil(len(pairs.train) / config.batch)
         """Updates per pass."""
 
     def run(self) -> None:
@@ -198,16 +198,16 @@ class PairTraining:
         self.out.mkdir(parents=True, exist_ok=True)
         self._manifest()
         self._references()
-        while state["step"] < config.epochs * self.passes:
+        while state["step"] < config.epochs * self.per_pass:
             started = time.perf_counter()
-            number, place = divmod(state["step"], self.passes)
+            number, place = divmod(state["step"], self.per_pass)
             order = keyed_rng("pair order", config.seed, number).permutation(len(self.pairs.train))
             self._update([int(i) for i in order[place * config.batch :][: config.batch]])
             state["step"] += 1
-            if place == self.passes - 1:
+            if place == self.per_pass - 1:
                 self._measure()
             state["seconds"] += time.perf_counter() - started
-            if state["step"] % config.save_every == 0 or state["step"] == config.epochs * self.passes:
+            if state["step"] % config.save_every == 0 or state["step"] == config.epochs * self.per_pass:
                 self._save()
                 self._say()
         lora.save(self.out, self.policy.trained, config.r, config.alpha, self.policy.base)
@@ -233,7 +233,7 @@ class PairTraining:
             (-functional.logsigmoid(margin) / len(chosen)).backward()  # type: ignore[no-untyped-call]
             margins.append(float(margin.detach()))
         for rates in self.optimizer.param_groups:
-            total = self.config.epochs * self.passes
+            total = self.config.epochs * self.per_pass
             rates["lr"] = cosine(self.state["step"], total, self.config.learning_rate, self.config.warmup)
         torch.nn.utils.clip_grad_norm_(self.policy.trained.values(), 1.0)
         self.optimizer.step()
@@ -269,7 +269,7 @@ class PairTraining:
     def _say(self) -> None:
         row = self.state["curve"][-1]
         shown = f"loss {row['loss']:.4f} accuracy {row['accuracy']:.3f} margin {row['margin']:.3f}"
-        done = f"{self.state['step']}/{self.config.epochs * self.passes}"
+        done = f"{self.state['step']}/{self.config.epochs * self.per_pass}"
         self.console.print(f"update {done}, {row['part']}: {shown}", highlight=False, soft_wrap=True)
 
     def _manifest(self, finished: str | None = None) -> None:

@@ -185,7 +185,10 @@ def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = 
     judged = [row for row in log if row.clicked is not None]
     clicked = torch.tensor([float(row.clicked or 0) for row in judged])
     if not judged or clicked.min() == clicked.max():
-        raise InputError(f"pCTR needs clicks and non-clicks, got {int(clicked.sum())} clicks of {len(judged)}")
+        raise InputError(
+            f"pCTR needs clicks and non-clicks, got {int(clicked.sum())} clicks of {len(judged)}",
+            hint="raise clicked_auctions",
+        )
     held = torch.tensor([keyed_rng("pctr held out", row.query).random() < HELD_OUT for row in judged])
     kept = (~held).nonzero()[:, 0]
     with torch.random.fork_rng(devices=[]):

@@ -28,7 +28,7 @@ def train(
     judge: Annotated[str | None, typer.Option(help="Who clicks: click (the click model), embedded or llm.")] = None,
     judge_llm: Annotated[str | None, typer.Option(help="The judge's model, as --llm of bench.")] = None,
     reward: Annotated[str | None, typer.Option(help="pctr (learned from clicks) or oracle (the judge's own).")] = None,
-    loss: Annotated[str | None, typer.Option(help="regression or dpo.")] = None,
+    loss: Annotated[str | None, typer.Option(help="regression, dpo or sft.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Rounds of clicks and training.")] = None,
     auctions: Annotated[int | None, typer.Option(help="Training auctions per epoch.")] = None,
     seed: Annotated[int | None, typer.Option(help="Names the training.")] = None,
