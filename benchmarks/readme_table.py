@@ -1,9 +1,9 @@
 """Writes the result tables of README: between its marks, from a run and from what lies under benchmarks/results.
 
-simenv bench --mechanisms organic,prompted,fixed_slots,gsp,vcg,mosaic,llm_auction --n 48 --horizon 2 --out runs/readme
-python -m benchmarks.readme_table [runs/readme]
+simenv bench --mechanisms organic,prompted,gsp,llm_auction --n 32 --horizon 2 --seed 0 --out runs/readme
+python -m benchmarks.readme_table [runs/readme ...]
 
-Without a run the first table stays as it is.
+Of several runs, the auctions that all their mechanisms met. Without a run the first table stays as it is.
 """
 
 from __future__ import annotations
@@ -15,22 +15,32 @@ from pathlib import Path
 
 from benchmarks import validity_table
 from simenv.metrics import Table, summarize
+from simenv.records import Transition
 from simenv.report import TITLES, caption, show
 from simenv.store import read_transitions
 
 ROOT = Path(__file__).parent.parent
 PAPER = ROOT / "benchmarks" / "results" / "paper"
-COLUMNS = ("revenue", "bid_weighted_clicks", "welfare", "ctr", "ads", "llm_calls", "tokens")
+COLUMNS = ("revenue", "welfare", "ctr", "ads", "quality_loss", "llm_calls", "tokens")
 
 
 def main() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     if len(sys.argv) > 1:
-        table = summarize(read_transitions(sys.argv[1]))
+        table = summarize(common([t for run in sys.argv[1:] for t in read_transitions(run)]))
         text = put(text, "table", f"{compact(table)}\n\n{caption(table)}")
     text = put(text, "validity", validity_table.table(validity_table.read([])))
     text = put(text, "paper", paper(8, 16))
     (ROOT / "README.md").write_text(text, encoding="utf-8")
+
+
+def common(rows: list[Transition]) -> list[Transition]:
+    """Those of the auctions that all mechanisms met."""
+    met: dict[str, set[str]] = {}
+    for row in rows:
+        met.setdefault(row.mechanism, set()).add(row.auction.id)
+    shared = set.intersection(*met.values())
+    return [row for row in rows if row.auction.id in shared]
 
 
 def put(text: str, name: str, block: str) -> str:
