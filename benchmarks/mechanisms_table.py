@@ -222,7 +222,7 @@ def page() -> str:
             ("mechanism", *(f"calls, n = {n}" for n in costs["candidates"]), "calls", "tokens"),
             [_cost_row(name, costs["mechanisms"].get(name), len(costs["candidates"])) for name in names],
         ),
-        f"Measured on {costs['llm']}, {costs['auctions']} auctions each." if "llm" in costs else "",
+        f"Measured on {costs['llm']}, auctions per mechanism and n: {costs['auctions']}." if "llm" in costs else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
