@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def main() -> None:
     rows = chosen.rows
     broken = 0
     with tempfile.TemporaryDirectory() as name:
+        os.chdir(name)  # a damaged option may name a file to write
         kinds = make_kinds(Path(name))
         if chosen.kinds:
             kinds = {kind: kinds[kind] for kind in chosen.kinds.split(",")}

@@ -266,7 +266,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(args=arguments)
     except SimenvError as error:
-        _err.print(f"simenv: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        said = " ".join(str(error).split())  # whatever was quoted from a file, it is one line
+        _err.print(f"simenv: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
 
 

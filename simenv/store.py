@@ -210,6 +210,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     file = Path(path) / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        json.dumps(manifest, ensure_ascii=False).encode()  # what JSON can say and a file cannot: half a character
     except OSError:
         raise DataFileError(f"{path}: no manifest.json: not the folder of a run") from None
     except ValueError as error:

@@ -130,3 +130,14 @@ def test_a_state_of_before_these_options_goes_on(tiny: Path, tmp_path: Path, mon
     run(tiny, tmp_path / "cut", epochs=1)
     for name in ("adapter_model.safetensors", "curve.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("judge", ["embedded", "llm"])
+def test_a_judge_of_language_models_clicks_as_the_click_model_does(tiny: Path, tmp_path: Path, judge: str) -> None:
+    few = {"auctions": 2, "samples": 2, "validation": 1, "candidates": [2], "epochs": 1}
+    run(tiny, tmp_path / "out", judge=judge, **few)
+    rows = (tmp_path / "out" / "curve.csv").read_text().splitlines()
+    assert len(rows) == 3
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["judge"] == {"embedded": "embedded", "llm": "llm:embedded"}[judge]

@@ -173,6 +173,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, fails: Fails) -> Non
     [
         ("{", "not readable: Expecting property name"),
         ("[]", "no options or no world: not the manifest of a run"),
+        ('{"options": {}, "note": "\\ud800"}', "not readable: 'utf-8' codec can't encode"),
         ('{"options": {}, "world": 7}', "no options or no world: not the manifest of a run"),
         ('{"options": {"n": "many", "mechanisms": []}}', "its manifest has no options that can be run"),
         ('{"options": {}}', "its manifest has no options that can be run"),
