@@ -5,8 +5,11 @@ policy.py        the base model with an adapter, and its exact distribution over
 lora.py          the adapter (torch)
 levels.py        what IRPO needs of a policy, for choices of links and for whole answers
 reward_model.py  pCTR: eq. 3-4
-irpo.py          Algorithm 1, its two losses and every hyper-parameter
-train.py         `simenv train llm-auction`: states, learning curve, manifest
+irpo.py          Algorithm 1, its losses and every hyper-parameter
+train.py         `simenv train llm-auction`: the loop and its learning curve
+pairs.py         `simenv train llm-auction --from FILE`: DPO on exported preference pairs
+trl_backend.py   the same with TRL and peft
+folder.py        a training's folder: options, saved state, manifest
 split.py         which personas and ads are trained on
 mechanism.py     LLMAuction, what `make_mechanism("llm_auction")` builds
 """
