@@ -235,9 +235,11 @@ def read_audits() -> list[Audit]:
 def _caption(audit: Audit) -> str:
     o = audit.options
     some = "" if len(audit.mechanisms) > 5 else f" ({', '.join(audit.mechanisms)})"
+    untrained = audit.ad_llm == "scripted" and "llm_auction" in audit.mechanisms
+    note = " llm_auction is untrained there: its adapter is for the embedded model." if untrained else ""
     return (
         f"{audit.auctions} auctions, seed {o.seed}{some}: answers by {audit.ad_llm}, clicks by {audit.judge}, "
-        f"predictions {audit.ctr_model}. ± is half of a 95% interval, clustered by persona."
+        f"predictions {audit.ctr_model}. ± is half of a 95% interval, clustered by persona." + note
     )
 
 
