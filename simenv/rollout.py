@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from simenv.errors import InputError
 from simenv.mechanism import Mechanism
+from simenv.portal import gather
 from simenv.records import Transition
 from simenv.world import Session, World
 
@@ -116,7 +117,7 @@ async def rollout(
                 return transition
 
             for wave in learners[label].waves(indices, world.horizon):
-                answered = await _all_or_first_error([asyncio.ensure_future(answer(i)) for i in wave])
+                answered = await gather(answer(i) for i in wave)
                 learners[label].observe(answered)
                 rows.extend(answered)
             seconds[label] = time.perf_counter() - started
@@ -146,14 +147,3 @@ class _Learners:
         for transition in transitions:
             for observe in self._observers:
                 observe(transition)
-
-
-async def _all_or_first_error(tasks: list[asyncio.Task[Transition]]) -> list[Transition]:
-    """Like gather, but leaves no task running behind an error."""
-    try:
-        return list(await asyncio.gather(*tasks))
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv.audit.scene import Laboratory, Played, Scene, Subject, gather
+from simenv.audit.scene import Laboratory, Played, Scene, Subject
 from simenv.audit.sweep import gain
 from simenv.ctr import Floats
+from simenv.portal import gather
 from simenv.seeding import keyed_rng
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -10,9 +10,8 @@ sampled  It draws from its generator without a known lottery, or the language mo
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from simenv.ctr import CTRModel, Floats
 from simenv.errors import InputError, OutcomeError
 from simenv.llm.base import AnyRequest, ScoreRequest, metered
 from simenv.mechanism import Lottery, Mechanism, lottery_of, run_mechanism
+from simenv.portal import gather
 from simenv.records import Auction, Click, Outcome, Persona
 from simenv.seeding import keyed_rng
 from simenv.users.judge import Judge
@@ -210,15 +210,3 @@ class _With:
 def _sampled_requests(requests: Sequence[AnyRequest]) -> frozenset[AnyRequest]:
     """Those whose answers are drawn: not scores, and not greedy completions."""
     return frozenset(r for r in requests if not isinstance(r, ScoreRequest) and r.sampling.temperature > 0)
-
-
-async def gather(jobs: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """Runs jobs at once; after an error none of them goes on."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
-    try:
-        return list(await asyncio.gather(*tasks))
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

@@ -21,9 +21,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simenv.audit.scene import Bools, Laboratory, Played, Scene, Subject, gather
+from simenv.audit.scene import Bools, Laboratory, Played, Scene, Subject
 from simenv.ctr import Floats
 from simenv.market.advertisers import HIGHEST
+from simenv.portal import gather
 from simenv.seeding import keyed_rng
 
 _OVERBID = 4.0

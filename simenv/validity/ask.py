@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from simenv.errors import UnreadableReply
+from simenv.portal import gather
 from simenv.records import Feedback, Usage
 from simenv.users.judge import Judge
 from simenv.validity.cases import Case
@@ -111,7 +111,7 @@ class Asker:
         started = time.perf_counter()
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
-            replies = await _all_or_first_error([self._judge(case) for _, case in chunk])
+            replies = await gather(self._judge(case) for _, case in chunk)
             for (key, case), feedback in zip(chunk, replies, strict=True):
                 self._known[key] = feedback
                 tally.add([_read(case.about(p.ad_id), feedback) for p in case.outcome.placements], feedback)
@@ -138,15 +138,3 @@ def _read(case: Case, feedback: Feedback) -> Answer:
         return Answer(None, None, False, misplaced)
     chance = float(click.clicked) if click.click_prob is None else click.click_prob
     return Answer(chance, click.clicked, click.click_prob is not None, misplaced)
-
-
-async def _all_or_first_error(questions: Sequence[Awaitable[Feedback]]) -> list[Feedback]:
-    """Like gather, but leaves no task running behind an error."""
-    tasks = [asyncio.ensure_future(question) for question in questions]
-    try:
-        return list(await asyncio.gather(*tasks))
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
