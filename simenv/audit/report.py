@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from simenv.audit.distort import DISTORTIONS
 from simenv.audit.plots import write_plots
 from simenv.audit.records import Audit, Audited
 from simenv.errors import DataFileError
+from simenv.report_blocks import Block, markdown_parts, print_block
 from simenv.validity.report import check_folder
 from simenv.validity.stats import Interval
-
-
-class Block(NamedTuple):
-    """One table: the first column is text, the rest are numbers."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    note: str = ""
 
 
 def write_report(found: Audit, folder: Path) -> None:
@@ -51,15 +40,7 @@ def make_folder(folder: Path) -> None:
 def print_report(found: Audit, console: Console) -> None:
     """Prints every table."""
     for block in blocks(found):
-        shown = RichTable(title=block.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-        shown.add_column(block.header[0], no_wrap=True)
-        for name in block.header[1:]:
-            shown.add_column(name, justify="right")
-        for row in block.rows:
-            shown.add_row(*row)
-        console.print(shown)
-        if block.note:
-            console.print(block.note, style="dim", highlight=False)
+        print_block(block, console)
     console.print(caption(found), style="dim", highlight=False)
     for part in found.cut_short:
         console.print(f"cut short by --max-calls: {part}", style="yellow", highlight=False)
@@ -69,9 +50,7 @@ def to_markdown(found: Audit, pictures: Sequence[str] = ()) -> str:
     """The same as Markdown, with the pictures' file names."""
     parts = ["# Audit", caption(found), *(f"Cut short by --max-calls: {part}." for part in found.cut_short)]
     for block in blocks(found):
-        lines = [f"| {' | '.join(block.header)} |", f"|{'---|' * len(block.header)}"]
-        lines += [f"| {' | '.join(row)} |" for row in block.rows]
-        parts += [f"## {block.title}", "\n".join(lines), *([block.note] if block.note else [])]
+        parts += markdown_parts(block)
     parts += [f"![{Path(name).stem}]({name})" for name in pictures]
     return "\n\n".join(parts) + "\n"
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from simenv.errors import DataFileError
+from simenv.report_blocks import Block, markdown_parts, print_block
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
 from simenv.validity.plots import write_plots
@@ -21,15 +19,6 @@ READS = """\
 A judge LLM reads words, the click model reads numbers; beside each attitude in words stands its number: averse and
 tolerant are ad_tolerance 0.1 and 0.9, interested and uninterested are affinity +0.8 and -0.8 for the ad's category,
 frugal is price_sensitivity 0.9."""
-
-
-class Block(NamedTuple):
-    """One table: the first column is text, the rest are numbers."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    note: str = ""
 
 
 def check_folder(folder: Path) -> None:
@@ -59,15 +48,7 @@ def write_report(found: Validity, folder: Path) -> None:
 def print_report(found: Validity, console: Console) -> None:
     """Prints every table."""
     for block in blocks(found):
-        shown = RichTable(title=block.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-        shown.add_column(block.header[0], no_wrap=True)
-        for name in block.header[1:]:
-            shown.add_column(name, justify="right")
-        for row in block.rows:
-            shown.add_row(*row)
-        console.print(shown)
-        if block.note:
-            console.print(block.note, style="dim", highlight=False)
+        print_block(block, console)
     console.print(caption(found), style="dim", highlight=False)
 
 
@@ -75,9 +56,7 @@ def to_markdown(found: Validity, pictures: Sequence[str] = ()) -> str:
     """The same as Markdown, with the pictures' file names."""
     parts = [f"# Validity of {found.judge}", caption(found)]
     for block in blocks(found):
-        lines = [f"| {' | '.join(block.header)} |", f"|{'---|' * len(block.header)}"]
-        lines += [f"| {' | '.join(row)} |" for row in block.rows]
-        parts += [f"## {block.title}", "\n".join(lines), *([block.note] if block.note else [])]
+        parts += markdown_parts(block)
     parts += [f"![{Path(name).stem}]({name})" for name in pictures]
     return "\n\n".join(parts) + "\n"
 

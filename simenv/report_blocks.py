@@ -1,0 +1,39 @@
+"""Tables of a report for people: on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+
+class Block(NamedTuple):
+    """One table: the first column is text, the rest are numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    note: str = ""
+
+
+def print_block(block: Block, console: Console) -> None:
+    """Prints a table and its note."""
+    shown = Table(title=block.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    shown.add_column(block.header[0], no_wrap=True)
+    for name in block.header[1:]:
+        shown.add_column(name, justify="right")
+    for row in block.rows:
+        shown.add_row(*row)
+    console.print(shown)
+    if block.note:
+        console.print(block.note, style="dim", highlight=False)
+
+
+def markdown_parts(block: Block) -> list[str]:
+    """The same as Markdown: heading, table and note, to be set apart by empty lines."""
+    lines = [f"| {' | '.join(block.header)} |", f"|{'---|' * len(block.header)}"]
+    lines += [f"| {' | '.join(row)} |" for row in block.rows]
+    return [f"## {block.title}", "\n".join(lines), *([block.note] if block.note else [])]
