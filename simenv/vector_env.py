@@ -6,7 +6,6 @@ this instead. Each part is what a single environment with its seed would be.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from gymnasium.vector.utils import batch_space
 from simenv.env import NativeAdsEnv
 from simenv.errors import InputError
 from simenv.mechanism import Mechanism
-from simenv.portal import run_sync
+from simenv.portal import gather, run_sync
 from simenv.records import Auction, Outcome
 from simenv.world import World
 
@@ -72,9 +71,7 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise InputError(f"got {len(seeds)} seeds for {self.num_envs} environments")
-        results = run_sync(
-            self._gather, [e.start(seed=s, options=options) for e, s in zip(self.envs, seeds, strict=True)]
-        )
+        results = run_sync(gather, [e.start(seed=s, options=options) for e, s in zip(self.envs, seeds, strict=True)])
         self._over[:] = False
         infos: dict[str, Any] = {}
         for i, (_, info) in enumerate(results):
@@ -93,7 +90,7 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
         chosen = [actions] * self.num_envs if isinstance(actions, Mechanism) else list(actions)
         if len(chosen) != self.num_envs:
             raise InputError(f"got {len(chosen)} actions for {self.num_envs} environments")
-        results = run_sync(self._gather, [self._advance(i, action) for i, action in enumerate(chosen)])
+        results = run_sync(gather, [self._advance(i, action) for i, action in enumerate(chosen)])
         infos: dict[str, Any] = {}
         for i, result in enumerate(results):
             infos = self._add_info(infos, result[4], i)
@@ -107,7 +104,3 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
             auction, info = await self.envs[i].start()
             return auction, 0.0, False, False, info
         return await self.envs[i].advance(action)
-
-    @staticmethod
-    async def _gather(coroutines: Sequence[Any]) -> list[Any]:
-        return list(await asyncio.gather(*coroutines))
