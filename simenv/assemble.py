@@ -15,7 +15,7 @@ from simenv.errors import InputError
 from simenv.llm import LLM, make_llm
 from simenv.llm.base import display_name
 from simenv.llm.cassette import Cassette, CassetteLLM, Mode
-from simenv.market.bidders import Bidder, Budgeted, make_bidder
+from simenv.market.bidders import Bidder, Budgeted, make_bidder, population
 from simenv.market.catalog import load_catalog
 from simenv.mechanism import Mechanism, Recipe, make_mechanism
 from simenv.objective import Objective
@@ -60,6 +60,8 @@ def assemble(
     if user_llm is None and data.queries is None:
         _check_frozen(data.personas, options.horizon)
     objective = Objective()
+    for label in recipes:
+        population(data.bidder, label)  # refused now, not in the middle of the run
 
     # Mechanisms are built before judge and world, which load the encoder: what is wrong with one shows at once.
     @cache

@@ -121,6 +121,7 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
         "quality": getattr(world.quality, "name", None),
         "quality_sha256": getattr(world.quality, "sha256", None),
         "packs": pack_versions(hashes),
+        "bidder_sha256": getattr(world.bidder, "sha256", None),
         "query_source": world.queries.name,
         "encoder": default_encoder().name,
         "objective": world.objective.model_dump(),

@@ -62,7 +62,11 @@ def bench(
     catalog: Annotated[str, typer.Option(help="Pack name, or a table with a column title.")] = "everyday",
     catalog_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
     bidder: Annotated[
-        str, typer.Option(help="truthful, uniform (in 1..100, as in the paper), shaded:FACTOR, roi:TARGET, learning.")
+        str,
+        typer.Option(
+            help="truthful, uniform (in 1..100, as in the paper), shaded:FACTOR, roi:TARGET, learning, or "
+            "learned:FILE: as those who learned in an audit (audit.json, or several with commas)."
+        ),
     ] = "truthful",
     budget: Annotated[float | None, typer.Option(help="Currency that each ad may spend.")] = None,
     budget_scope: Annotated[str, typer.Option(help="What a budget is for: run or session.")] = "run",

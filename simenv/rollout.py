@@ -11,13 +11,13 @@ all second ones. Each mechanism has a population of bidders of its own, because 
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from simenv.errors import InputError
+from simenv.market.bidders import population
 from simenv.mechanism import Mechanism
 from simenv.portal import gather
 from simenv.records import Transition
@@ -95,7 +95,7 @@ async def rollout(
     if not mechanisms:
         raise InputError("no mechanisms to run")
     sessions, done = sessions or Sessions(), done or {}
-    learners = {label: _Learners(mechanism, world) for label, mechanism in mechanisms.items()}
+    learners = {label: _Learners(label, mechanism, world) for label, mechanism in mechanisms.items()}
     for start in range(0, n, chunk):
         indices = range(start, min(start + chunk, n))
         finished = all((i, label) in done for i in indices for label in mechanisms)
@@ -129,8 +129,8 @@ async def rollout(
 class _Learners:
     """A mechanism and its population of bidders, and which of them learn."""
 
-    def __init__(self, mechanism: Mechanism, world: World) -> None:
-        self.bidder = copy.deepcopy(world.bidder)
+    def __init__(self, label: str, mechanism: Mechanism, world: World) -> None:
+        self.bidder = population(world.bidder, label)
         self.bidder_learns = callable(getattr(self.bidder, "observe", None))
         self._observers: list[Callable[[Transition], Any]] = [
             observe for learner in (self.bidder, mechanism) if callable(observe := getattr(learner, "observe", None))

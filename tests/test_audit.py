@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from simenv.audit import records
+from simenv.audit.play import SHARES
 from simenv.audit.records import Audit, Audited, AuditOptions
 from simenv.audit.run import audit
 from simenv.ctr import CTRModel
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism, make_mechanism
 from simenv.portal import run_sync
+from simenv.store import read_transitions
 from tests.fakes import FakeChooser, FakeEncoder, small_world
 
 WORLD = small_world(horizon=1)
@@ -172,6 +174,20 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(arguments)
     assert stopped.value.code == 2
     assert "not empty" in capsys.readouterr().err
+
+    learned = ["--bidder", f"learned:{folder / 'audit.json'}", "--llm", "scripted", "--n", "2", "--quality", "none"]
+    with pytest.raises(SystemExit) as benched:
+        main(["bench", "--mechanisms", "gsp,other=first_price", *learned, "--out", str(tmp_path / "bench")])
+    assert benched.value.code == 0
+    shares = {
+        bid.amount / row.values[bid.ad.id] for row in read_transitions(tmp_path / "bench") for bid in row.auction.bids
+    }
+    assert len(shares) > 1
+    assert all(min(abs(share - one) for one in SHARES) < 1e-9 for share in shares)
+    with pytest.raises(SystemExit) as unlearned:
+        main(["bench", "--mechanisms", "vcg", *learned, "--out", str(tmp_path / "none")])
+    assert unlearned.value.code == 2
+    assert "unknown mechanism of learned bidders 'vcg'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

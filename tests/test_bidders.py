@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from simenv import Ad, Auction, Outcome, Transition, make_mechanism, outcome
-from simenv.errors import InputError, UnknownName
+from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.llm import ScriptedLLM
 from simenv.market.advertisers import private_value
-from simenv.market.bidders import Bidder, Budgeted, LearningBidder, ShadedBidder, UniformBidder, make_bidder
+from simenv.market.bidders import (
+    Bidder,
+    Budgeted,
+    LearnedBidders,
+    LearningBidder,
+    MixedBidder,
+    ShadedBidder,
+    UniformBidder,
+    make_bidder,
+)
 from simenv.mechanism import Mechanism
 from simenv.objective import Objective
 from simenv.portal import run_sync
@@ -84,7 +94,9 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("name", ["truthfull", "", "greedy", "learning:2", "truthful:1", "uniform:3"])
 def test_unknown_names_are_refused(name: str) -> None:
-    with pytest.raises(UnknownName, match=r"known are learning, roi:TARGET, shaded:FACTOR, truthful, uniform"):
+    with pytest.raises(
+        UnknownName, match=r"known are learned:FILE, learning, roi:TARGET, shaded:FACTOR, truthful, uniform"
+    ):
         make_bidder(name)
 
 
@@ -101,6 +113,10 @@ def test_numbers_out_of_range_are_refused(name: str) -> None:
         lambda: LearningBidder(grid=(0.5, -0.1)),
         lambda: LearningBidder(rate=0),
         lambda: LearningBidder(rate=1.5),
+        lambda: MixedBidder((), ()),
+        lambda: MixedBidder((0.5, 1.0), (0.5, 0.4)),
+        lambda: MixedBidder((0.5, 1.0), (1.5, -0.5)),
+        lambda: MixedBidder((0.5, 1.0), (1.0,)),
         lambda: Budgeted(ShadedBidder(), 0),
         lambda: Budgeted(ShadedBidder(), float("nan")),
         lambda: Budgeted(ShadedBidder(), 5, "month"),
@@ -255,3 +271,34 @@ def test_a_bidder_that_bids_nonsense_is_named(amount: float) -> None:
     session = run_sync(world.session, 0, 0)
     with pytest.raises(InputError, match=r"bidder 'mine' bids .* expected a finite number of at least 0"):
         world.auction(session, 0)
+
+
+def test_a_mixed_bidder_draws_by_its_probabilities() -> None:
+    bidder = MixedBidder((0.2, 0.5), (0.25, 0.75))
+    bids = [bidder.bid(str(i), ME, 100.0) for i in range(2000)]
+    assert set(bids) == {20.0, 50.0}
+    # Of 2000 draws with probability 0.75 the share has standard error 0.0097; five of these by chance: 6e-7.
+    assert abs(np.mean(np.array(bids) == 50.0) - 0.75) < 0.049
+
+
+def test_learned_bidders_bid_under_each_mechanism_what_was_learned_under_it() -> None:
+    bidders = LearnedBidders({"first_price": (0, 1, 0, 0, 0), "other": (0, 0, 0, 1, 0)})
+    mechanisms: dict[str, Mechanism] = {"first_price": FirstPrice(), "other": FirstPrice()}
+    for world in (bidders, Budgeted(bidders, 1e6)):
+        for row in run(world, mechanisms, n=3):
+            share = {"first_price": 0.4, "other": 0.8}[row.mechanism]
+            for bid in row.auction.bids:
+                assert bid.amount == pytest.approx(share * row.values[bid.ad.id])
+    with pytest.raises(UnknownName, match=r"mechanism of learned bidders 'gsp': known are first_price, other"):
+        run(bidders, {"gsp": FirstPrice()}, n=1)
+    with pytest.raises(InputError, match="under a mechanism"):
+        bidders.bid("a", ME, 1.0)
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[1]", '{"format": 1}'])
+def test_what_is_no_audit_is_refused(text: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "audit.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(DataFileError, match=r"audit\.json: no audit\.json"):
+        make_bidder(f"learned:{file}")

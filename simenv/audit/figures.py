@@ -85,6 +85,7 @@ class _Figures:
             efficiency=interval([(r.welfare, best) for r, best, _ in flat], people),
             bid_share=mean(lambda r: r.bid_share),
             spent=mean(lambda r: r.spent),
+            strategy=tuple(np.mean([reached.strategy for reached, *_ in flat], axis=0).tolist()),
         )
 
 

@@ -41,6 +41,11 @@ class Reached(NamedTuple):
     """Mean bid divided by value, of those who may be shown."""
     spent: float
     """Payments of those who have a budget, divided by their budgets; nan without budgets."""
+    strategy: tuple[float, ...]
+    """Mean probability of each of SHARES, over those whose bids matter: who are shown at one of them at least."""
+
+
+TRUTHFUL = tuple(float(share == 1) for share in SHARES)
 
 
 def totals(scene: Scene, played: Played) -> tuple[float, float]:
@@ -72,7 +77,7 @@ async def learned(
             known[key] = await lab.play(subject, scene, bids, [replica])
         return known[key]
 
-    measured: list[tuple[float, float, float, float]] = []
+    measured: list[tuple[float, ...]] = []
     for step in range(rounds):
         for turn, i in enumerate(rng.permutation(n)):
             replica = (step * n + turn) % max(1, subject.replicas)
@@ -92,8 +97,11 @@ async def learned(
             if step >= rounds // 2:
                 spent = now.payments[0, bound].sum() / target[bound].sum() if bound.any() else np.nan
                 share = float((bids / values)[values > 0].mean()) if (values > 0).any() else np.nan
-                measured.append((*totals(scene, now), share, float(spent)))
-    return Reached(*np.array(measured).mean(0).tolist())
+                matters = log_weights.any(1)
+                strategy = (weights[matters] if matters.any() else weights).mean(0).tolist()
+                measured.append((*totals(scene, now), share, float(spent), *strategy))
+    revenue, welfare, bid_share, spent, *strategy = np.array(measured).mean(0).tolist()
+    return Reached(revenue, welfare, bid_share, spent, tuple(strategy))
 
 
 class Colluded(NamedTuple):

@@ -37,7 +37,8 @@ efficiency                 welfare / the most welfare of any answer to the same 
 collusion_own              what the two with the largest predicted worth gain by shading jointly
 collusion_world
 play                       truthful (the same auctions without learning), learned, budgets -> revenue, welfare,
-                           efficiency, bid_share, spent
+                           efficiency, bid_share, spent; strategy: the mean probability of each share of the value
+                           in `simenv.audit.play.SHARES`, over advertisers who are shown at one of them at least
 wrong_ctr                  as_is, noise, flat, flipped -> revenue, welfare, regret_um_world; {} without predictions
 llm_calls                  made for this mechanism; a completion that several need is the first one's
 
@@ -106,6 +107,8 @@ class Reach(Record):
     """Mean bid divided by value."""
     spent: Interval
     """Payments divided by budgets; null without budgets."""
+    strategy: tuple[float, ...] = ()
+    """Mean probability of each share of the value."""
 
 
 class Distorted(Record):

@@ -11,7 +11,7 @@ import numpy as np
 from simenv.audit.calls import Calls, CallsSpent
 from simenv.audit.distort import DISTORTIONS, DistortedCTR
 from simenv.audit.figures import Measured, Swept, audited
-from simenv.audit.play import Colluded, Reached, collusion, learned, totals
+from simenv.audit.play import TRUTHFUL, Colluded, Reached, collusion, learned, totals
 from simenv.audit.records import Audit, AuditOptions, check_options
 from simenv.audit.scene import Laboratory, Scene, Subject, is_exact
 from simenv.audit.sweep import sweep, swept
@@ -194,7 +194,7 @@ class _Runner:
     async def _play(self, subject: Subject, scene: Scene) -> dict[str, list[Reached]]:
         truth = await self._lab.play(subject, scene, scene.values)
         o = self._options
-        as_is = Reached(*totals(scene, truth), bid_share=1.0, spent=math.nan)
+        as_is = Reached(*totals(scene, truth), bid_share=1.0, spent=math.nan, strategy=TRUTHFUL)
         return {"truthful": [as_is]} | {
             kind: [
                 await learned(self._lab, subject, scene, truth, rounds=o.rounds, seed=seed, budgets=kind == "budgets")

@@ -6,13 +6,18 @@ is given the transitions of its own mechanism, so that each mechanism has a popu
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from simenv.errors import InputError, UnknownName
+from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.market.advertisers import HIGHEST
 from simenv.records import Ad, Transition
 from simenv.seeding import keyed_rng
@@ -110,6 +115,88 @@ class LearningBidder:
             self._log_weights[bid.ad.id][arm] += self.rate * gain / (prob * len(self.grid))
 
 
+class MixedBidder:
+    """Draws its share of the value from a fixed distribution.
+
+    Args:
+        shares: Of the value.
+        probs: The probability of each: shape (len(shares),).
+    """
+
+    name = "mixed"
+
+    def __init__(self, shares: Sequence[float], probs: Sequence[float]) -> None:
+        total = float(np.sum(probs))
+        if not shares or len(shares) != len(probs) or min(*shares, *probs) < 0 or not abs(total - 1) < 1e-6:
+            raise InputError(
+                f"a mixed bidder needs shares >= 0 with probabilities that add up to 1, got {shares}, {probs}"
+            )
+        self._shares = tuple(shares)
+        self._probs = np.array(probs, dtype=np.float64) / total
+
+    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+        return float(keyed_rng("mixed bid", auction_id, ad.id).choice(self._shares, p=self._probs)) * value
+
+
+class LearnedBidders:
+    """Bids as the advertisers of an audit learned to, under each mechanism those that learned under it.
+
+    They learned in the audit's auctions (`simenv.audit.play`), and bid in any: strategies are shares of the value,
+    and all advertisers of a mechanism draw from the mean strategy. A bench asks for them by its mechanisms' labels.
+
+    Args:
+        strategies: Mechanism -> probability of each share of the value in `simenv.audit.play.SHARES`.
+        name: How manifests call them.
+    """
+
+    def __init__(self, strategies: Mapping[str, Sequence[float]], name: str = "learned") -> None:
+        from simenv.audit.play import SHARES
+
+        self.name = name
+        self._bidders = {label: MixedBidder(SHARES, probs) for label, probs in strategies.items()}
+        self.sha256 = hashlib.sha256(json.dumps(dict(strategies), sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def read(cls, files: str) -> LearnedBidders:
+        """From one audit.json or several, comma-separated; the last that has a mechanism counts.
+
+        Raises:
+            DataFileError: no such file, or not an audit's.
+        """
+        from simenv.audit.records import Audit
+
+        strategies: dict[str, tuple[float, ...]] = {}
+        for file in files.split(","):
+            try:
+                found = Audit.model_validate_json(Path(file).read_bytes())
+            except (OSError, ValueError) as error:
+                raise DataFileError(f"{file}: no audit.json: {str(error).splitlines()[0]}") from None
+            learned = {label: made.play["learned"].strategy for label, made in found.mechanisms.items() if made.play}
+            strategies |= {label: strategy for label, strategy in learned.items() if strategy}
+        if not strategies:
+            raise DataFileError(f"{files}: nobody learned there", hint="simenv audit ... --play 4")
+        return cls(strategies, f"learned:{files}")
+
+    def of(self, mechanism: str) -> Bidder:
+        """Those of one mechanism.
+
+        Raises:
+            UnknownName: nobody learned under it.
+        """
+        if mechanism not in self._bidders:
+            raise UnknownName("mechanism of learned bidders", mechanism, self._bidders)
+        return self._bidders[mechanism]
+
+    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+        raise InputError("learned bidders bid under a mechanism: ask for them by of(mechanism)")
+
+
+def population(bidder: Bidder, mechanism: str) -> Bidder:
+    """The bidders of one mechanism: a copy, so that what they learn is their own."""
+    of = getattr(bidder, "of", None)
+    return copy.deepcopy(of(mechanism) if of is not None else bidder)
+
+
 class Budgeted:
     """Another bidder under a budget: bids 0 once it is spent, and paces its bids before.
 
@@ -142,6 +229,12 @@ class Budgeted:
         self._spent: dict[tuple[str, str], float] = defaultdict(float)
         self._mu: dict[tuple[str, str], float] = defaultdict(float)
 
+    def of(self, mechanism: str) -> Budgeted:
+        """The same, with the inner bidders of one mechanism."""
+        own = copy.copy(self)
+        own._inner = population(self._inner, mechanism)
+        return own
+
     def spent(self, auction_id: str, ad_id: str) -> float:
         """Currency spent so far from the budget that this auction draws on."""
         return self._spent[self._purse(auction_id, ad_id)]
@@ -169,15 +262,16 @@ class Budgeted:
         return (auction_id.rpartition(".")[0] if self._scope == "session" else "", ad_id)
 
 
-_HELP = "truthful, uniform, shaded:FACTOR, roi:TARGET, learning"
+_HELP = "truthful, uniform, shaded:FACTOR, roi:TARGET, learning, learned:FILE"
 
 
 def make_bidder(name: str) -> Bidder:
-    """Builds a bidder by name: "truthful", "uniform", "shaded:0.7", "roi:2" or "learning".
+    """Builds a bidder by name: "truthful", "uniform", "shaded:0.7", "roi:2", "learning" or "learned:FILE".
 
     Raises:
         UnknownName: another name.
         InputError: a number that is missing or out of range.
+        DataFileError: no audit.json, or nobody learned there.
     """
     kind, _, number = name.partition(":")
     if name == "truthful":
@@ -186,6 +280,8 @@ def make_bidder(name: str) -> Bidder:
         return UniformBidder()
     if name == "learning":
         return LearningBidder()
+    if kind == "learned" and number:
+        return LearnedBidders.read(number)
     if kind not in ("shaded", "roi"):
         raise UnknownName("bidder", name, _HELP.split(", "))
     try:
