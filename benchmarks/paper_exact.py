@@ -1,16 +1,18 @@
 """LLM-Auction's headline at link level, on many auctions and without noise from decoding.
 
-python benchmarks/paper_exact.py [--training FOLDER] [--n 150] [--candidates 8 16] [--out benchmarks/results/paper]
+python benchmarks/paper_exact.py --training FOLDER ... [--n 150] [--candidates 8 16] [--out benchmarks/results/paper]
 
 Test personas and test ads (`mechanisms/llm_auction/split.py`), uniform bids in 1..100, sentences are the ads' own copy,
 the click model of world v1 knows every click, and all lists of at most two ads are enumerated: so a policy's expected
-reward and the optimum are exact. All that predict clicks use the training's pCTR, unless the row says otherwise.
+reward and the optimum are exact. All that predict clicks use the first training's pCTR, unless the row says otherwise;
+policies of further trainings have a row each.
 
 Post-generation rows here draw from one generator, the untrained policy on the prompt without bids, so that they differ
 from llm_auction by the mechanism alone; `paper.py` runs the registered mechanisms, with their own prompts.
 
-The optimum knows the two terms that the world hides from everybody, an ad's appeal and a persona's tastes; the last row
-but one knows all but these, which is more than any platform does (traits of the persona are in it).
+The optimum knows the two terms that the world hides from everybody, an ad's appeal and a persona's tastes. A row knows
+all but these, which is more than any platform does (the persona's traits are in it), and one neither traits nor what
+they weigh, prices: what is left is what query and ads say.
 
 choices   how many answers must be written before one is shown
 share     of the optimum's reward, ratio of sums; gap: reward less llm_auction's, paired. 95% intervals by persona.
@@ -22,7 +24,7 @@ import argparse
 import csv
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +59,18 @@ Floats = npt.NDArray[np.float64]
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--training", type=Path, required=True)
+    arguments.add_argument("--training", type=Path, nargs="+", required=True)
     arguments.add_argument("--n", type=int, default=150)
     arguments.add_argument("--candidates", type=int, nargs="+", default=[8, 16])
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/paper"))
     options = arguments.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    trained = Links(AdaptedLLM(embedded_path(), options.training))
+    trained = {
+        f"llm_auction, {folder.name}" if i else "llm_auction": Links(AdaptedLLM(embedded_path(), folder))
+        for i, folder in enumerate(options.training)
+    }
     untrained = Links(AdaptedLLM(embedded_path()))
-    pctr = load(options.training, default_encoder())
+    pctr = load(options.training[0], default_encoder())
     for n in options.candidates:
         started = time.perf_counter()
         found, personas = measure(trained, untrained, pctr, options.n, n)
@@ -74,7 +79,7 @@ def main() -> None:
 
 
 def measure(
-    trained: Links, untrained: Links, pctr: PCTR, count: int, candidates: int
+    trained: Mapping[str, Links], untrained: Links, pctr: PCTR, count: int, candidates: int
 ) -> tuple[dict[str, list[float]], list[str]]:
     """Expected reward of every row in every auction, and the auctions' personas."""
     world = part_world("test", Config(), candidates)
@@ -82,11 +87,14 @@ def measure(
     assert isinstance(world.judge, ClickModel)
     auctions = episodes(world, count, 7)
     bid_free = [e._replace(offer=offer(e.auction, counts={b.ad.id: 0 for b in e.auction.bids})) for e in auctions]
-    policies = zip(trained.distributions(auctions), untrained.distributions(auctions), strict=True)
+    policies = {label: policy.distributions(auctions) for label, policy in trained.items()}
+    policies["untrained policy"] = untrained.distributions(auctions)
     generators = untrained.distributions(bid_free)
     oracle = OracleCTR(world.judge, world.personas)
     hidden = {"attraction.affinity": 0.0, "attraction.appeal": 0.0}
     seen = world.judge.with_params(world.judge.params.changed(hidden))
+    traits = hidden | {"attraction.tolerance": 0.0, "attraction.price": 0.0}
+    read = world.judge.with_params(world.judge.params.changed(traits))
     ranking = {
         "gsp and vcg": PredictedCTR(pctr),
         "gsp and vcg, cosine": CosineCTR(),
@@ -97,15 +105,15 @@ def measure(
     def add(label: str, reward: float) -> None:
         rows.setdefault(label, []).append(float(reward))
 
-    for episode, (ours, before), generator in zip(auctions, policies, generators, strict=True):
+    for i, (episode, generator) in enumerate(zip(auctions, generators, strict=True)):
         n, choices = len(episode.offer.bids), episode.offer.choices()
-        truth = trained.true_rewards(world.judge, episode, Objective())
+        truth = untrained.true_rewards(world.judge, episode, Objective())
         predicted = np.full(truth.shape, -np.inf)
-        for choice, reward in zip(choices, rewards(trained, pctr, episode, choices, Objective()), strict=True):
+        for choice, reward in zip(choices, rewards(untrained, pctr, episode, choices, Objective()), strict=True):
             predicted[cell(choice, n)] = reward
         known = np.isfinite(truth)
-        add("llm_auction", expected(ours.double().exp().numpy(), truth))
-        add("untrained policy", expected(before.double().exp().numpy(), truth))
+        for label, logs in policies.items():
+            add(label, expected(logs[i].double().exp().numpy(), truth))
         add("uniform over choices", truth[known].mean())
         for samples, tilt in [(5, 0.0), (20, 0.0), (5, 10.0), *((20, float(tilt)) for tilt in TILTS)]:
             name = f"mosaic {samples}, tilt {tilt:g}" if tilt else f"best of {samples}"
@@ -113,8 +121,12 @@ def measure(
         for label, ctr in ranking.items():
             add(label, truth[cell(ranked(episode.auction, ctr), n)])
         add("argmax of pCTR", truth[np.unravel_index(int(np.argmax(predicted)), truth.shape)])
-        visible = trained.true_rewards(seen, episode, Objective())
-        add("optimum but for hidden terms", truth[np.unravel_index(int(np.argmax(visible)), truth.shape)])
+        for label, judge in (
+            ("optimum but for traits, prices, hidden terms", read),
+            ("optimum but for hidden terms", seen),
+        ):
+            visible = untrained.true_rewards(judge, episode, Objective())
+            add(label, truth[np.unravel_index(int(np.argmax(visible)), truth.shape)])
         add("optimum", truth[known].max())
     return rows, [episode.persona.id for episode in auctions]
 
