@@ -20,7 +20,8 @@ from simenv.report import TITLES, caption, show
 from simenv.store import read_transitions
 
 ROOT = Path(__file__).parent.parent
-PAPER = ROOT / "benchmarks" / "results" / "paper"
+RESULTS = ROOT / "benchmarks" / "results"
+PAPER = RESULTS / "paper"
 COLUMNS = ("revenue", "welfare", "ctr", "ads", "quality_loss", "llm_calls", "tokens")
 
 
@@ -30,6 +31,7 @@ def main() -> None:
         table = summarize(common([t for run in sys.argv[1:] for t in read_transitions(run)]))
         text = put(text, "table", f"{compact(table)}\n\n{caption(table)}")
     text = put(text, "validity", validity_table.table(validity_table.read([])))
+    text = put(text, "learned", learned())
     text = put(text, "paper", paper(8, 16))
     (ROOT / "README.md").write_text(text, encoding="utf-8")
 
@@ -60,6 +62,26 @@ def compact(table: Table) -> str:
             if cell.metric == column:
                 rows.setdefault(cell.mechanism, []).append(show(cell.estimate, column))
     return markdown(["mechanism", *(TITLES.get(column, column) for column in COLUMNS)], rows)
+
+
+def learned() -> str:
+    """Money at truthful bids and at those that were learned in an audit, from two benches on the same auctions."""
+    runs = []
+    for name in ("embedded_truthful.csv", "embedded_learned.csv"):
+        with (RESULTS / "bench" / name).open(encoding="utf-8", newline="") as file:
+            runs.append({(row["mechanism"], row["metric"]): row for row in csv.DictReader(file)})
+    rows = {
+        mechanism: [
+            f"{float(row['mean']):.2f} ±{(float(row['high']) - float(row['low'])) / 2:.2f}"
+            for metric in ("revenue", "welfare")
+            for run in runs
+            if (row := run[mechanism, metric])
+        ]
+        for mechanism, metric in runs[1]
+        if metric == "revenue"
+    }
+    heads = [f"{metric}, {bids} bids" for metric in ("revenue", "welfare") for bids in ("truthful", "learned")]
+    return markdown(["mechanism", *heads], rows)
 
 
 def paper(*candidates: int) -> str:

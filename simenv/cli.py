@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from simenv.commands import options as common
 from simenv.commands.audit import audit
 from simenv.commands.compare import compare
 from simenv.commands.fit_ctr import fit_ctr
@@ -33,34 +34,22 @@ _err = Console(stderr=True)
 def bench(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="A new folder for the results; with --resume, that of the run.")],
-    mechanisms: Annotated[
-        str, typer.Option(help="Comma-separated names, package.module:Class or file.py:Class; LABEL=NAME to rename.")
-    ] = "",
+    mechanisms: Annotated[str, typer.Option(help=common.ANY_MECHANISMS)] = "",
     n: Annotated[int, typer.Option(help="Number of auctions.")] = 64,
     seed: Annotated[int, typer.Option(help="Names the run: personas' order, values, bids, clicks, samples.")] = 0,
-    llm: Annotated[
-        str, typer.Option(help="Ad-LLM: embedded, scripted, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini.")
-    ] = "embedded",
-    api_base: Annotated[str | None, typer.Option(help="Server of the Ad-LLM, e.g. http://127.0.0.1:8080/v1.")] = None,
-    judge_llm: Annotated[
-        str | None, typer.Option(help="User-LLM: writes queries and clicks. The Ad-LLM if that is capable.")
-    ] = None,
-    judge_api_base: Annotated[str | None, typer.Option(help="Server of the User-LLM.")] = None,
-    judge: Annotated[
-        str, typer.Option(help="auto, click (the click model), embedded (embedded models' likelihoods) or llm.")
-    ] = "auto",
-    judge_ensemble: Annotated[
-        str | None, typer.Option(help="Several judges in one: NAME,NAME,... (click, embedded, an LLM; #wording2).")
-    ] = None,
-    judge_samples: Annotated[int, typer.Option(help="Verdicts per answer of an LLM without probabilities.")] = 1,
-    personas: Annotated[str, typer.Option(help="Pack name, or .csv, .tsv, .jsonl, .parquet file.")] = "everyday",
-    persona_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
-    queries: Annotated[
-        Path | None, typer.Option(help="Pack name, .txt with one a line, or a table with a text.")
-    ] = None,
-    query_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
-    catalog: Annotated[str, typer.Option(help="Pack name, or a table with a column title.")] = "everyday",
-    catalog_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
+    llm: common.Llm = "embedded",
+    api_base: common.ApiBase = None,
+    judge_llm: common.JudgeLLM = None,
+    judge_api_base: common.JudgeApiBase = None,
+    judge: common.Judge = "auto",
+    judge_ensemble: common.JudgeEnsemble = None,
+    judge_samples: common.JudgeSamples = 1,
+    personas: common.Personas = "everyday",
+    persona_columns: common.Columns = None,
+    queries: common.Queries = None,
+    query_columns: common.Columns = None,
+    catalog: common.Catalog = "everyday",
+    catalog_columns: common.Columns = None,
     bidder: Annotated[
         str,
         typer.Option(
@@ -71,30 +60,24 @@ def bench(
     budget: Annotated[float | None, typer.Option(help="Currency that each ad may spend.")] = None,
     budget_scope: Annotated[str, typer.Option(help="What a budget is for: run or session.")] = "run",
     pacing: Annotated[int | None, typer.Option(help="Auctions of an ad over which its budget should last.")] = None,
-    candidates: Annotated[int, typer.Option(help="Candidate ads per auction.")] = 8,
-    max_ads: Annotated[int, typer.Option(help="Number of ads that is free of penalty.")] = 2,
-    reserve: Annotated[float, typer.Option(help="Least price, currency per click.")] = 0.0,
+    candidates: common.Candidates = 8,
+    max_ads: common.MaxAds = 2,
+    reserve: common.Reserve = 0.0,
     horizon: Annotated[int, typer.Option(help="Queries per persona and session.")] = 5,
     baseline: Annotated[str | None, typer.Option(help="What differences are against; the first by default.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="MECHANISM.OPTION=VALUE, for instance best_of_n.n=8. Repeatable.")
-    ] = None,
-    ctr_model: Annotated[
-        str, typer.Option(help="What mechanisms predict of clicks: cosine, learned:FILE or oracle.")
-    ] = "cosine",
+    set_: common.Settings = None,
+    ctr_model: common.CtrModel = "cosine",
     quality: Annotated[
         str, typer.Option(help="Answer quality: embedded, likelihood (by the Ad-LLM too), llm (by the User-LLM), none.")
     ] = "embedded",
-    concurrency: Annotated[int, typer.Option(help="Most calls in flight to a server.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
+    concurrency: common.Concurrency = 16,
+    timeout: common.Timeout = 120.0,
     chunk: Annotated[int, typer.Option(help="Auctions that run together.")] = 16,
     record: Annotated[Path | None, typer.Option(help="Write every completion to this new .jsonl file.")] = None,
     replay: Annotated[
         Path | None, typer.Option(help="Take every completion from this file, without any model.")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Take completions from this file where it has them, else add.")
-    ] = None,
+    cache: common.Cache = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, with its own options.")
     ] = False,
@@ -102,8 +85,8 @@ def bench(
     """Runs mechanisms on the same auctions and prints a table with intervals."""
     from simenv.bench import BenchOptions, resume_bench, run_bench
 
-    options = BenchOptions(
-        mechanisms=_names(mechanisms),
+    asked = BenchOptions(
+        mechanisms=common.names(mechanisms),
         n=n,
         seed=seed,
         llm=llm,
@@ -111,7 +94,7 @@ def bench(
         judge_llm=judge_llm,
         judge_api_base=judge_api_base,
         judge=judge,
-        judge_ensemble=_names(judge_ensemble or ""),
+        judge_ensemble=common.names(judge_ensemble),
         judge_samples=judge_samples,
         personas=personas,
         persona_columns=persona_columns,
@@ -140,14 +123,10 @@ def bench(
     )
     if resume:
         given = {name for name in context.params if _was_given(context, name)}
-        resume_bench(options, {"settings" if name == "set_" else name for name in given}, out, _out, _err)
+        resume_bench(asked, {"settings" if name == "set_" else name for name in given}, out, _out, _err)
     else:
-        run_bench(options, out, _out, _err)
+        run_bench(asked, out, _out, _err)
     _out.print(f"written to {out}", style="dim", soft_wrap=True)
-
-
-def _names(given: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in given.split(",") if name.strip())
 
 
 def _was_given(context: typer.Context, name: str) -> bool:

@@ -8,37 +8,27 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from simenv.commands import options as common
+
 
 def audit(
-    mechanisms: Annotated[
-        str, typer.Argument(help="Comma-separated names, package.module:Class or file.py:Class; LABEL=NAME to rename.")
-    ],
+    mechanisms: Annotated[str, typer.Argument(help=common.ANY_MECHANISMS)],
     n: Annotated[int, typer.Option(help="Number of auctions.")] = 20,
     seed: Annotated[int, typer.Option(help="Names the auctions, values and draws.")] = 0,
-    llm: Annotated[
-        str, typer.Option(help="Ad-LLM: embedded, scripted, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini.")
-    ] = "embedded",
-    api_base: Annotated[str | None, typer.Option(help="Server of the Ad-LLM, e.g. http://127.0.0.1:8080/v1.")] = None,
-    judge_llm: Annotated[
-        str | None, typer.Option(help="User-LLM: writes queries and clicks. The Ad-LLM if that is capable.")
-    ] = None,
-    judge_api_base: Annotated[str | None, typer.Option(help="Server of the User-LLM.")] = None,
+    llm: common.Llm = "embedded",
+    api_base: common.ApiBase = None,
+    judge_llm: common.JudgeLLM = None,
+    judge_api_base: common.JudgeApiBase = None,
     judge: Annotated[
         str, typer.Option(help="The world: auto, click (the click model), embedded or llm; see bench.")
     ] = "auto",
-    judge_samples: Annotated[int, typer.Option(help="Verdicts per answer of an LLM without probabilities.")] = 1,
-    ctr_model: Annotated[
-        str, typer.Option(help="What mechanisms predict of clicks: cosine, learned:FILE or oracle.")
-    ] = "cosine",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="MECHANISM.OPTION=VALUE, for instance best_of_n.n=8. Repeatable.")
-    ] = None,
+    judge_samples: common.JudgeSamples = 1,
+    ctr_model: common.CtrModel = "cosine",
+    set_: common.Settings = None,
     max_calls: Annotated[
         int | None, typer.Option(help="Most language model calls; the audit then stops with what it has.")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Take completions from this file where it has them, else add.")
-    ] = None,
+    cache: common.Cache = None,
     bids: Annotated[int, typer.Option(help="Bids around each value among which a better one is looked for.")] = 12,
     curve_bids: Annotated[int, typer.Option(help="Bids of an allocation curve, from 0 to 100.")] = 21,
     advertisers: Annotated[int, typer.Option(help="Advertisers of each auction whose bid is swept.")] = 4,
@@ -49,19 +39,17 @@ def audit(
     play: Annotated[int, typer.Option(help="Auctions that are played until bidders have learned.")] = 4,
     rounds: Annotated[int, typer.Option(help="How often each bidder learns.")] = 8,
     play_seeds: Annotated[int, typer.Option(help="How often each auction is played.")] = 3,
-    personas: Annotated[str, typer.Option(help="Pack name, or .csv, .tsv, .jsonl, .parquet file.")] = "everyday",
-    queries: Annotated[
-        Path | None, typer.Option(help="Pack name, .txt with one a line, or a table with a text.")
-    ] = None,
-    catalog: Annotated[str, typer.Option(help="Pack name, or a table with a column title.")] = "everyday",
-    candidates: Annotated[int, typer.Option(help="Candidate ads per auction.")] = 8,
-    max_ads: Annotated[int, typer.Option(help="Number of ads that is free of penalty.")] = 2,
-    reserve: Annotated[float, typer.Option(help="Least price, currency per click.")] = 0.0,
+    personas: common.Personas = "everyday",
+    queries: common.Queries = None,
+    catalog: common.Catalog = "everyday",
+    candidates: common.Candidates = 8,
+    max_ads: common.MaxAds = 2,
+    reserve: common.Reserve = 0.0,
     horizon: Annotated[
         int, typer.Option(help="Queries per persona: few, so that many personas are met in few auctions.")
     ] = 1,
-    concurrency: Annotated[int, typer.Option(help="Most calls in flight to a server.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
+    concurrency: common.Concurrency = 16,
+    timeout: common.Timeout = 120.0,
     out: Annotated[Path | None, typer.Option(help="A new folder for audit.json, report.md and plots.")] = None,
 ) -> None:
     """What advertisers could gain by other bids than their values: allocation curves, regret, play, collusion."""
@@ -93,7 +81,7 @@ def audit(
     )
     check_audit_options(asked)
     options = BenchOptions(
-        mechanisms=tuple(name.strip() for name in mechanisms.split(",") if name.strip()),
+        mechanisms=common.names(mechanisms),
         n=n,
         seed=seed,
         llm=llm,

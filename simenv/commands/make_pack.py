@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from simenv.commands import options as common
+
 
 def make_pack(
     kind: Annotated[str, typer.Argument(help="personas, ads or queries (without commercial intent).")],
@@ -23,7 +25,7 @@ def make_pack(
         str | None, typer.Option(help="A,B,...: of the ads, of personas' tastes, or the queries' topics.")
     ] = None,
     tries: Annotated[int, typer.Option(help="How often a record is asked for at most.")] = 5,
-    timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
+    timeout: common.Timeout = 120.0,
 ) -> None:
     """Writes new records with a capable model: balanced, filtered, without near-duplicates, and with a manifest."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -33,7 +35,7 @@ def make_pack(
     from simenv.packmaker.kinds import make_kind
     from simenv.portal import run_sync
 
-    built = make_kind(kind, [name.strip() for name in (categories or "").split(",") if name.strip()])
+    built = make_kind(kind, common.names(categories))
     if llm == "embedded":  # said before it is loaded
         raise write.too_small(llm)
     model = make_llm(llm, api_base=api_base, timeout=timeout)

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from simenv.commands import options as common
+
 
 def validate_judge(
     judge: Annotated[
@@ -16,10 +18,8 @@ def validate_judge(
             help="click (the click model), embedded (embedded models' likelihoods), llm, or auto: llm if able."
         ),
     ] = "auto",
-    judge_ensemble: Annotated[
-        str | None, typer.Option(help="Several judges in one: NAME,NAME,... (click, embedded, an LLM; #wording2).")
-    ] = None,
-    judge_samples: Annotated[int, typer.Option(help="Verdicts per answer of an LLM without probabilities.")] = 1,
+    judge_ensemble: common.JudgeEnsemble = None,
+    judge_samples: common.JudgeSamples = 1,
     llm: Annotated[
         str, typer.Option(help="The judge LLM: embedded, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini.")
     ] = "embedded",
@@ -29,7 +29,7 @@ def validate_judge(
     labels: Annotated[
         Path | None, typer.Option(help=".csv, .tsv, .jsonl or .parquet with columns query, ad, label (0, 1).")
     ] = None,
-    label_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")] = None,
+    label_columns: common.Columns = None,
     limit: Annotated[
         int | None, typer.Option(help="Most scenarios, attacks per kind, sessions and outside queries per topic.")
     ] = None,
@@ -37,8 +37,8 @@ def validate_judge(
         int, typer.Option(help="How often a judge without probabilities is asked where one is needed.")
     ] = 5,
     seed: Annotated[int, typer.Option(help="Names the draws.")] = 0,
-    concurrency: Annotated[int, typer.Option(help="Most calls in flight to a server.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
+    concurrency: common.Concurrency = 16,
+    timeout: common.Timeout = 120.0,
     out: Annotated[Path | None, typer.Option(help="A new folder for validity.json, report.md and plots.")] = None,
 ) -> None:
     """Reports whether a judge can be believed: contrasts, placebos, hostile ads, outside data, reliability."""
@@ -66,7 +66,7 @@ def validate_judge(
     built = make_judge(
         judge,
         llm=llm,
-        ensemble=[name.strip() for name in (judge_ensemble or "").split(",") if name.strip()],
+        ensemble=common.names(judge_ensemble),
         samples=judge_samples,
         api_base=api_base,
         concurrency=concurrency,
