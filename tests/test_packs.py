@@ -248,7 +248,8 @@ def test_a_template_is_noticed() -> None:
 
 
 def test_an_edited_pack_needs_a_new_version() -> None:
-    """If this fails, the records changed: enter the new hash in packs.json under the next version."""
+    """If this fails, the records changed: enter the new hash in packs.json under the next version, and run the slow
+    tests, which look for near-duplicates."""
     personas = load_personas()
     hashes = {
         "catalog": records_hash(load_catalog()),
@@ -264,8 +265,10 @@ def test_an_edited_pack_needs_a_new_version() -> None:
     assert pack_versions({"personas": records_hash(edited)}) == {"personas": None}
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_embedded_packs_hold_no_near_duplicates() -> None:
+    """Encodes all packs. Between two runs of it, the hashes in packs.json say that nothing has changed."""
     personas = load_personas()
     queries = [query for persona in personas for query in persona.queries]
     no_intent = [question.text for question in load_queries("no_commercial_intent")]
@@ -294,7 +297,6 @@ def most_alike(texts: Sequence[str]) -> int:
 
 def nearest(texts: Sequence[str]) -> tuple[float, str, str]:
     """The two texts with the highest cosine."""
-    default_encoder().remember(texts)  # between processes: half a minute, once
     vectors = default_encoder().encode(texts)
     cosines = np.triu(vectors @ vectors.T, k=1)
     i, j = np.unravel_index(int(cosines.argmax()), cosines.shape)
