@@ -215,6 +215,23 @@ def page() -> str:
             ),
             [_audit_row(name, found.get(name, (None, None))[1]) for name in names],
         ),
+        "## What bidders make of it",
+        "Auctions that are met again and again until everybody has learned how far to shade by multiplicative weights; "
+        "under budgets, with half of what truthful bids cost. Bid share: mean bid over value. Collusion: the joint "
+        "gain of the two with the largest predicted worth, as a share of the value of their clicks, in the world.",
+        _table(
+            (
+                "mechanism",
+                "revenue, truthful",
+                "learned",
+                "with budgets",
+                "efficiency, truthful",
+                "learned",
+                "bid share",
+                "collusion",
+            ),
+            [_play_row(name, found.get(name, (None, None))[1]) for name in names],
+        ),
         *(_caption(audit) for audit in audits),
         "## What an answer costs",
         "Calls and tokens of a language model for one answer, and how they grow with the number n of candidate ads.",
@@ -237,8 +254,9 @@ def _caption(audit: Audit) -> str:
     some = "" if len(audit.mechanisms) > 5 else f" ({', '.join(audit.mechanisms)})"
     untrained = audit.ad_llm == "scripted" and "llm_auction" in audit.mechanisms
     note = " llm_auction is untrained there: its adapter is for the embedded model." if untrained else ""
+    played = f"{o.play} of them played {o.play_seeds} times for {o.rounds} rounds, " if o.play else ""
     return (
-        f"{audit.auctions} auctions, seed {o.seed}{some}: answers by {audit.ad_llm}, clicks by {audit.judge}, "
+        f"{audit.auctions} auctions, {played}seed {o.seed}{some}: answers by {audit.ad_llm}, clicks by {audit.judge}, "
         f"predictions {audit.ctr_model}. ± is half of a 95% interval, clustered by persona." + note
     )
 
@@ -260,6 +278,14 @@ def _audit_row(name: str, m: Audited | None) -> tuple[str, ...]:
         show(m.revenue),
         show(m.efficiency),
     )
+
+
+def _play_row(name: str, m: Audited | None) -> tuple[str, ...]:
+    if m is None or not m.play:
+        return (name, *("-",) * 7)
+    truthful, learned, budgets = (m.play[kind] for kind in ("truthful", "learned", "budgets"))
+    money = (truthful.revenue, learned.revenue, budgets.revenue, truthful.efficiency, learned.efficiency)
+    return (name, *map(show, money), show(learned.bid_share), show(m.collusion_world, percent=True))
 
 
 def _cost_row(name: str, cost: dict[str, Any] | None, columns: int) -> tuple[str, ...]:
