@@ -164,9 +164,7 @@ def clicks(n: int) -> list[Impression]:
         fits = bool(rng.random() < 0.5)
         clicked = float(rng.random() < (0.9 if fits else 0.1))
         sentence = f"good {query if fits else other} for you"
-        rows.append(
-            Impression(f"user {i % 7}", f"ad {i % 5}", f"which {query} now", sentence, "boots, clothes", (), 0, clicked)
-        )
+        rows.append(Impression(f"user {i % 7}", f"ad {i % 5}", f"which {query} now", sentence, (), 0, clicked))
     return rows
 
 
@@ -174,7 +172,7 @@ def test_pctr_learns_relevance_that_holds_for_new_users_and_ads(tmp_path: Any) -
     encoder = FakeEncoder()
     model = fit(clicks(1200), encoder, seed=0, steps=150)
     new = [
-        Impression("nobody", "new ad", "which boots now", f"good {word} for you", "boots, clothes", (), 0, None)
+        Impression("nobody", "new ad", "which boots now", f"good {word} for you", (), 0, None)
         for word in ("boots", "loans")
     ]
     fits, misses = model.predict(new)

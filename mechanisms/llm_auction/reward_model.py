@@ -1,12 +1,11 @@
 """The pCTR model: sigma(MLP[phi(x); phi(y); e_user; e_ad])   (LLM-Auction, eq. 3-4 and appendix B.2).
 
 Three changes, because the encoder is small (384 dimensions) and the log has thousands of rows, not 120,000: phi(y) is
-the sentence that shows the ad, since an answer of two ads must tell which one is meant, without the firm's name, which
-says nothing of the offer; the MLP is given what it would else have to learn from few rows, the product phi(x) * phi(y),
-its sum (the cosine), the cosine of query and ad title with category, the ad's rank and its likeness to the other ad
-shown, of which all but the product also have a linear path around it; and fitting ends where queries that are held out
-say so. Without these it knows its own rows by heart and predicts other users' clicks by chance (AUC 0.53; the cosine
-with the names alone 0.74; all together 0.78; the truth 0.86). Used in training only, never when an answer is served.
+the sentence that shows the ad, since an answer of two ads must tell which one is meant; the MLP is given what it would
+else have to learn from few rows, the product phi(x) * phi(y), its sum (the cosine), the ad's rank and its likeness to
+the other ad shown, of which the last three also have a linear path around it; and fitting ends where queries that are
+held out say so. Without these it knows its own rows by heart and predicts other users' clicks by chance (AUC 0.53;
+cosine alone 0.75). Used in training only, never when an answer is served.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from simenv import markup
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
-from simenv.records import Ad, Auction
+from simenv.records import Auction
 from simenv.seeding import keyed_rng
 from simenv.users import ad_copy
 
@@ -41,7 +41,7 @@ HELD_OUT = 0.15
 DROPOUT = 0.3
 FILE = "pctr.safetensors"
 WEIGHT_DECAY = 1e-2  # ours, AdamW: a user has a handful of rows
-NUMBERS = 4
+NUMBERS = 3
 UNKNOWN_RATE = 0.3
 """Share of rows whose user and ad are hidden in training, so that the rest carries what holds for new ones."""
 
@@ -54,9 +54,7 @@ class Impression(NamedTuple):
     ad: str
     query: str
     sentence: str
-    """The sentence that shows the ad, without mark-up and without the firm's name."""
-    offer: str
-    """The ad's title, without the firm's name, and its category."""
+    """The sentence that shows the ad, without its mark-up."""
     others: tuple[str, ...]
     """The sentences of the other ads in the answer."""
     rank: int
@@ -106,7 +104,7 @@ class PCTR(nn.Module):
             return self(self.texts(rows), *self.ids(rows)).sigmoid().double().numpy()  # type: ignore[no-any-return]
 
     def texts(self, rows: Sequence[Impression]) -> torch.Tensor:
-        """What is read of each row: shape (rows, 3 * dimension + 4)."""
+        """What is read of each row: shape (rows, 3 * dimension + 3)."""
         query = self._encoder.encode([row.query for row in rows])
         sentence = self._encoder.encode([row.sentence for row in rows])
         product = query * sentence
@@ -114,9 +112,7 @@ class PCTR(nn.Module):
             max((float(self._encoder.encode([other])[0] @ own) for other in row.others), default=0.0)
             for row, own in zip(rows, sentence, strict=True)
         ]
-        offers = (query * self._encoder.encode([row.offer for row in rows])).sum(1)
-        ranks = [row.rank for row in rows]
-        numbers = np.column_stack([5 * product.sum(1), 5 * offers, ranks, likeness])
+        numbers = np.array([[5 * p.sum(), row.rank, x] for p, row, x in zip(product, rows, likeness, strict=True)])
         return torch.tensor(np.hstack([query, sentence, 10 * product, numbers])).float()
 
     def ids(self, rows: Sequence[Impression]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,8 +150,7 @@ def impressions(
     auction: Auction, response: str, shown: Sequence[str], clicked: Mapping[str, bool | None] | None = None
 ) -> list[Impression]:
     """What the pCTR model sees of an answer: a row per shown ad, in reading order."""
-    ads = [bid.ad for ad_id in shown if (bid := auction.bid_of(ad_id))]
-    said = [_said(response, ad) for ad in ads]
+    said = [_said(response, bid.ad.link) for ad_id in shown if (bid := auction.bid_of(ad_id))]
     verdicts = [(clicked or {}).get(ad_id) for ad_id in shown]
     return [
         Impression(
@@ -163,7 +158,6 @@ def impressions(
             ad=ad_id,
             query=auction.query.text,
             sentence=said[rank],
-            offer=f"{ad_copy.offer_title(ads[rank])}, {ads[rank].category}".rstrip(", "),
             others=tuple(said[:rank] + said[rank + 1 :]),
             rank=rank,
             clicked=None if verdict is None else float(verdict),
@@ -172,11 +166,11 @@ def impressions(
     ]
 
 
-def _said(response: str, ad: Ad) -> str:
-    """What the sentence around an ad's link says; its title where that is nothing."""
-    start = response.find(ad.link)
-    begin, end = ad_copy.sentence_around(response, (start, start + len(ad.link)))
-    return ad_copy.words_around(response[begin:end], ad) or ad_copy.offer_title(ad)
+def _said(response: str, link: str) -> str:
+    """The sentence around a link, without mark-up."""
+    start = response.find(link)
+    begin, end = ad_copy.sentence_around(response, (start, start + len(link)))
+    return markup.strip_markup(response[begin:end]).strip()
 
 
 def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = STEPS) -> PCTR:
