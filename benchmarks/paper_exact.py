@@ -10,9 +10,9 @@ policies of further trainings have a row each.
 Post-generation rows here draw from one generator, the untrained policy on the prompt without bids, so that they differ
 from llm_auction by the mechanism alone; `paper.py` runs the registered mechanisms, with their own prompts.
 
-The optimum knows the two terms that the world hides from everybody, an ad's appeal and a persona's tastes. A row knows
-all but these, which is more than any platform does (the persona's traits are in it), and one neither traits nor what
-they weigh, prices: what is left is what query and ads say.
+The optimum knows the two terms that the world hides from everybody, an ad's appeal and a persona's tastes. Three rows
+are the best list of who knows less: all but these terms, which is more than any platform does (the persona's traits are
+in it); neither traits nor what they weigh, prices; nor how an ad fits its place in the answer.
 
 choices   how many answers must be written before one is shown
 share     of the optimum's reward, ratio of sums; gap: reward less llm_auction's, paired. 95% intervals by persona.
@@ -92,9 +92,13 @@ def measure(
     generators = untrained.distributions(bid_free)
     oracle = OracleCTR(world.judge, world.personas)
     hidden = {"attraction.affinity": 0.0, "attraction.appeal": 0.0}
-    seen = world.judge.with_params(world.judge.params.changed(hidden))
     traits = hidden | {"attraction.tolerance": 0.0, "attraction.price": 0.0}
-    read = world.judge.with_params(world.judge.params.changed(traits))
+    less = {
+        "optimum but for hidden terms": hidden,
+        "... and traits and prices": traits,
+        "... and nativeness": traits | {"nativeness.floor": 1.0},
+    }
+    partial = {label: world.judge.with_params(world.judge.params.changed(n)) for label, n in less.items()}
     ranking = {
         "gsp and vcg": PredictedCTR(pctr),
         "gsp and vcg, cosine": CosineCTR(),
@@ -121,10 +125,7 @@ def measure(
         for label, ctr in ranking.items():
             add(label, truth[cell(ranked(episode.auction, ctr), n)])
         add("argmax of pCTR", truth[np.unravel_index(int(np.argmax(predicted)), truth.shape)])
-        for label, judge in (
-            ("optimum but for traits, prices, hidden terms", read),
-            ("optimum but for hidden terms", seen),
-        ):
+        for label, judge in partial.items():
             visible = untrained.true_rewards(judge, episode, Objective())
             add(label, truth[np.unravel_index(int(np.argmax(visible)), truth.shape)])
         add("optimum", truth[known].max())
