@@ -239,7 +239,10 @@ def page() -> str:
             ("mechanism", *(f"calls, n = {n}" for n in costs["candidates"]), "calls", "tokens"),
             [_cost_row(name, costs["mechanisms"].get(name), len(costs["candidates"])) for name in names],
         ),
-        f"Measured on {costs['llm']}, auctions per mechanism and n: {costs['auctions']}." if "llm" in costs else "",
+        f"Measured on {costs['llm']}, auctions per mechanism and n: {costs['auctions']}. What best_of_n, mosaic and "
+        "position_auction need also depends on how many different ads they come to write about."
+        if "llm" in costs
+        else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
