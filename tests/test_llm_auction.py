@@ -88,7 +88,7 @@ def test_its_lottery_is_the_policys_distribution_and_every_call_is_counted() -> 
 def test_what_cannot_be_built_says_why() -> None:
     with pytest.raises(UnknownName, match="format of llm_auction 'xml'"):
         make_mechanism("llm_auction", context={"llm": ScriptedLLM()}, format="xml")
-    with pytest.raises(InputError, match="an adapter needs a model on this machine"):
+    with pytest.raises(DataFileError, match="somewhere: no adapter"):
         make_mechanism("llm_auction", context={"llm": ScriptedLLM()}, adapter="somewhere")
 
 

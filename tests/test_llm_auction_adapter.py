@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.train import part_world
 from simenv import make_llm, make_mechanism
+from simenv.errors import DataFileError, InputError
+from simenv.llm import LLM, ScriptedLLM
+from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.llm.weights import embedded_path
 from simenv.market.catalog import load_catalog
 from simenv.portal import run_sync
@@ -55,6 +59,30 @@ def test_it_is_what_the_embedded_mechanism_uses() -> None:
         chances = run_sync(mechanism.distribution, offer(auction))
         first[name] = sum(prob for choice, prob in chances.items() if choice[:1] == (0,))
     assert first["trained"] > first["untrained"]
+
+
+@pytest.mark.weights
+def test_it_goes_through_a_cassette_under_a_name_of_its_own(tmp_path: Path) -> None:
+    auction = make_auction([90.0, 5.0], [0.5, 0.5])
+    file = tmp_path / "texts.jsonl"
+
+    def chances(llm: LLM, **options: Any) -> Any:
+        mechanism: Any = make_mechanism("llm_auction", context={"llm": llm}, **options)
+        return run_sync(mechanism.distribution, offer(auction))
+
+    made = chances(CassetteLLM(Cassette(file, "record"), make_llm("embedded")))
+    assert made == chances(make_llm("embedded"))
+    # To replay needs a completion of the base model too, as a whole answer has.
+    untrained = chances(CassetteLLM(Cassette(file, "cache"), make_llm("embedded")), adapter="none")
+    assert untrained != made
+    assert made == chances(CassetteLLM(Cassette(file, "replay"), name="embedded"))
+    with pytest.raises(InputError, match="an adapter needs a model on this machine"):
+        chances(CassetteLLM(Cassette(file, "cache"), ScriptedLLM()), adapter=str(SHIPPED), format="slim")
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match="no adapter"):
+        make_mechanism("llm_auction", context={"llm": ScriptedLLM()}, adapter=str(tmp_path), format="slim")
 
 
 def test_it_was_trained_on_the_packs_that_ship() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 
 import numpy as np
 
 from simenv import outcome
-from simenv.errors import InputError, UnknownName
+from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.llm import LLM, PLAIN, OneOf
+from simenv.llm.cassette import CassetteLLM
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
@@ -108,10 +110,22 @@ def _answers(offered: Offer) -> OneOf:
 
 
 def _adapted(llm: LLM, adapter: Path) -> LLM:
-    from simenv.llm.local import LocalLLM
+    try:
+        digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataFileError(f"{adapter}: no adapter: {error.strerror}") from None
+    # By its weights: a cassette must not take one adapter's completions for another's.
+    name = f"{llm.name} with adapter {digest[:12]}"
 
-    from .policy import AdaptedLLM
+    def make(model: LLM) -> LLM:
+        from simenv.llm.local import LocalLLM
 
-    if not isinstance(llm, LocalLLM):
-        raise InputError(f"an adapter needs a model on this machine, got {llm.name!r}: name the Ad-LLM local:FOLDER")
-    return AdaptedLLM(llm.folder, adapter, name=f"{llm.name} with an adapter", capable=llm.capable)
+        from .policy import AdaptedLLM
+
+        if not isinstance(model, LocalLLM):
+            raise InputError(
+                f"an adapter needs a model on this machine, got {llm.name!r}: name the Ad-LLM local:FOLDER"
+            )
+        return AdaptedLLM(model.folder, adapter, name=name, capable=llm.capable)
+
+    return llm.derived(name, make) if isinstance(llm, CassetteLLM) else make(llm)

@@ -178,6 +178,15 @@ class CassetteLLM(LLM):
     def address(self) -> str:
         return self._inner.address if self._inner is not None else self.name
 
+    def derived(self, name: str, make: Callable[[LLM], LLM]) -> CassetteLLM:
+        """A model made from this one, with an adapter for instance, through the same cassette.
+
+        Args:
+            name: The new model's, by which the cassette knows its completions.
+            make: From the model itself to the new one; not called to replay.
+        """
+        return CassetteLLM(self._cassette, None if self._inner is None else make(self._inner), name=name)
+
     async def preflight(self) -> None:
         if self._inner is not None:
             await self._inner.preflight()
