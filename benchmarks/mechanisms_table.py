@@ -260,8 +260,8 @@ def _caption(audit: Audit) -> str:
     played = f"{o.play} of them played {o.play_seeds} times for {o.rounds} rounds, " if o.play else ""
     return (
         f"{audit.auctions} auctions, {played}curves of {o.curve_bids} bids, seed {o.seed}{some}: answers by "
-        f"{audit.ad_llm}, clicks by {audit.judge}, predictions {audit.ctr_model}. ± is half of a 95% interval, clustered "
-        "by persona." + note
+        f"{audit.ad_llm}, clicks by {audit.judge}, predictions {audit.ctr_model}. ± is half of a 95% interval, "
+        "clustered by persona." + note
     )
 
 
