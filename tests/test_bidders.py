@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from simenv.world import settle
 from tests.fakes import ADS, ConstantJudge, small_world
 
 ME, OTHER = ADS[0], ADS[1]
+ROOT = Path(__file__).parent.parent
+BUDGETS: dict[str, Any] = {name: {} for name in ("revenue", "welfare", "efficiency", "bid_share", "spent")}
 
 
 class FirstPrice:
@@ -302,3 +305,13 @@ def test_what_is_no_audit_is_refused(text: str | None, tmp_path: Path) -> None:
         file.write_text(text)
     with pytest.raises(DataFileError, match=r"audit\.json: no audit\.json"):
         make_bidder(f"learned:{file}")
+
+
+def test_an_audit_in_which_nobody_learned_is_refused(tmp_path: Path) -> None:
+    audit = json.loads((ROOT / "benchmarks" / "results" / "audit" / "4_llm_auction.json").read_text(encoding="utf-8"))
+    file = tmp_path / "audit.json"
+    for play in ({}, {"budgets": BUDGETS}):
+        audit["mechanisms"]["llm_auction"]["play"] = play
+        file.write_text(json.dumps(audit), encoding="utf-8")
+        with pytest.raises(DataFileError, match="nobody learned there"):
+            make_bidder(f"learned:{file}")

@@ -171,8 +171,8 @@ class LearnedBidders:
                 found = Audit.model_validate_json(Path(file).read_bytes())
             except (OSError, ValueError) as error:
                 raise DataFileError(f"{file}: no audit.json: {str(error).splitlines()[0]}") from None
-            learned = {label: made.play["learned"].strategy for label, made in found.mechanisms.items() if made.play}
-            strategies |= {label: strategy for label, strategy in learned.items() if strategy}
+            learned = {label: made.play.get("learned") for label, made in found.mechanisms.items()}
+            strategies |= {label: reach.strategy for label, reach in learned.items() if reach and reach.strategy}
         if not strategies:
             raise DataFileError(f"{files}: nobody learned there", hint="simenv audit ... --play 4")
         return cls(strategies, f"learned:{files}")
