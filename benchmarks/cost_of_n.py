@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from simenv import make_llm, make_mechanism
+from simenv.background_loop import run_sync
 from simenv.market.bidders import ShadedBidder
 from simenv.mechanism import mechanism_names, run_mechanism
-from simenv.portal import run_sync
 from simenv.records import Auction
 from simenv.world import make_world
 

@@ -21,9 +21,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from tests.cli.test_hosted import Roles
 from tests.fake_openai import FAULTS, FakeOpenAI, Fault
-from tests.test_cli_hosted import Roles
-from tests.test_faults import NAMES, run
+from tests.runs.test_faults import NAMES, run
 
 SHARE = 0.3
 

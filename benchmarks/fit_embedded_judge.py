@@ -34,11 +34,11 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
 from simenv.encoder import default_encoder
+from simenv.judges import embedded_judge
+from simenv.judges.features import FEATURES, Reader
 from simenv.llm import make_llm
 from simenv.llm.weights import embedded_path, encoder_path
-from simenv.store import records_hash
-from simenv.users import embedded_judge
-from simenv.users.judge_features import FEATURES, Reader
+from simenv.runs.folder import records_hash
 from simenv.validity import contrasts, placebos
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import load_scenarios

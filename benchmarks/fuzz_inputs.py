@@ -4,7 +4,7 @@
 
 A valid file of each kind is made; then one row of it is damaged (bytes changed, removed or doubled, values anywhere in
 it swapped for others of another type, dropped or moved), and a command runs on it: most of them through
-`simenv.cli.main` in this process, every 200th (--own) in a process of its own. Exit code 1 if any broke the rule.
+`simenv.cli.main.main` in this process, every 200th (--own) in a process of its own. Exit code 1 if any broke the rule.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simenv import cli
+from simenv.cli import main as cli
 from simenv.seeding import keyed_rng
 
 ODD: tuple[Any, ...] = (

@@ -16,10 +16,10 @@ from pathlib import Path
 import duckdb
 from rich.console import Console
 
-from simenv.bench import BenchOptions, run_bench
-from simenv.metrics import summarize
-from simenv.rollout import Finished
-from simenv.store import RunFolder, read_transitions
+from simenv.runs.bench import BenchOptions, run_bench
+from simenv.runs.folder import RunFolder, read_transitions
+from simenv.runs.metrics import summarize
+from simenv.runs.rollout import Finished
 
 MECHANISMS = ("gsp", "fixed_slots")
 QUESTION = """

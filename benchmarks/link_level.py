@@ -30,7 +30,7 @@ class LinkLevelLLM(LLM):
         ads: Whose copy is used.
     """
 
-    capable = False
+    follows_formats = False
     capabilities = frozenset({Capability.CONSTRAINT, Capability.PREFILL, Capability.LOGPROBS})
 
     def __init__(self, inner: LLM, ads: Iterable[Ad]) -> None:

@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from simenv import make_llm, make_mechanism, make_world, outcome
-from simenv.metrics import Estimate
-from simenv.ope import Report, evaluate
-from simenv.portal import run_sync
+from simenv.background_loop import run_sync
+from simenv.judges.click_model import ClickModel
 from simenv.records import Auction, Persona, Transition
-from simenv.rollout import Finished, rollout
-from simenv.users.click_model import ClickModel
+from simenv.runs.metrics import Estimate
+from simenv.runs.ope import Report, evaluate
+from simenv.runs.rollout import Finished, rollout
 from simenv.world import World
 
 LOGS = 20
@@ -89,9 +89,9 @@ def worth_of_choices(world: World, policy: Any, transition: Transition) -> dict[
 
 
 def _worth(judge: ClickModel, persona: Persona, auction: Auction, policy: Any, choice: str) -> float:
-    bid = auction.bid_of(choice)
-    if bid is None:
+    if not choice:
         return 0.0
+    bid = auction.bid_of(choice)
     text = run_sync(policy.write, auction, choice)
     probs = judge.probabilities(persona, auction, outcome(auction, text, {choice: bid.amount}))
     return bid.amount * probs[choice]

@@ -34,16 +34,16 @@ from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import FILE, PredictedCTR, load
 from mechanisms.llm_auction.train import part_world
 from simenv import make_llm, make_mechanism
-from simenv.ctr import CosineCTR, CTRModel, OracleCTR
+from simenv.background_loop import run_sync
+from simenv.ctr.models import CosineCTR, CTRModel, OracleCTR
 from simenv.encoder import default_encoder
+from simenv.judges.click_model import ClickModel
 from simenv.llm import LLM
 from simenv.llm.weights import embedded_path
 from simenv.mechanism import Mechanism
-from simenv.metrics import Cell, summarize
-from simenv.portal import run_sync
 from simenv.records import Transition
-from simenv.rollout import Finished, rollout
-from simenv.users.click_model import ClickModel
+from simenv.runs.metrics import Cell, summarize
+from simenv.runs.rollout import Finished, rollout
 from simenv.world import World
 
 REFERENCE = "llm_auction"

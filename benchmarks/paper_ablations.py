@@ -41,10 +41,10 @@ from mechanisms.llm_auction.levels import Episode, Links, episodes
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import PLACES, offer
 from mechanisms.llm_auction.train import part_world, train
+from simenv.judges.click_model import ClickModel
 from simenv.llm.weights import embedded_path
-from simenv.metrics import clustered_ratio
 from simenv.objective import Objective
-from simenv.users.click_model import ClickModel
+from simenv.runs.metrics import clustered_ratio
 
 Floats = npt.NDArray[np.float64]
 

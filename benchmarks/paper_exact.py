@@ -41,13 +41,13 @@ from mechanisms.llm_auction.reward_model import PCTR, PredictedCTR, load
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.train import part_world
 from simenv import make_llm, make_mechanism
-from simenv.ctr import CosineCTR, CTRModel, OracleCTR
+from simenv.ctr.models import CosineCTR, CTRModel, OracleCTR
 from simenv.encoder import default_encoder
+from simenv.judges.click_model import ClickModel
 from simenv.llm.weights import embedded_path
-from simenv.metrics import clustered_ratio
 from simenv.objective import Objective
 from simenv.records import Auction
-from simenv.users.click_model import ClickModel
+from simenv.runs.metrics import clustered_ratio
 
 TILTS = (1, 3, 10, 30)
 """Of MOSAIC, in currency."""

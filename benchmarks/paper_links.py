@@ -31,11 +31,11 @@ from mechanisms.llm_auction.mechanism import SHIPPED
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.slim import REPEATS, offer
 from mechanisms.llm_auction.train import part_world
+from simenv.judges.click_model import ClickModel
 from simenv.llm.weights import embedded_path
 from simenv.objective import Objective
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
-from simenv.users.click_model import ClickModel
 
 BIDS = np.arange(1, 101)
 FOCAL = 1

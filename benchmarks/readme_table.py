@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 from benchmarks import validity_table
-from simenv.metrics import Table, summarize
 from simenv.records import Transition
-from simenv.report import TITLES, caption, show
-from simenv.store import read_transitions
+from simenv.runs.folder import read_transitions
+from simenv.runs.metrics import Table, summarize
+from simenv.runs.tables import TITLES, caption, show
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

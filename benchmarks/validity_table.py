@@ -14,12 +14,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from simenv.stats import Interval
 from simenv.validity.attacks import RAISED
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
 from simenv.validity.report import to_markdown
 from simenv.validity.run import Validity
-from simenv.validity.stats import Interval
 
 FOLDER = Path(__file__).parent / "results" / "validity"
 NAMES = ("click", "embedded", "server")

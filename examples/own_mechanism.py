@@ -6,7 +6,7 @@ Run it alone, or hand it to the command line:
 """
 
 import simenv
-from simenv.env import NativeAdsEnv
+from simenv.env.environment import NativeAdsEnv
 
 
 class PositionVCG:

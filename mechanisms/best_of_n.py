@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv import markup, outcome
-from simenv.ctr import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.llm import LLM
 from simenv.mechanism import Claim
 from simenv.objective import Objective
@@ -39,7 +39,7 @@ class BestOfN:
     Args:
         llm: The Ad-LLM.
         ctr_model: Gives q_i(y), the predicted click probability in an answer.
-        objective: Its penalty for extra ads and faults.
+        objective: Its penalty for extra ads and violations.
         n: Number of sampled answers; the answer without ads is always a candidate besides.
     """
 
@@ -92,9 +92,9 @@ class BestOfN:
         )
 
     def _candidate(self, auction: Auction, response: str) -> Candidate:
-        links, faults = markup.parse(response, auction)
+        links, violations = markup.parse(response, auction)
         probs = self.ctr_model.click_probs(auction, response, list(links))
-        return Candidate(response, probs, self.objective.penalty(auction, len(links), faults))
+        return Candidate(response, probs, self.objective.penalty(auction, len(links), violations))
 
     @staticmethod
     def _without(ad_id: str, candidates: list[Candidate], net: dict[str, float]) -> list[Candidate]:

@@ -23,6 +23,6 @@ class FixedSlots(GSP):
         prices = self.allocate(auction)
         lines = [await self._writer.answer(auction)]
         for ad_id in prices:
-            if bid := auction.bid_of(ad_id):
-                lines.append(f"Sponsored: {bid.ad.link} {bid.ad.body}".rstrip())
+            ad = auction.bid_of(ad_id).ad
+            lines.append(f"Sponsored: {ad.link} {ad.body}".rstrip())
         return outcome(auction, "\n".join(lines), prices)

@@ -24,7 +24,7 @@ import re
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr import CTRModel
+from simenv.ctr.models import CTRModel
 from simenv.errors import InputError
 from simenv.llm import LLM, Capability, OneOf, Prompt, Sampling
 from simenv.records import Ad, Auction, Bid, Outcome

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv import markup
-from simenv.ctr import CTRModel, Floats
+from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM, Capability
 from simenv.objective import Objective
@@ -47,7 +47,7 @@ class Menu:
     Args:
         llm: The Ad-LLM.
         ctr_model: Predicts clicks in each answer.
-        objective: Its penalty for extra ads and faults.
+        objective: Its penalty for extra ads and violations.
         shortlist: Candidates, the most relevant ones, of which lists of two ads or more are made.
         reference: The prior over the menu. "writer": the probability with which the two-stage writer, without bids,
             would show exactly these ads (`Writer.choice_logprobs`), as log-weights. "uniform": all alike.
@@ -135,9 +135,9 @@ def log_prob(auction: Auction, tables: Tables, ads: AdList) -> float:
 
 def read(auction: Auction, response: str, log_weight: float, ctr_model: CTRModel, objective: Objective) -> Item:
     """What a text shows, and what is predicted of it."""
-    links, faults = markup.parse(response, auction)
+    links, violations = markup.parse(response, auction)
     probs = ctr_model.click_probs(auction, response, list(links))
-    return Item(response, probs, objective.penalty(auction, len(links), faults), log_weight)
+    return Item(response, probs, objective.penalty(auction, len(links), violations), log_weight)
 
 
 def scores(auction: Auction, items: Sequence[Item], click_cost: float = 0.0) -> Floats:

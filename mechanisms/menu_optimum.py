@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.llm import LLM
 from simenv.mechanism import Claim
 from simenv.objective import Objective
@@ -27,7 +27,7 @@ class MenuOptimum:
     Args:
         llm: The Ad-LLM.
         ctr_model: Gives q_i(y), the predicted click probability in an answer.
-        objective: Its penalty for extra ads and faults.
+        objective: Its penalty for extra ads and violations.
         shortlist: See `menu.Menu`.
 
     Raises:

@@ -22,8 +22,8 @@ How the parts are made here:
 - Given the choices both write the same sentences, which cancel in w_j: the weights are those of the choices. Equal
   samples are one answer of the summed weight.
 - r_i(y) = (b_i - reserve) q_i(y), and a shown ad costs the reserve per click besides: the reserve is a cost of showing
-  an ad. An advertiser below it is never shown and pays nothing. The objective's penalty for faults is the platform's
-  own, bid-free reward.
+  an ad. An advertiser below it is never shown and pays nothing. The objective's penalty for violations is the
+  platform's own, bid-free reward.
 - The paper's optional offset of payments, which does not depend on the choice, is 0.
 """
 
@@ -36,7 +36,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr import CosineCTR, CTRModel, Floats
+from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim, Lottery
@@ -67,7 +67,7 @@ class Mosaic:
     Args:
         llm: The Ad-LLM.
         ctr_model: Gives q_i(y), the predicted click probability in an answer.
-        objective: Its penalty for extra ads and faults.
+        objective: Its penalty for extra ads and violations.
         samples: M.
         tilt: The paper's tau, in currency: small = the best candidate nearly always, large = pi_ref.
         charge: "expected": p_i as above. "realised": r_i(y) - (V(all) - V(all but i)) for the answer y that is shown,

@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from simenv.ctr import CTRModel
+from simenv.ctr.models import CTRModel
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.records import Auction, Bid

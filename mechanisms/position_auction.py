@@ -27,7 +27,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from simenv import markup, outcome
-from simenv.ctr import CosineCTR, CTRModel, Floats
+from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.encoder import Encoder
 from simenv.errors import InputError
 from simenv.llm import LLM
@@ -149,9 +149,10 @@ class PositionAuction:
         text = ""
         for position, piece in enumerate(pieces):
             text += piece.lstrip() if text.endswith("\n") else piece
-            if bid := auction.bid_of(places.get(position, "")):
+            if position in places:
                 text = text.rstrip()
-                sentence = (await self._writer.add_sentence(auction, text, bid.ad)).removeprefix(text).strip()
+                ad = auction.bid_of(places[position]).ad
+                sentence = (await self._writer.add_sentence(auction, text, ad)).removeprefix(text).strip()
                 text = f"{text}\n{sentence}\n".lstrip()
         return outcome(auction, text.rstrip(), prices)
 

@@ -30,7 +30,7 @@ import math
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr import CTRModel, Floats
+from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim
@@ -167,8 +167,7 @@ class QualityPreserving(ScreenedVCG):
         return self.rank(auction) if self.places(auction) and auction.max_ads else []
 
     async def _write(self, auction: Auction, choice: str) -> str:
-        bid = auction.bid_of(choice)
-        return await self._writer.with_ads(auction, [bid.ad] if bid else [])
+        return await self._writer.with_ads(auction, [] if choice == NO_AD else [auction.bid_of(choice).ad])
 
 
 def _number(name: str, value: float) -> float:

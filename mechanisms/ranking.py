@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.records import Auction, Bid, Outcome
@@ -50,7 +50,7 @@ class RankingAuction:
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         prices = self.allocate(auction)
-        winners = [bid.ad for ad_id in prices if (bid := auction.bid_of(ad_id))]
+        winners = [auction.bid_of(ad_id).ad for ad_id in prices]
         response = await self._writer.with_ads(auction, winners)
         return outcome(auction, response, prices)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from simenv import markup, outcome
-from simenv.ctr import CTRModel
+from simenv.ctr.models import CTRModel
 from simenv.llm import LLM, Sampling
 from simenv.records import Ad, Auction, Outcome
 
@@ -46,15 +46,15 @@ class Rewrite(VCG):
         shown: list[str] = []
         rewritten: list[str] = []
         for ad_id in prices:
-            if bid := auction.bid_of(ad_id):
-                shown.append(ad_id)
-                fused = await self._rewrite(auction, text, bid.ad) if self._llm.capable else ""
-                links, faults = markup.parse(fused, auction)
-                if list(links) == shown and not faults:
-                    text = fused
-                    rewritten.append(ad_id)
-                else:
-                    text = await self._writer.add_sentence(auction, text, bid.ad)
+            ad = auction.bid_of(ad_id).ad
+            shown.append(ad_id)
+            fused = await self._rewrite(auction, text, ad) if self._llm.follows_formats else ""
+            links, violations = markup.parse(fused, auction)
+            if list(links) == shown and not violations:
+                text = fused
+                rewritten.append(ad_id)
+            else:
+                text = await self._writer.add_sentence(auction, text, ad)
         return outcome(auction, text, prices, details={"rewritten": rewritten})
 
     async def _rewrite(self, auction: Auction, text: str, ad: Ad) -> str:

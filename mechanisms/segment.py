@@ -29,7 +29,7 @@ from collections.abc import Collection
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr import CosineCTR, CTRModel, Floats
+from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.encoder import Encoder
 from simenv.errors import InputError
 from simenv.llm import LLM
@@ -99,10 +99,9 @@ class Segment:
             barred = () if self.replacement else prices
             k = min(self.ads_per_segment, auction.max_ads - len(prices))
             for ad_id, price in self.draw(seen, noise[place], k, barred).items():
-                bid = auction.bid_of(ad_id)
-                if bid and ad_id not in prices:
+                if ad_id not in prices:
                     prices[ad_id] = price
-                    text = await self._writer.add_sentence(auction, text, bid.ad)
+                    text = await self._writer.add_sentence(auction, text, auction.bid_of(ad_id).ad)
         return outcome(auction, text, prices, details=self._propensity(auction, list(prices)))
 
     def draw(self, auction: Auction, noise: Floats, k: int = 1, barred: Collection[str] = ()) -> dict[str, float]:
@@ -149,9 +148,8 @@ class Segment:
         """
         outcomes = []
         for ad_id, chance in self.choice_probs(auction).items():
-            bid = auction.bid_of(ad_id)
-            text = await self._writer.with_ads(auction, [bid.ad] if bid else [])
-            prices = {ad_id: self.expected_price(auction, ad_id)} if bid else {}
+            text = await self._writer.with_ads(auction, [auction.bid_of(ad_id).ad] if ad_id else [])
+            prices = {ad_id: self.expected_price(auction, ad_id)} if ad_id else {}
             outcomes.append((chance, outcome(auction, text, prices)))
         return outcomes
 

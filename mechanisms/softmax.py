@@ -3,7 +3,7 @@
     P(show i) = exp(b_i q_i / T) / (1 + sum_j exp(b_j q_j / T)),   P(no ad) = 1 / (1 + sum_j exp(b_j q_j / T))
 
 over the eligible ads: those that bid something, and at least the reserve. Every eligible ad has positive probability,
-so a log of it can tell what another mechanism over the same choices would have earned (`simenv.ope`).
+so a log of it can tell what another mechanism over the same choices would have earned (`simenv.runs.ope`).
 
 Source: Boltzmann exploration; exponential weights over bids as in McSherry and Talwar (2007), "Mechanism design via
 differential privacy". The draw is Gumbel-max (Gumbel 1954): argmax of b_i q_i / T + G_i with one standard Gumbel draw
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simenv import outcome
-from simenv.ctr import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim, Lottery
@@ -69,20 +69,18 @@ class Softmax:
         return [(prob, await self._outcome(auction, choice)) for choice, prob in self.choice_probs(auction).items()]
 
     async def _outcome(self, auction: Auction, choice: str) -> Outcome:
-        bid = auction.bid_of(choice)
         response = await self.write(auction, choice)
         probs = self.choice_probs(auction)
         return outcome(
             auction,
             response,
-            {choice: bid.amount} if bid else {},
+            {} if choice == NO_AD else {choice: auction.bid_of(choice).amount},
             details={"choice": choice, "propensity": probs[choice], "choice_probs": dict(probs)},
         )
 
     async def write(self, auction: Auction, choice: str) -> str:
         """The answer with the ad of this id, or without one for "". It is the same whatever the bids."""
-        bid = auction.bid_of(choice)
-        return await self._writer.with_ads(auction, [bid.ad] if bid else [])
+        return await self._writer.with_ads(auction, [] if choice == NO_AD else [auction.bid_of(choice).ad])
 
     def choice_probs(self, auction: Auction) -> dict[str, float]:
         """Probability of each choice: "" for no ad first, then every eligible ad in the candidates' order."""

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr import CTRModel, Floats
+from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM, Sampling
 from simenv.markup import strip_markup
@@ -111,8 +111,7 @@ class Summary(RankingAuction):
         shares = self.summary_ctr.shares(auction, list(prices))
         text = await self._writer.answer(auction)
         for ad_id, share in shares.items():
-            if bid := auction.bid_of(ad_id):
-                text = await self._add_sentence(auction, text, bid.ad, self.budget(share))
+            text = await self._add_sentence(auction, text, auction.bid_of(ad_id).ad, self.budget(share))
         return outcome(auction, text, prices, details={"prominence": shares})
 
     def budget(self, share: float) -> int:
@@ -146,7 +145,7 @@ class Summary(RankingAuction):
         return math.pow(base, 1 / a) * math.expm1(math.log1p(gain / base) / a) if base else high
 
     async def _add_sentence(self, auction: Auction, text: str, ad: Ad, words: int) -> str:
-        if self._llm.capable:
+        if self._llm.follows_formats:
             reply = await self._llm.complete(
                 read_prompt("summary_sentence").format(
                     query=auction.query.text,

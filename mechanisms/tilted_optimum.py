@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim, Lottery
@@ -33,7 +33,7 @@ class TiltedOptimum:
     Args:
         llm: The Ad-LLM.
         ctr_model: Gives q_i(y), the predicted click probability in an answer.
-        objective: Its penalty for extra ads and faults.
+        objective: Its penalty for extra ads and violations.
         kl_weight: The objective's beta, in currency: small = the best answer nearly always, large = pi_0.
         shortlist, reference: The menu and pi_0: see `menu.Menu`.
 

@@ -28,7 +28,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr import CosineCTR, CTRModel, Floats
+from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM, PLAIN, Capability, Combined, LinksOnly, OneOf, Prompt, Sampling
 from simenv.mechanism import Claim

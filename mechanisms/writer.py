@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
-from functools import cache
-from importlib.resources import files
 
+from simenv.files import prompts
 from simenv.llm import LLM, PLAIN, Capability, LinksOnly, OneOf, Prompt, Sampling
 from simenv.records import Ad, Auction, Bid
 
@@ -24,10 +23,9 @@ _LEADS = ("One option worth a look is", "You could also consider", "Another that
 NO_AD = "none of them"
 
 
-@cache
 def read_prompt(name: str) -> str:
     """The text of `mechanisms/prompts/NAME.txt`."""
-    return (files(__package__ or "mechanisms") / "prompts" / f"{name}.txt").read_text(encoding="utf-8").strip()
+    return prompts.read_prompt(__package__ or "mechanisms", name)
 
 
 class Writer:
@@ -41,7 +39,7 @@ class Writer:
 
     def __init__(self, llm: LLM, *, answer_tokens: int = 80, sentence_tokens: int = 32) -> None:
         self.llm = llm
-        self._answer_sampling = Sampling(max_tokens=answer_tokens if not llm.capable else 400)
+        self._answer_sampling = Sampling(max_tokens=answer_tokens if not llm.follows_formats else 400)
         # Cooler than the answer: the sentence should keep to the ad's facts.
         self._sentence_sampling = Sampling(temperature=0.3, max_tokens=sentence_tokens, stop=("\n",))
         self._constrains = llm.can(Capability.CONSTRAINT) and llm.can(Capability.PREFILL)
@@ -105,7 +103,7 @@ class Writer:
             sample: Index of the sample: another one is another draw.
         """
         bids = [bid for bid in auction.bids if bid.amount >= auction.reserve]
-        if self.llm.capable:
+        if self.llm.follows_formats:
             return await self._one_call(auction, bids, show_bids, sample)
         text = await self.answer(auction)
         for place in range(auction.max_ads):

@@ -25,8 +25,8 @@ __version__ = "0.1.0"
 
 gymnasium.register(
     "simenv/NativeAds-v0",
-    entry_point="simenv.env:NativeAdsEnv",
-    vector_entry_point="simenv.vector_env:NativeAdsVectorEnv",
+    entry_point="simenv.env.environment:NativeAdsEnv",
+    vector_entry_point="simenv.env.vector:NativeAdsVectorEnv",
 )
 
 __all__ = [

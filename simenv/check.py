@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv import markup
-from simenv.ctr import CTRModel
+from simenv.background_loop import run_sync
+from simenv.ctr.models import CTRModel
 from simenv.errors import ClaimViolated, InputError, MechanismFailed, OutcomeError, SimenvError
 from simenv.llm.base import AnyRequest, metered
 from simenv.mechanism import Claim, Lottery, Mechanism, lottery_of, mechanism_name, run_mechanism
-from simenv.portal import run_sync
 from simenv.records import Ad, Auction, Bid, Outcome, Query, Record
 from simenv.seeding import keyed_rng
 
@@ -158,7 +158,7 @@ def _auction(
         )
         for i, (amount, cosine) in enumerate(zip(bids, relevance, strict=True))
     )
-    query = Query(id=auction_id, text=f"Which {rng.choice(_WORDS)} should I choose?")
+    query = Query(text=f"Which {rng.choice(_WORDS)} should I choose?")
     return Auction(id=auction_id, query=query, profile="A person.", bids=made, max_ads=max_ads, reserve=reserve)
 
 

@@ -1,7 +1,7 @@
-"""Ad mark-up: `@Ad Title@[Ad-ID]` in an answer, read into placements and named faults.
+"""Ad mark-up: `@Ad Title@[Ad-ID]` in an answer, read into placements and named violations.
 
-The format is the paper's (LLM-Auction, section 5.1): title and id copied exactly. What breaks the rules is a Fault
-and is never clickable.
+The format is the paper's (LLM-Auction, section 5.1): title and id copied exactly. What breaks the rules is a
+MarkupViolation and is never clickable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from simenv.errors import OutcomeError
-from simenv.records import Auction, Fault, FaultKind, Outcome, Placement
+from simenv.records import Auction, MarkupViolation, Outcome, Placement, ViolationKind
 
 LINK = re.compile(r"@(?P<title>[^@\[\]\n]+)@\[(?P<id>[^\[\]\n]*)\]")
 
@@ -77,49 +77,49 @@ class Parsed(NamedTuple):
     """What a response contains: `links` maps ad id -> span in reading order."""
 
     links: dict[str, tuple[int, int]]
-    faults: tuple[Fault, ...]
+    violations: tuple[MarkupViolation, ...]
 
 
 def parse(response: str, auction: Auction) -> Parsed:
     """Reads the ad mark-up of `response` against the candidates of `auction`. Never raises on any text."""
-    links, faults = _parse(response, tuple((bid.ad.id, bid.ad.title) for bid in auction.bids))
-    return Parsed(dict(links), faults)
+    links, violations = _parse(response, tuple((bid.ad.id, bid.ad.title) for bid in auction.bids))
+    return Parsed(dict(links), violations)
 
 
 @lru_cache(maxsize=4096)  # the same few texts are read again for every bid that is tried
 def _parse(response: str, candidates: tuple[tuple[str, str], ...]) -> Parsed:
     titles = dict(candidates)
     links: dict[str, tuple[int, int]] = {}
-    faults: list[Fault] = []
+    violations: list[MarkupViolation] = []
 
-    def fault(kind: FaultKind, span: tuple[int, int]) -> None:
-        faults.append(Fault(kind=kind, text=response[slice(*span)], span=span))
+    def violation(kind: ViolationKind, span: tuple[int, int]) -> None:
+        violations.append(MarkupViolation(kind=kind, text=response[slice(*span)], span=span))
 
     rest = list(response)
     for match in LINK.finditer(response):
         ad_id, span = match["id"], match.span()
         if ad_id not in titles:
-            fault("unknown_ad", span)
+            violation("unknown_ad", span)
         elif match["title"] != titles[ad_id]:
-            fault("changed_title", span)
+            violation("changed_title", span)
         elif ad_id in links:
-            fault("repeated_ad", span)
+            violation("repeated_ad", span)
         else:
             links[ad_id] = span
         rest[span[0] : span[1]] = "\n" * (span[1] - span[0])  # same length, and no pattern crosses a line break
     remaining = "".join(rest)
     for pattern in (_BROKEN, _bare_ids(titles)):
         for match in pattern.finditer(remaining):
-            fault("broken_markup", match.span())
+            violation("broken_markup", match.span())
             start, end = match.span()
             remaining = remaining[:start] + "\n" * (end - start) + remaining[end:]
     prose = list(response)
-    for start, end in [*links.values(), *(f.span for f in faults)]:
+    for start, end in [*links.values(), *(f.span for f in violations)]:
         prose[start:end] = " " * (end - start)  # a sentence goes on across its link
     for span in _leaks("".join(prose)):
-        fault("leaked_process", span)
-    faults.sort(key=lambda f: f.span)
-    return Parsed(links, tuple(faults))
+        violation("leaked_process", span)
+    violations.sort(key=lambda f: f.span)
+    return Parsed(links, tuple(violations))
 
 
 def _bare_ids(ids: Iterable[str]) -> re.Pattern[str]:
@@ -140,7 +140,7 @@ def outcome(
     transfers: Mapping[str, float] | None = None,
     **fields: object,
 ) -> Outcome:
-    """Builds an Outcome: placements and faults are read from the text, prices are yours.
+    """Builds an Outcome: placements and violations are read from the text, prices are yours.
 
     Args:
         auction: What is answered.
@@ -154,7 +154,7 @@ def outcome(
         OutcomeError: the text shows an ad that has no price, or one that is negative or not finite.
     """
     prices = prices or {}
-    links, faults = parse(response, auction)
+    links, violations = parse(response, auction)
     unpriced = [ad_id for ad_id in links if ad_id not in prices]
     if unpriced:
         priced = ", ".join(sorted(prices)) or "none"
@@ -164,7 +164,13 @@ def outcome(
             raise OutcomeError(f"the price of {ad_id} must be at least 0 and finite, got {prices[ad_id]}")
     placements = tuple(Placement(ad_id=ad_id, price=prices[ad_id], span=span) for ad_id, span in links.items())
     return Outcome.model_validate(
-        {"response": response, "placements": placements, "faults": faults, "transfers": dict(transfers or {}), **fields}
+        {
+            "response": response,
+            "placements": placements,
+            "violations": violations,
+            "transfers": dict(transfers or {}),
+            **fields,
+        }
     )
 
 
@@ -172,10 +178,10 @@ def verify(outcome: Outcome, auction: Auction) -> None:
     """Holds an outcome to its own text and to the auction.
 
     Raises:
-        OutcomeError: placements or faults differ from what the text shows, or a price is below the reserve, or a
+        OutcomeError: placements or violations differ from what the text shows, or a price is below the reserve, or a
             transfer names no candidate.
     """
-    links, faults = parse(outcome.response, auction)
+    links, violations = parse(outcome.response, auction)
     placed = {p.ad_id: p.span for p in outcome.placements}
     if placed != links:
         raise OutcomeError(
@@ -184,13 +190,13 @@ def verify(outcome: Outcome, auction: Auction) -> None:
         )
     if len(outcome.placements) != len(placed):
         raise OutcomeError(f"an ad is placed twice: {[p.ad_id for p in outcome.placements]}")
-    if outcome.faults != faults:
-        raise OutcomeError(f"faults {outcome.faults} do not match those in the text {faults}")
+    if outcome.violations != violations:
+        raise OutcomeError(f"violations {outcome.violations} do not match those in the text {violations}")
     for placement in outcome.placements:
         if placement.price < auction.reserve * (1 - 1e-9):  # a price that is worked out may miss it by rounding
             raise OutcomeError(
                 f"{placement.ad_id} is priced at {placement.price}, below the reserve {auction.reserve} per click"
             )
-    strangers = [ad_id for ad_id in outcome.transfers if auction.bid_of(ad_id) is None]
+    strangers = sorted(outcome.transfers.keys() - {bid.ad.id for bid in auction.bids})
     if strangers:
         raise OutcomeError(f"transfers name {strangers}, which are not candidates of auction {auction.id}")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from simenv.ctr import make_ctr_model
+from simenv.ctr.models import make_ctr_model
 from simenv.errors import InputError, MechanismFailed, OutcomeError, SimenvError, UnknownName
 from simenv.llm.base import metered
 from simenv.objective import Objective
@@ -146,7 +146,7 @@ async def lottery_of(mechanism: Mechanism, auction: Auction) -> Lottery:
     return lottery
 
 
-class Recipe(NamedTuple):
+class MechanismSpec(NamedTuple):
     """A mechanism that was found and whose options are right, but that is not built yet."""
 
     name: str
@@ -185,7 +185,7 @@ class Recipe(NamedTuple):
         return mechanism  # type: ignore[no-any-return]
 
 
-def find_mechanism(name: str, options: Mapping[str, Any]) -> Recipe:
+def find_mechanism(name: str, options: Mapping[str, Any]) -> MechanismSpec:
     """All of `make_mechanism` that needs no language model, so that a wrong name fails before one is loaded.
 
     Raises:
@@ -202,7 +202,7 @@ def find_mechanism(name: str, options: Mapping[str, Any]) -> Recipe:
     if foreign:
         allowed = ", ".join(parameters) or "none"
         raise InputError(f"mechanism {name!r} has no option {', '.join(foreign)}; its options are {allowed}")
-    return Recipe(name, factory, options)
+    return MechanismSpec(name, factory, options)
 
 
 def make_mechanism(name: str, *, context: Mapping[str, Any] | None = None, **options: Any) -> Mechanism:

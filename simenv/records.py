@@ -13,6 +13,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from simenv.errors import UnknownName
+
 
 class Record(BaseModel):
     """Base of all records: immutable, compared by value, unknown fields forbidden."""
@@ -65,8 +67,6 @@ class Persona(Record):
 class Query(Record):
     """One question to the assistant."""
 
-    id: str
-    """Unique in a run."""
     text: str = Field(min_length=1)
     """What the user typed."""
     topic: str = ""
@@ -115,6 +115,10 @@ class Auction(Record):
 
     id: str
     """Unique in a run; it also keys all random draws of this turn."""
+    session_id: str = ""
+    """The session that this turn belongs to: unique in a run."""
+    turn: int = Field(default=0, ge=0)
+    """Position of this turn in its session."""
     query: Query
     profile: str = ""
     """The user as the platform sees it."""
@@ -125,9 +129,16 @@ class Auction(Record):
     reserve: float = Field(default=0.0, ge=0)
     """Least price, currency per click: no ad may be shown for less, so no bid below it may win."""
 
-    def bid_of(self, ad_id: str) -> Bid | None:
-        """The bid on one ad, or None if it is not a candidate."""
-        return next((bid for bid in self.bids if bid.ad.id == ad_id), None)
+    def bid_of(self, ad_id: str) -> Bid:
+        """The bid on one candidate ad.
+
+        Raises:
+            UnknownName: the ad is not a candidate.
+        """
+        for bid in self.bids:
+            if bid.ad.id == ad_id:
+                return bid
+        raise UnknownName("candidate ad", ad_id, [bid.ad.id for bid in self.bids])
 
 
 class Placement(Record):
@@ -140,13 +151,13 @@ class Placement(Record):
     """Where its mark-up stands in the response: half-open character offsets."""
 
 
-FaultKind = Literal["unknown_ad", "changed_title", "broken_markup", "repeated_ad", "leaked_process"]
+ViolationKind = Literal["unknown_ad", "changed_title", "broken_markup", "repeated_ad", "leaked_process"]
 
 
-class Fault(Record):
+class MarkupViolation(Record):
     """A breach of the insertion rules."""
 
-    kind: FaultKind
+    kind: ViolationKind
     """unknown_ad: the id is not a candidate's. changed_title: the id is right, the title is not. broken_markup:
     pieces of mark-up that are no link. repeated_ad: an ad linked more than once. leaked_process: the text speaks
     of bids, candidates or the insertion itself."""
@@ -187,7 +198,8 @@ class Outcome(Record):
     """The clickable ads, in reading order."""
     transfers: dict[str, float] = Field(default_factory=dict)
     """Ad id -> currency paid for this auction whatever is clicked (negative: the platform pays)."""
-    faults: tuple[Fault, ...] = ()
+    violations: tuple[MarkupViolation, ...] = ()
+    """Breaches of the insertion rules."""
     usage: Usage = Usage()
     """Language model use for this answer."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
@@ -218,7 +230,7 @@ class AdQuality(Record):
 
 
 class Quality(Record):
-    """How good one answer is, beside its clicks. Made by a quality measure (`simenv.users.quality`)."""
+    """How good one answer is, beside its clicks. Made by a quality measure (`simenv.quality.embedded`)."""
 
     ad_free: str | None = None
     """The answer to the same query under the same key without ads: the counterfactual. None: nobody wrote one."""

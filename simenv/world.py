@@ -14,6 +14,9 @@ from typing import NamedTuple
 from simenv import markup
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError, LLMRefused
+from simenv.judges.base import Judge
+from simenv.judges.click_model import ClickModel
+from simenv.judges.llm_judge import LLMJudge
 from simenv.llm.base import LLM, Meter, metered
 from simenv.market.advertisers import private_value
 from simenv.market.bidders import Bidder, ShadedBidder
@@ -21,13 +24,10 @@ from simenv.market.catalog import load_catalog
 from simenv.market.retrieval import Retriever
 from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
 from simenv.objective import Objective
+from simenv.quality.embedded import QualityMeasure
+from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Feedback, Outcome, Persona, Query, Transition, Usage
-from simenv.users.click_model import ClickModel
-from simenv.users.judge import Judge
-from simenv.users.llm_judge import LLMJudge
 from simenv.users.personas import load_personas
-from simenv.users.quality import QualityMeasure
-from simenv.users.quality_factory import make_quality
 from simenv.users.queries import FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
 
 
@@ -136,7 +136,9 @@ class World:
         )
         return Auction(
             id=auction_id,
-            query=Query(id=auction_id, text=question.text, topic=question.topic),
+            session_id=session.id,
+            turn=turn,
+            query=Query(text=question.text, topic=question.topic),
             profile=session.persona.profile,
             bids=bids,
             max_ads=self.max_ads,
@@ -256,8 +258,8 @@ def settle(
         values=dict(values),
         payments=bill(clicked),
         expected_payments=bill(probs) if all_probs else None,
-        reward=objective.reward(auction, clicked, outcome.faults) if all_decided else None,
-        expected_reward=objective.reward(auction, probs, outcome.faults) if all_probs else None,
+        reward=objective.reward(auction, clicked, outcome.violations) if all_decided else None,
+        expected_reward=objective.reward(auction, probs, outcome.violations) if all_probs else None,
     )
 
 

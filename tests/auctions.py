@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simenv.ctr import Floats
+from simenv.ctr.models import Floats
 from simenv.records import Ad, Auction, Bid, Query
 
 
@@ -52,5 +52,5 @@ def make_auction(
         )
         for i, (amount, cosine, kind) in enumerate(zip(amounts, cosines, categories, strict=True))
     )
-    query = Query(id=name, text="Which product should I choose?")
+    query = Query(text="Which product should I choose?")
     return Auction(id=name, query=query, bids=bids, max_ads=max_ads, reserve=reserve)

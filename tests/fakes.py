@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from simenv.encoder import Vectors
+from simenv.judges.click_model import ClickModel
 from simenv.llm import Completion, OneOf, Prompt, Request, ScriptedLLM
 from simenv.llm.base import ScoreRequest, Scores
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Query, Traits
 from simenv.seeding import keyed_int, keyed_rng
-from simenv.users.click_model import ClickModel
 from simenv.users.queries import FrozenQueries
 from simenv.world import World
 
@@ -196,7 +196,7 @@ def small_auction(n: int = 4, *, max_ads: int = 2, reserve: float = 0.0) -> Auct
         Bid(ad=ad, amount=amount, relevance=cosine)
         for ad, amount, cosine in zip(ADS[:n], amounts, cosines, strict=False)
     )
-    query = Query(id="small", text="Which hiking boots stay dry on wet trails?")
+    query = Query(text="Which hiking boots stay dry on wet trails?")
     return Auction(
         id=f"small.{n}", query=query, profile=PERSONAS[0].profile, bids=bids, max_ads=max_ads, reserve=reserve
     )

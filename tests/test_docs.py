@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Blocks without a language are set-up commands and servers of the reader's own; those of make are what runs this.
 BLOCKS = re.findall(r"^```(python|bash)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
@@ -40,7 +41,7 @@ def test_commands_that_are_not_run_here_are_valid() -> None:
     """Commands that need a server or minutes are parsed: a misspelt or removed option fails."""
     import typer
 
-    from simenv.cli import app
+    from simenv.cli.main import app
 
     cli = typer.main.get_command(app)
     commands = re.findall(r"^simenv (.+)$|`simenv ([a-z-]+ --.+?)`", README, re.MULTILINE)
@@ -58,7 +59,7 @@ def test_examples_run(example: str, tmp_path: Path) -> None:
 
 
 def test_readme_names_every_option_of_bench() -> None:
-    from simenv.bench import BenchOptions
+    from simenv.runs.bench import BenchOptions
 
     for option in ("llm", "judge_llm", "personas", "catalog", "queries", "bidder", "horizon", "chunk"):
         assert option in BenchOptions.model_fields

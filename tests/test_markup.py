@@ -1,4 +1,4 @@
-"""Ad mark-up: what is a placement, what is which fault, and what is neither."""
+"""Ad mark-up: what is a placement, what is which violation, and what is neither."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from simenv.errors import OutcomeError
 
 BOOTS = Ad(id="A01", advertiser="Tern", title="Tern Trail Boots")
 TENT = Ad(id="A02", advertiser="Canopy", title="Canopy 2 (light)")
-AUCTION = Auction(
-    id="t", query=Query(id="t", text="what to pack?"), bids=(Bid(ad=BOOTS, amount=10), Bid(ad=TENT, amount=20))
-)
+AUCTION = Auction(id="t", query=Query(text="what to pack?"), bids=(Bid(ad=BOOTS, amount=10), Bid(ad=TENT, amount=20)))
 
 
 def kinds(text: str) -> list[str]:
-    return [fault.kind for fault in markup.parse(text, AUCTION).faults]
+    return [violation.kind for violation in markup.parse(text, AUCTION).violations]
 
 
 def test_links_are_read_in_reading_order_with_their_spans() -> None:
     text = f"Take {TENT.link} and {BOOTS.link}."
-    links, faults = markup.parse(text, AUCTION)
+    links, violations = markup.parse(text, AUCTION)
     assert list(links) == ["A02", "A01"]
     assert [text[slice(*span)] for span in links.values()] == [TENT.link, BOOTS.link]
-    assert faults == ()
+    assert violations == ()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +69,7 @@ def test_every_fault_is_named(text: str, expected: list[str]) -> None:
         "",
     ],
 )
-def test_ordinary_text_has_no_fault(text: str) -> None:
+def test_ordinary_text_has_no_violation(text: str) -> None:
     assert kinds(text) == []
 
 
@@ -82,13 +80,12 @@ def test_title_with_regex_characters_is_copied_exactly() -> None:
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(st.text(alphabet="@[]A01 Tern\nTrailBoots.", max_size=80))
 def test_any_text_parses_and_spans_are_what_they_say(text: str) -> None:
-    links, faults = markup.parse(text, AUCTION)
+    links, violations = markup.parse(text, AUCTION)
     for ad_id, span in links.items():
         bid = AUCTION.bid_of(ad_id)
-        assert bid is not None
         assert text[slice(*span)] == bid.ad.link
-    for fault in faults:
-        assert text[slice(*fault.span)] == fault.text != ""
+    for violation in violations:
+        assert text[slice(*violation.span)] == violation.text != ""
 
 
 def test_outcome_reads_placements_and_needs_a_price_for_each() -> None:
@@ -102,7 +99,7 @@ def test_verify_refuses_what_the_text_does_not_show() -> None:
     markup.verify(outcome(AUCTION, f"Take {BOOTS.link}.", {"A01": 3.0}), AUCTION)
     with pytest.raises(OutcomeError, match="do not match the links"):
         markup.verify(Outcome(response="Nothing.", placements=(Placement(ad_id="A01", price=1, span=(0, 3)),)), AUCTION)
-    with pytest.raises(OutcomeError, match="faults"):
+    with pytest.raises(OutcomeError, match="violations"):
         markup.verify(Outcome(response="Try @X@[A09]."), AUCTION)
     with pytest.raises(OutcomeError, match="not candidates"):
         markup.verify(Outcome(response="Nothing.", transfers={"A09": 1.0}), AUCTION)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from simenv import Ad, Auction, Bid, Click, Feedback, Objective, Query, outcome
-from simenv.metrics import summarize
+from simenv.runs.metrics import summarize
 from simenv.world import settle
 
 ADS = [Ad(id=f"A{i}", advertiser=f"firm {i}", title=f"Thing {i}") for i in range(3)]
 AUCTION = Auction(
     id="t",
-    query=Query(id="t", text="what?"),
+    query=Query(text="what?"),
     bids=tuple(Bid(ad=ad, amount=10.0 * (i + 1)) for i, ad in enumerate(ADS)),
     max_ads=1,
 )
@@ -19,10 +19,10 @@ VALUES = {"A0": 12.0, "A1": 25.0, "A2": 40.0}
 
 
 def test_reward_is_bid_weighted_clicks_minus_the_penalty() -> None:
-    objective = Objective(penalty_weight=2.0, per_extra_ad=7.0, per_fault={"unknown_ad": 3.0})
+    objective = Objective(penalty_weight=2.0, per_extra_ad=7.0, per_violation={"unknown_ad": 3.0})
     made = outcome(AUCTION, f"{ADS[0].link} {ADS[1].link} @Ghost@[X]", {"A0": 1, "A1": 1})
     # 10 * 1 + 20 * 0.5 - 2 * (7 for one extra ad + 3 for the unknown one)
-    assert objective.reward(AUCTION, {"A0": 1.0, "A1": 0.5}, made.faults) == pytest.approx(20 - 2 * 10)
+    assert objective.reward(AUCTION, {"A0": 1.0, "A1": 0.5}, made.violations) == pytest.approx(20 - 2 * 10)
 
 
 def test_no_penalty_up_to_the_free_number_of_ads() -> None:

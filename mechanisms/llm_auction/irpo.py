@@ -27,10 +27,10 @@ import torch
 from pydantic import Field
 from torch.nn import functional
 
+from simenv.judges.base import Judge
+from simenv.judges.click_model import ClickModel
 from simenv.objective import Objective
 from simenv.records import Click, Record
-from simenv.users.click_model import ClickModel
-from simenv.users.judge import Judge
 
 from .levels import Episode, Level, Response, judged
 from .reward_model import PCTR, STEPS, Impression, PredictedCTR, impressions
@@ -167,7 +167,7 @@ def rewards(
     else:
         verdicts = judged(source, [(episode, outcome) for outcome in outcomes])
         chances = [{c.ad_id: _chance(c) for c in clicks} for clicks in verdicts]
-    return [objective.reward(episode.auction, p, o.faults) for p, o in zip(chances, outcomes, strict=True)]
+    return [objective.reward(episode.auction, p, o.violations) for p, o in zip(chances, outcomes, strict=True)]
 
 
 def _chance(click: Click) -> float:

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import torch
 
 from simenv import markup
+from simenv.background_loop import run_sync
+from simenv.judges.base import Judge
+from simenv.judges.click_model import ClickModel
 from simenv.llm import Prompt, Sampling
 from simenv.objective import Objective
-from simenv.portal import run_sync
 from simenv.records import Auction, Click, Outcome, Persona
 from simenv.seeding import keyed_rng
-from simenv.users.click_model import ClickModel
-from simenv.users.judge import Judge
 from simenv.world import World
 
 from ..writer import one_call_prompt
@@ -131,7 +131,7 @@ class Links:
         for choice in episode.offer.choices():
             shown = self.outcome(episode, choice)
             probs = judge.probabilities(episode.persona, episode.auction, shown)
-            table[cell(choice, n)] = objective.reward(episode.auction, probs, shown.faults)
+            table[cell(choice, n)] = objective.reward(episode.auction, probs, shown.violations)
         return table
 
 

@@ -48,7 +48,7 @@ class LLMAuction:
     def __init__(self, llm: LLM, adapter: str | Path | None = None, format: str = "auto") -> None:
         if format not in ("auto", "slim", "json"):
             raise UnknownName("format of llm_auction", format, ["auto", "slim", "json"])
-        self.slim = format == "slim" or (format == "auto" and not llm.capable)
+        self.slim = format == "slim" or (format == "auto" and not llm.follows_formats)
         if adapter is None:
             adapter = SHIPPED if llm.name == "embedded" and self.slim and SHIPPED.is_dir() else "none"
         self.policy = llm if str(adapter) == "none" else _adapted(llm, Path(adapter))
@@ -126,6 +126,6 @@ def _adapted(llm: LLM, adapter: Path) -> LLM:
             raise InputError(
                 f"an adapter needs a model on this machine, got {llm.name!r}: name the Ad-LLM local:FOLDER"
             )
-        return AdaptedLLM(model.folder, adapter, name=name, capable=llm.capable)
+        return AdaptedLLM(model.folder, adapter, name=name, follows_formats=llm.follows_formats)
 
     return llm.derived(name, make) if isinstance(llm, CassetteLLM) else make(llm)

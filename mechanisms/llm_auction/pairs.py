@@ -27,10 +27,10 @@ from rich.console import Console
 from torch.nn import functional
 
 from simenv.errors import DataFileError
+from simenv.files.rows import Row, read_rows
 from simenv.llm import Prompt
 from simenv.records import Record
 from simenv.seeding import keyed_rng
-from simenv.tables import Row, read_rows
 
 from . import lora
 from .folder import base_model, now, parse, read_state, save_state, write_manifest

@@ -49,9 +49,9 @@ class AdaptedLLM(LocalLLM):
         seed: int = 0,
         checkpointing: bool = False,
         name: str = "adapted",
-        capable: bool = False,
+        follows_formats: bool = False,
     ) -> None:
-        super().__init__(path, name=name, capable=capable)
+        super().__init__(path, name=name, follows_formats=follows_formats)
         self.base = Path(path).name
         if adapter is None:
             self.trained = lora.inject(self._model, r, alpha, seed, blocks)

@@ -25,9 +25,9 @@ from torch import nn
 from simenv import markup
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
+from simenv.judges import ad_copy
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
-from simenv.users import ad_copy
 
 USER, AD = 64, 32  # B.2
 HIDDEN = (128, 64, 32)  # B.2
@@ -122,7 +122,7 @@ class PCTR(nn.Module):
 
 
 class PredictedCTR:
-    """The pCTR model as a plug-in: what any mechanism may predict clicks with (see `simenv.ctr.CTRModel`).
+    """The pCTR model as a plug-in: what any mechanism may predict clicks with (see `simenv.ctr.models.CTRModel`).
 
     Args:
         model: As `fit` gives it.
@@ -150,7 +150,7 @@ def impressions(
     auction: Auction, response: str, shown: Sequence[str], clicked: Mapping[str, bool | None] | None = None
 ) -> list[Impression]:
     """What the pCTR model sees of an answer: a row per shown ad, in reading order."""
-    said = [_said(response, bid.ad.link) for ad_id in shown if (bid := auction.bid_of(ad_id))]
+    said = [_said(response, auction.bid_of(ad_id).ad.link) for ad_id in shown]
     verdicts = [(clicked or {}).get(ad_id) for ad_id in shown]
     return [
         Impression(

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from simenv.ctr_learned import calibration_error
+from simenv.ctr.learned import calibration_error
 from simenv.encoder import default_encoder
+from simenv.judges.base import Judge
+from simenv.judges.click_model import ClickModel
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
 from simenv.objective import Objective
+from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
-from simenv.store import records_hash
-from simenv.users.click_model import ClickModel
-from simenv.users.judge import Judge
 from simenv.users.personas import load_personas
 from simenv.world import World, make_world
 
@@ -77,7 +77,7 @@ def part_world(part: Part, config: Config, candidates: int, judge: Judge | None 
 def _judge(config: Config) -> Judge:
     if config.judge == "click":
         return ClickModel(default_encoder())
-    from simenv.users.judge_factory import make_judge
+    from simenv.judges.factory import make_judge
 
     return make_judge(config.judge, llm=config.judge_llm, api_base=config.judge_api_base)
 

@@ -2,7 +2,7 @@
 
 run.py        an audit from end to end
 records.py    what it is asked, and the keys of audit.json
-scene.py      one auction and what everybody gets in it at any bids, in the mechanism's model of clicks and in the world
+evaluate.py   clicks and payments of one auction at any profile of bids, by the mechanism's CTR model and in the world
 sweep.py      one advertiser's bid swept, all randomness fixed: allocation curves and regret of truthful bidding
 play.py       learned play, budgets, and two advertisers that collude
 figures.py    from what was measured to numbers with intervals

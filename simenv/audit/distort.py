@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simenv.ctr import CTRModel, Floats
+from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import UnknownName
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
@@ -28,7 +28,7 @@ class DistortedCTR:
     Args:
         base: The model that is distorted.
         kind: One of `DISTORTIONS`.
-        seed: Names the draws, which are keyed by query and ad.
+        seed: Names the draws, which are keyed by turn and ad.
 
     Raises:
         UnknownName: another kind.
@@ -57,7 +57,7 @@ class DistortedCTR:
         if not len(q):
             return q
         if self._kind == "flipped":
-            chosen = int(keyed_rng("flipped", self._seed, auction.query.id).integers(len(q)))
+            chosen = int(keyed_rng("flipped", self._seed, _turn(auction)).integers(len(q)))
             return np.where(np.arange(len(q)) == chosen, 1 - q, q)
         safe = np.clip(q, 1e-12, _MOST)
         odds = np.log(safe / (1 - safe))
@@ -65,5 +65,10 @@ class DistortedCTR:
             odds = odds / 2
         else:
             ids = [bid.ad.id for bid in auction.bids]
-            odds = odds + np.array([keyed_rng("ctr noise", self._seed, auction.query.id, i).normal() for i in ids])
+            odds = odds + np.array([keyed_rng("ctr noise", self._seed, _turn(auction), i).normal() for i in ids])
         return np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float64)
+
+
+def _turn(auction: Auction) -> str:
+    """The same for all replicas of an auction, which have ids of their own."""
+    return f"{auction.session_id}.{auction.turn}"

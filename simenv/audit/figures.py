@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simenv.audit.evaluate import AuditCase, Bools, Played, Subject
 from simenv.audit.play import Colluded, Reached, totals
 from simenv.audit.records import Audited, Distorted, Reach
-from simenv.audit.scene import Bools, Played, Scene, Subject
 from simenv.audit.sweep import Curve, Sweep, curve_of, loses, misses_target, um_regret, vm_regret
 from simenv.market.advertisers import HIGHEST
-from simenv.metrics import clustered_ratio
-from simenv.validity.stats import Interval
+from simenv.runs.metrics import clustered_ratio
+from simenv.stats import Interval
 
 
 class Swept(NamedTuple):
@@ -41,10 +41,10 @@ class Measured(NamedTuple):
 class _Figures:
     """Ratios of sums over auctions."""
 
-    def __init__(self, scenes: Sequence[Scene], best: Sequence[float]) -> None:
-        self.scenes = scenes
+    def __init__(self, cases: Sequence[AuditCase], best: Sequence[float]) -> None:
+        self.cases = cases
         self.best = best
-        self.people = [scene.persona.id for scene in scenes]
+        self.people = [case.persona.id for case in cases]
 
     def ratio(self, pairs: Iterable[tuple[float, float]]) -> Interval:
         """One pair an auction."""
@@ -56,7 +56,7 @@ class _Figures:
 
     def money(self, rows: Sequence[Swept]) -> tuple[Interval, Interval, Interval]:
         """Revenue, welfare and efficiency of truthful bids."""
-        made = [totals(scene, row.truth) for scene, row in zip(self.scenes, rows, strict=False)]
+        made = [totals(case, row.truth) for case, row in zip(self.cases, rows, strict=False)]
         return (
             self.ratio((revenue, 1.0) for revenue, _ in made),
             self.ratio((welfare, 1.0) for _, welfare in made),
@@ -65,7 +65,7 @@ class _Figures:
 
     def losers(self, rows: Sequence[Swept], *, own: bool) -> Interval:
         """Share of those who take part that lose by it."""
-        return self.ratio(_losers(scene, row.truth, own) for scene, row in zip(self.scenes, rows, strict=False))
+        return self.ratio(_losers(case, row.truth, own) for case, row in zip(self.cases, rows, strict=False))
 
     def reach(self, rows: Sequence[Sequence[Reached]]) -> Reach:
         """Seeds of one auction are of one persona, so they are one cluster."""
@@ -89,15 +89,15 @@ class _Figures:
         )
 
 
-def audited(made: Measured, scenes: Sequence[Scene], best: Sequence[float]) -> Audited:
+def audited(made: Measured, cases: Sequence[AuditCase], best: Sequence[float]) -> Audited:
     """All figures of one mechanism.
 
     Args:
         made: What was measured.
-        scenes: The auctions, in order.
+        cases: The auctions, in order.
         best: The most welfare that is known of each.
     """
-    figures, rows, mechanism = _Figures(scenes, best), made.swept, made.subject.mechanism
+    figures, rows, mechanism = _Figures(cases, best), made.swept, made.subject.mechanism
     own, world = ([[curve_of(s, own=o) for s in row.sweeps] for row in rows] for o in (True, False))
     flat = [s for row in rows for s in row.sweeps]
     revenue, welfare, efficiency = figures.money(rows)
@@ -198,10 +198,10 @@ def _overcharged(played: Played) -> tuple[float, float]:
     return float((played.overcharged.max(0) > 0).sum()), float(_takes_part(played).sum())
 
 
-def _losers(scene: Scene, played: Played, own: bool) -> tuple[float, float]:
+def _losers(case: AuditCase, played: Played, own: bool) -> tuple[float, float]:
     clicks, payments = (played.own_clicks, played.own_payments) if own else (played.clicks, played.payments)
-    utilities = scene.values * clicks - payments
+    utilities = case.values * clicks - payments
     if not np.isfinite(utilities).all():
         return math.nan, math.nan
     taking_part = _takes_part(played)
-    return float((loses(utilities, scene.values) & taking_part).sum()), float(taking_part.sum())
+    return float((loses(utilities, case.values) & taking_part).sum()), float(taking_part.sum())

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv.audit.scene import Laboratory, Played, Scene, Subject
+from simenv.audit.evaluate import AuditCase, BidEvaluator, Played, Subject
 from simenv.audit.sweep import gain
-from simenv.ctr import Floats
-from simenv.portal import gather
+from simenv.background_loop import gather
+from simenv.ctr.models import Floats
 from simenv.seeding import keyed_rng
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -48,13 +48,13 @@ class Reached(NamedTuple):
 TRUTHFUL = tuple(float(share == 1) for share in SHARES)
 
 
-def totals(scene: Scene, played: Played) -> tuple[float, float]:
+def totals(case: AuditCase, played: Played) -> tuple[float, float]:
     """Revenue and welfare in the world, per answer; nan where the judge abstained."""
-    return float(played.payments.sum(1).mean()), float((played.clicks @ scene.values).mean())
+    return float(played.payments.sum(1).mean()), float((played.clicks @ case.values).mean())
 
 
 async def learned(
-    lab: Laboratory, subject: Subject, scene: Scene, truth: Played, *, rounds: int, seed: int, budgets: bool
+    lab: BidEvaluator, subject: Subject, case: AuditCase, truth: Played, *, rounds: int, seed: int, budgets: bool
 ) -> Reached:
     """Plays one auction until everybody has learned `rounds` times.
 
@@ -64,8 +64,8 @@ async def learned(
         seed: Names the draws.
         budgets: Whether all are under a budget.
     """
-    n, values = len(scene.values), scene.values
-    rng = keyed_rng("audit play", seed, scene.auction.id)
+    n, values = len(case.values), case.values
+    rng = keyed_rng("audit play", seed, case.auction.id)
     shares = np.array(SHARES)
     target = BUDGET * truth.payments.mean(0) if budgets else np.zeros(n)
     log_weights, mu = np.zeros((n, len(shares))), np.zeros(n)
@@ -74,7 +74,7 @@ async def learned(
     async def play(bids: Floats, replica: int) -> Played:
         key = bids.tobytes(), replica
         if key not in known:
-            known[key] = await lab.play(subject, scene, bids, [replica])
+            known[key] = await lab.play(subject, case, bids, [replica])
         return known[key]
 
     measured: list[tuple[float, ...]] = []
@@ -99,7 +99,7 @@ async def learned(
                 share = float((bids / values)[values > 0].mean()) if (values > 0).any() else np.nan
                 matters = log_weights.any(1)
                 strategy = (weights[matters] if matters.any() else weights).mean(0).tolist()
-                measured.append((*totals(scene, now), share, float(spent), *strategy))
+                measured.append((*totals(case, now), share, float(spent), *strategy))
     revenue, welfare, bid_share, spent, *strategy = np.array(measured).mean(0).tolist()
     return Reached(revenue, welfare, bid_share, spent, tuple(strategy))
 
@@ -113,23 +113,23 @@ class Colluded(NamedTuple):
     value: float
 
 
-async def collusion(lab: Laboratory, subject: Subject, scene: Scene) -> Colluded | None:
+async def collusion(lab: BidEvaluator, subject: Subject, case: AuditCase) -> Colluded | None:
     """What the two with the largest predicted worth gain by shading jointly.
 
     Returns:
         In the mechanism's own model and in the world; None with fewer than two candidates.
     """
-    if len(scene.values) < 2:
+    if len(case.values) < 2:
         return None
-    worth = scene.values * subject.ctr_model.relevance(scene.auction)
+    worth = case.values * subject.ctr_model.relevance(case.auction)
     i, j = np.argsort(-worth, kind="stable")[:2].tolist()
     pairs = list(product(_SHADES, _SHADES))
-    profiles = [_with(_with(scene.values, i, a * scene.values[i]), j, b * scene.values[j]) for a, b in pairs]
-    played: list[Played] = await gather([lab.play(subject, scene, profile) for profile in profiles])
+    profiles = [_with(_with(case.values, i, a * case.values[i]), j, b * case.values[j]) for a, b in pairs]
+    played: list[Played] = await gather([lab.play(subject, case, profile) for profile in profiles])
     both, truth = [i, j], len(pairs) - 1
 
     def joint(clicks: list[Floats], payments: list[Floats]) -> tuple[float, float]:
-        worths = [c[:, both] @ scene.values[both] for c in clicks]
+        worths = [c[:, both] @ case.values[both] for c in clicks]
         utility = np.stack([w - p[:, both].sum(1) for w, p in zip(worths, payments, strict=True)], axis=1)
         return gain(utility, truth), float(worths[truth].mean())
 

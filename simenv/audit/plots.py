@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simenv.audit.records import Audit, Audited
-from simenv.validity.stats import Interval
+from simenv.stats import Interval
 
 REGRETS: dict[str, tuple[str, Callable[[Audited], Interval]]] = {
     "regret_um_own": ("utility maximiser, own model", lambda m: m.regret_um_own),

@@ -12,7 +12,7 @@ curve_bids                 the bids of every curve
 mechanisms                 label -> the keys below
 
 claims                     what the mechanism claims of itself
-measured                   exact or sampled: see `simenv.audit.scene`
+measured                   exact or sampled: see `simenv.audit.evaluate`
 replicas                   of each auction, if sampled; else 0
 own_ctr_model              whether "own" is the mechanism's own model of clicks; false: it has none, and it is the run's
 sweeps                     advertisers whose bids were swept
@@ -53,7 +53,7 @@ import math
 
 from simenv.errors import InputError
 from simenv.records import Record
-from simenv.validity.stats import Interval
+from simenv.stats import Interval
 
 
 class AuditOptions(Record):

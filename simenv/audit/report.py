@@ -11,9 +11,9 @@ from simenv.audit.distort import DISTORTIONS
 from simenv.audit.plots import write_plots
 from simenv.audit.records import Audit, Audited
 from simenv.errors import DataFileError
-from simenv.report_blocks import Block, markdown_parts, print_block
+from simenv.files.blocks import Block, markdown_parts, print_block
+from simenv.stats import Interval
 from simenv.validity.report import check_folder
-from simenv.validity.stats import Interval
 
 
 def write_report(found: Audit, folder: Path) -> None:

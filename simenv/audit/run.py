@@ -10,18 +10,18 @@ import numpy as np
 
 from simenv.audit.calls import Calls, CallsSpent
 from simenv.audit.distort import DISTORTIONS, DistortedCTR
+from simenv.audit.evaluate import AuditCase, BidEvaluator, Subject, is_exact
 from simenv.audit.figures import Measured, Swept, audited
 from simenv.audit.play import TRUTHFUL, Colluded, Reached, collusion, learned, totals
 from simenv.audit.records import Audit, AuditOptions, check_options
-from simenv.audit.scene import Laboratory, Scene, Subject, is_exact
 from simenv.audit.sweep import sweep, swept
-from simenv.ctr import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm.base import metered
 from simenv.market.advertisers import HIGHEST
 from simenv.market.bidders import ShadedBidder
 from simenv.mechanism import Mechanism
-from simenv.rollout import Sessions
+from simenv.runs.rollout import Sessions
 from simenv.world import World
 
 T = TypeVar("T")
@@ -85,11 +85,11 @@ class _Runner:
         self._meter = meter
         self._watch = watch
         self._say = say
-        self._lab = Laboratory(world.judge)
+        self._lab = BidEvaluator(world.judge)
         self._calls = dict.fromkeys(mechanisms, 0)
         self._estimate = 0
         self._cut: list[str] = []
-        self._scenes: list[Scene] = []
+        self._cases: list[AuditCase] = []
         self._subjects: dict[str, Subject] = {}
         self._swept: list[dict[str, Swept]] = []
         self._collusion: list[dict[str, Colluded | None]] = []
@@ -99,7 +99,7 @@ class _Runner:
     async def run(self) -> None:
         options = self._options
         try:
-            self._scenes = await self._find_scenes()
+            self._cases = await self._find_cases()
             await self._find_subjects()
         except CallsSpent:
             raise self._too_few() from None
@@ -114,67 +114,69 @@ class _Runner:
     def _too_few(self) -> InputError:
         return InputError(f"--max-calls {self._options.max_calls} is too few for the sweeps of one auction")
 
-    async def _find_scenes(self) -> list[Scene]:
+    async def _find_cases(self) -> list[AuditCase]:
         world, options = self._world, self._options
         horizon = world.horizon
         numbers = sorted({i // horizon for i in range(options.n)})
         sessions = await Sessions().get(world, options.seed, numbers)
-        scenes = []
+        cases = []
         for i in range(options.n):
             auction = world.auction(sessions[i // horizon], i % horizon, ShadedBidder())
             values = np.array([bid.amount for bid in auction.bids], dtype=np.float64)
-            scenes.append(Scene(sessions[i // horizon].persona, auction, values))
-        return scenes
+            cases.append(AuditCase(sessions[i // horizon].persona, auction, values))
+        return cases
 
     async def _find_subjects(self) -> None:
         for label, mechanism in self._mechanisms.items():
             before = self._meter.made
-            exact = await is_exact(mechanism, self._scenes)
+            exact = await is_exact(mechanism, self._cases)
             own = getattr(mechanism, "ctr_model", None)
             replicas = 0 if exact else self._options.replicas + self._options.replicas % 2
             self._subjects[label] = Subject(label, mechanism, own or self._ctr_model, replicas)
             self._calls[label] += self._meter.made - before
 
-    async def _part(self, name: str, wanted: int, of: Callable[[Subject, Scene], Awaitable[T]]) -> list[dict[str, T]]:
+    async def _part(
+        self, name: str, wanted: int, of: Callable[[Subject, AuditCase], Awaitable[T]]
+    ) -> list[dict[str, T]]:
         """One part for auction after auction, each for all mechanisms or none, so that they can be compared."""
-        scenes = self._scenes[:wanted]
+        cases = self._cases[:wanted]
         done: list[dict[str, T]] = []
-        for k, scene in enumerate(scenes):
-            self._watch(name, k, len(scenes))
+        for k, case in enumerate(cases):
+            self._watch(name, k, len(cases))
             begun = self._meter.made
             row: dict[str, T] = {}
             try:
                 for label, subject in self._subjects.items():
                     before = self._meter.made
                     try:
-                        row[label] = await of(subject, scene)
+                        row[label] = await of(subject, case)
                     finally:
                         self._calls[label] += self._meter.made - before
             except CallsSpent:
-                self._cut.append(f"{name} after {k} of {len(scenes)} auctions")
+                self._cut.append(f"{name} after {k} of {len(cases)} auctions")
                 break
             done.append(row)
             if name == "sweeps" and k == 0:
-                self._estimate = begun + (self._meter.made - begun) * len(scenes)
+                self._estimate = begun + (self._meter.made - begun) * len(cases)
                 bound = "" if self._meter.most is None else f", of at most {self._meter.most}"
                 self._say(f"{self._meter.made} calls so far; some {self._estimate} for the sweeps of all{bound}")
-        self._watch(name, len(scenes), len(scenes))
+        self._watch(name, len(cases), len(cases))
         return done
 
-    async def _sweep(self, subject: Subject, scene: Scene) -> Swept:
-        truth = await self._lab.play(subject, scene, scene.values)
+    async def _sweep(self, subject: Subject, case: AuditCase) -> Swept:
+        truth = await self._lab.play(subject, case, case.values)
         o = self._options
-        chosen = swept(scene, o.advertisers, o.seed)
+        chosen = swept(case, o.advertisers, o.seed)
         made = [
-            await sweep(self._lab, subject, scene, i, curve=o.curve_bids, bids=o.bids, target_roi=o.target_roi)
+            await sweep(self._lab, subject, case, i, curve=o.curve_bids, bids=o.bids, target_roi=o.target_roi)
             for i in chosen
         ]
         return Swept(truth, made)
 
-    async def _collude(self, subject: Subject, scene: Scene) -> Colluded | None:
-        return await collusion(self._lab, subject, scene)
+    async def _collude(self, subject: Subject, case: AuditCase) -> Colluded | None:
+        return await collusion(self._lab, subject, case)
 
-    async def _distort(self, subject: Subject, scene: Scene) -> dict[str, Swept]:
+    async def _distort(self, subject: Subject, case: AuditCase) -> dict[str, Swept]:
         if getattr(subject.mechanism, "ctr_model", None) is None or self._rebuild is None:
             return {}
         found = {}
@@ -184,20 +186,20 @@ class _Runner:
                 other = DistortedCTR(self._ctr_model, kind, self._options.seed)
                 mechanism = self._rebuild(subject.label, other)
                 wrong = subject._replace(mechanism=mechanism, ctr_model=getattr(mechanism, "ctr_model", other))
-            truth = await self._lab.play(wrong, scene, scene.values)
-            chosen = swept(scene, min(2, self._options.advertisers), self._options.seed)
+            truth = await self._lab.play(wrong, case, case.values)
+            chosen = swept(case, min(2, self._options.advertisers), self._options.seed)
             bids = self._options.bids
-            swept_ = [await sweep(self._lab, wrong, scene, i, curve=0, bids=bids) for i in chosen]
+            swept_ = [await sweep(self._lab, wrong, case, i, curve=0, bids=bids) for i in chosen]
             found[kind] = Swept(truth, swept_)
         return found
 
-    async def _play(self, subject: Subject, scene: Scene) -> dict[str, list[Reached]]:
-        truth = await self._lab.play(subject, scene, scene.values)
+    async def _play(self, subject: Subject, case: AuditCase) -> dict[str, list[Reached]]:
+        truth = await self._lab.play(subject, case, case.values)
         o = self._options
-        as_is = Reached(*totals(scene, truth), bid_share=1.0, spent=math.nan, strategy=TRUTHFUL)
+        as_is = Reached(*totals(case, truth), bid_share=1.0, spent=math.nan, strategy=TRUTHFUL)
         return {"truthful": [as_is]} | {
             kind: [
-                await learned(self._lab, subject, scene, truth, rounds=o.rounds, seed=seed, budgets=kind == "budgets")
+                await learned(self._lab, subject, case, truth, rounds=o.rounds, seed=seed, budgets=kind == "budgets")
                 for seed in range(o.seed, o.seed + o.play_seeds)
             ]
             for kind in ("learned", "budgets")
@@ -215,7 +217,7 @@ class _Runner:
 
     def report(self, ad_llm: str) -> Audit:
         """What there is, at any time after `run`."""
-        best = [self._lab.best_welfare(scene) for scene in self._scenes]
+        best = [self._lab.best_welfare(case) for case in self._cases]
         return Audit(
             options=self._options,
             ad_llm=ad_llm,
@@ -226,5 +228,5 @@ class _Runner:
             estimated_calls=self._estimate,
             llm_calls=self._meter.made,
             curve_bids=tuple(np.linspace(0, HIGHEST, self._options.curve_bids).tolist()),
-            mechanisms={label: audited(self._measured(label), self._scenes, best) for label in self._mechanisms},
+            mechanisms={label: audited(self._measured(label), self._cases, best) for label in self._mechanisms},
         )

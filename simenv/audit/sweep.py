@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simenv.audit.scene import Bools, Laboratory, Played, Scene, Subject
-from simenv.ctr import Floats
+from simenv.audit.evaluate import AuditCase, BidEvaluator, Bools, Played, Subject
+from simenv.background_loop import gather
+from simenv.ctr.models import Floats
 from simenv.market.advertisers import HIGHEST
-from simenv.portal import gather
 from simenv.seeding import keyed_rng
 
 _OVERBID = 4.0
@@ -58,10 +58,10 @@ class Sweep(NamedTuple):
         return self.value * float((self.own_clicks if own else self.clicks)[:, self.truth].mean())
 
 
-def swept(scene: Scene, advertisers: int, seed: int) -> list[int]:
+def swept(case: AuditCase, advertisers: int, seed: int) -> list[int]:
     """Whose bids are swept: this many candidates at random, in order; the same for every mechanism."""
-    n = len(scene.values)
-    order = keyed_rng("audit advertisers", seed, scene.auction.id).permutation(n)
+    n = len(case.values)
+    order = keyed_rng("audit advertisers", seed, case.auction.id).permutation(n)
     return sorted(order[:advertisers].tolist())
 
 
@@ -73,21 +73,21 @@ def grid(value: float, size: int) -> list[float]:
 
 
 async def sweep(
-    lab: Laboratory, subject: Subject, scene: Scene, i: int, *, curve: int, bids: int, target_roi: float = 1.0
+    lab: BidEvaluator, subject: Subject, case: AuditCase, i: int, *, curve: int, bids: int, target_roi: float = 1.0
 ) -> Sweep:
     """Sweeps the bid of candidate `i`: `curve` bids from 0 to 100, `bids` around its value, and its truthful ones."""
-    value = float(scene.values[i])
+    value = float(case.values[i])
     curve_bids = np.linspace(0, HIGHEST, curve).tolist() if curve else []
     around = [b for b in grid(value, bids) if b != value] if bids else []
     amounts = [*curve_bids, *around, value, value / target_roi]
     profiles = []
     for amount in amounts:
-        profile = scene.values.copy()
+        profile = case.values.copy()
         profile[i] = amount
         profiles.append(profile)
     places = {profile.tobytes(): place for place, profile in enumerate(profiles)}  # the value may stand there twice
     played: dict[bytes, Played] = dict(
-        zip(places, await gather([lab.play(subject, scene, profiles[p]) for p in places.values()]), strict=True)
+        zip(places, await gather([lab.play(subject, case, profiles[p]) for p in places.values()]), strict=True)
     )
 
     def column(field: int) -> Floats:

@@ -54,7 +54,7 @@ def make_llm(
         from simenv.llm.local import LocalLLM
         from simenv.llm.weights import embedded_path
 
-        return LocalLLM(embedded_path(), name="embedded", capable=False)
+        return LocalLLM(embedded_path(), name="embedded", follows_formats=False)
     if name.startswith("local:"):
         from simenv.llm.local import LocalLLM
 

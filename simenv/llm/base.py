@@ -129,14 +129,14 @@ class LLM(ABC):
     Attributes:
         name: How results refer to it, for instance "embedded" or "openai/gpt-4o-mini".
         capabilities: What the backend can do.
-        capable: Whether the model can be trusted to follow a format and to judge on its own. Small models cannot:
-            mechanisms then write in two constrained stages, and the click model judges.
+        follows_formats: Whether the model can be trusted to follow a format and to judge on its own. Small models
+            cannot: mechanisms then write in two constrained stages, and the click model judges.
         retries: Calls that had to be made again since the model was built.
     """
 
     name: str = "llm"
     capabilities: frozenset[Capability] = frozenset()
-    capable: bool = True
+    follows_formats: bool = True
 
     def __init__(self, *, memory: int = 8192) -> None:
         self.retries = 0

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 
 from simenv.errors import DataFileError, LLMRefused
 from simenv.llm.base import (
@@ -46,7 +46,8 @@ class Entry(Record):
 
     model: str
     capabilities: tuple[Capability, ...]
-    capable: bool
+    follows_formats: bool = Field(validation_alias=AliasChoices("follows_formats", "capable"))
+    """Older cassettes say "capable"."""
     request: AnyRequest
     completion: Completion | EnsembleCompletion | Scores
 
@@ -169,10 +170,14 @@ class CassetteLLM(LLM):
         self._cassette = cassette
         self._inner = inner
         if inner is not None:
-            self.name, self.capabilities, self.capable = inner.name, inner.capabilities, inner.capable
+            self.name, self.capabilities, self.follows_formats = inner.name, inner.capabilities, inner.follows_formats
         else:
             said = cassette.entry_of(name or "")
-            self.name, self.capabilities, self.capable = said.model, frozenset(said.capabilities), said.capable
+            self.name, self.capabilities, self.follows_formats = (
+                said.model,
+                frozenset(said.capabilities),
+                said.follows_formats,
+            )
 
     @property
     def address(self) -> str:
@@ -217,7 +222,7 @@ class CassetteLLM(LLM):
             Entry(
                 model=self.name,
                 capabilities=tuple(sorted(self.capabilities)),
-                capable=self.capable,
+                follows_formats=self.follows_formats,
                 request=request,
                 completion=reply,
             )

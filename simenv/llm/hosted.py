@@ -35,7 +35,7 @@ class HostedLLM(LLM):
         max_wait: Longest wait between two tries, seconds.
     """
 
-    capable = True
+    follows_formats = True
     capabilities = frozenset({Capability.JSON_SCHEMA})
 
     def __init__(

@@ -83,7 +83,7 @@ class LocalLLM(LLM):
         path: str | Path,
         *,
         name: str | None = None,
-        capable: bool = True,
+        follows_formats: bool = True,
         dtype: str = "bfloat16",
         device: str | None = None,
         max_batch: int = 32,
@@ -97,7 +97,7 @@ class LocalLLM(LLM):
         if not (Path(path) / "config.json").is_file():
             raise InputError(f"no transformers model at {path}: expected a folder with config.json and weights")
         self.name = name or display_name(f"local:{path}")
-        self.capable = capable
+        self.follows_formats = follows_formats
         self.folder = Path(path)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path)

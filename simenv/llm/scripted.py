@@ -60,12 +60,12 @@ class ScriptedLLM(LLM):
         replies: Callable[[Request], str | Awaitable[str]] | Sequence[str] | None = None,
         *,
         name: str = "scripted",
-        capable: bool = False,
+        follows_formats: bool = False,
         capabilities: frozenset[Capability] = frozenset(Capability),
     ) -> None:
         super().__init__()
         self.name = name
-        self.capable = capable
+        self.follows_formats = follows_formats
         self.capabilities = capabilities
         self._replies = replies
         self.requests: list[Request] = []

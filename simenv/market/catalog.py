@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from simenv.errors import DataFileError
-from simenv.market.packs import pack_path
+from simenv.files.packs import pack_path
+from simenv.files.rows import Row, check_columns, read_rows, require, to_record
 from simenv.records import Ad
-from simenv.tables import Row, check_columns, read_rows, require, to_record
 
 _OPTIONAL = ("id", "advertiser", "body", "category", "url")
 

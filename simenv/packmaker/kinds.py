@@ -17,7 +17,7 @@ from simenv.market.catalog import load_catalog
 from simenv.packmaker.cells import Cell
 from simenv.packmaker.filters import bad_query, bad_text, commercial
 from simenv.records import Ad, Persona, Traits
-from simenv.store import records_hash
+from simenv.runs.folder import records_hash
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, Question, load_queries
 

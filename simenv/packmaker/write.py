@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError, UnreadableReply
+from simenv.files.prompts import read_prompt
+from simenv.judges.llm_judge import unfenced
 from simenv.llm.base import LLM, Capability, Prompt, Sampling, metered
 from simenv.packmaker.cells import Cell, balanced_cells
 from simenv.packmaker.duplicates import Known
@@ -25,8 +27,6 @@ from simenv.packmaker.kinds import Kind, Refused
 from simenv.packmaker.pack_file import PackFile
 from simenv.records import Usage
 from simenv.seeding import keyed_rng
-from simenv.users.llm_judge import unfenced
-from simenv.users.queries import read_prompt
 
 _SAMPLING = Sampling(temperature=0.9, top_p=0.95, top_k=None, max_tokens=4000)
 _AT_ONCE = 4
@@ -78,14 +78,14 @@ async def make_pack(
         UnreadableReply: some records were refused in every try; the others are in `out`.
         LLMError: the model gave no completion; what was written until then is in `out`.
     """
-    if not llm.capable:
+    if not llm.follows_formats:
         raise too_small(llm.name)
     for name, number in (("n", n), ("tries", tries)):
         if number < 1:
             raise InputError(f"--{name} must be at least 1, got {number}")
     like = like or kind.like
     examples = kind.load(like)
-    system, user = read_prompt(kind.prompt), read_prompt("pack_user")
+    system, user = read_prompt("simenv.packmaker", kind.prompt), read_prompt("simenv.packmaker", "pack_user")
     what = {
         "kind": kind.name,
         "model": llm.name,

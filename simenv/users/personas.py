@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from simenv.errors import DataFileError
-from simenv.market.packs import pack_path
+from simenv.files.packs import pack_path
+from simenv.files.rows import Row, check_columns, read_rows, require, to_record
 from simenv.records import Persona
-from simenv.tables import Row, check_columns, read_rows, require, to_record
 
 
 def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | None = None) -> tuple[Persona, ...]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from simenv.errors import DataFileError, InputError, UnreadableReply
+from simenv.files.packs import pack_path
+from simenv.files.prompts import read_prompt
+from simenv.files.rows import check_columns, read_rows, require
 from simenv.llm.base import LLM, Prompt, Sampling
-from simenv.market.packs import pack_path
 from simenv.records import Persona
 from simenv.seeding import keyed_rng
-from simenv.tables import check_columns, read_rows, require
 
 
 class Question(NamedTuple):
@@ -104,7 +104,7 @@ class LLMQueries:
         self.name = f"llm:{llm.name}"
         self._llm = llm
         self._attempts = attempts
-        self._prompt = read_prompt("write_queries")
+        self._prompt = read_prompt("simenv.users", "write_queries")
 
     async def session(self, persona: Persona, k: int, seed: int, number: int) -> list[Question]:
         found: list[str] = []
@@ -130,11 +130,6 @@ class LLMQueries:
         lines = [cls._LINE.match(line) for line in reply.splitlines()]
         texts = [" ".join(match["text"].split()) for match in lines if match]
         return list(dict.fromkeys(t for t in texts if t.endswith("?") and 3 <= len(t.split()) <= 60))
-
-
-def read_prompt(name: str) -> str:
-    """The text of `simenv/users/prompts/NAME.txt`."""
-    return (files("simenv.users") / "prompts" / f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
 def deal_personas(personas: Sequence[Persona], seed: int, number: int) -> Persona:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simenv.background_loop import gather
 from simenv.errors import UnreadableReply
-from simenv.portal import gather
+from simenv.judges.base import Judge
 from simenv.records import Feedback, Usage
-from simenv.users.judge import Judge
 from simenv.validity.cases import Case
 
 _CHUNK = 64

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from pydantic import Field
 
+from simenv.files.rows import read_rows, to_record
 from simenv.records import Record
-from simenv.store import records_hash
-from simenv.tables import read_rows, to_record
+from simenv.runs.folder import records_hash
+from simenv.stats import Interval, mean, wilson
 from simenv.validity.ask import Answer, Asker
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import Scenario, build
-from simenv.validity.stats import Interval, mean, wilson
 
 PLACES = ("sentence", "body")
 RAISED = 0.02

@@ -47,6 +47,6 @@ def plain_case(
         persona: Who reads it.
         auction: The auction that the ad is a candidate of; by default one with this ad alone.
     """
-    auction = auction or Auction(id=key, query=Query(id=key, text=query), bids=(Bid(ad=ad, amount=1.0),))
+    auction = auction or Auction(id=key, query=Query(text=query), bids=(Bid(ad=ad, amount=1.0),))
     text = f"{PLAIN_ANSWER} {sentence.replace('{link}', ad.link)}"
     return Case(persona, auction, outcome(auction, text, {bid.ad.id: bid.amount for bid in auction.bids}), ad.id)

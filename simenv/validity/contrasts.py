@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from simenv.records import Record
+from simenv.stats import Interval, mean, wilson
 from simenv.validity.ask import Answer, Asker
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import EXTRAS, Scenario, absent, build, persona
-from simenv.validity.stats import Interval, mean, wilson
 
 KINDS = {
     "relevance": "relevant ad > irrelevant ad",

@@ -23,12 +23,12 @@ import numpy as np
 
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
+from simenv.files.rows import Row, check_columns, read_rows, require, to_record
 from simenv.records import Ad, Record
 from simenv.seeding import keyed_int, keyed_rng
-from simenv.tables import Row, check_columns, read_rows, require, to_record
+from simenv.stats import Bin, Interval, auc, deciles
 from simenv.validity.ask import Asker
 from simenv.validity.cases import plain_case
-from simenv.validity.stats import Bin, Interval, auc, deciles
 
 QUERIES_PER_TOPIC = 20
 _WEBIS = "{link} is known for QUALITIES."

@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from simenv.judges.base import Judge
 from simenv.records import Record
-from simenv.users.judge import Judge
+from simenv.stats import Interval, mean
 from simenv.validity.ask import Answer, Asker
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import Scenario, build
-from simenv.validity.stats import Interval, mean
 
 PLACEBOS = {
     "asked_again": "nothing: another auction id",

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simenv.stats import Bin, Interval
 from simenv.validity.attacks import RAISED
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
 from simenv.validity.run import Validity
-from simenv.validity.stats import Bin, Interval
 
 
 def write_plots(found: Validity, folder: Path) -> list[str]:

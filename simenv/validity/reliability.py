@@ -14,10 +14,10 @@ import numpy as np
 
 from simenv.records import Record, Usage
 from simenv.seeding import keyed_rng
+from simenv.stats import Bin, Interval, deciles, mean
 from simenv.validity.ask import Asker, Tally
 from simenv.validity.cases import Case, plain_case
 from simenv.validity.scenarios import Scenario, build
-from simenv.validity.stats import Bin, Interval, deciles, mean
 from simenv.world import World
 
 SESSIONS = 20

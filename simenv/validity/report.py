@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 
 from simenv.errors import DataFileError
-from simenv.report_blocks import Block, markdown_parts, print_block
+from simenv.files.blocks import Block, markdown_parts, print_block
+from simenv.stats import Interval
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
 from simenv.validity.plots import write_plots
 from simenv.validity.run import Validity
-from simenv.validity.stats import Interval
 
 READS = """\
 A judge LLM reads words, the click model reads numbers; beside each attitude in words stands its number: averse and

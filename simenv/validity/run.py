@@ -35,9 +35,9 @@ from pydantic import Field
 
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError
+from simenv.judges.base import Judge
 from simenv.records import Record
-from simenv.store import records_hash
-from simenv.users.judge import Judge
+from simenv.runs.folder import records_hash
 from simenv.validity import attacks, contrasts, outside, placebos, reliability
 from simenv.validity.ask import Asker
 from simenv.validity.attacks import Attacked

@@ -26,11 +26,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from simenv.errors import InputError, UnknownName
+from simenv.files.rows import read_rows, to_record
 from simenv.markup import outcome
 from simenv.records import Ad, Auction, Bid, Outcome, Persona, Placement, Query, Record, Traits
+from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
-from simenv.store import records_hash
-from simenv.tables import read_rows, to_record
 from simenv.validity.cases import Case
 
 PARTS = ("dev", "test", "all")
@@ -253,7 +253,7 @@ def build(
     amounts = {role: bid if role == roles[0] or other_bids is None else other_bids for role in ads}
     auction = Auction(
         id=f"validity.{seed}.{scenario.id}",
-        query=Query(id=scenario.id, text=scenario.query),
+        query=Query(text=scenario.query),
         bids=tuple(Bid(ad=ad, amount=amounts[role]) for role, ad in ads.items()),
     )
     sentences = [

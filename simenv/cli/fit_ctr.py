@@ -1,0 +1,35 @@
+"""`simenv fit-ctr`: a CTR model from a run's clicks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def fit_ctr(
+    run: Annotated[Path, typer.Argument(help="The folder of a run: its clicks are learned from.")],
+    out: Annotated[Path, typer.Option(help="A new .json file; use it as --ctr-model learned:FILE.")],
+    mechanism: Annotated[str | None, typer.Option(help="Learn from this mechanism's rows alone.")] = None,
+) -> None:
+    """Learns a CTR model from a run's clicks and says how well it predicts personas that were held out."""
+    from simenv.ctr.learned import fit, held_out_quality, impressions
+    from simenv.runs.folder import read_transitions
+
+    rows = impressions(t for t in read_transitions(run) if mechanism in (None, t.mechanism))
+    model = fit(rows, log=run.name)
+    quality = held_out_quality(rows)
+    model.save(out)
+    table = Table(title=f"{len(rows)} impressions, every fifth persona held out")
+    for column in ("model", "log loss", "AUC", "calibration error"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in quality:
+        table.add_row(row.model, f"{row.log_loss:.3f}", f"{row.auc:.3f}", f"{row.calibration_error:.3f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"each further place keeps {model.position_discount:.2f} of the clicks; written to {out}", highlight=False
+    )

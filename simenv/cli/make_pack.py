@@ -1,0 +1,60 @@
+"""`simenv make-pack`: a capable model writes new personas, ads or queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from simenv.cli import options as common
+
+
+def make_pack(
+    kind: Annotated[str, typer.Argument(help="personas, ads or queries (without commercial intent).")],
+    llm: Annotated[str, typer.Option(help="A capable model: local:FOLDER or a LiteLLM name such as openai/gpt-4o.")],
+    out: Annotated[Path, typer.Option(help="A new .jsonl file, or one begun with the same options: it goes on.")],
+    n: Annotated[int, typer.Option(help="How many records the file is to hold.")] = 50,
+    api_base: Annotated[str | None, typer.Option(help="Server of the model, e.g. http://127.0.0.1:8080/v1.")] = None,
+    seed: Annotated[int, typer.Option(help="Names the order of the cells and the samples.")] = 0,
+    like: Annotated[
+        str | None, typer.Option(help="Pack or file of the same kind: how records read, and what none may be near to.")
+    ] = None,
+    categories: Annotated[
+        str | None, typer.Option(help="A,B,...: of the ads, of personas' tastes, or the queries' topics.")
+    ] = None,
+    tries: Annotated[int, typer.Option(help="How often a record is asked for at most.")] = 5,
+    timeout: common.Timeout = 120.0,
+) -> None:
+    """Writes new records with a capable model: balanced, filtered, without near-duplicates, and with a manifest."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from simenv.background_loop import run_sync
+    from simenv.llm import make_llm
+    from simenv.packmaker import write
+    from simenv.packmaker.kinds import make_kind
+
+    built = make_kind(kind, common.names(categories))
+    if llm == "embedded":  # said before it is loaded
+        raise write.too_small(llm)
+    model = make_llm(llm, api_base=api_base, timeout=timeout)
+    columns = (TextColumn(built.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    progress = Progress(*columns, console=Console(stderr=True))
+    bar = progress.add_task(built.name, total=n)
+
+    def watch(count: int) -> None:
+        progress.start()  # not before there is nothing more to be refused
+        progress.update(bar, completed=count)
+
+    try:
+        written = run_sync(
+            lambda: write.make_pack(built, model, out, n=n, seed=seed, like=like, tries=tries, on_record=watch)
+        )
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+    refused = f"; refused: {write.said(written.rejected)}" if written.rejected else ""
+    tokens = written.usage.prompt_tokens + written.usage.completion_tokens
+    line = f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens:,} tokens"
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)

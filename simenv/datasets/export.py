@@ -1,0 +1,202 @@
+"""A run's log as files that people train with: one row per shown ad, or the formats of `simenv.datasets.training_data`.
+
+Beside the file goes a dataset card, FILE.md: its columns, its counts, and which run it was made of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from simenv.datasets.dataset_card import dataset_card
+from simenv.datasets.training_data import kto_rows, preference_rows, sft_rows
+from simenv.errors import InputError
+from simenv.records import Transition
+from simenv.runs.folder import read_transitions
+
+if TYPE_CHECKING:
+    import pandas
+
+CLICK_COLUMNS = {
+    "mechanism": "string",
+    "auction_id": "string",
+    "index": "int64",  # position of the auction in its run
+    "turn": "int64",  # position of the query in the persona's session
+    "persona_id": "string",
+    "profile": "string",  # the user as the platform sees it
+    "query": "string",
+    "response": "string",  # the whole answer, with mark-up
+    "ad_id": "string",
+    "ad_title": "string",
+    "ad_body": "string",
+    "ad_category": "string",
+    "bid": "float64",  # currency per click
+    "price": "float64",  # currency per click
+    "position": "int64",  # 0 = first ad of the answer
+    "span_start": "int64",
+    "span_end": "int64",
+    "clicked": "boolean",  # null = the judge abstained
+    "click_prob": "float64",  # null = the judge does not know it
+    "reason": "string",
+    "propensity": "float64",  # probability with which the mechanism drew this answer; null = it did not log it
+}
+"""Columns of the clicks format, with their pandas types."""
+
+Format = Literal["clicks", "preferences", "sft", "kto"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def click_rows(transitions: Iterable[Transition]) -> list[dict[str, Any]]:
+    """One dictionary per shown ad, keys as in CLICK_COLUMNS."""
+    rows = []
+    for t in transitions:
+        bids = {bid.ad.id: bid for bid in t.auction.bids}
+        pairs = zip(t.outcome.placements, t.feedback.clicks, strict=True)
+        for position, (placement, click) in enumerate(pairs):
+            bid = bids[placement.ad_id]
+            rows.append(
+                {
+                    "mechanism": t.mechanism,
+                    "auction_id": t.auction.id,
+                    "index": t.index,
+                    "turn": t.turn,
+                    "persona_id": t.persona_id,
+                    "profile": t.auction.profile,
+                    "query": t.auction.query.text,
+                    "response": t.outcome.response,
+                    "ad_id": placement.ad_id,
+                    "ad_title": bid.ad.title,
+                    "ad_body": bid.ad.body,
+                    "ad_category": bid.ad.category,
+                    "bid": bid.amount,
+                    "price": placement.price,
+                    "position": position,
+                    "span_start": placement.span[0],
+                    "span_end": placement.span[1],
+                    "clicked": click.clicked,
+                    "click_prob": click.click_prob,
+                    "reason": click.reason,
+                    "propensity": logged_number(t, "propensity"),
+                }
+            )
+    return rows
+
+
+def click_frame(transitions: Iterable[Transition]) -> pandas.DataFrame:
+    """The rows as a DataFrame with the types of CLICK_COLUMNS, also when there are none."""
+    import pandas
+
+    frame = pandas.DataFrame(click_rows(transitions), columns=list(CLICK_COLUMNS))
+    return frame.astype(CLICK_COLUMNS)
+
+
+def logged_number(transition: Transition, name: str) -> float | None:
+    """A finite number that the mechanism logged in its details, or None."""
+    value = transition.outcome.details.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def export_clicks(transitions: Iterable[Transition], out: str | Path) -> int:
+    """Writes the click log to a .parquet or .jsonl file and returns the number of rows.
+
+    Raises:
+        InputError: another ending, a folder that does not exist, or a file that cannot be written.
+    """
+    out = writable(out)
+    frame = click_frame(transitions)
+    write_frame(frame, out)
+    return len(frame)
+
+
+def export_run(
+    run: str | Path,
+    out: str | Path,
+    format: str = "clicks",
+    *,
+    min_gap: float | None = None,
+    min_reward: float | None = None,
+) -> int:
+    """Writes a run's log in one of the FORMATS, with a dataset card at FILE.md, and returns the number of rows.
+
+    Args:
+        run: The folder of a run.
+        out: A .parquet or .jsonl file.
+        format: clicks, preferences, sft or kto; see `simenv.datasets.training_data` for the last three.
+        min_gap: preferences only: least difference of rewards, in currency per answer, exclusive; 10 by default,
+            the delta of LLM-Auction.
+        min_reward: sft only: the best answer's reward must exceed it, in currency per answer; 0 by default.
+
+    Raises:
+        InputError: an unknown format, an option of another format or out of range, a run that gives no row, or a
+            file that cannot be written.
+    """
+    if format not in FORMATS:
+        raise InputError(f"unknown format {format!r}: known are {', '.join(FORMATS)}")
+    for name, value, owner in (("min-gap", min_gap, "preferences"), ("min-reward", min_reward, "sft")):
+        if value is not None and format != owner:
+            raise InputError(f"--{name} is an option of format {owner}, got format {format}")
+        if value is not None and (not math.isfinite(value) or (name == "min-gap" and value < 0)):
+            least = " of at least 0" if name == "min-gap" else ""
+            raise InputError(f"--{name} must be a finite number{least}, got {value}")
+    out = writable(out)
+    gap, reward = 10.0 if min_gap is None else min_gap, 0.0 if min_reward is None else min_reward
+    transitions = list(read_transitions(run))
+    frame = _frame(transitions, format, gap, reward)
+    options = {"preferences": f" --min-gap {gap:g}", "sft": f" --min-reward {reward:g}"}.get(format, "")
+    card = dataset_card(run, frame, transitions, out.name, format, options)
+    write_frame(frame, out)
+    _replace(out.with_name(f"{out.name}.md"), lambda part: part.write_text(card, encoding="utf-8"))
+    return len(frame)
+
+
+def _frame(transitions: list[Transition], format: str, min_gap: float, min_reward: float) -> pandas.DataFrame:
+    import pandas
+
+    if format == "clicks":
+        return click_frame(transitions)
+    if format == "preferences":
+        return pandas.DataFrame(preference_rows(transitions, min_gap))
+    return pandas.DataFrame(sft_rows(transitions, min_reward) if format == "sft" else kto_rows(transitions))
+
+
+def writable(out: str | Path) -> Path:
+    """The path, if a file of that ending may be written there.
+
+    Raises:
+        InputError: another ending than .parquet and .jsonl, or a folder that does not exist.
+    """
+    out = Path(out)
+    if out.suffix not in (".parquet", ".jsonl"):
+        raise InputError(f"{out}: ending {out.suffix!r} is not written here, expected .parquet or .jsonl")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: folder {out.parent} does not exist")
+    return out
+
+
+def write_frame(frame: pandas.DataFrame, out: Path) -> None:
+    """Writes a frame by the path's ending. A failed write leaves what was there before.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    if out.suffix == ".parquet":
+        _replace(out, lambda part: frame.to_parquet(part, index=False))
+    else:
+        _replace(
+            out,
+            lambda part: frame.to_json(part, orient="records", lines=True, force_ascii=False, double_precision=15),
+        )
+
+
+def _replace(out: Path, write: Callable[[Path], object]) -> None:
+    part = out.with_name(f"{out.name}.part")
+    try:
+        write(part)
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from None

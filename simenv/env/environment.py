@@ -1,0 +1,151 @@
+"""The Gymnasium environment: one episode is one persona's session, one step is one auction."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from functools import partial
+from typing import Any
+
+import gymnasium
+
+from simenv.background_loop import run_sync
+from simenv.env.spaces import AuctionSpace, OutcomeSpace
+from simenv.errors import InputError
+from simenv.mechanism import Mechanism
+from simenv.records import Auction, Outcome, Transition
+from simenv.world import WORLD_OPTIONS, Session, World, make_world
+
+
+class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
+    """Ads woven into the answers of an assistant: `gymnasium.make("simenv/NativeAds-v0", ...)`.
+
+    Observation: the `Auction` to answer. Action: an `Outcome`, or a `Mechanism` that is run on the auction. Reward:
+    the platform's objective with the clicks that happened, in currency; NaN if the judge abstained on a shown ad
+    (`info["transition"].reward` is then None). `terminated` when the session's last query is answered; the last
+    auction is then observed again. `truncated` is always False.
+
+    A mechanism or bidder with `observe` is given each transition.
+
+    `reset(seed=s)` starts run s at session 0; `reset()` goes on to the next session.
+
+    Args:
+        world: A world of your own; the other arguments are then not allowed.
+        render_mode: "ansi" for a readable transcript of the last turn.
+        **options: Given to `simenv.make_world`: catalog, personas, user_llm, judge, candidates, horizon, ...
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (Gymnasium declares it so)
+
+    def __init__(self, world: World | None = None, render_mode: str | None = None, **options: Any) -> None:
+        if world is not None and options:
+            raise InputError(f"a world is given already, so {', '.join(options)} cannot be set here")
+        if render_mode not in (None, "ansi"):
+            raise InputError(f"render_mode {render_mode!r} is not known: expected None or 'ansi'")
+        if unknown := sorted(set(options) - set(WORLD_OPTIONS)):
+            raise InputError(f"unknown option {', '.join(unknown)}: known are {', '.join(WORLD_OPTIONS)}, world")
+        self.world = world or make_world(**options)
+        self.render_mode = render_mode
+        self.observation_space = AuctionSpace()
+        self.action_space = OutcomeSpace()
+        self._bidder = copy.deepcopy(self.world.bidder)
+        self._seed: int | None = None
+        self._next_session = 0
+        self._session: Session | None = None
+        self._turn = 0
+        self._auction: Auction | None = None
+        self._last: Transition | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Auction, dict[str, Any]]:
+        """Starts a session.
+
+        Args:
+            seed: Names the run: personas' order, values, bids and clicks follow from it. None: go on in this run.
+            options: {"persona": id} to choose the persona, {"session": number} to choose the session.
+
+        Raises:
+            InputError: an unknown option or persona.
+        """
+        return run_sync(partial(self.start, seed=seed, options=options))
+
+    async def start(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Auction, dict[str, Any]]:
+        """`reset` for asynchronous callers."""
+        super().reset(seed=seed)
+        if seed is not None or self._seed is None:
+            self._seed = seed if seed is not None else int(self.np_random.integers(2**31))
+            self._next_session = 0
+            self._bidder = copy.deepcopy(self.world.bidder)  # a new run: bidders that learn begin anew
+        options = options or {}
+        if unknown := set(options) - {"persona", "session"}:
+            raise InputError(f"unknown reset options {sorted(unknown)}: known are persona, session")
+        number = int(options.get("session", self._next_session))
+        self._session = await self.world.session(self._seed, number, options.get("persona"))
+        self._next_session = number + 1
+        self._turn = 0
+        self._last = None
+        self._auction = self.world.auction(self._session, 0, self._bidder)
+        return self._auction, {"session": self._session.id, "turn": 0}
+
+    def step(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
+        """Answers the current auction.
+
+        Returns:
+            The next auction, the reward, terminated, truncated, and info with the full `transition`.
+
+        Raises:
+            OutcomeError: the outcome breaks the rules of the auction.
+            InputError: the action is neither an Outcome nor a Mechanism, or the session is over.
+        """
+        return run_sync(self.advance, action)
+
+    async def advance(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
+        """`step` for asynchronous callers."""
+        if self._session is None or self._auction is None:
+            raise InputError("no session: call reset first")
+        if self._turn >= len(self._session.questions):
+            raise InputError(f"session {self._session.id} is over: call reset")
+        if not self.action_space.contains(action):
+            hint = "await it first" if inspect.isawaitable(action) else None
+            raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism", hint=hint)
+        transition = await self.world.step(self._session, self._turn, action, index=self._turn, auction=self._auction)
+        for learner in (self._bidder, action):
+            observe = getattr(learner, "observe", None)
+            if observe is not None:
+                observe(transition)
+        self._last = transition
+        self._turn += 1
+        terminated = self._turn >= len(self._session.questions)
+        if not terminated:
+            self._auction = self.world.auction(self._session, self._turn, self._bidder)
+        reward = float("nan") if transition.reward is None else transition.reward
+        info = {"transition": transition, "session": self._session.id, "turn": self._turn}
+        return self._auction, reward, terminated, False, info
+
+    def render(self) -> str | None:
+        """The last turn as text, with render_mode="ansi"."""
+        if self.render_mode is None:
+            gymnasium.logger.warn('render needs a render_mode: make the environment with render_mode="ansi"')
+            return None
+        return transcript(self._last) if self._last else "(nothing answered yet)"
+
+
+def transcript(transition: Transition) -> str:
+    """A turn as a person would read it."""
+    clicks = {click.ad_id: click for click in transition.feedback.clicks}
+    lines = [f"User ({transition.persona_id}): {transition.auction.query.text}"]
+    lines.append(f"Assistant ({transition.mechanism}): {transition.outcome.response}")
+    for placement in transition.outcome.placements:
+        click = clicks[placement.ad_id]
+        verdict = {True: "clicked", False: "not clicked", None: "no verdict"}[click.clicked]
+        chance = f", probability {click.click_prob:.2f}" if click.click_prob is not None else ""
+        reason = f" ({click.reason})" if click.reason else ""
+        amount = transition.auction.bid_of(placement.ad_id).amount
+        lines.append(
+            f"  [{placement.ad_id}] bid {amount:g}, price {placement.price:.2f} per click: {verdict}{chance}{reason}"
+        )
+    lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
+    return "\n".join(lines)

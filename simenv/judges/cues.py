@@ -1,0 +1,75 @@
+"""Cues in text, learned from examples: leaked ad process, sales pressure, cheap or dear.
+
+A cue is a linear function of a sentence's embedding, fitted by ridge regression to examples that show it (+1) and
+examples that do not (-1), both sides weighing the same (Hoerl and Kennard 1970). It is fitted when it is first needed,
+in some two seconds, so that the readable examples, and not a file of weights, are what defines it, for any encoder.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.resources import files
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from simenv.encoder import Encoder
+from simenv.records import Record
+
+RIDGE = 0.01
+"""On unit vectors, with weights that sum to 1: chosen on the development part of the contrast suite."""
+
+
+class Examples(Record):
+    """Sentences that show a cue and sentences that do not."""
+
+    yes: tuple[str, ...]
+    no: tuple[str, ...]
+
+
+def read_examples() -> dict[str, Examples]:
+    """The examples of `cue_examples.toml`: leak, pressure and cheap."""
+    text = (files("simenv.judges") / "cue_examples.toml").read_text(encoding="utf-8")
+    return {name: Examples.model_validate(lists) for name, lists in tomllib.loads(text).items()}
+
+
+class Cue:
+    """Scores sentences: about 1 = like the examples that show it, about -1 = like those that do not.
+
+    Args:
+        encoder: Text encoder.
+        examples: What it is learned from.
+    """
+
+    def __init__(self, encoder: Encoder, examples: Examples) -> None:
+        self._encoder = encoder
+        self._examples = examples
+
+    def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Shape (len(texts),)."""
+        middle, slope = self._fit
+        scores: npt.NDArray[np.float64] = (self._encoder.encode(texts).astype(np.float64) - middle) @ slope
+        return scores
+
+    @cached_property
+    def _fit(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        yes, no = self._examples.yes, self._examples.no
+        x = self._encoder.encode([*yes, *no]).astype(np.float64)
+        y = np.concatenate([np.ones(len(yes)), -np.ones(len(no))])
+        weight = np.concatenate([np.full(len(yes), 0.5 / len(yes)), np.full(len(no), 0.5 / len(no))])
+        middle = weight @ x
+        centred = x - middle
+        gram = centred.T @ (weight[:, None] * centred) + RIDGE * np.eye(x.shape[1])
+        return middle, np.linalg.solve(gram, centred.T @ (weight * y))
+
+
+_learned: WeakKeyDictionary[Encoder, dict[Examples, Cue]] = WeakKeyDictionary()
+
+
+def learn(encoder: Encoder, examples: Examples) -> Cue:
+    """The cue of these examples, fitted once per encoder."""
+    cues = _learned.setdefault(encoder, {})
+    return cues.setdefault(examples, Cue(encoder, examples))

@@ -1,0 +1,239 @@
+"""The judge LLM: the User-LLM reads the answer as the persona and gives clicks with reasons (LLM-Auction, 5.1, step 3).
+
+Capable models answer in strict JSON, one row per ad. A reply that cannot be read, or lacks an ad, is an abstention:
+`clicked` is None and counted, never False. Small local models cannot hold a format, so theirs is constrained: the
+frame of the JSON is given, and "true" or "false" is all that they may fill in before the reason. Capable local models
+may be held to the frame too: the odds of "true" are then a click probability.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from simenv.errors import InputError, UnreadableReply
+from simenv.files.prompts import read_prompt
+from simenv.judges.base import Judge
+from simenv.judges.fence import fence_code, neutral
+from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, LinksOnly, OneOf, Prompt, Sampling, metered
+from simenv.records import Auction, Click, Feedback, Outcome, Persona
+
+_FENCE = re.compile(r"\A```(?:json)?\s*\n(?P<inner>.*)\n```\Z", re.DOTALL)
+_LONGEST = 20_000
+"""Characters of an answer that are judged, about 5,000 tokens: no advertiser can fill a model's whole context."""
+
+
+class _Verdict(BaseModel):
+    """One row of a judge's reply."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    ad_id: str
+    clicked: bool
+    reason: str = ""
+
+
+class _Reply(BaseModel):
+    """The whole reply: an object, because providers' schemas allow no array at the top."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    verdicts: list[_Verdict]
+
+
+_REPLY: TypeAdapter[_Reply | list[_Verdict]] = TypeAdapter(_Reply | list[_Verdict])
+
+
+def unfenced(reply: str) -> str:
+    """A reply without the Markdown fence around the whole of it, if it has one."""
+    text = reply.strip()
+    fenced = _FENCE.match(text)
+    return fenced["inner"] if fenced else text
+
+
+def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
+    """Reads a judge's reply: ad id -> click, for the shown ads it decides on.
+
+    {"verdicts": [...]} or the bare array. A Markdown fence around the whole reply is taken off; nothing is repaired.
+
+    Raises:
+        UnreadableReply: not a JSON array of verdicts, a verdict on an ad that is not shown, or two on one ad.
+    """
+    try:
+        parsed = _REPLY.validate_json(unfenced(reply))
+    except ValidationError as error:
+        said = f"no verdicts in JSON: {error.errors()[0]['msg']}; got {reply.strip()[:120]!r}"
+        raise UnreadableReply(said) from None
+    rows = parsed.verdicts if isinstance(parsed, _Reply) else parsed
+    ids = [row.ad_id for row in rows]
+    if not set(ids) <= set(shown) or len(set(ids)) < len(ids):
+        raise UnreadableReply(f"verdicts on {ids}, shown were {list(shown)}")
+    return {row.ad_id: Click(ad_id=row.ad_id, clicked=row.clicked, reason=row.reason) for row in rows}
+
+
+class LLMJudge:
+    """A language model that clicks as the persona.
+
+    Everything that all judgements share comes first in its prompt, then the persona, then question and answer, so that
+    a server can keep the beginning.
+
+    Args:
+        llm: The User-LLM.
+        samples: How often a model that answers freely is asked. From two on, the share of clicks among the readable
+            verdicts is the click probability, and the first of them is the click.
+        frame: Whether the frame of the JSON is given, and "true" or "false" filled in. Its odds are then the click
+            probability and nothing is unreadable; the model must be able to constrain and to prefill. By default,
+            only a model that is not `follows_formats` is held to it.
+        wording: Which of the system prompts, 1 to 3; 2 and 3 are `variants` of 1.
+
+    Raises:
+        InputError: samples below 1.
+        MissingCapability: a frame is needed and the model cannot be held to one.
+    """
+
+    _SAMPLING = Sampling(temperature=0.3, top_p=1.0, top_k=None, max_tokens=400)  # T 0.3: the paper's User-LLM
+
+    def __init__(self, llm: LLM, *, samples: int = 1, frame: bool | None = None, wording: int = 1) -> None:
+        if samples < 1:
+            raise InputError(f"a judge must be asked at least once, got samples {samples}")
+        self._frame = not llm.follows_formats if frame is None else frame
+        if self._frame:
+            llm.require(Capability.CONSTRAINT)
+            llm.require(Capability.PREFILL)
+        self.name = f"llm:{llm.name}" + (f"#wording{wording}" if wording > 1 else "")
+        self.llms = (llm,)
+        self._llm = llm
+        self._samples = samples
+        self._wording = wording
+        self._system = read_prompt("simenv.judges", "judge_system" + (f"_{wording}" if wording > 1 else ""))
+        self._user = read_prompt("simenv.judges", "judge_user")
+
+    @property
+    def variants(self) -> dict[str, Judge]:
+        """The same judge with its system prompt in other words."""
+        if self._wording > 1:
+            return {}
+        return {f"wording{n}": LLMJudge(self._llm, samples=self._samples, frame=self._frame, wording=n) for n in (2, 3)}
+
+    @property
+    def sha256(self) -> str:
+        """Of the prompts and of how they are asked, for manifests."""
+        how = f"{self._samples} {self._frame} {self._SAMPLING.model_dump_json()}"
+        return hashlib.sha256("\n".join((self._system, self._user, how)).encode()).hexdigest()
+
+    async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
+        shown = [placement.ad_id for placement in outcome.placements]
+        if not shown:
+            return Feedback()
+        prompt = self.prompt(persona, auction, outcome)
+        with metered() as meter:
+            if self._frame:
+                verdicts = await self._framed(prompt, auction, shown)
+            else:
+                samples = [self._free(prompt, auction, shown, sample) for sample in range(self._samples)]
+                verdicts = _pooled(shown, await asyncio.gather(*samples))
+        return Feedback(clicks=tuple(verdicts[ad_id] for ad_id in shown), usage=meter.usage)
+
+    def prompt(self, persona: Persona, auction: Auction, outcome: Outcome) -> Prompt:
+        """The judge's prompt. Question and answer are fenced and neutralised."""
+        query, response = neutral(auction.query.text, _LONGEST), neutral(outcome.response, _LONGEST)
+        return Prompt(
+            system=self._system,
+            user=self._user.format(
+                info=persona.info,
+                interests=", ".join(persona.interests) or "not stated",
+                attitude=persona.attitude or "not stated",
+                query=query,
+                response=response,
+                code=fence_code(auction.id, texts=(query, response)),
+                ads=", ".join(placement.ad_id for placement in outcome.placements),
+            ),
+        )
+
+    async def _free(self, prompt: Prompt, auction: Auction, shown: list[str], sample: int) -> dict[str, Click]:
+        schema = _schema(shown) if self._llm.can(Capability.JSON_SCHEMA) else None
+        key = (auction.id, "judge", sample)
+        reply = await self._llm.complete(prompt, key=key, sampling=self._SAMPLING, constraint=schema)
+        try:
+            return read_verdicts(reply.text, shown)
+        except UnreadableReply as error:
+            return {i: Click(ad_id=i, clicked=None, reason=f"unreadable: {error}"[:300]) for i in shown}
+
+    async def _framed(self, prompt: Prompt, auction: Auction, shown: list[str]) -> dict[str, Click]:
+        so_far = "["
+        clicks = {}
+        for ad_id in shown:
+            so_far += f'{{"ad_id": {json.dumps(ad_id)}, "clicked":'
+            verdict = await self._llm.complete(
+                prompt.model_copy(update={"prefill": so_far}),
+                key=(auction.id, "judge", ad_id),
+                sampling=PLAIN,  # the model's own odds: temperature 0.3 would push them towards 0 and 1
+                constraint=OneOf(options=(" true", " false")),
+            )
+            so_far += f'{verdict.text}, "reason": "'
+            reason = await self._llm.complete(
+                prompt.model_copy(update={"prefill": so_far}),
+                key=(auction.id, "judge-reason", ad_id),
+                sampling=self._SAMPLING.model_copy(update={"max_tokens": 40, "stop": ('"', "\n")}),
+                constraint=LinksOnly(),
+            )
+            so_far += f'{reason.text}"}}, '
+            clicked = verdict.text == " true"
+            clicks[ad_id] = Click(
+                ad_id=ad_id,
+                clicked=clicked,
+                click_prob=_prob_true(verdict.logprobs, clicked),
+                reason=reason.text.strip(),
+            )
+        return clicks
+
+
+def _pooled(shown: Sequence[str], samples: Sequence[Mapping[str, Click]]) -> dict[str, Click]:
+    """One verdict per ad from one or several samples; abstentions have no share in the probability."""
+    pooled = {}
+    for ad_id in shown:
+        given = [sample[ad_id] for sample in samples if ad_id in sample]
+        decided = [click for click in given if click.clicked is not None]
+        first = next(iter(decided or given), Click(ad_id=ad_id, clicked=None, reason="no verdict"))
+        if decided and len(samples) > 1:
+            clicks = sum(bool(click.clicked) for click in decided)
+            counts = f"{clicks} of {len(decided)} verdicts click, {len(samples) - len(decided)} abstain"
+            update = {"click_prob": clicks / len(decided), "reason": f"{first.reason} ({counts})".strip()}
+            first = first.model_copy(update=update)
+        pooled[ad_id] = first
+    return pooled
+
+
+def _schema(shown: Sequence[str]) -> JSONSchema:
+    """One verdict on each shown ad."""
+    verdict = {
+        "type": "object",
+        "properties": {
+            "ad_id": {"type": "string", "enum": list(shown)},
+            "clicked": {"type": "boolean"},
+            "reason": {"type": "string"},
+        },
+        "required": ["ad_id", "clicked", "reason"],
+        "additionalProperties": False,
+    }
+    schema = {
+        "type": "object",
+        "properties": {"verdicts": {"type": "array", "items": verdict, "minItems": len(shown), "maxItems": len(shown)}},
+        "required": ["verdicts"],
+        "additionalProperties": False,
+    }
+    return JSONSchema(text=json.dumps(schema))
+
+
+def _prob_true(logprobs: tuple[float, ...] | None, clicked: bool) -> float | None:
+    """The probability of "true" among the two options, from that of the option sampled."""
+    if logprobs is None:
+        return None
+    chosen = min(1.0, math.exp(sum(logprobs)))
+    return chosen if clicked else 1.0 - chosen

@@ -1,0 +1,58 @@
+"""How a language model expects an ad's sentence: low surprise = it reads like the text before it goes on.
+
+    surprise = - mean over the sentence's tokens of log p(token | question, answer so far)
+
+A small model's surprise also rises with rare words and names, so it ranks wordings of one ad, not ads.
+"""
+
+from __future__ import annotations
+
+import math
+
+from simenv import markup
+from simenv.judges.ad_copy import sentence_around
+from simenv.llm.base import LLM, Capability, Prompt, metered
+from simenv.quality.embedded import EmbeddedQuality
+from simenv.records import AdQuality, Auction, Feedback, Outcome, Persona, Quality
+
+
+class LikelihoodQuality:
+    """The embedded measures and, for each ad, its surprise: one call of the model per shown ad.
+
+    Args:
+        inner: Measures all the rest.
+        llm: Scores continuations.
+
+    Raises:
+        MissingCapability: the model cannot score, or not after the beginning of an answer.
+    """
+
+    def __init__(self, inner: EmbeddedQuality, llm: LLM) -> None:
+        llm.require(Capability.LOGPROBS)
+        llm.require(Capability.PREFILL)
+        self.name = f"likelihood:{llm.name},{inner.name}"
+        self.sha256 = inner.sha256
+        self._inner = inner
+        self._llm = llm
+
+    async def measure(self, persona: Persona, auction: Auction, outcome: Outcome, ad_free: str | None) -> Feedback:
+        measured = await self._inner.measure(persona, auction, outcome, ad_free)
+        quality = measured.quality or Quality()
+        with metered() as meter:
+            rows: list[AdQuality] = []
+            for row, placement in zip(quality.ads, outcome.placements, strict=True):
+                surprise = await self._surprise(auction, outcome.response, placement.span)
+                rows.append(row.model_copy(update={"surprise": surprise}))
+        update = {"ads": tuple(rows), "usage": quality.usage + meter.usage}
+        return measured.model_copy(update={"quality": quality.model_copy(update=update)})
+
+    async def _surprise(self, auction: Auction, response: str, span: tuple[int, int]) -> float | None:
+        start, stop = sentence_around(response, span)
+        before = markup.strip_markup(response[:start]).rstrip()
+        sentence = markup.strip_markup(response[start:stop]).strip()
+        if not sentence:
+            return None
+        prompt = Prompt(user=auction.query.text, prefill=before)
+        (scores,) = await self._llm.logprob(prompt, [f" {sentence}" if before else sentence])
+        mean = -sum(scores) / len(scores) if scores else math.inf
+        return max(0.0, mean) if math.isfinite(mean) else None  # a text that the model cannot write

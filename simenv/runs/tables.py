@@ -1,0 +1,139 @@
+"""Tables of a run: for the terminal, as CSV and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from simenv.runs.metrics import METRICS, Cell, Estimate, Table
+
+_MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
+_BEHAVIOUR = ("ctr", "ads", "violations", "abstentions")
+_COST = ("llm_calls", "tokens")
+_QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure")
+TITLES = {
+    "bid_weighted_clicks": "bid x clicks",
+    "ctr": "CTR",
+    "llm_calls": "LLM calls",
+    "quality_loss": "quality loss",
+    "ad_text_share": "ad text",
+}
+
+
+def write_tables(table: Table, folder: Path) -> None:
+    """Writes table.csv (long format) and table.md."""
+    (folder / "table.csv").write_text(to_csv(table), encoding="utf-8")
+    (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
+
+
+def to_csv(table: Table) -> str:
+    """One row per mechanism and metric; an interval that cannot be told is empty. `paired`: the difference is."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    header = ["mechanism", "metric", "unit", "mean", "low", "high", "baseline", "difference", "difference_low"]
+    writer.writerow([*header, "difference_high", "auctions", "personas", "expected_over_clicks", "paired"])
+    units = {metric.name: metric.unit for metric in METRICS}
+    for cell in table.cells:
+        writer.writerow(
+            [
+                *(cell.mechanism, cell.metric, units[cell.metric], *_numbers(cell.estimate)),
+                *(table.baseline, *_numbers(cell.difference), cell.auctions, cell.personas, table.expected),
+                cell.mechanism not in table.unpaired,
+            ]
+        )
+    return out.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """Tables of money, behaviour, cost, answer quality where it was measured, and differences."""
+    blocks = []
+    for title, metrics, difference in _blocks(table):
+        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
+        lines = [f"**{title}**", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+        for name, cells in _rows(table, metrics, difference):
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, caption(table)]) + "\n"
+
+
+def print_tables(table: Table, console: Console) -> None:
+    """The same for a terminal."""
+    for title, metrics, difference in _blocks(table):
+        shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        shown.add_column("mechanism", no_wrap=True)
+        for metric in metrics:
+            shown.add_column(TITLES.get(metric, metric), justify="right")
+        for name, cells in _rows(table, metrics, difference):
+            shown.add_row(name, *cells)
+        console.print(shown)
+    console.print(caption(table), style="dim")
+
+
+def caption(table: Table) -> str:
+    """What the numbers mean."""
+    basis = (
+        "Money and clicks are expectations over the judge's click probabilities."
+        if table.expected
+        else "Money and clicks are what happened; answers with an abstention are left out of them, not counted as zero."
+    )
+    of = [[c for c in table.cells if c.mechanism == name] for name in dict.fromkeys(c.mechanism for c in table.cells)]
+    answers = _range([max(c.auctions for c in cells) for cells in of])
+    personas = _range([max(c.personas for c in cells) for cells in of])
+    unpaired = [name for name in dict.fromkeys(c.mechanism for c in table.cells) if name in table.unpaired]
+    but = f", but for {', '.join(unpaired)}: other auctions, unpaired" if unpaired else ""
+    return (
+        f"{answers} answers per mechanism, {personas} personas; "
+        f"± is a 95% interval, clustered by persona; differences are paired against {table.baseline}{but}. {basis}"
+    )
+
+
+def _range(counts: list[int]) -> str:
+    least, most = min(counts), max(counts)
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
+    blocks: list[tuple[str, tuple[str, ...], bool]] = [
+        ("Money, currency per answer", _MONEY, False),
+        ("Behaviour, per answer (CTR: per shown ad)", _BEHAVIOUR, False),
+        ("Cost, per answer", _COST, False),
+    ]
+    measured = {cell.metric for cell in table.cells}
+    if quality := tuple(metric for metric in _QUALITY if metric in measured):
+        blocks.append(("Answer quality, 0 to 1 (factuality, disclosure: per shown ad)", quality, False))
+    if len({cell.mechanism for cell in table.cells}) > 1:
+        blocks.append((f"Difference against {table.baseline}, currency per answer", _MONEY, True))
+    return blocks
+
+
+def _rows(table: Table, metrics: tuple[str, ...], difference: bool) -> list[tuple[str, list[str]]]:
+    cells: dict[str, dict[str, Cell]] = {}
+    for cell in table.cells:
+        cells.setdefault(cell.mechanism, {})[cell.metric] = cell
+    rows = []
+    for name, of in cells.items():
+        if difference and name == table.baseline:
+            continue
+        estimates = [of[m].difference if difference else of[m].estimate for m in metrics]
+        rows.append((name, [show(e, m, sign=difference) for e, m in zip(estimates, metrics, strict=True)]))
+    return rows
+
+
+def show(estimate: Estimate | None, metric: str, *, sign: bool = False) -> str:
+    """ "12.3 ±1.2"; a dash where there is no value."""
+    if estimate is None or math.isnan(estimate.value):
+        return "-"
+    digits = {"ctr": 3, "tokens": 0, "quality_loss": 3}.get(metric, 2)
+    value = f"{estimate.value:+.{digits}f}" if sign else f"{estimate.value:.{digits}f}"
+    return value if math.isnan(estimate.margin) else f"{value} ±{estimate.margin:.{digits}f}"
+
+
+def _numbers(estimate: Estimate | None) -> list[str]:
+    values = estimate or Estimate(math.nan, math.nan, math.nan)
+    return ["" if math.isnan(value) else repr(value) for value in values]

@@ -1,0 +1,268 @@
+"""HostedLLM against a real HTTP server on this machine that misbehaves on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from simenv.errors import LLMRefused, LLMUnavailable, MissingCapability
+from simenv.llm import JSONSchema, LinksOnly, Prompt, Sampling, metered
+from simenv.llm.hosted import HostedLLM
+from tests.fake_openai import FAULTS, FakeOpenAI, Fault
+
+Messages = list[dict[str, Any]]
+
+
+def echo(messages: Messages) -> str:
+    return f"You said: {messages[-1]['content']}"
+
+
+def client(server: FakeOpenAI, **options: Any) -> HostedLLM:
+    """No waits between tries. The time-out is far longer than a reply of the server takes."""
+    return HostedLLM("openai/fake", **{"api_base": server.url, "max_wait": 0, "timeout": 30.0, **options})
+
+
+@pytest.fixture(autouse=True)
+def _no_key_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def test_text_and_usage_come_back_and_are_metered() -> None:
+    async def go(llm: HostedLLM) -> None:
+        with metered() as meter:
+            first = await llm.complete("one two three", key=("a",))
+            await llm.complete(Prompt(system="be brief", user="four"), key=("b",))
+        assert first.text == "You said: one two three"
+        assert first.finish == "stop"
+        assert first.logprobs is None
+        # words: prompts 3 + 3, replies 5 + 3
+        assert (meter.usage.calls, meter.usage.prompt_tokens, meter.usage.completion_tokens) == (2, 6, 8)
+        assert meter.usage.cost_usd == 0  # no price list knows the model
+
+    with FakeOpenAI(echo) as server:
+        asyncio.run(go(client(server)))
+
+
+def test_the_request_says_what_was_asked_for() -> None:
+    sampling = Sampling(temperature=0.3, top_p=0.9, max_tokens=7, stop=("\n", "END"))
+    with FakeOpenAI(echo) as server:
+        llm = client(server)
+        for key in [("a", 1), ("a", 1), ("a", 2)]:
+            asyncio.run(llm.complete(Prompt(system="be brief", user="hi"), key=key, sampling=sampling))
+    first, second = server.bodies  # the repeated request did not reach the server
+    assert first["messages"] == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]
+    assert (first["temperature"], first["top_p"], first["max_tokens"]) == (0.3, 0.9, 7)
+    assert first["stop"] == ["\n", "END"]
+    assert first["model"] == "fake"
+    assert first["seed"] != second["seed"], "the sample index is part of the seed"
+
+
+def test_a_reply_cut_at_max_tokens_says_so() -> None:
+    with FakeOpenAI(lambda _: "one two three four") as server:
+        reply = asyncio.run(client(server).complete("count", key=("a",), sampling=Sampling(max_tokens=2)))
+    assert (reply.text, reply.finish, reply.usage.completion_tokens) == ("one two", "length", 2)
+
+
+def test_half_a_surrogate_pair_becomes_text_that_can_be_written() -> None:
+    with FakeOpenAI(lambda _: "cut emoji \ud83d.") as server:
+        reply = asyncio.run(client(server).complete("hi", key=("a",)))
+    assert reply.text == "cut emoji ?."
+    assert "cut emoji" in reply.model_dump_json()
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_concurrency_is_used_and_bounded(concurrency: int) -> None:
+    together = threading.Barrier(concurrency)  # a reply leaves only when `concurrency` requests are in flight
+
+    def reply(_: Messages) -> str:
+        together.wait(timeout=20)
+        return "ok"
+
+    async def go(session: str) -> None:
+        await asyncio.gather(*(llm.complete("hi", key=(session, i)) for i in range(3 * concurrency)))
+
+    with FakeOpenAI(reply) as server:
+        llm = client(server, concurrency=concurrency, attempts=1)
+        asyncio.run(go("first"))
+        asyncio.run(go("in another event loop"))
+    assert server.count == 6 * concurrency
+    assert server.most_in_flight == concurrency
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_tried_again_until_it_passes(fault: Fault) -> None:
+    with FakeOpenAI(echo) as server:
+        server.fail_next(2, fault)
+        llm = client(server, attempts=3, timeout=0.5 if fault == "timeout" else 30.0)
+        with metered() as meter:
+            reply = asyncio.run(llm.complete("hello", key=("a",)))
+    assert reply.text == "You said: hello"
+    assert server.count == 3
+    assert llm.retries == 2
+    assert meter.usage.calls == 1, "a try that failed is no completion"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_on_every_try_ends_in_an_error(fault: Fault) -> None:
+    with FakeOpenAI(echo) as server:
+        server.fail_share(1.0, fault)
+        llm = client(server, attempts=3, timeout=0.5 if fault == "timeout" else 30.0)
+        with metered() as meter, pytest.raises(LLMUnavailable, match="openai/fake") as caught:
+            asyncio.run(llm.complete("hello", key=("a",)))
+        assert caught.value.retryable
+        assert (server.count, llm.retries, meter.usage.calls) == (3, 2, 0)
+
+        server.fail_share(0.0, fault)  # the failure is not remembered
+        assert asyncio.run(llm.complete("hello", key=("a",))).text == "You said: hello"
+
+
+def test_a_server_that_fails_now_and_then_answers_everything() -> None:
+    async def go(llm: HostedLLM) -> list[str]:
+        replies = await asyncio.gather(*(llm.complete(f"number {i}", key=("a", i)) for i in range(40)))
+        return [reply.text for reply in replies]
+
+    with FakeOpenAI(echo) as server:
+        server.fail_share(0.3, "429")
+        llm = client(server, attempts=200)
+        assert asyncio.run(go(llm)) == [f"You said: number {i}" for i in range(40)]
+    assert llm.retries == server.count - 40 > 0
+
+
+@pytest.mark.parametrize("api_key", [None, "wrong"])
+def test_a_wrong_key_is_refused_at_once(api_key: str | None) -> None:
+    with FakeOpenAI(echo, api_key="right") as server:
+        llm = client(server, api_key=api_key)
+        with pytest.raises(LLMRefused, match="refuses the API key") as caught:
+            asyncio.run(llm.complete("hello", key=("a",)))
+        with pytest.raises(LLMRefused):
+            asyncio.run(llm.preflight())
+        assert not caught.value.retryable
+        assert (server.count, llm.retries) == (2, 0)
+        asyncio.run(client(server, api_key="right").preflight())
+
+
+def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "right")
+    with FakeOpenAI(echo, api_key="right") as server:
+        asyncio.run(client(server).preflight())
+    assert server.count == 1
+
+
+def test_another_provider_gets_its_own_key_at_another_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only OpenAI's client needs a made-up key for a server of one's own."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "theirs")
+    with FakeOpenAI(echo) as server:
+        llm = HostedLLM("anthropic/claude-3-haiku-20240307", api_base=server.url)
+        with pytest.raises(LLMRefused, match="no such path"):  # the fake speaks OpenAI's protocol alone
+            asyncio.run(llm.preflight())
+    assert server.headers[0]["x-api-key"] == "theirs"
+
+
+def test_an_unknown_model_is_refused_at_once() -> None:
+    with FakeOpenAI(echo, model="another") as server:
+        llm = client(server)
+        with pytest.raises(LLMRefused, match="knows no such model"):
+            asyncio.run(llm.complete("hello", key=("a",)))
+    assert (server.count, llm.retries) == (1, 0)
+
+
+def test_preflight_is_one_call_of_one_token() -> None:
+    with FakeOpenAI(echo) as server:
+        asyncio.run(client(server).preflight())
+        assert (server.count, server.bodies[0]["max_tokens"]) == (1, 1)
+        server.fail_next(1, "500")
+        with pytest.raises(LLMUnavailable):
+            asyncio.run(client(server).preflight())
+        assert server.count == 2
+
+
+def test_preflight_names_a_server_that_is_not_there() -> None:
+    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        with pytest.raises(LLMUnavailable, match=url):
+            asyncio.run(HostedLLM("openai/fake", api_base=url).preflight())
+
+
+def test_the_same_request_reaches_the_server_once_and_is_metered_each_time() -> None:
+    async def go(llm: HostedLLM) -> None:
+        with metered() as meter:
+            first = await llm.complete("hello", key=("a", 0))
+            again = await llm.complete("hello", key=("a", 0))
+        assert again == first
+        assert meter.usage == first.usage + first.usage
+        assert server.count == 1
+        await llm.complete("hello", key=("a", 1))  # another sample
+        assert server.count == 2
+
+    with FakeOpenAI(echo) as server:
+        asyncio.run(go(client(server)))
+
+
+_SCHEMA = {"type": "object", "properties": {"clicked": {"type": "boolean"}}, "required": ["clicked"]}
+
+
+def test_a_schema_is_passed_on() -> None:
+    with FakeOpenAI(lambda _: '{"clicked": true}') as server:
+        constraint = JSONSchema(text=json.dumps(_SCHEMA))
+        asyncio.run(client(server).complete("hi", key=("a",), constraint=constraint))
+    assert server.bodies[0]["response_format"]["json_schema"]["schema"] == _SCHEMA
+
+
+def test_a_server_without_schemas_is_asked_in_words_from_then_on() -> None:
+    with FakeOpenAI(lambda _: '{"clicked": true}', takes_schemas=False) as server:
+        llm = client(server)
+        for i in range(2):
+            reply = asyncio.run(llm.complete("hi", key=("a", i), constraint=JSONSchema(text=json.dumps(_SCHEMA))))
+            assert reply.text == '{"clicked": true}'
+    assert ["response_format" in body for body in server.bodies] == [True, False, False]
+    assert llm.retries == 0
+
+
+def test_calls_that_are_under_way_when_schemas_are_refused_are_asked_in_words_too() -> None:
+    """All arrive before the first is refused, so that all ask with the schema."""
+    everyone = threading.Barrier(4, timeout=30)
+    constraint = JSONSchema(text=json.dumps(_SCHEMA))
+
+    class Together(FakeOpenAI):
+        def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | None:
+            if "response_format" in body:
+                everyone.wait()
+            return super().arrived(body, headers)
+
+    async def go(llm: HostedLLM) -> list[str]:
+        calls = [llm.complete("hi", key=("a", i), constraint=constraint) for i in range(4)]
+        return [reply.text for reply in await asyncio.gather(*calls)]
+
+    with Together(lambda _: "true", takes_schemas=False) as server:
+        assert asyncio.run(go(client(server))) == ["true"] * 4
+    assert ["response_format" in body for body in server.bodies].count(True) == 4
+
+
+def test_what_a_server_cannot_do_is_refused_before_any_call() -> None:
+    with FakeOpenAI(echo) as server:
+        with pytest.raises(MissingCapability, match="constraint"):
+            asyncio.run(client(server).complete("hi", key=("a",), constraint=LinksOnly()))
+        with pytest.raises(MissingCapability, match="prefill"):
+            asyncio.run(client(server).complete(Prompt(user="hi", prefill="Well,"), key=("a",)))
+    assert server.count == 0
+
+
+def test_no_connection_outlives_its_event_loop() -> None:
+    """LiteLLM leaves its clients open when a loop ends; their sockets would warn when they are collected."""
+    with FakeOpenAI(echo) as server:
+        asyncio.run(client(server).preflight())
+        import litellm  # after its first use: HostedLLM settles beforehand that it fetches no price list
+
+        kept = litellm.in_memory_llm_clients_cache.cache_dict
+        before = set(kept)  # of loops that other tests left running
+        for _ in range(3):
+            asyncio.run(client(server).preflight())
+        assert set(kept) <= before
+        gc.collect()  # warnings are errors here: an open socket or an un-awaited coroutine fails the test

@@ -1,0 +1,220 @@
+"""The policy and its training on a tiny random model with the embedded model's tokenizer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from mechanisms.llm_auction import lora
+from mechanisms.llm_auction.policy import AdaptedLLM, cell
+from mechanisms.llm_auction.slim import offer
+from mechanisms.llm_auction.train import Training, train
+from simenv import make_mechanism
+from simenv.background_loop import run_sync
+from simenv.cli import main as cli
+from simenv.errors import DataFileError, InputError
+from simenv.llm import PLAIN, OneOf
+from simenv.llm.local import LocalLLM
+from simenv.llm.weights import embedded_path
+from simenv.mechanism import run_mechanism
+from tests.auctions import make_auction
+from tests.paths import ROOT
+
+pytestmark = pytest.mark.weights
+
+SMALL: dict[str, Any] = {
+    "epochs": 2,
+    "auctions": 6,
+    "clicked_auctions": 4,
+    "validation": 3,
+    "responses": 3,
+    "candidates": [3],
+    "batch": 2,
+    "save_every": 1,
+    "learning_rate": 0.05,
+    "r": 2,
+    "blocks": [],
+    "pctr_steps": 20,
+    "threads": 1,
+}
+QUIET = Console(quiet=True)
+
+
+def shaken(path: Path) -> AdaptedLLM:
+    """A policy with an adapter that does something."""
+    policy = AdaptedLLM(path, r=2)
+    policy._model.float()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.trained.values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator).mul(0.2))
+    return policy
+
+
+@pytest.mark.parametrize("max_ads", [0, 1, 2])
+def test_one_forward_pass_gives_the_distribution_that_decoding_samples_from(tiny: Path, max_ads: int) -> None:
+    policy = shaken(tiny)
+    offers = [offer(make_auction([90.0, 20.0, 55.0][:n], max_ads=max_ads)) for n in (3, 1, 2)]
+    with torch.no_grad():
+        tables = policy.log_probs(offers)
+    for one, table in zip(offers, tables, strict=True):
+        choices, n = one.choices(), len(one.bids)
+        assert float(table.exp().sum()) == pytest.approx(1.0)
+        assert torch.isfinite(table).sum() == len(choices)
+        if not max_ads:
+            continue
+        answers = OneOf(options=tuple(map(one.answer, choices)))
+        rows = asyncio.run(policy.logprob(one.prompt, answers.options, sampling=PLAIN, constraint=answers))
+        assert [float(table[cell(choice, n)]) for choice in choices] == pytest.approx(list(map(sum, rows)), abs=1e-4)
+
+
+def test_gradients_reach_every_layer_of_the_adapter_and_no_other(tiny: Path) -> None:
+    policy = shaken(tiny)
+    (table,) = policy.log_probs([offer(make_auction([90.0, 20.0, 55.0]))])
+    table[0, 1].backward()  # type: ignore[no-untyped-call]
+    # The value, output and feed-forward layers of the last block see the loss; so do keys and queries.
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.trained.values())
+    assert all(p.grad is None for name, p in policy._model.named_parameters() if "lora" not in name)
+
+
+def test_an_adapter_is_saved_in_pefts_format_and_comes_back(tiny: Path, tmp_path: Path) -> None:
+    policy, one = shaken(tiny), offer(make_auction([90.0, 20.0]))
+    with torch.no_grad():
+        for parameter in policy.trained.values():
+            parameter.copy_(parameter.bfloat16())  # in which it is kept
+    fresh = AdaptedLLM(tiny, r=2)
+    lora.save(tmp_path, policy.trained, 2, 16.0, "tiny")
+    back = AdaptedLLM(tiny, tmp_path)
+    back._model.float()
+    fresh._model.float()
+    with torch.no_grad():
+        expected, base, got = (llm.log_probs([one])[0].exp() for llm in (policy, fresh, back))
+    assert torch.allclose(got, expected, atol=1e-5)
+    assert not torch.allclose(base, expected, atol=0.1)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 2, 16.0)
+    with pytest.raises(DataFileError, match="not a LoRA adapter"):
+        AdaptedLLM(tiny, tmp_path / "nowhere")
+    with pytest.raises(DataFileError, match="made for another model"):
+        AdaptedLLM(embedded_path(), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's own
+def test_peft_reads_the_adapter(tiny: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    policy = shaken(tiny)
+    lora.save(tmp_path, policy.trained, 2, 16.0, "tiny")
+    back = AdaptedLLM(tiny, tmp_path)
+    back._model.float()
+    base = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.bfloat16).float()  # bf16 weights, exact sums
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path)
+    ids = torch.arange(100, 140)[None]
+    with torch.no_grad():
+        assert torch.allclose(theirs(ids).logits, back._model(ids).logits, atol=1e-3)
+
+
+def run(tiny: Path, out: Path, **options: Any) -> None:
+    train({**SMALL, "llm": f"local:{tiny}", **options}, out, QUIET)
+
+
+def test_a_training_that_is_cut_off_goes_on_exactly(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny, tmp_path / "whole", warm_start=2)
+    # In and after the warm start, amid an epoch, after one.
+    save, saved, fatal = Training._save, 0, (3, 5, 8, 11)
+
+    def dying(self: Training) -> None:
+        nonlocal saved
+        save(self)
+        saved += 1
+        if saved in fatal:
+            (self.out / "state.part").write_bytes(b"torn")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_save", dying)
+    deaths = 0
+    while True:
+        try:
+            run(tiny, tmp_path / "cut", warm_start=2)
+            break
+        except KeyboardInterrupt:
+            deaths += 1
+    assert deaths == len(fatal)
+    for name in ("adapter_model.safetensors", "curve.csv", "pctr.safetensors", "epochs/2/adapter_model.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    manifest = json.loads((tmp_path / "cut" / "manifest.json").read_text())
+    assert manifest["finished"]
+    assert manifest["seconds"]["updates"] > 0
+    with pytest.raises(InputError, match="other options: seed was 0, now 1"):
+        run(tiny, tmp_path / "cut", warm_start=2, seed=1)
+
+
+@pytest.mark.parametrize(("loss", "reward"), [("regression", "oracle"), ("dpo", "pctr")])
+def test_training_moves_the_policy(tiny: Path, tmp_path: Path, loss: str, reward: str) -> None:
+    run(tiny, tmp_path / "out", loss=loss, reward=reward, delta=1.0, epochs=1)
+    rows = (tmp_path / "out" / "curve.csv").read_text().splitlines()
+    first, last = (dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in (rows[1], rows[-1]))
+    assert float(first["kl"]) == 0
+    assert float(last["kl"]) > 0
+    assert int(last["used"]) > 0
+    assert (tmp_path / "out" / "curve.png").is_file()
+
+
+def test_the_best_epochs_adapter_is_what_loads(tiny: Path, tmp_path: Path) -> None:
+    run(tiny, tmp_path / "out")
+    best = json.loads((tmp_path / "out" / "manifest.json").read_text())["best_epoch"]
+    kept = (tmp_path / "out" / "adapter_model.safetensors").read_bytes()
+    assert kept == (tmp_path / "out" / "epochs" / str(best) / "adapter_model.safetensors").read_bytes()
+    AdaptedLLM(tiny, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["llm-acution"], "unknown trainer 'llm-acution': did you mean llm-auction?"),
+        (["llm-auction", "--set", "epoch=3"], "training option epoch"),
+        (["llm-auction", "--epochs", "0"], "training option epochs: Input should be greater than or equal to 1"),
+        (["llm-auction", "--config", "none.toml"], "cannot read none.toml"),
+        (["llm-auction", "--set", "epochs"], "expected OPTION=VALUE"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["train", *arguments, "--out", str(tmp_path / "out")])
+    assert exit_.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_micro_batches_change_nothing_but_memory(tiny: Path, tmp_path: Path) -> None:
+    for name, changes in {"whole": {"micro_batch": 8}, "parts": {"micro_batch": 1, "checkpointing": True}}.items():
+        run(tiny, tmp_path / name, epochs=1, batch=3, **changes)
+    whole, parts = ((tmp_path / name / "curve.csv").read_text().splitlines()[-1] for name in ("whole", "parts"))
+    numbers = [[float(x) for x in row.split(",") if x] for row in (whole, parts)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.1, abs=0.02)  # bf16: sums in another order
+
+
+@pytest.mark.slow
+def test_the_scale_of_the_paper_in_small(tiny: Path, tmp_path: Path) -> None:
+    """`examples/train_at_scale.toml` as it is, but for a tiny model, few auctions and a judge without a server."""
+    config = tomllib.loads((ROOT / "examples" / "train_at_scale.toml").read_text())
+    small = {"auctions": 4, "clicked_auctions": 3, "responses": 2, "samples": 2, "validation": 2, "epochs": 1, "r": 2}
+    changes = {"llm": f"local:{tiny}", "judge": "click", "judge_api_base": None, "candidates": [4], "pctr_steps": 5}
+    train({**config, **small, **changes, "delta": 0.0, "answer_tokens": 40, "threads": 1}, tmp_path / "out", QUIET)
+    rows = (tmp_path / "out" / "curve.csv").read_text().splitlines()
+    assert len(rows) == 3
+    mechanism = make_mechanism("llm_auction", context={"llm": LocalLLM(tiny)}, adapter=tmp_path / "out", format="json")
+    outcome = run_sync(run_mechanism, mechanism, make_auction([50.0, 20.0]))
+    assert outcome.usage.calls == 1

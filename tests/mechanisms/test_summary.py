@@ -1,0 +1,169 @@
+"""Summary auction: prominence, its payment against numerical integration and VCG, and word budgets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.optimize import minimize
+
+from mechanisms.summary import Summary, SummaryCTR, cut
+from simenv import check_mechanism
+from simenv.check import random_auction, with_bid
+from simenv.errors import ClaimViolated, InputError
+from simenv.llm import ScriptedLLM
+from simenv.markup import strip_markup
+from simenv.mechanism import run_mechanism
+from simenv.records import Auction
+from tests.auctions import GivenCTR, make_auction
+
+
+def clicks(mechanism: Summary, auction: Auction, ad_id: str) -> float:
+    return mechanism.ctr_model.click_probs(auction, "", list(mechanism.allocate(auction))).get(ad_id, 0.0)
+
+
+@pytest.mark.parametrize("beta", [1 / 2, 1 / 3, 1 / 4, 0.9])
+def test_shares_sum_to_one_and_maximise_welfare(beta: float) -> None:
+    auction = make_auction([40.0, 25.0, 60.0], max_ads=3)
+    q = np.array([0.5, 0.7, 0.2])
+    shares = SummaryCTR(GivenCTR(q), beta).shares(auction, ["c0", "c1", "c2"])
+    assert sum(shares.values()) == pytest.approx(1.0)
+    value = q * [40.0, 25.0, 60.0]
+    found = minimize(
+        lambda prom: -(value * np.abs(prom) ** beta).sum(),
+        np.full(3, 1 / 3),
+        bounds=[(1e-9, 1)] * 3,
+        constraints={"type": "eq", "fun": lambda prom: prom.sum() - 1},
+        tol=1e-10,
+    )
+    assert list(shares.values()) == pytest.approx(found.x, abs=2e-3)
+
+
+@pytest.mark.parametrize("beta", [1 / 2, 1 / 4])
+@pytest.mark.parametrize("reserve", [0.0, 12.0])
+def test_payment_is_the_myerson_integral_of_the_allocation_curve(beta: float, reserve: float) -> None:
+    """The curve is the mechanism's own, integrated between the bids at which the ad passes a rival."""
+    q, amounts = [0.5, 0.7, 0.2, 0.4], [40.0, 25.0, 60.0, 30.0]
+    mechanism = Summary(ScriptedLLM(), ctr_model=GivenCTR(q, discount=0.7), beta=beta, slots=2)
+    auction = make_auction(amounts, reserve=reserve)
+    for ad_id, price in mechanism.allocate(auction).items():
+        i, bid = int(ad_id[1:]), auction.bid_of(ad_id).amount
+
+        def curve(z: float, ad_id: str = ad_id) -> float:
+            return clicks(mechanism, with_bid(auction, ad_id, z), ad_id)
+
+        steps = {reserve, *(amounts[j] * q[j] / q[i] for j in range(4) if j != i)}
+        area = quad(curve, 0.0, bid, points=sorted(step for step in steps if 0 < step < bid), limit=200)[0]
+        assert price * curve(bid) == pytest.approx(bid * curve(bid) - area, rel=1e-6)
+        assert reserve <= price <= bid
+
+
+def test_payment_is_vcg_where_position_does_not_matter() -> None:
+    """With room for all and d = 1 the shares maximise welfare, so Myerson's payment is the loss of the others."""
+    beta = 1 / 3
+    value = np.array([0.5, 0.7, 0.2]) * [40.0, 25.0, 60.0]
+    mechanism = Summary(ScriptedLLM(), ctr_model=GivenCTR([0.5, 0.7, 0.2], discount=1.0), beta=beta, slots=3)
+    auction = make_auction([40.0, 25.0, 60.0])
+
+    def welfare(values: np.ndarray) -> float:
+        return float((values ** (1 / (1 - beta))).sum() ** (1 - beta))
+
+    for ad_id, price in mechanism.allocate(auction).items():
+        i = int(ad_id[1:])
+        own = clicks(mechanism, auction, ad_id)
+        loss = welfare(np.delete(value, i)) - (welfare(value) - auction.bids[i].amount * own)
+        assert price * own == pytest.approx(loss)
+
+
+def test_a_share_too_small_for_a_number_breaks_nothing() -> None:
+    mechanism = Summary(ScriptedLLM(), ctr_model=GivenCTR([0.5, 1e-300]), beta=0.9)
+    assert mechanism.allocate(make_auction([1e9, 1e-9])) == pytest.approx({"c0": 1e-9 * 1e-300 / 0.5, "c1": 1e-9})
+
+
+def test_a_lone_bidder_pays_the_reserve() -> None:
+    mechanism = Summary(ScriptedLLM())
+    assert mechanism.allocate(make_auction([40.0])) == pytest.approx({"c0": 0.0})
+    assert mechanism.allocate(make_auction([40.0], reserve=7.0)) == pytest.approx({"c0": 7.0})
+
+
+@pytest.mark.parametrize("options", [{}, {"beta": 0.25, "slots": 4}, {"beta": 0.9}])
+def test_claims_hold(options) -> None:
+    assert "truthful_um" in check_mechanism(Summary(ScriptedLLM(), **options), auctions=15).claims
+
+
+class NextScore(Summary):
+    """Charges as GSP does."""
+
+    def price(self, auction: Auction, ranked, place: int) -> float:
+        rival = ranked[place + 1].score if place + 1 < len(ranked) else 0.0
+        return max(rival / ranked[place].q, auction.reserve)
+
+
+class ForgetsProminence(Summary):
+    """Takes the position effect into account and not that prominence grows with the bid."""
+
+    def _area(self, low: float, high: float, others: float) -> float:
+        return high - low
+
+
+@pytest.mark.parametrize("broken", [NextScore, ForgetsProminence])
+def test_wrong_payments_are_refused(broken) -> None:
+    with pytest.raises(ClaimViolated, match="truthful_um"):
+        check_mechanism(broken(ScriptedLLM()), auctions=20)
+
+
+LONG = "a tent for two people with a roof, which keeps out rain and wind, and it folds into a bag that fits a bicycle."
+
+
+def test_more_prominent_ads_get_more_words() -> None:
+    _, auction = random_auction(0, 3)
+    bids = tuple(
+        bid.model_copy(update={"relevance": 0.5, "amount": 90.0 if i == 4 else 20.0})
+        for i, bid in enumerate(auction.bids)
+    )
+    auction = auction.model_copy(update={"bids": bids, "max_ads": 2, "reserve": 0.0})
+    llm = ScriptedLLM(lambda request: LONG if request.key[1] == "ad-sentence" else "Take your time.")
+    mechanism = Summary(llm, words=40)
+    made = asyncio.run(run_mechanism(mechanism, auction))
+    first, second = made.placements
+    assert made.details["prominence"] == pytest.approx({first.ad_id: 81 / 85, second.ad_id: 4 / 85})
+    cut_at = second.span[0]
+    words = [len(strip_markup(part).split()) for part in (made.response[:cut_at], made.response[cut_at:])]
+    assert words[0] > words[1] + 10
+    assert words[1] <= mechanism.budget(4 / 85) == 8
+
+
+def test_a_capable_model_is_told_its_budget() -> None:
+    def reply(request) -> str:
+        if request.key[1] == "answer":
+            return "Take your time."
+        return request.prompt.user.partition("character by character: ")[2].splitlines()[0] + " is one."
+
+    llm = ScriptedLLM(reply, follows_formats=True, capabilities=frozenset())
+    made = asyncio.run(run_mechanism(Summary(llm, words=50, slots=1), make_auction([40.0])))
+    assert made.response == "Take your time. @Product 0@[c0] is one."
+    assert "about 50 words" in llm.requests[-1].prompt.user
+    spoilt = ScriptedLLM("No link here.".format, follows_formats=True, capabilities=frozenset())
+    made = asyncio.run(run_mechanism(Summary(spoilt, slots=1), make_auction([40.0])))
+    assert [p.ad_id for p in made.placements] == ["c0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (99, f"See @Tent@[a], {LONG}"),
+        (8, "See @Tent@[a], a tent for two people."),
+        (10, "See @Tent@[a], a tent for two people with a roof."),
+        (1, "See @Tent@[a]."),
+    ],
+)
+def test_sentences_are_cut_at_a_clause(words: int, kept: str) -> None:
+    assert cut(f"See @Tent@[a], {LONG}", words) == kept
+
+
+@pytest.mark.parametrize("options", [{"beta": 0}, {"beta": 1.0}, {"beta": "half"}, {"words": 0}, {"words": 2.5}])
+def test_numbers_out_of_range_are_refused(options) -> None:
+    with pytest.raises(InputError, match="must be"):
+        Summary(ScriptedLLM(), **options)
