@@ -18,7 +18,7 @@ from simenv.judges.base import Judge
 from simenv.judges.click_model import ClickModel
 from simenv.judges.llm_judge import LLMJudge
 from simenv.llm.base import LLM, Meter, metered
-from simenv.market.advertisers import private_value
+from simenv.market.values import private_value
 from simenv.market.bidders import Bidder, ShadedBidder
 from simenv.market.catalog import load_catalog
 from simenv.market.retrieval import Retriever

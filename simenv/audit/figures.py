@@ -12,7 +12,7 @@ from simenv.audit.evaluate import AuditCase, Bools, Played, Subject
 from simenv.audit.play import Colluded, Reached, totals
 from simenv.audit.records import Audited, Distorted, Reach
 from simenv.audit.sweep import Curve, Sweep, curve_of, loses, misses_target, um_regret, vm_regret
-from simenv.market.advertisers import HIGHEST
+from simenv.market.values import HIGHEST
 from simenv.runs.metrics import clustered_ratio
 from simenv.stats import Interval
 

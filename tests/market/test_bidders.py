@@ -14,7 +14,7 @@ from simenv import Ad, Auction, Outcome, Transition, make_mechanism, outcome
 from simenv.background_loop import run_sync
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.llm import ScriptedLLM
-from simenv.market.advertisers import private_value
+from simenv.market.values import private_value
 from simenv.market.bidders import (
     Bidder,
     Budgeted,
