@@ -51,9 +51,9 @@ class Claim(StrEnum):
     MONOTONE_IN_EXPECTATION = "monotone_in_expectation"
     """MONOTONE for the expected click probability: the ITCTR of LLM-Auction, eq. 1."""
     TRUTHFUL_UM_IN_EXPECTATION = "truthful_um_in_expectation"
-    """Truthful in expectation: TRUTHFUL_UM for expected utility, with the expectation over the mechanism's own draw. The
-    others' bids are arbitrary, so this is more than Bayesian incentive compatibility (BIC) and less than DSIC for every
-    draw."""
+    """Truthful in expectation: TRUTHFUL_UM for expected utility, with the expectation over the mechanism's own draw.
+    The others' bids are arbitrary, so this is more than Bayesian incentive compatibility (BIC), and less than DSIC for
+    every draw."""
     TRUTHFUL_VM = "truthful_vm"
     """Truthful in expectation for a value maximiser of value v and target ROI t (value per cost): the bid v / t meets
     its target, and no bid of a grid that meets it too gets more expected clicks (LLM-Auction, section 4)."""

@@ -2,7 +2,7 @@
 
 A plug-in has one of three names:
 
-    NAME                   registered under the entry-point group of its kind; NAME:TEXT passes TEXT to its first parameter
+    NAME                   registered under the entry-point group of its kind; NAME:TEXT sets its first option to TEXT
     package.module:Class   a class, or a function that builds one
     path/to/file.py:Class  the same in a file
 

@@ -143,7 +143,9 @@ def _satisfaction(t: Transition, expected: bool) -> tuple[float, float] | None:
 METRICS = (
     Metric("revenue", "currency per answer", "payments collected: price x click, plus transfers", _revenue),
     Metric("bid_weighted_clicks", "currency per answer", "sum of bid x click (the paper's revenue)", _weighted(_bids)),
-    Metric("reward", "currency per answer", "bid-weighted clicks minus the penalty for extra ads and violations", _reward),
+    Metric(
+        "reward", "currency per answer", "bid-weighted clicks minus the penalty for extra ads and violations", _reward
+    ),
     Metric("welfare", "currency per answer", "sum of private value x click", _weighted(lambda t: t.values)),
     Metric("ctr", "clicks per shown ad", "clicks divided by ads shown", _ctr),
     Metric("ads", "per answer", "clickable ads shown", _count(lambda t: len(t.outcome.placements))),

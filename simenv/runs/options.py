@@ -113,7 +113,7 @@ class RunOptions(WorldOptions, ModelOptions, MarketOptions, FileOptions):
     mechanisms: tuple[str, ...] = ()
     """Comma-separated names, package.module:Class or file.py:Class; LABEL=NAME to rename."""
     settings: tuple[str, ...] = ()
-    """NAME.OPTION=VALUE for any mechanism, judge, model, bidder or other plug-in of the run, for instance best_of_n.n=8;
+    """NAME.OPTION=VALUE for any plug-in of the run (mechanism, judge, model, bidder, ...), for instance best_of_n.n=8;
     KIND/NAME.OPTION=VALUE where two plug-ins have one name. Repeatable."""
     seed: int = 0
     """Names the run: order of personas, values, bids, clicks, samples."""

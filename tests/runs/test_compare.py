@@ -25,7 +25,6 @@ from simenv.runs.folder import RunFolder, read_transitions
 from simenv.runs.metrics import Cell, summarize
 from simenv.runs.rollout import rollout
 from simenv.runs.tables import caption
-
 from tests.fakes import small_world
 from tests.runs.test_metrics import turn
 

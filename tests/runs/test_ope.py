@@ -35,8 +35,8 @@ from simenv.runs.ope import (
     snips,
 )
 from simenv.world import World, settle
-from tests.fakes import PERSONAS, small_world
 from tests.datasets.test_export import transitions
+from tests.fakes import PERSONAS, small_world
 
 
 def softmax(temperature: float) -> Any:
