@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv.errors import InputError
-from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
+from simenv.runs.metrics import METRICS
+from simenv.stats import Estimate, clustered_ratio
 from simenv.objective import Objective
 from simenv.records import Click, Feedback, Persona, Transition
 from simenv.judges.click_model import ClickModel, ClickParams
