@@ -27,7 +27,8 @@ from rich.table import Table
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.records import Auction, Transition
-from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
+from simenv.runs.metrics import METRICS
+from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
 _NEGLIGIBLE = 1e-9

@@ -19,7 +19,8 @@ from simenv.errors import InputError
 from simenv.judges.click_model import ClickModel, ClickParams
 from simenv.objective import Objective
 from simenv.records import Click, Feedback, Persona, Transition
-from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
+from simenv.runs.metrics import METRICS
+from simenv.stats import Estimate, clustered_ratio
 from simenv.world import settle
 
 MEASURES = ("revenue", "bid_weighted_clicks", "reward", "welfare")
