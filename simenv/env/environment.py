@@ -27,7 +27,9 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
 
     A mechanism or bidder with `observe` is given each transition.
 
-    `reset(seed=s)` starts run s at session 0; `reset()` goes on to the next session.
+    `reset(seed=s)` starts run s at session 0; `reset()` goes on to the next session. `transition.index` is the position
+    of the auction in run s, as `simenv.runs.rollout` counts: session x horizon + turn. Two mechanisms that are stepped
+    through the same sessions of a run can so be compared auction by auction with `simenv.runs.metrics.summarize`.
 
     Args:
         world: A world of your own; the other arguments are then not allowed.
@@ -49,6 +51,8 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         self.observation_space = AuctionSpace()
         self.action_space = OutcomeSpace()
         self._bidder = copy.deepcopy(self.world.bidder)
+        self._part, self._parts = 0, 1
+        """Which part of how many this is: the vector environment tells its parts' indices apart by it."""
         self._seed: int | None = None
         self._next_session = 0
         self._session: Session | None = None
@@ -111,7 +115,9 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         if not self.action_space.contains(action):
             hint = "await it first" if inspect.isawaitable(action) else None
             raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism", hint=hint)
-        transition = await self.world.step(self._session, self._turn, action, index=self._turn, auction=self._auction)
+        place = (self._next_session - 1) * self.world.horizon + self._turn
+        index = place * self._parts + self._part
+        transition = await self.world.step(self._session, self._turn, action, index=index, auction=self._auction)
         for learner in (self._bidder, action):
             observe = getattr(learner, "observe", None)
             if observe is not None:
