@@ -69,7 +69,7 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
         """Starts a session in every part.
 
         Raises:
-            InputError: a list of seeds of another length than num_envs.
+            InputError: a list of seeds of another length than num_envs, or the environment is closed.
         """
         if seed is None or isinstance(seed, int | np.integer):
             seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
@@ -90,7 +90,7 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
         """Answers all current auctions together.
 
         Raises:
-            InputError: not one action for each part.
+            InputError: not one action for each part, or the environment is closed.
             OutcomeError: an outcome breaks the rules of its auction.
         """
         chosen = [actions] * self.num_envs if isinstance(actions, Mechanism) else list(actions)
@@ -104,6 +104,11 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
         rewards = np.array([result[1] for result in results], dtype=np.float64)
         truncations = np.array([result[3] for result in results], dtype=bool)
         return tuple(result[0] for result in results), rewards, self._over.copy(), truncations, infos
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes all parts; called by `close`."""
+        for env in self.envs:
+            env.close()
 
     async def _advance(self, i: int, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
         if self._over[i]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import warnings
+import weakref
 
 import gymnasium
 import numpy as np
@@ -13,12 +15,13 @@ from gymnasium.utils.env_checker import check_env
 
 from simenv import Auction, Outcome, make_mechanism, outcome
 from simenv.background_loop import run_sync
+from simenv.env.environment import NativeAdsEnv
 from simenv.errors import InputError, OutcomeError
 from simenv.llm import ScriptedLLM
 from simenv.records import Click, Feedback, Transition
 from simenv.runs.metrics import summarize
 from simenv.runs.rollout import Finished, rollout
-from tests.fakes import small_world
+from tests.fakes import ADS, PERSONAS, FakeEncoder, small_world
 
 
 @pytest.fixture
@@ -179,6 +182,36 @@ def test_render_is_a_transcript(env: gymnasium.Env) -> None:
     text = env.render()
     assert "Assistant (FirstAd): Have a look at @" in text
     assert "price" in text
+
+
+def test_a_closed_environment_says_so_and_leaves_the_callers_world_alone() -> None:
+    world = small_world()
+    env = gymnasium.make("simenv/NativeAds-v0", world=world)
+    env.reset(seed=0)
+    env.step(FirstAd())
+    for _ in range(2):
+        env.close()
+    for call in (lambda: env.reset(seed=0), lambda: env.step(FirstAd()), lambda: env.unwrapped.world):
+        with pytest.raises(InputError, match="the environment is closed"):
+            call()
+    again = NativeAdsEnv(world)
+    again.reset(seed=0)
+    assert again.step(FirstAd())[4]["transition"].index == 0
+
+
+def test_a_closed_environment_lets_go_of_the_world_it_opened() -> None:
+    encoder = FakeEncoder()
+    env = NativeAdsEnv(encoder=encoder, catalog=ADS, personas=PERSONAS, horizon=3)
+    env.reset(seed=0)
+    env.step(FirstAd())
+    opened = weakref.ref(env.world)
+    env.close()
+    gc.collect()
+    assert opened() is None
+    with NativeAdsEnv(encoder=encoder, catalog=ADS, personas=PERSONAS, horizon=3) as other:
+        other.reset(seed=0)
+    with pytest.raises(InputError, match="the environment is closed"):
+        other.reset()
 
 
 def test_bad_construction_is_refused() -> None:

@@ -212,6 +212,19 @@ def test_wrong_numbers_are_refused() -> None:
         made(num_envs=2).step(gsp())
 
 
+def test_a_closed_vector_environment_says_so() -> None:
+    world = small_world()
+    env = made(world, num_envs=2)
+    env.reset(seed=0)
+    for _ in range(2):
+        env.close()
+    assert env.closed
+    for call in (lambda: env.reset(seed=0), lambda: env.step(gsp())):
+        with pytest.raises(InputError, match="the environment is closed"):
+            call()
+    assert len(made(world, num_envs=2).reset(seed=0)[0]) == 2, "the caller's world is not closed"
+
+
 def test_an_outcome_for_another_part_is_refused() -> None:
     env = made(num_envs=2)
     auctions, _ = env.reset(seed=0)
