@@ -173,11 +173,13 @@ def summarize(transitions: Iterable[Transition], baseline: str | None = None, un
     mean); otherwise they are what happened, over the auctions in which it did not abstain.
 
     Raises:
-        InputError: no transitions, or an unknown baseline.
+        InputError: no transitions, an unknown baseline, or two auctions under one index of a mechanism.
     """
     by_mechanism: dict[str, dict[int, Transition]] = {}
     for transition in transitions:
-        by_mechanism.setdefault(transition.mechanism, {})[transition.index] = transition
+        rows = by_mechanism.setdefault(transition.mechanism, {})
+        _refuse_two_auctions(rows.get(transition.index, transition), transition)
+        rows[transition.index] = transition
     if not by_mechanism:
         raise InputError("no transitions to summarize")
     baseline = baseline or next(iter(by_mechanism))
@@ -204,6 +206,15 @@ def summarize(transitions: Iterable[Transition], baseline: str | None = None, un
             seen = {personas[i] for i in values[name]}
             cells.append(Cell(name, metric.name, estimate, difference, len(values[name]), len(seen)))
     return Table(cells, baseline, expected, frozenset(unpaired))
+
+
+def _refuse_two_auctions(one: Transition, other: Transition) -> None:
+    auctions = [(t.auction.id, t.auction.query.text) for t in (one, other)]
+    if auctions[0] != auctions[1]:
+        raise InputError(
+            f"{one.mechanism} answers two auctions at index {one.index}: {one.auction.id} and {other.auction.id}",
+            hint="summarize one run at a time, or give the transitions of several runs indices of their own",
+        )
 
 
 def _estimate(pairs: Mapping[int, tuple[float, float]], clusters: Mapping[int, str]) -> Estimate:

@@ -189,6 +189,18 @@ def test_the_baseline_may_be_chosen_and_must_be_known() -> None:
         summarize([])
 
 
+def test_two_auctions_under_one_index_are_refused() -> None:
+    """One of them would be lost without a word."""
+    one = turn(3, {"a": (True, 0.5)})
+    auction = one.auction.model_copy(update={"id": "another"})
+    with pytest.raises(InputError, match="m answers two auctions at index 3: auction-3 and another"):
+        summarize([one, one.model_copy(update={"auction": auction})])
+    with pytest.raises(InputError, match="m answers two auctions at index 3"):
+        query = one.auction.model_copy(update={"query": Query(text="What else?")})
+        summarize([one, one.model_copy(update={"auction": query})])
+    assert cell(summarize([one, one]), "revenue").auctions == 1, "the same answer twice is one answer"
+
+
 def coverage(clustered: bool) -> float:
     """Share of 400 simulated runs whose interval for revenue covers the truth, 5.
 
