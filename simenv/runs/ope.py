@@ -159,7 +159,7 @@ def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CT
             raise InputError(
                 f"{where}: no overlap: the target makes choice {other!r} with probability {prob:.3g}, the log never"
             )
-    pair = _REWARD.of(transition, False)
+    pair = _REWARD.measure(transition, False)
     if pair is None:
         return None
     q = ctr_model.relevance(auction)

@@ -145,7 +145,7 @@ class _Rejudge:
         self._rows = rows
         self._personas = personas
         self._objective = objective
-        self._measure = next(metric.of for metric in METRICS if metric.name == measure)
+        self._measure = next(metric for metric in METRICS if metric.name == measure)
         self.clusters = {row.index: row.persona_id for row in rows}
 
     def values(self, click_model: ClickModel) -> Values:
@@ -165,7 +165,7 @@ class _Rejudge:
                 persona_id=row.persona_id,
                 turn=row.turn,
             )
-            measured = self._measure(judged, True)
+            measured = self._measure.measure(judged, True)
             assert measured is not None  # every probability is known
             found.setdefault(row.mechanism, {})[row.index] = measured[0]
         return found

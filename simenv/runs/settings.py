@@ -75,5 +75,5 @@ def _accepts(part: Part, option: str) -> bool:
 
 
 def with_target(name: str, settings: Iterable[str]) -> list[str]:
-    """Settings of a command about one plug-in, where `NAME.` may be left out: OPTION=VALUE becomes NAME.OPTION=VALUE."""
+    """Settings of a command about one plug-in, where "NAME." may be left out: each becomes NAME.OPTION=VALUE."""
     return [text if "." in text.partition("=")[0] else f"{name}.{text}" for text in settings]

@@ -22,8 +22,8 @@ from simenv.mechanism import make_mechanism
 from simenv.runs.bench import BenchOptions
 from simenv.runs.compare import Comparison, compare
 from simenv.runs.folder import RunFolder, read_transitions
-from simenv.runs.metrics import Cell, summarize
 from simenv.runs.rollout import rollout
+from simenv.runs.summary import Cell, summarize
 from simenv.runs.tables import caption
 from tests.fakes import small_world
 from tests.runs.test_metrics import turn

@@ -13,7 +13,7 @@ from simenv import outcome
 from simenv.errors import InputError
 from simenv.objective import Objective
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Query, Transition, Usage
-from simenv.runs.metrics import Cell, Table, summarize
+from simenv.runs.summary import Cell, Table, summarize
 from simenv.runs.tables import caption, to_csv, to_markdown
 from simenv.seeding import keyed_rng
 from simenv.world import settle
