@@ -23,10 +23,9 @@ from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.build import Parts, Plan, build, open_cassette, plan
 from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
-from simenv.runs.metrics import METRIC, METRICS, make_metric
+from simenv.runs.metrics import METRICS
 from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.rollout import Sessions, rollout
-from simenv.runs.settings import Part, PartOptions
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
 from simenv.world import Session
@@ -139,7 +138,6 @@ def run_bench(
     """
     progress = progress or Progress()
     checked = plan(options, objects)
-    metrics = [*METRICS, *own_metrics(options)]
     if options.baseline is not None and options.baseline not in checked.mechanisms:
         raise UnknownName("baseline", options.baseline, checked.mechanisms)
     done: dict[tuple[int, str], Transition] = {}
@@ -178,7 +176,7 @@ def run_bench(
             done=done,
         )
     )
-    summary = summarize(read_transitions(folder), options.baseline, metrics=metrics)
+    summary = summarize(read_transitions(folder), options.baseline, metrics=[*METRICS, *checked.metrics])
     write_tables(summary, folder)
     disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
     run.finish(retries={llm.address: llm.retries for llm in parts.llms}, judge_disagreement=disagreement)
@@ -202,23 +200,6 @@ def resumed_options(options: BenchOptions, given: Collection[str], folder: Path)
     except ValidationError as error:
         raise InputError(f"{folder}: its manifest has no options that can be run: {error.errors()[0]['msg']}") from None
     return kept.model_copy(update={name: getattr(options, name) for name in given if name in BenchOptions.model_fields})
-
-
-def own_metrics(options: BenchOptions) -> list[Any]:
-    """The metrics that the options name beside the built-in ones.
-
-    Raises:
-        SimenvError: one cannot be found or built.
-    """
-    part_options = PartOptions(
-        [
-            text
-            for text in options.settings
-            if any(text.startswith((f"{name}.", f"metric/{name}.")) for name in options.metrics)
-        ],
-        [Part(METRIC, name, name) for name in options.metrics],
-    )
-    return [make_metric(name, **part_options.of(METRIC, name)) for name in options.metrics]
 
 
 def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from simenv.objective import PENALTY, Objective
 from simenv.quality.factory import QUALITY, make_quality
 from simenv.records import Ad, Persona
 from simenv.registry import Kind, Lazy
+from simenv.runs.metrics import METRIC, Metric
 from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, check_ranges
 from simenv.runs.settings import Part, PartOptions
 from simenv.users.personas import load_personas
@@ -51,6 +52,8 @@ class Plan(NamedTuple):
     bidder: Bidder
     values: ValueDistribution
     objective: Objective
+    metrics: tuple[Metric, ...]
+    """Beside the built-in ones."""
 
 
 class Parts(NamedTuple):
@@ -91,6 +94,7 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
     }
     _check_choices(options, part_options)
     bidder = _bidder(options, part_options)
+    own_metrics = options.metrics if isinstance(options, BenchOptions) else ()
     for label in (*names, *(given or {})):
         population(bidder, label)  # refused now, not in the middle of the run
     return Plan(
@@ -103,6 +107,7 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
         bidder=bidder,
         values=registry.make(VALUES, options.values, **part_options.of(VALUES, options.values)),
         objective=Objective(rule=registry.make(PENALTY, options.penalty, **part_options.of(PENALTY, options.penalty))),
+        metrics=tuple(registry.make(METRIC, name, **part_options.of(METRIC, name)) for name in own_metrics),
     )
 
 
@@ -244,6 +249,7 @@ def _parts(options: RunOptions, mechanisms: Mapping[str, str]) -> Iterable[Part]
         (PENALTY, (options.penalty,)),
         (BIDDER, (options.bidder,) if isinstance(options, BidderOptions) else ()),
         (QUALITY, (options.quality,) if isinstance(options, BenchOptions) else ()),
+        (METRIC, options.metrics if isinstance(options, BenchOptions) else ()),
     ]
     for kind, names in named:
         for name in names:

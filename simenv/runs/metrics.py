@@ -1,6 +1,6 @@
 """What is measured of an answer. A metric is a plug-in; those here are in every table.
 
-Every metric is a ratio of sums over answers: a mean has the denominator 1, the click-through rate has the number of ads.
+Every metric is a ratio of sums over answers: a mean has the denominator 1, the click-through rate the number of ads.
 """
 
 from __future__ import annotations

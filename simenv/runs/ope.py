@@ -26,6 +26,7 @@ from rich.table import Table
 
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
+from simenv.mechanism import ChoosesAd, Mechanism
 from simenv.records import Auction, Transition
 from simenv.runs.metrics import METRICS
 from simenv.stats import Estimate, clustered_ratio
@@ -172,6 +173,17 @@ def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CT
         v_hat=sum(prob * worth.get(other, 0.0) for other, prob in wanted.items()),
         cluster=transition.persona_id,
     )
+
+
+def require_choices(mechanism: Mechanism, name: str) -> ChoosesAd:
+    """The mechanism, if it can be valued from a log.
+
+    Raises:
+        InputError: it does not say with which probability it shows each ad.
+    """
+    if not isinstance(mechanism, ChoosesAd):
+        raise InputError(f"mechanism {name!r} has no choice_probs(auction): it cannot be valued from a log")
+    return mechanism
 
 
 def print_report(report: Report, target: str, console: Console) -> None:

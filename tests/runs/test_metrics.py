@@ -195,8 +195,8 @@ def test_two_auctions_under_one_index_are_refused() -> None:
     auction = one.auction.model_copy(update={"id": "another"})
     with pytest.raises(InputError, match="m answers two auctions at index 3: auction-3 and another"):
         summarize([one, one.model_copy(update={"auction": auction})])
+    query = one.auction.model_copy(update={"query": Query(text="What else?")})
     with pytest.raises(InputError, match="m answers two auctions at index 3"):
-        query = one.auction.model_copy(update={"query": Query(text="What else?")})
         summarize([one, one.model_copy(update={"auction": query})])
     assert cell(summarize([one, one]), "revenue").auctions == 1, "the same answer twice is one answer"
 
