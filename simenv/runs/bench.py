@@ -22,7 +22,7 @@ from simenv.runs.metrics import summarize
 from simenv.background_loop import run_sync
 from simenv.records import Record, Transition
 from simenv.runs.tables import print_tables, write_tables
-from simenv.runs.rollout import Sessions, rollout
+from simenv.runs.rollout import Sessions, observers, rollout
 from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
 from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.judges.factory import JUDGES
@@ -121,6 +121,7 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
         "quality": getattr(world.quality, "name", None),
         "quality_sha256": getattr(world.quality, "sha256", None),
         "packs": pack_versions(hashes),
+        "observers": observers(world, mechanisms),
         "bidder_sha256": getattr(world.bidder, "sha256", None),
         "query_source": world.queries.name,
         "encoder": default_encoder().name,
