@@ -25,7 +25,7 @@ from simenv.runs.build import Parts, Plan, build, open_cassette, plan
 from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
 from simenv.runs.metrics import METRICS
 from simenv.runs.options import BenchOptions, read_options
-from simenv.runs.rollout import Sessions, rollout
+from simenv.runs.rollout import Sessions, observers, rollout
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
 from simenv.world import Session
@@ -214,6 +214,7 @@ def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, 
         "quality": world.quality.name if world.quality is not None else None,
         "quality_sha256": hash_of(world.quality),
         "packs": pack_versions(hashes),
+        "observers": observers(world, parts.mechanisms),
         "bidder_sha256": hash_of(world.bidder),
         "query_source": world.queries.name,
         "encoder": default_encoder().name,

@@ -7,15 +7,15 @@ What belongs to the mechanism may differ: its options, its CTR model, the Ad-LLM
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simenv.errors import InputError, UnknownName
 from simenv.records import Transition
-from simenv.runs.options import BenchOptions
 from simenv.runs.folder import read_manifest, read_transitions
 from simenv.runs.metrics import METRICS, Metric, make_metric
+from simenv.runs.options import BenchOptions
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame
 
@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
 _PACKS = ("personas", "catalog", "queries")
 _WORLD = ("query_source", "judge", "judge_sha256", "encoder", "quality", "quality_sha256")
-_OPTIONS = ("candidates", "max_ads", "reserve", "horizon", "penalty", "values", "bidder", "budget", "budget_scope", "pacing")
+_OPTIONS = (
+    "candidates",
+    "max_ads",
+    "reserve",
+    "horizon",
+    "penalty",
+    "values",
+    "bidder",
+    "budget",
+    "budget_scope",
+    "pacing",
+)
 _SILENT = {"judge_sha256": "judge", "quality_sha256": "quality"}
 """Hashes that say the same as a name beside them, unless that is the same."""
 
@@ -47,7 +58,6 @@ class Comparison:
     """Facts of the world that differ, one a line; empty unless that was asked for."""
     notes: list[str]
     """What else differs, and runs that are not finished."""
-
 
     @property
     def table(self) -> pandas.DataFrame:
