@@ -16,7 +16,7 @@ def list_plugins(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="mechanism, judge, llm, bidder, values, ctr_model, quality, metric, penalty or trainer; all by default."
+            help="mechanism, judge, llm, bidder, values, ctr_model, quality, metric, penalty or trainer."
         ),
     ] = None,
 ) -> None:

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from simenv.cli import console
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from simenv.runs.sensitivity import ChangedWorld, Sensitivity
 
 
 def sensitivity(
     run: Annotated[
-        Path, typer.Argument(help="The folder of a run with two mechanisms or more, nobody learning or on a budget.")
+        Path, typer.Argument(help="The folder of a run with two mechanisms or more, none of which learns or has a budget.")
     ],
     measure: Annotated[str, typer.Option(help="revenue, bid_weighted_clicks, reward or welfare.")] = "revenue",
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,
@@ -36,10 +39,10 @@ def sensitivity(
             for s in (report.base, *report.worlds):
                 counts = [s.rank_correlation, s.holds, s.open, len(s.reversed)]
                 writer.writerow([s.changed, s.value, *counts, *(s.means[name] for name in report.base.means)])
-    print_report(report, Console())
+    print_report(report, console.out)
 
 
-def print_report(report: Sensitivity, console: Console) -> None:
+def print_report(report: Sensitivity, terminal: Console) -> None:
     """The table and what survives, for a terminal."""
     table = Table(
         title=f"{report.measure} per answer, one number of the click model changed at a time", box=SIMPLE_HEAD
@@ -50,14 +53,14 @@ def print_report(report: Sensitivity, console: Console) -> None:
     table.add_column("ranking")
     for world in (report.base, *report.worlds):
         table.add_row(*_row(world))
-    console.print(table)
+    terminal.print(table)
     survivors = {c[:2] for c in report.survivors()}
-    console.print(f"{len(survivors)} of {len(report.conclusions)} conclusions are reversed nowhere:", highlight=False)
+    terminal.print(f"{len(survivors)} of {len(report.conclusions)} conclusions are reversed nowhere:", highlight=False)
     for c in report.conclusions:
         where = [f"{s.changed} = {_text(s.value)}" for s in report.worlds if any(r[:2] == c[:2] for r in s.reversed)]
         verdict = "survives" if c[:2] in survivors else f"reversed at {', '.join(where)}"
         gap = f"{c.difference.value:.2f} ±{c.difference.margin:.2f}"
-        console.print(f"  {c.better} over {c.worse} by {gap}: {verdict}", highlight=False, soft_wrap=True)
+        terminal.print(f"  {c.better} over {c.worse} by {gap}: {verdict}", highlight=False, soft_wrap=True)
 
 
 def _row(s: ChangedWorld) -> list[str]:

@@ -10,8 +10,6 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from simenv.abilities import hash_of
 from simenv.background_loop import run_sync
 from simenv.ctr.models import PredictsClicks
@@ -24,7 +22,7 @@ from simenv.records import Transition
 from simenv.runs.build import Parts, Plan, build, open_cassette, plan
 from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
 from simenv.runs.metrics import METRICS
-from simenv.runs.options import BenchOptions, read_options
+from simenv.runs.options import OLDEST, BenchOptions, options_of_manifest, read_options
 from simenv.runs.rollout import Sessions, observers, rollout
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
@@ -35,14 +33,6 @@ if TYPE_CHECKING:
 
 _MAY_CHANGE = frozenset({"concurrency", "timeout", "api_base", "judge_api_base"})
 """Options that a resumed run may have otherwise: they say how to reach a model, not what is run."""
-_OLDEST = {
-    **{name: BenchOptions.model_fields[name].default for name in ("values", "penalty")},
-    "quality": "none",
-    "judge_ensemble": [],
-    "judge_samples": 1,
-    "metrics": [],
-}
-"""What a run did whose manifest does not have the option."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +135,7 @@ def run_bench(
     if resume:
         run, done, begun = RunFolder.reopen(folder)
         named = {name: value for name, value in options.model_dump().items() if name not in _MAY_CHANGE}
-        _refuse_other("with other options", named, _OLDEST | run.manifest["options"])
+        _refuse_other("with other options", named, dict(OLDEST) | run.manifest["options"])
     else:
         run = RunFolder(folder)
     hashes = {"catalog": records_hash(checked.catalog), "personas": records_hash(checked.personas)}
@@ -194,12 +184,8 @@ def resumed_options(options: BenchOptions, given: Collection[str], folder: Path)
     Raises:
         SimenvError: no run in `folder`, or its manifest holds no options that can be run.
     """
-    before = _OLDEST | read_manifest(folder)["options"]
-    try:
-        kept = BenchOptions.model_validate({k: v for k, v in before.items() if k in BenchOptions.model_fields})
-    except ValidationError as error:
-        raise InputError(f"{folder}: its manifest has no options that can be run: {error.errors()[0]['msg']}") from None
-    return kept.model_copy(update={name: getattr(options, name) for name in given if name in BenchOptions.model_fields})
+    kept = options_of_manifest(read_manifest(folder)["options"], str(folder))
+    return kept.model_copy(update={name: getattr(options, name) for name in given})
 
 
 def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, Any]:

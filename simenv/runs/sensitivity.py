@@ -21,8 +21,10 @@ from simenv.errors import InputError
 from simenv.judges.click_model import ClickModel, ClickParams
 from simenv.objective import Objective
 from simenv.records import Click, Feedback, Persona, Transition
+from simenv.runs.build import objective_of
 from simenv.runs.folder import read_manifest, read_sessions, read_transitions
 from simenv.runs.metrics import METRICS
+from simenv.runs.options import options_of_manifest
 from simenv.runs.rollout import BIDDERS
 from simenv.stats import Estimate, clustered_ratio
 from simenv.world import settle
@@ -107,7 +109,7 @@ def sensitivity_of_run(folder: str | Path, measure: str = "revenue") -> Sensitiv
         read_transitions(folder),
         list(personas.values()),
         ClickModel(default_encoder()),
-        Objective.model_validate(manifest.get("world", {}).get("objective", {})),
+        objective_of(options_of_manifest(manifest["options"], str(folder))),
         measure,
     )
 
