@@ -93,15 +93,22 @@ def bench(
         SimenvError: wrong options or data before anything runs; later, whatever a model or mechanism raised. Finished
             chunks stay in the folder.
     """
-    if isinstance(mechanisms, str):
-        mechanisms = [mechanisms]
-    objects: dict[str, Mechanism] = {}
-    if isinstance(mechanisms, Mapping):
-        objects = {label: it for label, it in mechanisms.items() if not isinstance(it, str)}
-        mechanisms = [f"{label}={it}" for label, it in mechanisms.items() if isinstance(it, str)]
-    asked = read_options(BenchOptions, {"mechanisms": tuple(mechanisms), **options})
+    names, objects = named_and_given(mechanisms)
+    asked = read_options(BenchOptions, {"mechanisms": names, **options})
     folder = Path(out) if out is not None else Path(mkdtemp(prefix="simenv-")) / "run"
     return run_bench(asked, folder, resume=resume, objects=objects, progress=progress)
+
+
+def named_and_given(
+    mechanisms: str | Sequence[str] | Mapping[str, str | Mechanism],
+) -> tuple[tuple[str, ...], dict[str, Mechanism]]:
+    """Mechanisms as a caller may give them, apart: names as options have them, and objects by label."""
+    if isinstance(mechanisms, str):
+        return (mechanisms,), {}
+    if not isinstance(mechanisms, Mapping):
+        return tuple(mechanisms), {}
+    names = tuple(f"{label}={it}" for label, it in mechanisms.items() if isinstance(it, str))
+    return names, {label: it for label, it in mechanisms.items() if not isinstance(it, str)}
 
 
 def run_bench(

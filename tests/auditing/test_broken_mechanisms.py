@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from simenv import outcome
-from simenv.audit.evaluate import BidEvaluator
-from simenv.audit.figures import interval
-from simenv.audit.records import Audit, AuditOptions
-from simenv.audit.run import audit
-from simenv.audit.sweep import Sweep, curve_of, gain, grid, loses, misses_target, vm_regret
+from simenv.auditing.evaluate import BidEvaluator
+from simenv.auditing.figures import interval
+from simenv.auditing.records import Audit, AuditOptions
+from simenv.auditing.run import audit
+from simenv.auditing.sweep import Sweep, curve_of, gain, grid, loses, misses_target, vm_regret
 from simenv.background_loop import run_sync
 from simenv.ctr.models import CosineCTR
 from simenv.errors import InputError

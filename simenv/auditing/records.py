@@ -12,7 +12,7 @@ curve_bids                 the bids of every curve
 mechanisms                 label -> the keys below
 
 claims                     what the mechanism claims of itself
-measured                   exact or sampled: see `simenv.audit.evaluate`
+measured                   exact or sampled: see `simenv.auditing.evaluate`
 replicas                   of each auction, if sampled; else 0
 own_ctr_model              whether "own" is the mechanism's own model of clicks; false: it has none, and it is the run's
 sweeps                     advertisers whose bids were swept
@@ -38,7 +38,7 @@ collusion_own              what the two with the largest predicted worth gain by
 collusion_world
 play                       truthful (the same auctions without learning), learned, budgets -> revenue, welfare,
                            efficiency, bid_share, spent; strategy: the mean probability of each share of the value
-                           in `simenv.audit.play.SHARES`, over advertisers who are shown at one of them at least
+                           in `simenv.auditing.play.SHARES`, over advertisers who are shown at one of them at least
 wrong_ctr                  as_is, noise, flat, flipped -> revenue, welfare, regret_um_world; {} without predictions
 llm_calls                  made for this mechanism; a completion that several need is the first one's
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simenv.audit.distort import DISTORTIONS
-from simenv.audit.plots import write_plots
-from simenv.audit.records import Audit, Audited
+from simenv.auditing.distort import DISTORTIONS
+from simenv.auditing.plots import write_plots
+from simenv.auditing.records import Audit, Audited
 from simenv.errors import DataFileError
 from simenv.files.blocks import Block, markdown_parts, print_block
 from simenv.stats import Estimate

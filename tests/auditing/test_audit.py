@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simenv.audit import records
-from simenv.audit.play import SHARES
-from simenv.audit.records import Audit, Audited, AuditOptions
-from simenv.audit.run import audit
+from simenv.auditing import records
+from simenv.auditing.play import SHARES
+from simenv.auditing.records import Audit, Audited, AuditOptions
+from simenv.auditing.run import audit
 from simenv.background_loop import run_sync
 from simenv.ctr.models import CTRModel
 from simenv.llm import ScriptedLLM
