@@ -57,10 +57,11 @@ def audit(
 
     from simenv.audit.records import AuditOptions
     from simenv.audit.records import check_options as check_audit_options
-    from simenv.audit.report import make_folder, print_report, write_report
+    from simenv.audit.report import print_report, write_report
     from simenv.audit.run import audit as run_audit
     from simenv.background_loop import run_sync
     from simenv.ctr.models import make_ctr_model
+    from simenv.files.folders import make_folder
     from simenv.runs.bench import BenchOptions, check_options, find_mechanisms
     from simenv.runs.build import assemble, open_cassette, read_data
 

@@ -45,9 +45,10 @@ def validate_judge(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     from simenv.background_loop import run_sync
+    from simenv.files.folders import check_folder
     from simenv.files.rows import parse_columns
     from simenv.judges.factory import make_judge
-    from simenv.validity.report import check_folder, print_report, write_report
+    from simenv.validity.report import print_report, write_report
     from simenv.validity.run import ValidityOptions, validate
     from simenv.validity.scenarios import load_scenarios
 
