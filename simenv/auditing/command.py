@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simenv.auditing.records import Audit, AuditOptions, check_options
-from simenv.auditing.report import make_folder, write_report
+from simenv.auditing.report import write_report
 from simenv.auditing.run import audit as audit_world
 from simenv.background_loop import run_sync
+from simenv.files.folders import make_folder
 from simenv.mechanism import Mechanism
 from simenv.records import Record
 from simenv.runs.bench import named_and_given
