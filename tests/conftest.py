@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from simenv.errors import MissingWeights
+from simenv.testing import ADS, PERSONAS
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -48,3 +49,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Options that name a small catalog and small personas without queries of their own."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    personas = [persona.model_copy(update={"queries": ()}) for persona in PERSONAS]
+    for name, records in (("ads", ADS), ("personas", personas)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{r.model_dump_json()}\n" for r in records), encoding="utf-8")
+    return ["--catalog", str(tmp_path / "ads.jsonl"), "--personas", str(tmp_path / "personas.jsonl")]

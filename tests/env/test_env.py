@@ -15,7 +15,7 @@ from simenv import Auction, Outcome, make_mechanism, outcome
 from simenv.errors import InputError, OutcomeError
 from simenv.llm import ScriptedLLM
 from simenv.records import Click, Feedback
-from tests.fakes import small_world
+from simenv.testing import small_world
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from simenv.errors import InputError
 from simenv.judges.ad_copy import sentence_around
 from simenv.judges.click_model import ClickModel, world_v1
 from simenv.records import Placement, Traits
-from tests.fakes import FakeEncoder
+from simenv.testing import FakeEncoder
 
 ADS = (
     Ad(id="A1", advertiser="Tern", title="Tern hiking boots", body="Boots for wet trails.", category="outdoor"),

@@ -24,9 +24,10 @@ from simenv.llm.base import ScoreRequest, Scores
 from simenv.records import Auction, Bid, Feedback, Outcome, Persona, Traits
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_int
+from simenv.testing import ADS, PERSONAS, FakeEncoder
 from simenv.validity.scenarios import Scenario, load_scenarios
-from tests.fakes import ADS, PERSONAS, FakeEncoder, small_auction
-from tests.paths import ROOT
+from tests.support.auctions import small_auction
+from tests.support.paths import ROOT
 
 AUCTION = small_auction(3)
 BOOTS, SHOES, SNEAKERS = (ad.link for ad in ADS[:3])

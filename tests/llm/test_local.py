@@ -22,7 +22,7 @@ from simenv.llm.base import Constraint
 from simenv.llm.constraints import TokenTable
 from simenv.llm.local import LocalLLM
 from simenv.records import Auction, Bid, Query
-from tests.fakes import ADS
+from simenv.testing import ADS
 
 pytestmark = pytest.mark.weights
 

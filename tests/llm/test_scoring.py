@@ -21,7 +21,8 @@ from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.llm.local import LocalLLM
 from simenv.llm.weights import embedded_path
 from simenv.records import Record, Usage
-from tests.fakes import ADS, small_auction
+from simenv.testing import ADS
+from tests.support.auctions import small_auction
 
 Scores = tuple[tuple[float, ...], ...]
 LINKS = tuple(ad.link for ad in ADS[:3])

@@ -16,7 +16,7 @@ from simenv.llm import ScriptedLLM, make_llm
 from simenv.llm.base import Request
 from simenv.mechanism import run_mechanism
 from simenv.seeding import keyed_rng
-from tests.auctions import GivenCTR, make_auction
+from tests.support.auctions import GivenCTR, make_auction
 
 
 def rater(score=lambda product: int(keyed_rng("rating", product).integers(5, 101))) -> ScriptedLLM:

@@ -16,8 +16,8 @@ from simenv.errors import ClaimViolated, InputError
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.seeding import keyed_rng
-from tests.auctions import GivenCTR, make_auction
-from tests.fakes import FakeEncoder
+from simenv.testing import FakeEncoder
+from tests.support.auctions import GivenCTR, make_auction
 
 ORGANIC = "Product 2 is first.  Then look.\nProduct 0 is last!"
 

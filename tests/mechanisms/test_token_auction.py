@@ -15,7 +15,7 @@ from simenv.errors import InputError, MissingCapability
 from simenv.llm import Capability, ScriptedLLM, make_llm
 from simenv.mechanism import run_mechanism
 from simenv.records import Auction, Outcome
-from tests.fakes import small_auction
+from tests.support.auctions import small_auction
 
 BIDS = (3.0, 5.0, 1.5)
 RULES = {"linear": Linear, "log_linear": LogLinear}

@@ -12,7 +12,7 @@ from simenv.records import Transition
 from simenv.runs.metrics import summarize
 from simenv.runs.rollout import Finished, rollout
 from simenv.runs.sensitivity import sensitivity
-from tests.fakes import small_world
+from simenv.testing import small_world
 
 WORLD = small_world()
 NAMES = ("organic", "fixed_slots", "gsp")

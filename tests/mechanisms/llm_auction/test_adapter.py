@@ -24,7 +24,7 @@ from simenv.llm.weights import embedded_path
 from simenv.market.catalog import load_catalog
 from simenv.runs.folder import records_hash
 from simenv.users.personas import load_personas
-from tests.auctions import make_auction
+from tests.support.auctions import make_auction
 
 
 @pytest.mark.weights
