@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from simenv.errors import MissingWeights
+from simenv.llm import make_llm
 from simenv.testing import ADS, PERSONAS
 
+if TYPE_CHECKING:
+    from simenv.llm.local import LocalLLM
+
+# Neither import above loads torch: it reads these once, here and in the processes that tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores; several threads in each would fight for them
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +31,16 @@ def _weights(request: pytest.FixtureRequest) -> None:
             embedded_path()
         except MissingWeights as error:
             pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def embedded() -> LocalLLM:
+    """The embedded model as it ships, loaded once; of the encoder, `default_encoder` does the same."""
+    from simenv.llm.local import LocalLLM
+
+    llm = make_llm("embedded")
+    assert isinstance(llm, LocalLLM)
+    return llm
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import torch
 from simenv import Auction, Outcome, make_mechanism, run_mechanism
 from simenv.check import with_bid
 from simenv.errors import LLMRefused, MissingCapability
-from simenv.llm import Capability, LinksOnly, OneOf, Prompt, Sampling, ScriptedLLM, make_llm, metered
+from simenv.llm import Capability, LinksOnly, OneOf, Prompt, Sampling, ScriptedLLM, metered
 from simenv.llm.base import LLM, PLAIN, Combined, Constraint, EnsembleCompletion
 from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.llm.local import LocalLLM
@@ -57,12 +57,9 @@ def exact() -> LocalLLM:
     return LocalLLM(embedded_path(), name="embedded", follows_formats=False, dtype="float32")
 
 
-@pytest.fixture(scope="module")
-def llm() -> LocalLLM:
-    """As it ships."""
-    llm = make_llm("embedded")
-    assert isinstance(llm, LocalLLM)
-    return llm
+@pytest.fixture
+def llm(embedded: LocalLLM) -> LocalLLM:
+    return embedded
 
 
 def plain_logits(llm: LocalLLM, prompt: Prompt, tokens: Sequence[int]) -> torch.Tensor:
