@@ -20,7 +20,8 @@ from simenv.ctr.models import CTRModel
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism, make_mechanism
 from simenv.runs.folder import read_transitions
-from tests.fakes import FakeChooser, FakeEncoder, small_world
+from simenv.testing import FakeEncoder, small_world
+from tests.support.fakes import FakeChooser
 
 WORLD = small_world(horizon=1)
 QUICK = AuditOptions(n=4, advertisers=3, bids=12, curve_bids=11, collusion=2, wrong_ctr=0, play=0)

@@ -23,11 +23,10 @@ from simenv.datasets.export import export_run
 from simenv.errors import DataFileError, InputError
 from simenv.llm.local import LocalLLM
 from simenv.mechanism import run_mechanism
-from tests.auctions import make_auction
-from tests.datasets.test_export import transitions
-from tests.datasets.test_training_data import save
-from tests.fakes import small_world
-from tests.mechanisms.llm_auction.test_training import QUIET
+from simenv.testing import small_world
+from tests.support.auctions import make_auction
+from tests.support.runs import save, transitions
+from tests.support.tiny_training import QUIET
 
 SMALL: dict[str, Any] = {"batch": 4, "epochs": 3, "learning_rate": 0.02, "r": 2, "threads": 1, "save_every": 1}
 
