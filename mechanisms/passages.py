@@ -1,4 +1,4 @@
-"""Answers in pieces, and candidates seen from within an answer: for mechanisms that place ads inside the text."""
+"""Splits answers into sentences and computes relevance in context, for mechanisms that place ads inside the text."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _BREAK = re.compile(r"(?<=[.!?])(?=[^\S\n])|(?<=\n)(?!\n)")
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, or its lines, white space kept, so that they join to the text again."""
+    """Splits a text into sentences or lines. White space is kept, so the pieces join to the same text."""
     return [piece for piece in _BREAK.split(text) if piece]
 
 
 def in_context(auction: Auction, text: str, encoder: Encoder | None = None) -> Auction:
-    """The auction as the retriever would see it now: relevance to the query and the text so far together.
+    """The auction with each candidate's relevance computed against query and text so far together.
 
-    Only the candidates' cosines change, so any CTR model that reads them predicts in context.
+    Only the candidates' cosines change, so any CTR model that uses them predicts in context.
 
     Args:
-        auction: What is answered.
-        text: The answer so far; links count as their titles.
+        auction: The auction to answer.
+        text: The answer so far; a link counts as its title.
         encoder: The embedded one by default.
     """
     if not auction.bids:
         return auction
     encoder = encoder or default_encoder()
-    read = f"{auction.query.text} {strip_markup(text)}".strip()
-    vectors = encoder.encode([read, *(bid.ad.text for bid in auction.bids)])
+    context = f"{auction.query.text} {strip_markup(text)}".strip()
+    vectors = encoder.encode([context, *(bid.ad.text for bid in auction.bids)])
     cosines = np.clip(vectors[1:] @ vectors[0], -1.0, 1.0)
     bids = tuple(
         bid.model_copy(update={"relevance": float(cosine)}) for bid, cosine in zip(auction.bids, cosines, strict=True)
