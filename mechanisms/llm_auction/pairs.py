@@ -1,13 +1,14 @@
-"""`simenv train llm-auction --from FILE`: DPO on whole answers that are already there, without asking anybody again.
+"""`simenv train llm-auction --from FILE`: DPO on logged answers, without new calls of a policy or a judge.
 
-The file is what `simenv export RUN --format preferences` writes, or any .jsonl or .parquet file with its columns
-prompt, chosen and rejected. One pass is one epoch of LLM-Auction's Algorithm 1 off policy: pairs from any mechanisms'
-answers, reference = the model that training starts from.
+The file is written by `simenv export RUN --format preferences`, or is any .jsonl or .parquet file with the columns
+prompt, chosen and rejected. One pass is one off-policy epoch of LLM-Auction's Algorithm 1: the answers may come from
+any mechanism, and the reference is the model that training starts from.
 
     loss = -log sigmoid(beta ((log pi - log pi_ref)(chosen) - (log pi - log pi_ref)(rejected)))
 
-Two back ends: "own" is a loop in this file, for small models; "trl" is TRL's DPOTrainer with peft, for large ones (many
-GPUs with `accelerate launch`). Both write peft's adapter files, which `LLMAuction` loads with format "json".
+There are two back ends: "own" is a loop in this file, for small models; "trl" is TRL's DPOTrainer with peft, for large
+models (several GPUs with `accelerate launch`). Both write adapter files in peft's format, which `LLMAuction` loads with
+format "json".
 """
 
 from __future__ import annotations
@@ -38,15 +39,16 @@ from .irpo import cosine
 from .policy import AdaptedLLM
 
 CURVE = ("update", "part", "loss", "accuracy", "margin")
-"""Of curve.csv. part: train (the update's own pairs) or held_out; accuracy: share of pairs whose chosen answer gained
-more log-probability than the rejected one; margin: by how much, times beta (TRL's rewards/margins)."""
+"""Columns of curve.csv. part: train (the pairs of the update) or held_out; accuracy: share of pairs whose chosen answer
+gained more log-probability than the rejected one; margin: mean difference of the gains, times beta (TRL's
+rewards/margins)."""
 
 
 class PairConfig(Record):
-    """Every number of a training on pairs."""
+    """All options of a training on pairs."""
 
     file: str
-    """What --from names."""
+    """Path of the pairs; the training option "from"."""
     llm: str = "embedded"
     """Base model: embedded or local:FOLDER."""
     backend: Literal["own", "trl"] = "own"
@@ -54,28 +56,28 @@ class PairConfig(Record):
     epochs: int = Field(default=1, ge=1)
     """Passes over the file."""
     beta: float = Field(default=0.1, gt=0)
-    """The paper's."""
+    """The paper's value."""
     learning_rate: float = Field(default=1e-4, gt=0)
-    """For LoRA on a small model; the paper, all parameters of a large one: 1e-6."""
+    """For LoRA on a small model. The paper, for all parameters of a large model: 1e-6."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the updates, then cosine to 0 (the paper's)."""
+    """Share of the updates with a rising rate, then cosine to 0 (the paper's value)."""
     batch: int = Field(default=16, ge=1)
     """Pairs per update. The paper: 64."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the prompts whose pairs are not trained on, but measured after every pass."""
+    """Share of the prompts whose pairs are held out and measured after every pass."""
     r: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
     blocks: tuple[int, ...] = ()
     """Transformer blocks with an adapter; () = all."""
     checkpointing: bool = False
-    """Trade time for memory in the backward pass."""
+    """Recompute activations in the backward pass: less memory, more time."""
     save_every: int = Field(default=10, ge=1)
     """Updates between two saved states."""
     threads: int = Field(default=2, ge=1)
 
 
-class Pair(NamedTuple):
-    """Two answers to one prompt."""
+class PreferencePair(NamedTuple):
+    """A chosen and a rejected answer to one prompt."""
 
     prompt: Prompt
     chosen: str
@@ -83,24 +85,25 @@ class Pair(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """A file of pairs."""
+    """The pairs of a file, split into training and held-out pairs."""
 
-    train: list[Pair]
-    held_out: list[Pair]
+    train: list[PreferencePair]
+    held_out: list[PreferencePair]
     sha256: str
+    """Hash of the file."""
 
 
 def train(options: Mapping[str, Any], out: Path, console: Console) -> None:
-    """Trains on a file of pairs, or goes on with the training in `out`.
+    """Trains on a file of pairs, or resumes the training in `out`.
 
     Args:
-        options: Fields of `PairConfig`, `file` under the name "from".
+        options: Fields of `PairConfig`, with `file` under the name "from".
         out: A new folder, or one with a training of the same options and file.
-        console: Where progress goes.
+        console: Receives the progress messages.
 
     Raises:
-        InputError: an unknown option, one out of range, another training's folder, or a back end that is not installed.
-        DataFileError: the file is missing, is empty, lacks a column, or has a row that is no pair.
+        InputError: an option is unknown or out of range, `out` holds another training, or a back end is not installed.
+        DataFileError: the file is missing, is empty, lacks a column, or has a row that is not a pair.
     """
     config = parse(PairConfig, {"file": options["from"], **{k: v for k, v in options.items() if k != "from"}})
     pairs = read_pairs(config)
@@ -114,10 +117,10 @@ def train(options: Mapping[str, Any], out: Path, console: Console) -> None:
 
 
 def read_pairs(config: PairConfig) -> Pairs:
-    """The pairs of a file, in its order; all of one prompt are in the same part."""
+    """The pairs of a file, in its order; all pairs of one prompt are in the same part."""
     rows = read_rows(config.file)
-    train: list[Pair] = []
-    held_out: list[Pair] = []
+    train: list[PreferencePair] = []
+    held_out: list[PreferencePair] = []
     for row in rows:
         pair = _pair(row)
         drawn = keyed_rng("pairs held out", config.seed, pair.prompt.system, pair.prompt.user).random()
@@ -127,19 +130,19 @@ def read_pairs(config: PairConfig) -> Pairs:
     return Pairs(train, held_out, hashlib.sha256(Path(config.file).read_bytes()).hexdigest())
 
 
-def _pair(row: Row) -> Pair:
+def _pair(row: Row) -> PreferencePair:
     for name in ("prompt", "chosen", "rejected"):
         if name not in row.fields:
             raise DataFileError(
                 f"{row.where}: no column {name!r}: expected prompt, chosen and rejected, got {', '.join(row.fields)}"
             )
     prompt = _messages(row, "prompt", ["system", "user"])
-    said = [_messages(row, name, ["assistant"])["assistant"] for name in ("chosen", "rejected")]
-    return Pair(Prompt(system=prompt.get("system", ""), user=prompt["user"]), *said)
+    answers = [_messages(row, name, ["assistant"])["assistant"] for name in ("chosen", "rejected")]
+    return PreferencePair(Prompt(system=prompt.get("system", ""), user=prompt["user"]), *answers)
 
 
 def _messages(row: Row, name: str, roles: list[str]) -> dict[str, str]:
-    """Role -> text. A plain string is the last of `roles`; the others may be missing."""
+    """Role -> text. A plain string is the text of the last of `roles`; the other roles may be missing."""
     value = row.fields[name]
     messages = [{"role": roles[-1], "content": value}] if isinstance(value, str) else value
     wrong = DataFileError(
@@ -155,15 +158,15 @@ def _messages(row: Row, name: str, roles: list[str]) -> dict[str, str]:
 
 
 def resume(out: Path, config: PairConfig, pairs: Pairs) -> dict[str, Any] | None:
-    """The state of a training of these options and this file, or None in a new folder."""
+    """The saved state of a training with these options and this file; None in a new folder."""
     saved = read_state(out, config, free=("threads", "file"))
     if saved is not None and saved["sha256"] != pairs.sha256:
-        raise DataFileError(f"{config.file} is not the file that the training in {out} began with")
+        raise DataFileError(f"{config.file} is not the file that the training in {out} was started with")
     return saved
 
 
 class PairTraining:
-    """The back end "own"."""
+    """A training with the back end "own"."""
 
     def __init__(self, config: PairConfig, pairs: Pairs, out: Path, console: Console) -> None:
         self.config, self.pairs, self.out, self.console = config, pairs, out, console
@@ -209,14 +212,14 @@ class PairTraining:
             state["seconds"] += time.perf_counter() - started
             if state["step"] % config.save_every == 0 or state["step"] == config.epochs * self.per_pass:
                 self._save()
-                self._say()
+                self._print_progress()
         lora.save(self.out, self.policy.trained, config.r, config.alpha, self.policy.base)
         write_curve(state["curve"], self.out)
         self._manifest(now())
         self.console.print(f"written to {self.out}", highlight=False, soft_wrap=True)
 
     def _references(self) -> None:
-        """Log-probabilities of all answers by the model that training starts from, once: it must not have moved."""
+        """Computes the reference log-probabilities of all answers, once, before the first update changes the model."""
         refs, pairs = self.state["refs"], [*self.pairs.train, *self.pairs.held_out]
         while len(refs) < len(pairs):
             with torch.no_grad():
@@ -237,36 +240,36 @@ class PairTraining:
             rates["lr"] = cosine(self.state["step"], total, self.config.learning_rate, self.config.warmup)
         torch.nn.utils.clip_grad_norm_(self.policy.trained.values(), 1.0)
         self.optimizer.step()
-        self._note("train", self.state["step"] + 1, margins)
+        self._add_to_curve("train", self.state["step"] + 1, margins)
 
     def _measure(self) -> None:
-        """A row of the curve for the pairs that are not trained on."""
+        """Adds a row of the curve for the held-out pairs."""
         start = len(self.pairs.train)
         with torch.no_grad():
             margins = [float(self._margin(start + i)) for i in range(len(self.pairs.held_out))]
         if margins:
-            self._note("held_out", self.state["step"], margins)
+            self._add_to_curve("held_out", self.state["step"], margins)
 
     def _margin(self, i: int) -> torch.Tensor:
-        """beta times the difference of log-ratios of pair i, those held out counted after the others."""
+        """beta times the difference of log-ratios of pair i; held-out pairs come after the training pairs."""
         n = len(self.pairs.train)
         pair = self.pairs.train[i] if i < n else self.pairs.held_out[i - n]
         ratios = self._logps(pair) - torch.tensor(self.state["refs"][i])
         return self.config.beta * (ratios[0] - ratios[1])
 
-    def _logps(self, pair: Pair) -> torch.Tensor:
+    def _logps(self, pair: PreferencePair) -> torch.Tensor:
         return self.policy.text_logps(pair.prompt, [pair.chosen, pair.rejected])
 
-    def _note(self, part: str, update: int, margins: Sequence[float]) -> None:
-        found = np.array(margins)
-        facts = (float(np.logaddexp(0, -found).mean()), float((found > 0).mean()), float(found.mean()))
-        self.state["curve"].append(dict(zip(CURVE, (update, part, *facts), strict=True)))
+    def _add_to_curve(self, part: str, update: int, margins: Sequence[float]) -> None:
+        m = np.array(margins)
+        numbers = (float(np.logaddexp(0, -m).mean()), float((m > 0).mean()), float(m.mean()))
+        self.state["curve"].append(dict(zip(CURVE, (update, part, *numbers), strict=True)))
 
     def _save(self) -> None:
         tensors = {name: value.detach() for name, value in self.policy.trained.items()}
         save_state(self.out, self.config, {"lora": tensors, "optimizer": self.optimizer.state_dict(), **self.state})
 
-    def _say(self) -> None:
+    def _print_progress(self) -> None:
         row = self.state["curve"][-1]
         shown = f"loss {row['loss']:.4f} accuracy {row['accuracy']:.3f} margin {row['margin']:.3f}"
         done = f"{self.state['step']}/{self.config.epochs * self.per_pass}"
@@ -278,7 +281,7 @@ class PairTraining:
 
 
 def counts(pairs: Pairs) -> dict[str, Any]:
-    """What a manifest says of the file."""
+    """The manifest's entries about the file."""
     return {"pairs": len(pairs.train), "pairs_held_out": len(pairs.held_out), "file_sha256": pairs.sha256}
 
 
