@@ -1,21 +1,12 @@
-"""Splits answers into sentences and computes relevance in context, for mechanisms that place ads inside the text."""
+"""Computes relevance in context, for mechanisms that place ads inside the text."""
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 
 from simenv.encoder import Encoder, default_encoder
 from simenv.markup import strip_markup
 from simenv.records import Auction
-
-_BREAK = re.compile(r"(?<=[.!?])(?=[^\S\n])|(?<=\n)(?!\n)")
-
-
-def sentences(text: str) -> list[str]:
-    """Splits a text into sentences or lines. White space is kept, so the pieces join to the same text."""
-    return [piece for piece in _BREAK.split(text) if piece]
 
 
 def in_context(auction: Auction, text: str, encoder: Encoder | None = None) -> Auction:

@@ -8,6 +8,7 @@ reward_model.py  pCTR: eq. 3-4
 irpo.py          Algorithm 1, its losses and all hyper-parameters
 train.py         `simenv train llm-auction`: the training loop and its learning curve
 pairs.py         `simenv train llm-auction --from FILE`: DPO on exported preference pairs
+pair_data.py     the pairs of a file, and the options and state that both back ends of pairs.py use
 trl_backend.py   the same with TRL and peft
 folder.py        the folder of a training: options, saved state, manifest
 split.py         the split of personas and ads into training, validation and test

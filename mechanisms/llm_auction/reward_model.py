@@ -26,9 +26,9 @@ from torch import nn
 from simenv import markup
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
-from simenv.judges import ad_copy
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
+from simenv.text import sentence_around
 
 USER, AD = 64, 32  # B.2
 HIDDEN = (128, 64, 32)  # B.2
@@ -172,7 +172,7 @@ def pctr_examples(
 def _sentence(response: str, link: str) -> str:
     """The sentence that contains a link, without mark-up."""
     start = response.find(link)
-    begin, end = ad_copy.sentence_around(response, (start, start + len(link)))
+    begin, end = sentence_around(response, (start, start + len(link)))
     return markup.strip_markup(response[begin:end]).strip()
 
 

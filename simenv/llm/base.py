@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +17,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar, cast
 
+from cachetools import LRUCache
+
+from simenv.background_loop import PerLoop
 from simenv.errors import MissingCapability
 from simenv.llm.requests import (
     PLAIN,
@@ -123,6 +126,28 @@ def display_name(name: str) -> str:
     return f"local:{Path(name).name}" if name.startswith("local:") else name
 
 
+class _UnderWay:
+    """The requests of one event loop that are being answered."""
+
+    def __init__(self) -> None:
+        self.futures: dict[AnyRequest, asyncio.Future[Completion | Scores]] = {}
+        self._waiting: Counter[AnyRequest] = Counter()
+
+    async def wait(self, request: AnyRequest, future: asyncio.Future[Completion | Scores]) -> Completion | Scores:
+        """Waits for a reply that others may wait for too; the last one who gives up on it cancels it."""
+        self._waiting[request] += 1
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if self._waiting[request] == 1:
+                future.cancel()
+            raise
+        finally:
+            self._waiting[request] -= 1
+            if not self._waiting[request]:
+                del self._waiting[request]
+
+
 class LLM(ABC):
     """A language model.
 
@@ -132,6 +157,9 @@ class LLM(ABC):
         follows_formats: Whether the model can be trusted to follow a format and to judge on its own. Small models
             cannot: mechanisms then write in two constrained stages, and the click model judges.
         retries: Calls that had to be made again since the model was built.
+
+    Args:
+        memory: How many replies are remembered; the one that was not asked for longest is forgotten first.
     """
 
     name: str = "llm"
@@ -140,10 +168,8 @@ class LLM(ABC):
 
     def __init__(self, *, memory: int = 8192) -> None:
         self.retries = 0
-        self._memory = memory
-        self._done: OrderedDict[AnyRequest, Completion | Scores] = OrderedDict()
-        self._running: dict[AnyRequest, asyncio.Future[Completion | Scores]] = {}
-        self._waiting: Counter[AnyRequest] = Counter()
+        self._done: LRUCache[AnyRequest, Completion | Scores] = LRUCache(memory)
+        self._under_way = PerLoop(_UnderWay)
 
     @abstractmethod
     async def _generate(self, request: Request) -> Completion:
@@ -268,36 +294,22 @@ class LLM(ABC):
         """The reply to a request: remembered, under way already, or made. It is metered in any case."""
         reply = self._done.get(request)
         if reply is None:
-            future = self._running.get(request)
+            under_way = self._under_way.get()
+            future = under_way.futures.get(request)
             if future is None:
                 asking = _active_meter.get()
                 if asking is not None:
                     asking.admit(request)
                 future = cast("asyncio.Future[Completion | Scores]", asyncio.ensure_future(make()))
-                self._running[request] = future
-                future.add_done_callback(lambda _: self._running.pop(request, None))
-            reply = await self._wait(request, future)
-            self._done[request] = reply
-            while len(self._done) > self._memory:
-                self._done.popitem(last=False)
+                under_way.futures[request] = future
+                future.add_done_callback(lambda _: under_way.futures.pop(request, None))
+            reply = await under_way.wait(request, future)
+            if self._done.maxsize:  # a cache of size 0 refuses every item
+                self._done[request] = reply
         meter = _active_meter.get()
         if meter is not None:
             meter.add(request, reply.usage)
         return cast("Reply", reply)
-
-    async def _wait(self, request: AnyRequest, task: asyncio.Future[Completion | Scores]) -> Completion | Scores:
-        """Waits for a reply that others may wait for too; the last one who gives up on it cancels it."""
-        self._waiting[request] += 1
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if self._waiting[request] == 1:
-                task.cancel()
-            raise
-        finally:
-            self._waiting[request] -= 1
-            if not self._waiting[request]:
-                del self._waiting[request]
 
     def _require_for(self, constraint: Constraint | None, *prompts: Prompt) -> None:
         if isinstance(constraint, JSONSchema):

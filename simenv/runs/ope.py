@@ -7,7 +7,8 @@ With reward r, logged probability p of the choice made, the target's probability
     dr     mean of v_hat + w (r - q_hat)             Dudik, Langford, Li (2011), doubly robust
 
 where q_hat is a model's reward of the choice made and v_hat = sum_a pi(a) q_hat(a) its mean under the target. The
-reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.metrics`; the model is bid x predicted click.
+reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.metrics`; the model is bid x predicted
+click.
 
 Choices are "" (no ad) or one ad's id, as the mechanism `softmax` logs them. It is assumed that a choice leads to the
 same answer whichever mechanism makes it (same Ad-LLM, same Writer) and that the bids stay what they were.
@@ -25,8 +26,10 @@ from rich.table import Table
 
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
-from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
+from simenv.mechanism import ChoosesAd, Mechanism
 from simenv.records import Auction, Transition
+from simenv.runs.metrics import METRICS
+from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
 _NEGLIGIBLE = 1e-9
@@ -157,7 +160,7 @@ def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CT
             raise InputError(
                 f"{where}: no overlap: the target makes choice {other!r} with probability {prob:.3g}, the log never"
             )
-    pair = _REWARD.of(transition, False)
+    pair = _REWARD.measure(transition, False)
     if pair is None:
         return None
     q = ctr_model.relevance(auction)
@@ -170,6 +173,17 @@ def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CT
         v_hat=sum(prob * worth.get(other, 0.0) for other, prob in wanted.items()),
         cluster=transition.persona_id,
     )
+
+
+def require_choices(mechanism: Mechanism, name: str) -> ChoosesAd:
+    """The mechanism, if it can be valued from a log.
+
+    Raises:
+        InputError: it does not say with which probability it shows each ad.
+    """
+    if not isinstance(mechanism, ChoosesAd):
+        raise InputError(f"mechanism {name!r} has no choice_probs(auction): it cannot be valued from a log")
+    return mechanism
 
 
 def print_report(report: Report, target: str, console: Console) -> None:
