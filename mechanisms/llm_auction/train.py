@@ -40,7 +40,7 @@ from .irpo import Config, Group, collect_clicks, distribution_facts, rewards, sa
 from .levels import Answers, Episode, Level, Links, episodes
 from .pairs import train as train_on_pairs
 from .policy import AdaptedLLM
-from .reward_model import PCTR, Impression, fit
+from .reward_model import PCTR, PCTRExample, fit
 from .slim import PLACES
 from .split import Part, only
 
@@ -193,7 +193,7 @@ class Training:
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
         with self._timed("pctr"):
-            log = [Impression(*row) for row in self.state["log"]]
+            log = [PCTRExample(*row) for row in self.state["log"]]
             model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
         reward_model.save(model, self.out)
         return model

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from mechanisms.llm_auction.pair_data import Pair, PairConfig, read_pairs
+from mechanisms.llm_auction.pair_data import PairConfig, PreferencePair, read_pairs
 from mechanisms.llm_auction.pairs import PairTraining
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.train import train
@@ -93,7 +93,7 @@ def test_training_prefers_the_chosen_answers_and_the_adapter_loads(tiny: Path, p
     assert len(manifest["file_sha256"]) == 64
 
 
-def mean_margin(base: Path, adapter: Path, pairs: list[Pair]) -> float:
+def mean_margin(base: Path, adapter: Path, pairs: list[PreferencePair]) -> float:
     """Of the adapter's policy against the base model, in nats."""
     margins = []
     for llm in (AdaptedLLM(base, adapter), AdaptedLLM(base)):

@@ -85,7 +85,7 @@ def test_an_adapter_is_saved_in_pefts_format_and_comes_back(tiny: Path, tmp_path
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 2, 16.0)
     with pytest.raises(DataFileError, match="not a LoRA adapter"):
         AdaptedLLM(tiny, tmp_path / "nowhere")
-    with pytest.raises(DataFileError, match="made for another model"):
+    with pytest.raises(DataFileError, match="belongs to another model"):
         AdaptedLLM(embedded_path(), tmp_path)
 
 
