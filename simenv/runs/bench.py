@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from simenv.abilities import hash_of
 from simenv.background_loop import run_sync
-from simenv.ctr.models import PredictsClicks
+from simenv.ctr.models import own_ctr_model
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.files.packs import pack_versions
@@ -213,7 +213,7 @@ def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, 
         "encoder": default_encoder().name,
         "objective": world.objective.facts(),
         "ctr_models": {
-            label: mechanism.ctr_model.name if isinstance(mechanism, PredictsClicks) else None
+            label: model.name if (model := own_ctr_model(mechanism)) is not None else None
             for label, mechanism in parts.mechanisms.items()
         },
         "objects": {label: f"{type(it).__module__}:{type(it).__qualname__}" for label, it in objects.items()},

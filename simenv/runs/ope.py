@@ -24,7 +24,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from simenv.ctr.models import CosineCTR, CTRModel, PredictsClicks
+from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
 from simenv.errors import InputError
 from simenv.mechanism import ChoosesAd, Mechanism
 from simenv.records import Transition
@@ -122,7 +122,7 @@ def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> Report:
     if len(labels) != 1:
         got = f"those of {', '.join(labels)}" if labels else "none"
         raise InputError(f"a run must hold the propensities of one mechanism, such as softmax: got {got}")
-    ctr_model = target.ctr_model if isinstance(target, PredictsClicks) else CosineCTR()
+    ctr_model = own_ctr_model(target) or CosineCTR()
     rows = [row for t in logged if (row := logged_choice(t, target, ctr_model)) is not None]
     if not rows:
         raise InputError(f"the judge abstained on all {len(logged)} answers of {labels[0]}: no reward is known")
