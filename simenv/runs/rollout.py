@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from simenv.background_loop import gather
 from simenv.abilities import Observer
+from simenv.background_loop import gather
 from simenv.errors import InputError
 from simenv.market.bidders import population
 from simenv.mechanism import Mechanism

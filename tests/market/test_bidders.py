@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +10,13 @@ import pytest
 
 from simenv import Ad, Auction, Outcome, Transition, make_mechanism, outcome
 from simenv.background_loop import run_sync
-from simenv.errors import DataFileError, InputError, UnknownName
+from simenv.errors import InputError, UnknownName
 from simenv.llm import ScriptedLLM
 from simenv.market.bidders import (
     Bidder,
     BidRequest,
     Budgeted,
     Exp3Bidder,
-    LearnedBidders,
     MixedBidder,
     ShadedBidder,
     UniformBidder,
@@ -34,10 +31,8 @@ from simenv.seeding import keyed_rng
 from simenv.testing import ADS, small_world
 from simenv.world import settle
 from tests.support.fakes import ConstantJudge
-from tests.support.paths import ROOT
 
 ME, OTHER = ADS[0], ADS[1]
-BUDGETS: dict[str, Any] = {name: {} for name in ("revenue", "welfare", "efficiency", "bid_share", "spent")}
 
 
 def request(auction_id: str, value: float) -> BidRequest:
@@ -289,36 +284,3 @@ def test_a_mixed_bidder_draws_by_its_probabilities() -> None:
     assert set(bids) == {20.0, 50.0}
     # Of 2000 draws with probability 0.75 the share has standard error 0.0097; five of these by chance: 6e-7.
     assert abs(np.mean(np.array(bids) == 50.0) - 0.75) < 0.049
-
-
-def test_learned_bidders_bid_under_each_mechanism_what_was_learned_under_it() -> None:
-    bidders = LearnedBidders({"first_price": (0, 1, 0, 0, 0), "other": (0, 0, 0, 1, 0)})
-    mechanisms: dict[str, Mechanism] = {"first_price": FirstPrice(), "other": FirstPrice()}
-    for world in (bidders, Budgeted(bidders, 1e6)):
-        for row in run(world, mechanisms, n=3):
-            share = {"first_price": 0.4, "other": 0.8}[row.mechanism]
-            for bid in row.auction.bids:
-                assert bid.amount == pytest.approx(share * row.values[bid.ad.id])
-    with pytest.raises(UnknownName, match=r"mechanism of learned bidders 'gsp': known are first_price, other"):
-        run(bidders, {"gsp": FirstPrice()}, n=1)
-    with pytest.raises(InputError, match="under a mechanism"):
-        bidders.bid(request("a", 1.0))
-
-
-@pytest.mark.parametrize("text", [None, "", "{}", "[1]", '{"format": 1}'])
-def test_what_is_no_audit_is_refused(text: str | None, tmp_path: Path) -> None:
-    file = tmp_path / "audit.json"
-    if text is not None:
-        file.write_text(text)
-    with pytest.raises(DataFileError, match=r"audit\.json: no audit\.json"):
-        make_bidder(f"learned:{file}")
-
-
-def test_an_audit_in_which_nobody_learned_is_refused(tmp_path: Path) -> None:
-    audit = json.loads((ROOT / "benchmarks" / "results" / "audit" / "4_llm_auction.json").read_text(encoding="utf-8"))
-    file = tmp_path / "audit.json"
-    for play in ({}, {"budgets": BUDGETS}):
-        audit["mechanisms"]["llm_auction"]["play"] = play
-        file.write_text(json.dumps(audit), encoding="utf-8")
-        with pytest.raises(DataFileError, match="nobody learned there"):
-            make_bidder(f"learned:{file}")
