@@ -7,11 +7,11 @@ calibration: the click model is a yardstick, not the truth.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
 
+from simenv.background_loop import gather
 from simenv.records import Record, Usage
 from simenv.seeding import keyed_rng
 from simenv.stats import Bin, Estimate, deciles, mean
@@ -100,7 +100,7 @@ async def measure_agreement(asker: Asker, world: World, sessions: int = SESSIONS
     """Agreement with `world.judge`, whose click probabilities must be known."""
     cases = await world_cases(world, sessions, seed)
     asked = await asker.ask(cases, "reliability")
-    replies = await asyncio.gather(*(world.judge.judge(*case[:3]) for case in cases))
+    replies = await gather(world.judge.judge(*case[:3]) for case in cases)
     rows = [
         (case.persona.id, reply.clicks[0].click_prob, answer.chance)
         for case, answer, reply in zip(cases, asked, replies, strict=True)
