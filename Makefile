@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-slow lint clean
+.PHONY: install demo test test-slow lint docs clean
 
 install: $(VENV)/.installed
 
@@ -29,5 +29,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Strict: a warning, and so a broken link or anchor, is an error. Needs no network.
+docs: install
+	$(BIN)/sphinx-build -W -n --keep-going docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf docs/_build $(VENV) .mypy_cache .ruff_cache .pytest_cache
