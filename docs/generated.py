@@ -188,9 +188,27 @@ def api() -> str:
 
 def mechanisms() -> str:
     """`mechanisms/README.md` without its title, its links as seen from `docs/`."""
-    text = (ROOT / "mechanisms" / "README.md").read_text(encoding="utf-8").split("\n", 1)[1]
-    text = re.sub(r"\]\(([\w/]+\.py)\)", r"](../mechanisms/\1)", text)
-    return re.sub(r"\]\(([\w]+)/\)", r"](../mechanisms/\1/mechanism.py)", text)
+    text = re.sub(r"\]\((\w+)/\)", r"](\1/mechanism.py)", _readme("mechanisms/README.md"))
+    return re.sub(r"\]\(([\w/]+\.py)\)", r"](../mechanisms/\1)", text)
+
+
+def personas() -> str:
+    """`personas/README.md` without its title."""
+    return _readme("personas/README.md")
+
+
+def ad_catalogs() -> str:
+    """`ad_catalogs/README.md` without its title, its links as seen from `docs/`."""
+    return _readme("ad_catalogs/README.md").replace("(../personas/README.md#", "(personas.md#")
+
+
+def train_at_scale() -> str:
+    """`examples/train_at_scale.md` without its title."""
+    return _readme("examples/train_at_scale.md")
+
+
+def _readme(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8").split("\n", 1)[1]
 
 
 def audit_keys() -> str:
@@ -263,12 +281,15 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "ad_catalogs": ad_catalogs,
     "api": api,
     "audit_keys": audit_keys,
     "claims": claims,
     "command_line": command_line,
     "export_columns": export_columns,
     "mechanisms": mechanisms,
+    "personas": personas,
     "records": records,
+    "train_at_scale": train_at_scale,
     "validity_keys": validity_keys,
 }
