@@ -42,7 +42,7 @@ class Claim(StrEnum):
     that `lottery_of` gives, over the mechanism's draw with the texts it chooses among held fixed.
     """
 
-    # README has these as a table; a test holds it to the members.
+    # The documentation's table is made of these docstrings.
     INDIVIDUALLY_RATIONAL = "individually_rational"
     """No shown ad's price per click exceeds its bid, and no transfer is charged beyond predicted value."""
     MONOTONE = "monotone"
