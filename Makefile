@@ -29,9 +29,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Strict: a warning, and so a broken link or anchor, is an error. Needs no network.
+# Strict: a warning, and so a broken link or anchor, is an error. -E: pages come from the code too. Needs no network.
 docs: install
-	$(BIN)/sphinx-build -W -n --keep-going docs docs/_build/html
+	$(BIN)/sphinx-build -E -W -n --keep-going docs docs/_build/html
 
 clean:
 	rm -rf docs/_build $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -229,13 +229,13 @@ def audit_keys() -> str:
 def validity_keys() -> str:
     """What validity.json holds."""
     from simenv.validity.attacks import Attacked
-    from simenv.validity.contrasts import Contrast
+    from simenv.validity.contrasts import KINDS, Contrast
     from simenv.validity.outside import Labelled, Ranking
-    from simenv.validity.placebos import Placebo
+    from simenv.validity.placebos import PLACEBOS, Placebo
     from simenv.validity.reliability import Agreement, Cost, Reliability, Repeat
     from simenv.validity.run import Validity
 
-    return _keys(
+    keys = _keys(
         {
             "validity.json": Validity,
             "contrasts.KIND": Contrast,
@@ -249,6 +249,9 @@ def validity_keys() -> str:
             "reliability.cost": Cost,
         }
     )
+    kinds = table(("contrast", "first over second"), [(f"`{name}`", plain(said)) for name, said in KINDS.items()])
+    placebos = table(("placebo", "what is changed"), [(f"`{name}`", plain(said)) for name, said in PLACEBOS.items()])
+    return "\n\n".join([keys, "The kinds of contrasts and the placebos:", kinds, placebos])
 
 
 def _keys(models: dict[str, type[BaseModel]]) -> str:
