@@ -13,8 +13,12 @@ from typing import Any, NamedTuple
 
 from tests.paths import ROOT
 
-PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
-"""README and every page of the site."""
+PAGES = [
+    "README.md",
+    "examples/train_at_scale.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+]
+"""README, every page of the site, and the example that is one of them."""
 PENDING = {"docs/extending.md", "docs/python.md"}
 """Pages about code that is not there yet: their blocks are not run, and their commands not parsed."""
 RUN = ("python", "bash")
