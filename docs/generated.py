@@ -11,7 +11,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def _command(name: str, command: Any) -> str:
 
 
 def _usage(argument: Any) -> str:
-    name = argument.name.upper()
+    name = str(argument.name).upper()
     return f"{name}..." if argument.nargs == -1 else name
 
 
@@ -277,7 +277,7 @@ def plain(text: str) -> str:
     return re.sub(r"([\\*_<>|`\[\]#])", r"\\\1", text)
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A Markdown table; cells may hold mark-up."""
     lines = [header, ("---",) * len(header), *(tuple(" ".join(cell.split()) or " " for cell in row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
