@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from benchmarks import validity_table
-from simenv.runs.metrics import Estimate
 from simenv.runs.tables import TITLES, show
+from simenv.stats import Estimate
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -77,7 +77,7 @@ def bench(file: str) -> dict[tuple[str, str], dict[str, str]]:
 
 def _show(row: dict[str, str], metric: str) -> str:
     value, low, high = (float(row[name] or "nan") for name in ("mean", "low", "high"))
-    return show(Estimate(value, low, high), metric)
+    return show(Estimate(value=value, low=low, high=high), metric)
 
 
 def learned() -> str:

@@ -106,7 +106,7 @@ class Training:
             part: [part_world(part, config, n, self.judge) for n in config.candidates]
             for part in ("train", "validation")
         }
-        self.objective = Objective() if config.penalty else Objective(penalty_weight=0.0)
+        self.objective = Objective() if config.penalty else Objective(weight=0.0)
         self.state: dict[str, Any] = {
             "epoch": 0,
             "step": 0,

@@ -14,7 +14,7 @@ import math
 
 from simenv.errors import InputError
 from simenv.records import Record
-from simenv.stats import Interval
+from simenv.stats import Estimate
 
 
 class AuditOptions(Record):
@@ -63,15 +63,15 @@ def check_options(options: AuditOptions) -> None:
 class Reach(Record):
     """What play comes to in its second half, per answer."""
 
-    revenue: Interval
+    revenue: Estimate
     """Currency."""
-    welfare: Interval
+    welfare: Estimate
     """Currency."""
-    efficiency: Interval
+    efficiency: Estimate
     """Welfare / the most welfare seen."""
-    bid_share: Interval
+    bid_share: Estimate
     """Mean bid divided by value."""
-    spent: Interval
+    spent: Estimate
     """Payments divided by budgets; null without budgets."""
     strategy: tuple[float, ...] = ()
     """Mean probability of each share of the value (`simenv.audit.play.SHARES`), over advertisers that are shown at
@@ -81,11 +81,11 @@ class Reach(Record):
 class Distorted(Record):
     """What wrong predictions come to at truthful bids."""
 
-    revenue: Interval
+    revenue: Estimate
     """Currency per answer."""
-    welfare: Interval
+    welfare: Estimate
     """Currency per answer."""
-    regret_um_world: Interval
+    regret_um_world: Estimate
     """As in the report on the mechanism."""
 
 
@@ -102,27 +102,27 @@ class Audited(Record):
     """Whether "own" is the mechanism's own model of clicks. False: it has none, and "own" is the run's model."""
     sweeps: int
     """Advertisers whose bids were swept."""
-    regret_um_own: Interval
+    regret_um_own: Estimate
     """What the best other bid brings a utility maximiser more than bidding its value, in the mechanism's own model."""
-    regret_um_world: Interval
+    regret_um_world: Estimate
     """The same in the world."""
-    regret_vm_own: Interval
+    regret_vm_own: Estimate
     """The same for a value maximiser that bids value / target_roi, in the mechanism's own model."""
-    regret_vm_world: Interval
+    regret_vm_world: Estimate
     """The same in the world."""
     largest_regret_um_own: float
     """Of any one sweep, in currency per answer."""
-    roi_violations: Interval
+    roi_violations: Estimate
     """Share of truthful value maximisers that miss their target in the world."""
-    ir_violations: Interval
+    ir_violations: Estimate
     """Share of truthful advertisers that are shown or charged who lose in expectation, in the own model."""
-    ir_violations_world: Interval
+    ir_violations_world: Estimate
     """The same in the world."""
-    ir_violations_ex_post: Interval
+    ir_violations_ex_post: Estimate
     """Share that some outcome may charge more than its predicted value."""
-    monotonicity_violations: Interval
+    monotonicity_violations: Estimate
     """Share of steps from one bid of the curve to the next at which own clicks fall."""
-    monotonicity_violations_world: Interval
+    monotonicity_violations_world: Estimate
     """The same in the world."""
     largest_fall: float
     """Of any own curve between two neighbouring bids, in clicks per answer."""
@@ -132,23 +132,23 @@ class Audited(Record):
     """Of any own curve between two neighbouring bids, in clicks per answer."""
     largest_jump_world: float
     """The same in the world."""
-    slope: Interval
+    slope: Estimate
     """Mean rise of the own curve per unit of currency."""
-    slope_world: Interval
+    slope_world: Estimate
     """The same in the world."""
     curve: tuple[float, ...]
     """Mean clicks at each of `curve_bids`, in the own model."""
     curve_world: tuple[float, ...]
     """The same in the world."""
-    revenue: Interval
+    revenue: Estimate
     """Of truthful bids in the world, currency per answer."""
-    welfare: Interval
+    welfare: Estimate
     """Of truthful bids in the world, currency per answer."""
-    efficiency: Interval
+    efficiency: Estimate
     """Welfare / the most welfare of any answer to the same auction that the audit saw, of any mechanism at any bids."""
-    collusion_own: Interval
+    collusion_own: Estimate
     """What the two with the largest predicted worth gain by shading jointly, in the own model."""
-    collusion_world: Interval
+    collusion_world: Estimate
     """The same in the world."""
     play: dict[str, Reach]
     """truthful (the same auctions without learning), learned, budgets -> what it comes to."""

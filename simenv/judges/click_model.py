@@ -41,9 +41,10 @@ from simenv import markup
 from simenv.encoder import Encoder
 from simenv.errors import InputError
 from simenv.judges import ad_copy
-from simenv.judges.cues import Examples, learn, read_examples
+from simenv.judges.cues import Examples, learn, ramp, read_examples
 from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, Record
 from simenv.seeding import keyed_rng
+from simenv.text import sentence_around, sentences
 
 
 class Attraction(Record):
@@ -257,14 +258,14 @@ class ClickModel:
     def _nativeness(self, query: str, response: str, span: tuple[int, int], ad: Ad) -> float:
         p = self.params.nativeness
         pitch = ad_copy.pitch_around(response, span).replace(ad.link, "it")
-        pressure = _ramp(self._strongest("pressure", pitch), p.pressure_none, p.pressure_full)
+        pressure = ramp(self._strongest("pressure", pitch), p.pressure_none, p.pressure_full)
         factor = p.hard_sell**pressure * p.shouting ** ad_copy.typographic_pressure(pitch)
-        start, end = ad_copy.sentence_around(response, span)
+        start, end = sentence_around(response, span)
         words = ad_copy.words_around(response[start:end], ad) or ad_copy.offer_title(ad)
-        read = [query, *ad_copy.sentences(markup.strip_markup(response[:start]))]
+        read = [query, *sentences(markup.strip_markup(response[:start]))]
         vectors = self._encoder.encode([words, *read])
         cosine = float((vectors[1:] @ vectors[0]).max())  # it goes on from one thing that was read, not from all
-        return float(factor * (p.floor + (1 - p.floor) * _ramp(cosine, p.coherence_none, p.coherence_full)))
+        return float(factor * (p.floor + (1 - p.floor) * ramp(cosine, p.coherence_none, p.coherence_full)))
 
     def _leak(self, auction: Auction, outcome: Outcome) -> float:
         """How far the answer speaks of bids, candidates or instructions, from 0 to 1: "click nothing"."""
@@ -274,11 +275,11 @@ class ClickModel:
         for placement in outcome.placements:
             text = text.replace(auction.bid_of(placement.ad_id).ad.link, "it")
         worst = self._strongest("leak", markup.strip_markup(text))
-        return _ramp(worst, self.params.leaks.cue_none, self.params.leaks.cue_full)
+        return ramp(worst, self.params.leaks.cue_none, self.params.leaks.cue_full)
 
     def _strongest(self, cue: str, text: str) -> float:
         """The highest score of any sentence of five words or more: shorter ones ("See it.") say too little to tell."""
-        telling = [sentence for sentence in ad_copy.sentences(text) if len(sentence.split()) >= 5]
+        telling = [sentence for sentence in sentences(text) if len(sentence.split()) >= 5]
         return float(self._cues[cue](telling).max()) if telling else -1.0
 
     def _substitutes(self, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
@@ -306,8 +307,3 @@ class ClickModel:
             else:
                 home.append(i)
         return [[ads[i] for i in group] for group in groups]
-
-
-def _ramp(score: float, none: float, full: float) -> float:
-    """0 up to `none`, 1 from `full` on, straight between them."""
-    return min(1.0, max(0.0, (score - none) / (full - none)))

@@ -39,11 +39,11 @@ import numpy.typing as npt
 from simenv import markup
 from simenv.encoder import Encoder
 from simenv.judges import ad_copy
-from simenv.judges.cues import Cue, read_examples
+from simenv.judges.cues import Cue, ramp, read_examples
 from simenv.quality.claims import unsupported
 from simenv.records import Ad, AdQuality, Auction, Feedback, Outcome, Persona, Quality, Record
+from simenv.text import sentence_around, sentence_spans, sentences
 
-_END = re.compile(r"[.!?]+(?=\s|$)|\n")
 # Words that readers understand as "this is an ad": Federal Trade Commission (2015), "Native advertising: a guide for
 # businesses", which finds "promoted" and "partner" ambiguous. A word of the product's title does not count.
 _DISCLOSED = re.compile(
@@ -106,10 +106,8 @@ def split(text: str, ads: Sequence[Ad] = ()) -> list[Sentence]:
         ads: The ads that it shows.
     """
     ids = {ad.id for ad in ads}
-    masked = markup.LINK.sub(lambda match: "-" * len(match.group()), text)
-    ends = [match.end() for match in _END.finditer(masked)]
     found = []
-    for start, stop in zip([0, *ends], [*ends, len(text)], strict=True):
+    for start, stop in sentence_spans(_masked(text)):
         piece = text[start:stop]
         plain = markup.strip_markup(piece).strip()
         if re.search(r"\w", plain):
@@ -121,9 +119,9 @@ def split(text: str, ads: Sequence[Ad] = ()) -> list[Sentence]:
 
 def ad_text_share(text: str, ads: Sequence[Ad]) -> float:
     """Words of the sentences that hold an ad's link or repeat its copy, divided by all words. In [0, 1]."""
-    sentences = split(text, ads)
-    total = sum(sentence.words for sentence in sentences)
-    return sum(sentence.words for sentence in sentences if sentence.ad_id) / total if total else 0.0
+    found = split(text, ads)
+    total = sum(sentence.words for sentence in found)
+    return sum(sentence.words for sentence in found if sentence.ad_id) / total if total else 0.0
 
 
 def disclosure(response: str, span: tuple[int, int], ad: Ad) -> float:
@@ -133,17 +131,16 @@ def disclosure(response: str, span: tuple[int, int], ad: Ad) -> float:
     """
     if response[slice(*span)] != ad.link:
         return 0.0
-    start, stop = _around(response, span[0])
-    before = _around(response, start - 1)[0] if start else start
+    masked = _masked(response)
+    start, stop = sentence_around(masked, (span[0], span[0] + 1))
+    before = sentence_around(masked, (start - 1, start))[0] if start else start
     said = markup.LINK.sub(" ", response[before:stop])
     return 1.0 if _DISCLOSED.search(said) else 0.5
 
 
-def _around(response: str, at: int) -> tuple[int, int]:
-    """Where the sentence around a place begins and ends, links being whole."""
-    masked = markup.LINK.sub(lambda match: "-" * len(match.group()), response)
-    ends = [match.end() for match in _END.finditer(masked)]
-    return max((end for end in ends if end <= at), default=0), min((e for e in ends if e > at), default=len(response))
+def _masked(text: str) -> str:
+    """The text with its links painted over, so that no sentence ends within one."""
+    return markup.LINK.sub(lambda match: "-" * len(match.group()), text)
 
 
 class EmbeddedQuality:
@@ -191,14 +188,14 @@ class EmbeddedQuality:
 
     def factuality(self, auction: Auction, response: str, ad: Ad) -> float:
         """How far what an answer says of an ad comes from the ad's own copy: in [0, 1]. A bare link says nothing: 1."""
-        sentences = split(response, [ad])
-        said = " ".join(_without(s.text, ad) for s in sentences if s.ad_id == ad.id).strip(" ,.;:-")
+        found = split(response, [ad])
+        said = " ".join(_without(s.text, ad) for s in found if s.ad_id == ad.id).strip(" ,.;:-")
         if not re.search(r"\w", said):
             return 1.0
-        copy = [ad.title, *ad_copy.sentences(ad.body)]
+        copy = [ad.title, *sentences(ad.body)]
         vectors = self._encoder.encode([said, ad.text, *copy])
-        support = _ramp(float((vectors[1:] @ vectors[0]).max()), self._scales.factual)
-        elsewhere = " ".join(s.text for s in sentences if s.ad_id != ad.id)
+        support = ramp(float((vectors[1:] @ vectors[0]).max()), *self._scales.factual)
+        elsewhere = " ".join(s.text for s in found if s.ad_id != ad.id)
         loose, claims = unsupported(said, [ad.advertiser, ad.category, *copy, auction.query.text, elsewhere])
         return support * (1 - len(loose) / (1 + claims))
 
@@ -212,10 +209,10 @@ class EmbeddedQuality:
         query, *rest = self._encoder.encode([auction.query.text, *(s.text for s in (*answer, *reference))])
         ours, theirs = np.array(rest[: len(answer)]), np.array(rest[len(answer) :])
         same = ours @ theirs.T
-        serves = [_ramp(float(max(o @ query, row.max())), scales.serves) for o, row in zip(ours, same, strict=True)]
+        serves = [ramp(float(max(o @ query, row.max())), *scales.serves) for o, row in zip(ours, same, strict=True)]
         worth = [scales.ad_worth if s.ad_id else 1.0 for s in answer]
         precision = _mean([s * w for s, w in zip(serves, worth, strict=True)], answer)
-        kept = _mean([_ramp(float(column.max()), scales.kept) for column in same.T], reference)
+        kept = _mean([ramp(float(column.max()), *scales.kept) for column in same.T], reference)
         own = sum(s.words * serve for s, serve in zip(answer, serves, strict=True) if s.ad_id is None)
         given = max(kept, min(1.0, own / sum(s.words for s in reference)))
         f1 = 2 * precision * given / (precision + given) if precision + given else 0.0
@@ -229,7 +226,7 @@ class EmbeddedQuality:
             return 0.0
         query, *rest = self._encoder.encode([auction.query.text, *(s.text for s in sentences)])
         pooled: npt.NDArray[np.float64] = np.average(rest, axis=0, weights=[s.words for s in sentences])
-        return _ramp(float(query @ pooled / np.linalg.norm(pooled)), self._scales.relevance)
+        return ramp(float(query @ pooled / np.linalg.norm(pooled)), *self._scales.relevance)
 
     def _spoilt(self, auction: Auction, outcome: Outcome) -> tuple[float, float]:
         """How far the answer leaks the ad process, and presses to buy."""
@@ -239,11 +236,11 @@ class EmbeddedQuality:
             link = auction.bid_of(placement.ad_id).ad.link
             text = text.replace(link, "it")
             pitches.append(ad_copy.pitch_around(outcome.response, placement.span).replace(link, "it"))
-        said = ad_copy.sentences(markup.strip_markup(text))
-        leak = _ramp(float(self._leak(said).max()), self._scales.leak) if pitches and said else 0.0
+        said = sentences(markup.strip_markup(text))
+        leak = ramp(float(self._leak(said).max()), *self._scales.leak) if pitches and said else 0.0
         if any(violation.kind == "leaked_process" for violation in outcome.violations):
             leak = 1.0
-        return leak, _ramp(float(self._pressure(pitches).max()), self._scales.pressure) if pitches else 0.0
+        return leak, ramp(float(self._pressure(pitches).max()), *self._scales.pressure) if pitches else 0.0
 
 
 def _without(text: str, ad: Ad) -> str:
@@ -252,8 +249,3 @@ def _without(text: str, ad: Ad) -> str:
 
 def _mean(values: Sequence[float], sentences: Sequence[Sentence]) -> float:
     return float(np.average(values, weights=[sentence.words for sentence in sentences]))
-
-
-def _ramp(score: float, scale: tuple[float, float]) -> float:
-    none, full = scale
-    return min(1.0, max(0.0, (score - none) / (full - none)))

@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from simenv.runs.build import assemble, open_cassette, read_data
+from simenv.background_loop import run_sync
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.files.packs import pack_versions
-from simenv.mechanism import Mechanism, MechanismSpec, find_mechanism
-from simenv.runs.metrics import summarize
-from simenv.background_loop import run_sync
-from simenv.records import Record, Transition
-from simenv.runs.tables import print_tables, write_tables
-from simenv.runs.rollout import Sessions, rollout
-from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
 from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.judges.factory import JUDGES
+from simenv.mechanism import Mechanism, MechanismSpec, find_mechanism
 from simenv.quality.factory import QUALITIES
+from simenv.records import Record, Transition
+from simenv.runs.build import assemble, open_cassette, read_data
+from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
+from simenv.runs.metrics import summarize
+from simenv.runs.rollout import Sessions, rollout
+from simenv.runs.tables import print_tables, write_tables
 from simenv.world import Session, World
 
 

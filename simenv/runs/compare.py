@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simenv.runs.bench import BenchOptions
 from simenv.errors import InputError, UnknownName
-from simenv.runs.metrics import Table, summarize
 from simenv.records import Transition
+from simenv.runs.bench import BenchOptions
 from simenv.runs.folder import read_manifest, read_transitions
+from simenv.runs.metrics import Table, summarize
 
 _PACKS = ("personas", "catalog", "queries")
 _WORLD = ("query_source", "judge", "judge_sha256", "encoder", "quality", "quality_sha256")

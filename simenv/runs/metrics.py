@@ -1,28 +1,22 @@
 """From transitions to numbers with intervals.
 
-Every metric is a ratio of sums over auctions (a mean has 1 below), so one formula serves all. The 95% intervals are
-clustered by persona: turns of one persona are not independent. With influence values
-psi_i = (above_i - R below_i) / sum(below), the variance of R is G / (G - 1) sum_g (sum_{i in g} psi_i)^2 over the G
-personas, and the interval is R +- t_{G-1} s (Cameron and Miller 2015, "A practitioner's guide to cluster-robust
-inference"). A paired difference against a baseline uses the difference of the influence values on the auctions that
-both have a value for; an unpaired one, of mechanisms that met other auctions, has the influence values of both,
-clustered together, so that a persona whom both met is one cluster; its G is that of the side that has fewer.
+Every metric is a ratio of sums over auctions (a mean has 1 below), so one formula serves all: that of `simenv.stats`.
+The 95% intervals are clustered by persona: turns of one persona are not independent. A paired difference against a
+baseline uses the difference of the influence values on the auctions that both have a value for; an unpaired one, of
+mechanisms that met other auctions, has the influence values of both, clustered together, so that a persona whom both
+met is one cluster; its G is that of the side that has fewer.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from simenv.errors import InputError
 from simenv.records import AdQuality, Quality, Transition
-
-Floats = npt.NDArray[np.float64]
-
+from simenv.stats import Estimate, clustered_interval, clustered_ratio, ratio_and_influence
 
 Measure = Callable[[Transition, bool], tuple[float, float] | None]
 """(transition, expected) -> (above, below), or None where it is unknown."""
@@ -37,19 +31,6 @@ class Metric(NamedTuple):
     of: Measure
     optional: bool = False
     """Left out of the table where no answer has a value."""
-
-
-class Estimate(NamedTuple):
-    """A value with its 95% interval; nan where it cannot be told."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def margin(self) -> float:
-        """Half the width of the interval."""
-        return (self.high - self.low) / 2
 
 
 class Cell(NamedTuple):
@@ -143,7 +124,9 @@ def _satisfaction(t: Transition, expected: bool) -> tuple[float, float] | None:
 METRICS = (
     Metric("revenue", "currency per answer", "payments collected: price x click, plus transfers", _revenue),
     Metric("bid_weighted_clicks", "currency per answer", "sum of bid x click (the paper's revenue)", _weighted(_bids)),
-    Metric("reward", "currency per answer", "bid-weighted clicks minus the penalty for extra ads and violations", _reward),
+    Metric(
+        "reward", "currency per answer", "bid-weighted clicks minus the penalty for extra ads and violations", _reward
+    ),
     Metric("welfare", "currency per answer", "sum of private value x click", _weighted(lambda t: t.values)),
     Metric("ctr", "clicks per shown ad", "clicks divided by ads shown", _ctr),
     Metric("ads", "per answer", "clickable ads shown", _count(lambda t: len(t.outcome.placements))),
@@ -190,11 +173,13 @@ def summarize(transitions: Iterable[Transition], baseline: str | None = None, un
     mean); otherwise they are what happened, over the auctions in which it did not abstain.
 
     Raises:
-        InputError: no transitions, or an unknown baseline.
+        InputError: no transitions, an unknown baseline, or two auctions under one index of a mechanism.
     """
     by_mechanism: dict[str, dict[int, Transition]] = {}
     for transition in transitions:
-        by_mechanism.setdefault(transition.mechanism, {})[transition.index] = transition
+        rows = by_mechanism.setdefault(transition.mechanism, {})
+        _refuse_two_auctions(rows.get(transition.index, transition), transition)
+        rows[transition.index] = transition
     if not by_mechanism:
         raise InputError("no transitions to summarize")
     baseline = baseline or next(iter(by_mechanism))
@@ -223,59 +208,34 @@ def summarize(transitions: Iterable[Transition], baseline: str | None = None, un
     return Table(cells, baseline, expected, frozenset(unpaired))
 
 
+def _refuse_two_auctions(one: Transition, other: Transition) -> None:
+    auctions = [(t.auction.id, t.auction.query.text) for t in (one, other)]
+    if auctions[0] != auctions[1]:
+        raise InputError(
+            f"{one.mechanism} answers two auctions at index {one.index}: {one.auction.id} and {other.auction.id}",
+            hint="summarize one run at a time, or give the transitions of several runs indices of their own",
+        )
+
+
 def _estimate(pairs: Mapping[int, tuple[float, float]], clusters: Mapping[int, str]) -> Estimate:
     indices = sorted(pairs)
     return clustered_ratio([pairs[i] for i in indices], [clusters[i] for i in indices])
-
-
-def clustered_ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Estimate:
-    """sum of above / sum of below with its 95% interval, clustered; a mean has 1 below.
-
-    Args:
-        pairs: (above, below) of each answer.
-        clusters: The cluster, a persona, of each answer.
-    """
-    ratio, influence = _ratio(pairs)
-    return _interval(ratio, influence, clusters)
 
 
 def _difference(
     ours: Mapping[int, tuple[float, float]], theirs: Mapping[int, tuple[float, float]], clusters: Mapping[int, str]
 ) -> Estimate:
     indices = sorted(set(ours) & set(theirs))
-    our_ratio, our_influence = _ratio([ours[i] for i in indices])
-    their_ratio, their_influence = _ratio([theirs[i] for i in indices])
-    return _interval(our_ratio - their_ratio, our_influence - their_influence, [clusters[i] for i in indices])
+    our_ratio, our_influence = ratio_and_influence([ours[i] for i in indices])
+    their_ratio, their_influence = ratio_and_influence([theirs[i] for i in indices])
+    return clustered_interval(our_ratio - their_ratio, our_influence - their_influence, [clusters[i] for i in indices])
 
 
 def _unpaired_difference(*sides: tuple[Mapping[int, tuple[float, float]], Mapping[int, str]]) -> Estimate:
     """Ours minus theirs; each side is its pairs and their clusters."""
-    (ours, our_influence), (theirs, their_influence) = (_ratio(list(pairs.values())) for pairs, _ in sides)
+    (ours, our_influence), (theirs, their_influence) = (ratio_and_influence(list(pairs.values())) for pairs, _ in sides)
     of_side = [[clusters[i] for i in pairs] for pairs, clusters in sides]
     # One side may have all the variance, so that no more than its own clusters tell of it: the smaller number is safe.
     groups = min(len(set(clusters)) for clusters in of_side)
     influence = np.concatenate([our_influence, -their_influence])
-    return _interval(ours - theirs, influence, [*of_side[0], *of_side[1]], groups)
-
-
-def _ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, Floats]:
-    above, below = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    total = float(below.sum())
-    if total == 0:
-        return math.nan, np.full(len(pairs), math.nan)
-    ratio = float(above.sum()) / total
-    return ratio, (above - ratio * below) / total
-
-
-def _interval(value: float, influence: Floats, clusters: Sequence[str], groups: int | None = None) -> Estimate:
-    """The interval of a value; `groups` is G, the number of clusters unless it is given."""
-    from scipy.stats import t as student
-
-    names, places = np.unique(np.array(clusters, dtype=str), return_inverse=True)
-    groups = len(names) if groups is None else groups
-    if groups < 2 or math.isnan(value):
-        return Estimate(value, math.nan, math.nan)
-    sums = np.bincount(places, weights=influence, minlength=len(names))
-    error = math.sqrt(groups / (groups - 1) * float((sums**2).sum()))
-    margin = float(student.ppf(0.975, groups - 1)) * error
-    return Estimate(value, value - margin, value + margin)
+    return clustered_interval(ours - theirs, influence, [*of_side[0], *of_side[1]], groups)

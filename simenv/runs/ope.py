@@ -7,7 +7,8 @@ With reward r, logged probability p of the choice made, the target's probability
     dr     mean of v_hat + w (r - q_hat)             Dudik, Langford, Li (2011), doubly robust
 
 where q_hat is a model's reward of the choice made and v_hat = sum_a pi(a) q_hat(a) its mean under the target. The
-reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.metrics`; the model is bid x predicted click.
+reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.metrics`; the model is bid x predicted
+click.
 
 Choices are "" (no ad) or one ad's id, as the mechanism `softmax` logs them. It is assumed that a choice leads to the
 same answer whichever mechanism makes it (same Ad-LLM, same Writer) and that the bids stay what they were.
@@ -25,8 +26,9 @@ from rich.table import Table
 
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
-from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
 from simenv.records import Auction, Transition
+from simenv.runs.metrics import METRICS
+from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
 _NEGLIGIBLE = 1e-9

@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv.errors import InputError
-from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
+from simenv.judges.click_model import ClickModel, ClickParams
 from simenv.objective import Objective
 from simenv.records import Click, Feedback, Persona, Transition
-from simenv.judges.click_model import ClickModel, ClickParams
+from simenv.runs.metrics import METRICS
+from simenv.stats import Estimate, clustered_ratio
 from simenv.world import settle
 
 MEASURES = ("revenue", "bid_weighted_clicks", "reward", "welfare")

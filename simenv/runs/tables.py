@@ -11,7 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from simenv.runs.metrics import METRICS, Cell, Estimate, Table
+from simenv.runs.metrics import METRICS, Cell, Table
+from simenv.stats import Estimate
 
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "ads", "violations", "abstentions")
@@ -135,5 +136,4 @@ def show(estimate: Estimate | None, metric: str, *, sign: bool = False) -> str:
 
 
 def _numbers(estimate: Estimate | None) -> list[str]:
-    values = estimate or Estimate(math.nan, math.nan, math.nan)
-    return ["" if math.isnan(value) else repr(value) for value in values]
+    return ["" if math.isnan(number) else repr(number) for number in (estimate or Estimate()).numbers]

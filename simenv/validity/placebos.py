@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from simenv.judges.base import Judge
 from simenv.records import Record
-from simenv.stats import Interval, mean
+from simenv.stats import Estimate, mean
 from simenv.validity.ask import Answer, Asker
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import Scenario, build
@@ -42,7 +42,7 @@ class Placebo(Record):
     """With at least one pair that was decided on both sides."""
     abstained: int
     """Pairs with an abstention: left out."""
-    change: Interval
+    change: Estimate
     """Mean absolute change in click probability, t interval over scenarios."""
     largest: float | None
     """Largest change of any scenario."""
