@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,27 @@ def test_most_keys_of_reports_are_described(part: str) -> None:
     rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", generated().PARTS[part](), re.MULTILINE)
     plain = {"ties", "attacks", "queries", "abstained", "repeat", "cost", "prompt_tokens", "completion_tokens"}
     assert {name for name, meaning in rows if not meaning.strip()} <= plain
+
+
+@pytest.mark.parametrize(
+    ("group", "page"),
+    [
+        ("simenv.bidders", "docs/benchmark.md"),
+        ("simenv.ctr_models", "docs/ctr-models.md"),
+        ("simenv.quality", "docs/judges.md"),
+        ("simenv.judges", "docs/judges.md"),
+        ("simenv.llms", "docs/benchmark.md"),
+    ],
+)
+def test_registered_names_are_on_their_pages(group: str, page: str) -> None:
+    names = entry_points(group=group).names
+    assert names
+    assert [name for name in names if not re.search(rf"`(?:--judge )?{name}[:`]", text_of(page))] == []
+
+
+def test_every_option_of_the_environment_is_on_its_page() -> None:
+    section = text_of("docs/concepts.md").split("## The environment")[1].split("\n## ")[0]
+    assert [name for name in inspect.signature(simenv.make_world).parameters if f"`{name}`" not in section] == []
 
 
 def test_parts_are_those_that_pages_ask_for() -> None:
