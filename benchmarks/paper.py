@@ -42,8 +42,8 @@ from simenv.llm import LLM
 from simenv.llm.weights import embedded_path
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
-from simenv.runs.metrics import Cell, summarize
 from simenv.runs.rollout import Finished, rollout
+from simenv.runs.summary import Cell, summarize
 from simenv.world import World
 
 REFERENCE = "llm_auction"

@@ -213,7 +213,7 @@ def _readme(path: str) -> str:
 
 def audit_keys() -> str:
     """What audit.json holds."""
-    from simenv.audit.records import Audit, Audited, AuditOptions, Distorted, Reach
+    from simenv.auditing.records import Audit, Audited, AuditOptions, Distorted, Reach
 
     return _keys(
         {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import run, text_of
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 
 @pytest.mark.weights

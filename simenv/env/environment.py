@@ -29,7 +29,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
 
     `reset(seed=s)` starts run s at session 0; `reset()` goes on to the next session. `transition.index` is the position
     of the auction in run s, as `simenv.runs.rollout` counts: session x horizon + turn. Two mechanisms that are stepped
-    through the same sessions of a run can so be compared auction by auction with `simenv.runs.metrics.summarize`.
+    through the same sessions of a run can so be compared auction by auction with `simenv.runs.summary.summarize`.
 
     Args:
         world: A world of your own; the other arguments are then not allowed.

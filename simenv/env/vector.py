@@ -40,7 +40,7 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
 
     Parts with other seeds meet other auctions, so each has indices of its own: what a single environment calls auction
     k has the index k x num_envs + i in part i. The transitions of all parts can so be given to
-    `simenv.runs.metrics.summarize` together.
+    `simenv.runs.summary.summarize` together.
 
     Args:
         num_envs: How many.

@@ -173,16 +173,16 @@ class MixedBidder:
 class LearnedBidders:
     """Bids as the advertisers of an audit learned to, under each mechanism those that learned under it.
 
-    They learned in the audit's auctions (`simenv.audit.play`), and bid in any: strategies are shares of the value,
+    They learned in the audit's auctions (`simenv.auditing.play`), and bid in any: strategies are shares of the value,
     and all advertisers of a mechanism draw from the mean strategy. A bench asks for them by its mechanisms' labels.
 
     Args:
-        strategies: Mechanism -> probability of each share of the value in `simenv.audit.play.SHARES`.
+        strategies: Mechanism -> probability of each share of the value in `simenv.auditing.play.SHARES`.
         name: How manifests call them.
     """
 
     def __init__(self, strategies: Mapping[str, Sequence[float]], name: str = "learned") -> None:
-        from simenv.audit.play import SHARES
+        from simenv.auditing.play import SHARES
 
         self.name = name
         self._bidders = {label: MixedBidder(SHARES, probs) for label, probs in strategies.items()}
@@ -195,7 +195,7 @@ class LearnedBidders:
         Raises:
             DataFileError: no such file, or not an audit's.
         """
-        from simenv.audit.records import Audit
+        from simenv.auditing.records import Audit
 
         strategies: dict[str, tuple[float, ...]] = {}
         for file in files.split(","):

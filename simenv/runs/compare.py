@@ -7,18 +7,35 @@ What belongs to the mechanism may differ: its options, its CTR model, the Ad-LLM
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simenv.errors import InputError, UnknownName
 from simenv.records import Transition
-from simenv.runs.bench import BenchOptions
 from simenv.runs.folder import read_manifest, read_transitions
-from simenv.runs.metrics import Table, summarize
+from simenv.runs.metrics import METRICS, Metric, make_metric
+from simenv.runs.options import BenchOptions
+from simenv.runs.summary import Table, summarize
+from simenv.runs.tables import to_frame
+
+if TYPE_CHECKING:
+    import pandas
 
 _PACKS = ("personas", "catalog", "queries")
 _WORLD = ("query_source", "judge", "judge_sha256", "encoder", "quality", "quality_sha256")
-_OPTIONS = ("candidates", "max_ads", "reserve", "horizon", "bidder", "budget", "budget_scope", "pacing")
+_OPTIONS = (
+    "candidates",
+    "max_ads",
+    "reserve",
+    "horizon",
+    "penalty",
+    "values",
+    "bidder",
+    "budget",
+    "budget_scope",
+    "pacing",
+)
 _SILENT = {"judge_sha256": "judge", "quality_sha256": "quality"}
 """Hashes that say the same as a name beside them, unless that is the same."""
 
@@ -32,17 +49,29 @@ class Run(NamedTuple):
     transitions: list[Transition]
 
 
-class Comparison(NamedTuple):
-    """What `simenv compare` prints."""
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs in one table."""
 
-    table: Table
+    summary: Table
     differing: list[str]
     """Facts of the world that differ, one a line; empty unless that was asked for."""
     notes: list[str]
     """What else differs, and runs that are not finished."""
 
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row per mechanism and metric, as in table.csv."""
+        return to_frame(self.summary)
 
-def compare(folders: Sequence[Path], *, across: bool = False, baseline: str | None = None) -> Comparison:
+
+def compare(
+    folders: Sequence[str | Path],
+    *,
+    across: bool = False,
+    baseline: str | None = None,
+    metrics: Sequence[str | Metric] = (),
+) -> Comparison:
     """Puts the mechanisms of several runs into one table.
 
     A mechanism that only one run has keeps its name; one that several have becomes RUN/MECHANISM. Differences are
@@ -52,22 +81,24 @@ def compare(folders: Sequence[Path], *, across: bool = False, baseline: str | No
         folders: Two or more folders of bench runs.
         across: Compare runs of different packs, judges or worlds too.
         baseline: A label of the table; the first mechanism of the first run by default.
+        metrics: Metrics beside the built-in ones, or their names.
 
     Raises:
         DataFileError: a folder without a run, or one that cannot be read.
         InputError: fewer than two runs, one given twice, or runs of different worlds without `across`.
         UnknownName: no mechanism of that label.
     """
-    named = _named(folders)
+    measures = [*METRICS, *(make_metric(it) if isinstance(it, str) else it for it in metrics)]
+    named = _named([Path(folder) for folder in folders])
     manifests = {name: read_manifest(folder) for name, folder in named.items()}
     facts = {name: _facts(manifest) for name, manifest in manifests.items()}
     differing = _differing(facts)
     if differing and not across:
         what = "; ".join(differing)
-        raise InputError(f"these runs are not of one world: {what}", hint="--across compares them all the same")
+        raise InputError(f"these runs are not of one world: {what}", hint="across compares them all the same")
     runs = [Run(name, manifests[name], list(read_transitions(folder))) for name, folder in named.items()]
     notes = _differing({name: _others(manifest) for name, manifest in manifests.items()})
-    return Comparison(_table(runs, baseline), differing, [*notes, *_unfinished(runs)])
+    return Comparison(_table(runs, baseline, measures), differing, [*notes, *_unfinished(runs)])
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
@@ -124,7 +155,7 @@ def _unfinished(runs: Iterable[Run]) -> list[str]:
     return [f"{run.name} is not finished" for run in runs if not run.manifest.get("finished")]
 
 
-def _table(runs: Sequence[Run], baseline: str | None) -> Table:
+def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric]) -> Table:
     mechanisms = [list(dict.fromkeys(t.mechanism for t in run.transitions)) for run in runs]
     count = [name for names in mechanisms for name in names]
     labels = [
@@ -145,7 +176,7 @@ def _table(runs: Sequence[Run], baseline: str | None) -> Table:
             label = of[t.mechanism]
             rows.setdefault(label, {})[index] = t.model_copy(update={"mechanism": label, "index": index})
     unpaired = [label for label, of in rows.items() if not of.keys() & rows[baseline].keys()]
-    return summarize((t for of in rows.values() for t in of.values()), baseline, unpaired)
+    return summarize((t for of in rows.values() for t in of.values()), baseline, unpaired, metrics)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

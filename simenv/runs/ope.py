@@ -18,29 +18,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from simenv.ctr.models import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel, PredictsClicks
 from simenv.errors import InputError
-from simenv.records import Auction, Transition
+from simenv.mechanism import ChoosesAd, Mechanism
+from simenv.records import Transition
 from simenv.runs.metrics import METRICS
 from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
 _NEGLIGIBLE = 1e-9
 """Mass of the target without overlap that is forgiven: it moves no estimate, and exp() underflows somewhere."""
-
-
-class ChoiceMechanism(Protocol):
-    """A target: knows the probability of each of its choices."""
-
-    def choice_probs(self, auction: Auction) -> Mapping[str, float]:
-        """Ad id, or "" for no ad, to probability; they sum to 1. A choice that is missing has probability 0."""
-        ...
 
 
 class Logged(NamedTuple):
@@ -118,7 +111,7 @@ class Report(NamedTuple):
     """Logged answers left out because the judge abstained: their reward is unknown."""
 
 
-def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> Report:
+def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> Report:
     """All estimates of one target from a run. Transitions without propensities are those of other mechanisms.
 
     Raises:
@@ -129,7 +122,7 @@ def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> Repo
     if len(labels) != 1:
         got = f"those of {', '.join(labels)}" if labels else "none"
         raise InputError(f"a run must hold the propensities of one mechanism, such as softmax: got {got}")
-    ctr_model = getattr(target, "ctr_model", None) or CosineCTR()
+    ctr_model = target.ctr_model if isinstance(target, PredictsClicks) else CosineCTR()
     rows = [row for t in logged if (row := logged_choice(t, target, ctr_model)) is not None]
     if not rows:
         raise InputError(f"the judge abstained on all {len(logged)} answers of {labels[0]}: no reward is known")
@@ -138,7 +131,7 @@ def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> Repo
     return Report(estimates, own, effective_sample_size(rows), len(rows), len(logged) - len(rows))
 
 
-def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CTRModel) -> Logged | None:
+def logged_choice(transition: Transition, target: ChoosesAd, ctr_model: CTRModel) -> Logged | None:
     """One transition seen from the target, or None if the judge abstained on it.
 
     Raises:
@@ -159,7 +152,7 @@ def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CT
             raise InputError(
                 f"{where}: no overlap: the target makes choice {other!r} with probability {prob:.3g}, the log never"
             )
-    pair = _REWARD.of(transition, False)
+    pair = _REWARD.measure(transition, False)
     if pair is None:
         return None
     q = ctr_model.relevance(auction)
@@ -172,6 +165,17 @@ def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CT
         v_hat=sum(prob * worth.get(other, 0.0) for other, prob in wanted.items()),
         cluster=transition.persona_id,
     )
+
+
+def require_choices(mechanism: Mechanism, name: str) -> ChoosesAd:
+    """The mechanism, if it can be valued from a log.
+
+    Raises:
+        InputError: it does not say with which probability it shows each ad.
+    """
+    if not isinstance(mechanism, ChoosesAd):
+        raise InputError(f"mechanism {name!r} has no choice_probs(auction): it cannot be valued from a log")
+    return mechanism
 
 
 def print_report(report: Report, target: str, console: Console) -> None:

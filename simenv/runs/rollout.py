@@ -24,6 +24,8 @@ from simenv.records import Transition
 from simenv.world import Session, World
 
 CHUNK = 16
+BIDDERS = "bidders"
+"""How `observers` calls the bidders."""
 
 
 class Finished(NamedTuple):
@@ -124,6 +126,12 @@ async def rollout(
         if not finished:
             rows.sort(key=lambda row: row.index)  # stable: mechanisms keep their order within an index
             on_chunk(Finished(rows, seconds))
+
+
+def observers(world: World, mechanisms: Mapping[str, Mechanism]) -> list[str]:
+    """Who is given the transitions, so that earlier clicks may change later bids or answers: bidders, labels."""
+    known = [(BIDDERS, world.bidder), *mechanisms.items()]
+    return [name for name, it in known if callable(getattr(it, "observe", None))]
 
 
 class _Learners:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from simenv import registry
 from simenv.errors import InputError, SimenvError, UnknownName
+from simenv.mechanism import MECHANISM
 from simenv.registry import Kind
 
 
@@ -74,6 +75,12 @@ def _accepts(part: Part, option: str) -> bool:
         return False
 
 
-def with_target(name: str, settings: Iterable[str]) -> list[str]:
-    """Settings of a command about one plug-in, where `NAME.` may be left out: OPTION=VALUE becomes NAME.OPTION=VALUE."""
-    return [text if "." in text.partition("=")[0] else f"{name}.{text}" for text in settings]
+def options_of_one(name: str, settings: Iterable[str]) -> dict[str, Any]:
+    """The options of one mechanism, where "NAME." may be left out of its settings.
+
+    Raises:
+        UnknownName: a setting for another plug-in.
+        InputError: a setting of another form.
+    """
+    whole = [text if "." in text.partition("=")[0] else f"{name}.{text}" for text in settings]
+    return PartOptions(whole, [Part(MECHANISM, name, name)]).of(MECHANISM, name)

@@ -13,7 +13,7 @@ from simenv.ctr.learned import Impression, calibration_error, fit, held_out_qual
 from simenv.ctr.models import CosineCTR, OracleCTR, make_ctr_model
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.seeding import keyed_rng
-from tests.fakes import small_world
+from simenv.testing import small_world
 
 
 def a_log(n: int, discount: float = 0.6) -> tuple[list[Impression], dict[str, float]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 PAGES = [
     "README.md",

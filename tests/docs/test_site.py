@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import readme_table
 from tests.docs.pages import text_of
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 STRICT = ["-W", "-n", "--keep-going", "-q"]
 

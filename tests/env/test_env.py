@@ -19,9 +19,9 @@ from simenv.env.environment import NativeAdsEnv
 from simenv.errors import InputError, OutcomeError
 from simenv.llm import ScriptedLLM
 from simenv.records import Click, Feedback, Transition
-from simenv.runs.metrics import summarize
 from simenv.runs.rollout import Finished, rollout
-from tests.fakes import ADS, PERSONAS, FakeEncoder, small_world
+from simenv.runs.summary import summarize
+from simenv.testing import ADS, PERSONAS, FakeEncoder, small_world
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from simenv.llm import Request, ScriptedLLM
 from simenv.llm.base import Completion
 from simenv.market.bidders import LearningBidder
 from simenv.mechanism import Mechanism
-from simenv.runs.metrics import summarize
+from simenv.runs.summary import summarize
+from simenv.testing import small_world
 from simenv.world import World
-from tests.fakes import small_world
 
 ENVS = 8
 

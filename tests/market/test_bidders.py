@@ -30,9 +30,10 @@ from simenv.objective import Objective
 from simenv.records import Bid, Click, Feedback, Query
 from simenv.runs.rollout import Finished, rollout
 from simenv.seeding import keyed_rng
+from simenv.testing import ADS, small_world
 from simenv.world import settle
-from tests.fakes import ADS, ConstantJudge, small_world
-from tests.paths import ROOT
+from tests.support.fakes import ConstantJudge
+from tests.support.paths import ROOT
 
 ME, OTHER = ADS[0], ADS[1]
 BUDGETS: dict[str, Any] = {name: {} for name in ("revenue", "welfare", "efficiency", "bid_share", "spent")}

@@ -16,7 +16,7 @@ from simenv.ctr.models import CosineCTR
 from simenv.errors import ClaimViolated, InputError, MissingCapability, UnknownName
 from simenv.llm import Capability, ScriptedLLM
 from simenv.mechanism import run_mechanism
-from tests.fakes import FakeEncoder
+from simenv.testing import FakeEncoder
 
 CONTEXT = {"llm": ScriptedLLM(), "encoder": FakeEncoder()}
 

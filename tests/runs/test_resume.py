@@ -22,9 +22,9 @@ from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Persona, Transition
 from simenv.runs.folder import RunFolder
 from simenv.runs.rollout import Sessions, rollout
+from simenv.testing import small_world
 from simenv.users.queries import FrozenQueries, Question
 from simenv.world import World
-from tests.fakes import small_world
 
 N, CHUNK = 14, 5  # chunks of 5, 5 and 4 auctions; sessions of 3, so that chunks cut sessions
 

@@ -14,8 +14,8 @@ from mechanisms.llm_auction.irpo import Config, Group, loss_of, sample_groups, t
 from mechanisms.llm_auction.levels import Episode
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.train import Training, train
-from tests.auctions import make_auction
-from tests.mechanisms.llm_auction.test_training import QUIET, SMALL
+from tests.support.auctions import make_auction
+from tests.support.tiny_training import QUIET, SMALL
 
 pytestmark = pytest.mark.weights
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from mechanisms.llm_auction.pair_data import Pair, PairConfig, read_pairs
+from mechanisms.llm_auction.pair_data import PairConfig, PreferencePair, read_pairs
 from mechanisms.llm_auction.pairs import PairTraining
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.train import train
@@ -23,11 +23,10 @@ from simenv.datasets.export import export_run
 from simenv.errors import DataFileError, InputError
 from simenv.llm.local import LocalLLM
 from simenv.mechanism import run_mechanism
-from tests.auctions import make_auction
-from tests.datasets.test_export import transitions
-from tests.datasets.test_training_data import save
-from tests.fakes import small_world
-from tests.mechanisms.llm_auction.test_training import QUIET
+from simenv.testing import small_world
+from tests.support.auctions import make_auction
+from tests.support.runs import save, transitions
+from tests.support.tiny_training import QUIET
 
 SMALL: dict[str, Any] = {"batch": 4, "epochs": 3, "learning_rate": 0.02, "r": 2, "threads": 1, "save_every": 1}
 
@@ -94,7 +93,7 @@ def test_training_prefers_the_chosen_answers_and_the_adapter_loads(tiny: Path, p
     assert len(manifest["file_sha256"]) == 64
 
 
-def mean_margin(base: Path, adapter: Path, pairs: list[Pair]) -> float:
+def mean_margin(base: Path, adapter: Path, pairs: list[PreferencePair]) -> float:
     """Of the adapter's policy against the base model, in nats."""
     margins = []
     for llm in (AdaptedLLM(base, adapter), AdaptedLLM(base)):

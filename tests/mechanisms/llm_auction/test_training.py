@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from mechanisms.llm_auction import lora
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
@@ -24,27 +23,11 @@ from simenv.llm import PLAIN, OneOf
 from simenv.llm.local import LocalLLM
 from simenv.llm.weights import embedded_path
 from simenv.mechanism import run_mechanism
-from tests.auctions import make_auction
-from tests.paths import ROOT
+from tests.support.auctions import make_auction
+from tests.support.paths import ROOT
+from tests.support.tiny_training import QUIET, SMALL
 
 pytestmark = pytest.mark.weights
-
-SMALL: dict[str, Any] = {
-    "epochs": 2,
-    "auctions": 6,
-    "clicked_auctions": 4,
-    "validation": 3,
-    "responses": 3,
-    "candidates": [3],
-    "batch": 2,
-    "save_every": 1,
-    "learning_rate": 0.05,
-    "r": 2,
-    "blocks": [],
-    "pctr_steps": 20,
-    "threads": 1,
-}
-QUIET = Console(quiet=True)
 
 
 def shaken(path: Path) -> AdaptedLLM:
@@ -102,7 +85,7 @@ def test_an_adapter_is_saved_in_pefts_format_and_comes_back(tiny: Path, tmp_path
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 2, 16.0)
     with pytest.raises(DataFileError, match="not a LoRA adapter"):
         AdaptedLLM(tiny, tmp_path / "nowhere")
-    with pytest.raises(DataFileError, match="made for another model"):
+    with pytest.raises(DataFileError, match="belongs to another model"):
         AdaptedLLM(embedded_path(), tmp_path)
 
 

@@ -9,4 +9,6 @@ figures.py    from what was measured to numbers with intervals
 distort.py    wrong predictions of clicks
 calls.py      a bound on what language models are asked
 report.py, plots.py    for people
+
+May import the world, runs and what is below them, not validity reports; only the command line imports it.
 """

@@ -74,7 +74,7 @@ class Reach(Record):
     spent: Estimate
     """Payments divided by budgets; null without budgets."""
     strategy: tuple[float, ...] = ()
-    """Mean probability of each share of the value (`simenv.audit.play.SHARES`), over advertisers that are shown at
+    """Mean probability of each share of the value (`simenv.auditing.play.SHARES`), over advertisers that are shown at
     one of them or more."""
 
 
@@ -95,7 +95,7 @@ class Audited(Record):
     claims: tuple[str, ...]
     """What the mechanism claims of itself."""
     measured: str
-    """exact or sampled: see `simenv.audit.evaluate`."""
+    """exact or sampled: see `simenv.auditing.evaluate`."""
     replicas: int
     """Of each auction, if sampled; else 0."""
     own_ctr_model: bool
