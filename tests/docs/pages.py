@@ -19,8 +19,6 @@ PAGES = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 """README, every page of the site, and the example that is one of them."""
-PENDING = {"docs/extending.md", "docs/python.md"}
-"""Pages about code that is not there yet: their blocks are not run, and their commands not parsed."""
 RUN = ("python", "bash")
 """Languages of the blocks that are run."""
 SHOWN = ("console", "text", "toml", "{eval-rst}", "{toctree}")

@@ -7,9 +7,7 @@ import shlex
 
 import pytest
 
-from tests.docs.pages import PAGES, PENDING, blocks, command_line, text_of
-
-CURRENT = [page for page in PAGES if page not in PENDING]
+from tests.docs.pages import PAGES, blocks, command_line, text_of
 
 
 def commands(page: str) -> list[str]:
@@ -22,7 +20,7 @@ def commands(page: str) -> list[str]:
     return found + re.findall(r"`simenv ([a-z-]+ [^`]*--[^`]*)`", text_of(page))
 
 
-@pytest.mark.parametrize("page", [page for page in CURRENT if commands(page)])
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
 def test_commands_that_are_not_run_are_parsed(page: str) -> None:
     """A misspelt or removed option fails."""
     cli = command_line()
@@ -39,10 +37,10 @@ def test_console_blocks_hold_commands() -> None:
 
 
 def test_there_are_commands() -> None:
-    assert sum(len(commands(page)) for page in CURRENT) >= 20
+    assert sum(len(commands(page)) for page in PAGES) >= 20
 
 
-@pytest.mark.parametrize("page", CURRENT)
+@pytest.mark.parametrize("page", PAGES)
 def test_options_in_running_text_exist(page: str) -> None:
     known = {name for command in command_line().commands.values() for option in command.params for name in option.opts}
     known |= {"--constraint", "--help", "--full"}  # of pip, of every command, of a benchmark's script

@@ -64,12 +64,15 @@ def test_most_keys_of_reports_are_described(part: str) -> None:
         ("simenv.quality", "docs/judges.md"),
         ("simenv.judges", "docs/judges.md"),
         ("simenv.llms", "docs/benchmark.md"),
+        ("simenv.values", "docs/benchmark.md"),
+        ("simenv.penalties", "docs/concepts.md"),
+        ("simenv.trainers", "docs/llm-auction.md"),
     ],
 )
 def test_registered_names_are_on_their_pages(group: str, page: str) -> None:
     names = entry_points(group=group).names
     assert names
-    assert [name for name in names if not re.search(rf"`(?:--judge )?{name}[:`]", text_of(page))] == []
+    assert [name for name in names if not re.search(rf"`(?:--[a-z-]+ )?{name}[:`]", text_of(page))] == []
 
 
 def test_every_option_of_the_environment_is_on_its_page() -> None:
