@@ -1,4 +1,4 @@
-"""Prints what validity reports of several judges say, as README's table, or in full with --full.
+"""Prints what validity reports of several judges say, as the table of docs/results.md, or in full with --full.
 
     simenv validate-judge --judge click --webis WEBIS --out report-click
     cp report-click/validity.json benchmarks/results/validity/click.json

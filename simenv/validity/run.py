@@ -1,28 +1,7 @@
 """A validity report: `validate(judge, options)` -> `Validity`, which is validity.json.
 
-key             what it holds
-format          of this file: 1
-judge           the judge's name
-part            dev, test or all: the scenarios it was asked about. Nothing may be tuned on test.
-scenarios       how many
-seed            names the draws: ad ids, samples, the judge's randomness
-limit, repeats  as given; repeats: how often a judge without probabilities is asked where one is needed
-probabilities   share of the judge's verdicts that came with a click probability
-suite_sha256    of all scenarios; attacks_sha256 of all hostile texts; inputs_sha256 of all that the report depends on
-attacks_sha256
-inputs_sha256
-contrasts       kind (and "all") -> pairs, abstained, right, ties, share, gap
-placebos        placebo -> scenarios, abstained, change, largest
-attacks         kind (and "all", "sentence", "body") -> attacks, judged, change, absolute, raised, broken,
-                broken_silently
-outside         "other_topic", "same_topic" -> queries, pairs, abstained, auc, cosine_auc, pairs_sha256; null without
-                --webis
-labels          the same, and base_rate, brier, calibration; null without --labels
-reliability     repeat, agreement, abstention_rate, disagreement, cost
-
-Every share, gap, change and AUC is {"value", "low", "high"}, a 95% interval, null where it cannot be told. All keys
-are documented at the records they come from. Only reliability.cost.seconds differs in a repeated run of a judge that
-repeats itself.
+Every share, gap, change and AUC is {"value", "low", "high"}, a 95% interval, null where it cannot be told. Only
+reliability.cost.seconds differs in a repeated run of a judge that repeats itself.
 """
 
 from __future__ import annotations
@@ -55,6 +34,7 @@ class ValidityOptions(Record):
     part: str = "test"
     """test, dev or all."""
     seed: int = 0
+    """Names the draws."""
     limit: int | None = None
     """Most scenarios, attacks per kind, sessions of the world and outside queries per topic; for a quick look."""
     repeats: int = 5
@@ -68,25 +48,42 @@ class ValidityOptions(Record):
 
 
 class Validity(Record):
-    """The report. Keys: see the module."""
+    """The report."""
 
     format: int = 1
+    """Of this file."""
     judge: str
+    """The judge's name."""
     part: str
+    """test, dev or all: the scenarios that it was asked about. Nothing may be tuned on test."""
     scenarios: int
+    """How many."""
     seed: int
+    """Names the draws: ad ids, samples, the judge's randomness."""
     limit: int | None
+    """As given."""
     repeats: int
+    """As given: how often a judge without probabilities is asked where one is needed."""
     probabilities: float
+    """Share of the judge's verdicts that came with a click probability."""
     suite_sha256: str
+    """Of all scenarios."""
     attacks_sha256: str
+    """Of all hostile texts."""
     inputs_sha256: str
+    """Of all that the report depends on."""
     contrasts: dict[str, Contrast]
+    """Kind (see `simenv.validity.contrasts.KINDS`) and "all" -> how pairs were ordered."""
     placebos: dict[str, Placebo]
+    """Placebo (see `simenv.validity.placebos.PLACEBOS`, and the judge's own variants) -> its effect."""
     attacks: dict[str, Attacked]
+    """Kind, and "all", "sentence", "body" -> what hostile ads did."""
     outside: dict[str, Ranking] | None
+    """"other_topic", "same_topic" -> how relevant ads were told from others; null without the Webis pairs."""
     labels: Labelled | None
+    """How labels of your own were predicted; null without any."""
     reliability: Reliability
+    """Repeat agreement, agreement with the click model, abstentions and cost."""
 
 
 async def validate(

@@ -18,7 +18,7 @@ from simenv.judges.llm_judge import LLMJudge
 from simenv.records import Auction, Click, Feedback, Outcome, Persona, Usage
 from simenv.seeding import keyed_rng
 from simenv.testing import FakeEncoder, small_world
-from simenv.validity import attacks, outside, reliability, run, scenarios
+from simenv.validity import attacks, outside, reliability, scenarios
 from simenv.validity.ask import Asker
 from simenv.validity.report import print_report, to_markdown, write_report
 from simenv.validity.run import Validity, ValidityOptions, validate
@@ -321,9 +321,7 @@ def test_a_report_without_any_verdict_can_be_printed(capsys: pytest.CaptureFixtu
 
 
 def test_every_key_of_the_report_is_documented() -> None:
-    documented = run.__doc__ or ""
-    for key in Validity.model_fields:
-        assert re.search(rf"^{key}\b|; {key}\b|^\w+, {key}\b", documented, re.MULTILINE), key
+    assert [name for name, field in Validity.model_fields.items() if not field.description] == []
 
 
 # the command
