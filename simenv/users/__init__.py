@@ -1,1 +1,1 @@
-"""Users: personas, where their queries come from, and the judges that click for them."""
+"""Users: personas, and the sources of their queries."""
