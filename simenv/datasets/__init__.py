@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Datasets from the log of a run: click logs, and training data for TRL's trainers."""
