@@ -18,8 +18,8 @@ from rich.console import Console
 
 from simenv.runs.bench import BenchOptions, run_bench
 from simenv.runs.folder import RunFolder, read_transitions
-from simenv.runs.metrics import summarize
 from simenv.runs.rollout import Finished
+from simenv.runs.summary import summarize
 
 MECHANISMS = ("gsp", "fixed_slots")
 QUESTION = """

@@ -27,9 +27,9 @@ from simenv import make_llm, make_mechanism, make_world, outcome
 from simenv.background_loop import run_sync
 from simenv.judges.click_model import ClickModel
 from simenv.records import Auction, Persona, Transition
-from simenv.runs.metrics import Estimate
 from simenv.runs.ope import OPEReport, evaluate
 from simenv.runs.rollout import Finished, rollout
+from simenv.stats import Estimate
 from simenv.world import World
 
 LOGS = 20

@@ -19,7 +19,7 @@ import argparse
 import csv
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ from simenv.llm import LLM
 from simenv.llm.weights import embedded_path
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
-from simenv.runs.metrics import Cell, summarize
 from simenv.runs.rollout import Finished, rollout
+from simenv.runs.summary import Cell, summarize
 from simenv.world import World
 
 REFERENCE = "llm_auction"
@@ -151,8 +151,8 @@ def save(name: str, rows: list[Transition], facts: Mapping[str, Any], out: Path,
         for mechanism in mechanisms:
             for metric in SHOWN:
                 if (cell := cells.get((mechanism, metric))) is not None:
-                    gap = cell.difference or (None, None, None)
-                    writer.writerow([mechanism, metric, *_round(cell.estimate), *_round(gap)])
+                    gap = cell.difference.numbers if cell.difference else (None, None, None)
+                    writer.writerow([mechanism, metric, *_round(cell.estimate.numbers), *_round(gap)])
             shown.add_row(mechanism, *_row(cells, mechanism, best))
     (out / f"{name}.json").write_text(json.dumps(dict(facts), indent=1) + "\n", encoding="utf-8")
     console.print(shown)
@@ -171,7 +171,7 @@ def _row(cells: Mapping[tuple[str, str], Cell], mechanism: str, best: Cell | Non
     ]
 
 
-def _round(numbers: Any) -> list[float | None]:
+def _round(numbers: Sequence[float | None]) -> list[float | None]:
     return [None if x is None else round(float(x), 4) for x in numbers]
 
 

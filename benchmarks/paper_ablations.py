@@ -44,7 +44,7 @@ from mechanisms.llm_auction.train import part_world, train
 from simenv.judges.click_model import ClickModel
 from simenv.llm.weights import embedded_path
 from simenv.objective import Objective
-from simenv.runs.metrics import clustered_ratio
+from simenv.stats import clustered_ratio
 
 Floats = npt.NDArray[np.float64]
 
@@ -139,7 +139,8 @@ def run(
     if name not in (variant.against, "untrained") and rival.is_file():
         rewards = json.loads(rival.read_text(encoding="utf-8"))
         differences = [(ours - theirs, 1.0) for ours, theirs in zip(measured.rewards, rewards, strict=True)]
-        gap = clustered_ratio(differences, [e.persona.id for e in test_auctions(n, Config().max_ads)])
+        people = [e.persona.id for e in test_auctions(n, Config().max_ads)]
+        gap = clustered_ratio(differences, people).numbers
     seconds = round(sum(manifest["seconds"].values()))
     facts = {"variant": name, "seed": seed, "n": n, "best_epoch": manifest["best_epoch"], "seconds": seconds}
     compared = {"against": variant.against, **dict(zip(("gap", "gap_low", "gap_high"), gap, strict=True))}

@@ -47,7 +47,7 @@ from simenv.judges.click_model import ClickModel
 from simenv.llm.weights import embedded_path
 from simenv.objective import Objective
 from simenv.records import Auction
-from simenv.runs.metrics import clustered_ratio
+from simenv.stats import clustered_ratio
 
 TILTS = (1, 3, 10, 30)
 """Of MOSAIC, in currency."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import validity_table
 from simenv.records import Transition
 from simenv.runs.folder import read_transitions
-from simenv.runs.metrics import Table, summarize
+from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import TITLES, caption, show
 
 ROOT = Path(__file__).parent.parent

@@ -11,10 +11,11 @@ each judge was asked about stands in the table's head, because a slow judge is a
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from simenv.stats import Interval
+from simenv.stats import Estimate
 from simenv.validity.attacks import RAISED
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
@@ -63,17 +64,17 @@ def rows(reports: Sequence[Validity]) -> list[list[str]]:
     ]
 
 
-def percent(share: Interval) -> str:
+def percent(share: Estimate) -> str:
     """ "92% (78, 97)"."""
     return _with_interval(share, lambda x: f"{100 * x:.0f}", "%")
 
 
-def points(change: Interval, *, sign: bool = False) -> str:
+def points(change: Estimate, *, sign: bool = False) -> str:
     """Of a click probability: "+0.012 (0.004, 0.020)"."""
     return _with_interval(change, lambda x: f"{x:+.3f}" if sign else f"{x:.3f}")
 
 
-def number(value: Interval) -> str:
+def number(value: Estimate) -> str:
     return _with_interval(value, lambda x: f"{x:.2f}")
 
 
@@ -82,11 +83,11 @@ def rank(found: Validity) -> str:
     return "-" if agreement is None or agreement.spearman is None else f"{agreement.spearman:.2f}"
 
 
-def _with_interval(it: Interval, write: Callable[[float], str], unit: str = "") -> str:
-    if it.value is None:
+def _with_interval(it: Estimate, write: Callable[[float], str], unit: str = "") -> str:
+    if math.isnan(it.value):
         return "-"
     value = write(it.value) + unit
-    return value if it.low is None or it.high is None else f"{value} ({write(it.low)}, {write(it.high)})"
+    return value if math.isnan(it.low) else f"{value} ({write(it.low)}, {write(it.high)})"
 
 
 def main() -> None:

@@ -1,21 +1,12 @@
-"""Answers in pieces, and candidates seen from within an answer: for mechanisms that place ads inside the text."""
+"""Candidates seen from within an answer: for mechanisms that place ads inside the text."""
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 
 from simenv.encoder import Encoder, default_encoder
 from simenv.markup import strip_markup
 from simenv.records import Auction
-
-_BREAK = re.compile(r"(?<=[.!?])(?=[^\S\n])|(?<=\n)(?!\n)")
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a text, or its lines, white space kept, so that they join to the text again."""
-    return [piece for piece in _BREAK.split(text) if piece]
 
 
 def in_context(auction: Auction, text: str, encoder: Encoder | None = None) -> Auction:

@@ -33,8 +33,9 @@ from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim
 from simenv.records import Auction, Outcome
+from simenv.text import sentences_with_space
 
-from .passages import in_context, sentences
+from .passages import in_context
 from .writer import Writer
 
 _SUREST = 0.999
@@ -65,7 +66,7 @@ class MNLCTR:
         weights = {}
         for ad_id in shown:
             before = response[: links[ad_id][0]].split("\n")[:-1]
-            organic = sentences("\n".join(line for line in before if not markup.LINK.search(line)).rstrip())
+            organic = sentences_with_space("\n".join(line for line in before if not markup.LINK.search(line)).rstrip())
             weights[ad_id] = self.weights(auction, organic[-1] if organic else "")[ids.index(ad_id)]
         total = 1 + sum(weights.values())
         return {ad_id: float(weight / total) for ad_id, weight in weights.items()}
@@ -144,7 +145,8 @@ class PositionAuction:
         self._writer = Writer(llm)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
-        pieces = [piece for piece in sentences(await self._writer.answer(auction)) if piece.strip()] or [""]
+        answer = await self._writer.answer(auction)
+        pieces = [piece for piece in sentences_with_space(answer) if piece.strip()] or [""]
         places, prices = self.allocate(auction, pieces)
         text = ""
         for position, piece in enumerate(pieces):

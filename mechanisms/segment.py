@@ -35,8 +35,9 @@ from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim
 from simenv.records import Auction, Outcome
+from simenv.text import sentences_with_space
 
-from .passages import in_context, sentences
+from .passages import in_context
 from .writer import Writer
 
 _IN_EXPECTATION = {Claim.RATIONAL_IN_EXPECTATION, Claim.MONOTONE_IN_EXPECTATION, Claim.TRUTHFUL_UM_IN_EXPECTATION}
@@ -91,7 +92,8 @@ class Segment:
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         noise = rng.gumbel(size=(self.segments, len(auction.bids)))
-        parts = np.array_split(np.array(sentences(await self._writer.answer(auction)), dtype=object), self.segments)
+        answer = await self._writer.answer(auction)
+        parts = np.array_split(np.array(sentences_with_space(answer), dtype=object), self.segments)
         text, prices = "", dict[str, float]()
         for place, part in enumerate(parts):
             text += "".join(part)

@@ -15,8 +15,8 @@ from collections.abc import Collection, Sequence
 from simenv.files import prompts
 from simenv.llm import LLM, PLAIN, Capability, LinksOnly, OneOf, Prompt, Sampling
 from simenv.records import Ad, Auction, Bid
+from simenv.text import stops
 
-_SENTENCE = re.compile(r"(.+?[.!?])(?=\s|$)", re.DOTALL)
 _STUCK = re.compile(r"(\b\w[^.!?]{0,40}?)(?:\W+\1\b){2,}")
 """The same words three times in a row: small models do not get out of that by themselves."""
 _LEADS = ("One option worth a look is", "You could also consider", "Another that may help is")
@@ -202,7 +202,7 @@ def _options(bids: Sequence[Bid]) -> OneOf:
 
 def _whole_sentences(text: str) -> str:
     """A text that was cut at its token limit, without the unfinished end."""
-    whole = "".join(match.group() for match in re.finditer(r".+?[.!?](?=\s|$)", text, re.DOTALL))
+    whole = text[: max(stops(text), default=0)]
     return whole.strip() or text
 
 
@@ -212,7 +212,7 @@ def end_of_sentence(tail: str) -> str:
     Words that are repeated three times or more are said once.
     """
     tail = _STUCK.sub(r"\1", tail)
-    match = _SENTENCE.match(tail)
-    text = match.group(1) if match else tail.rstrip(" ,;:-")
+    ends = stops(tail)
+    text = tail[: ends[0]] if ends else tail.rstrip(" ,;:-")
     text = f" {text.lstrip()}" if text.strip() else " which may help"
     return text if text.endswith((".", "!", "?")) else f"{text}."

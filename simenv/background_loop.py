@@ -1,36 +1,127 @@
-"""From synchronous code into the async inside: one event loop in one background thread, started at first use; and
-jobs that run at once in it.
+"""From synchronous code into the async inside: one event loop in one background thread, started at first use; jobs
+that run at once in it; and what belongs to one event loop alone.
 
 `asyncio.run` fails where a loop already runs, as in a notebook; a loop in a thread of its own does not.
+
+A forked child has the parent's objects, but not its threads: it starts a background loop of its own at first use.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import os
+import threading
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cache
-from typing import Any, TypeVar
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 
-@cache
-def _portal() -> BlockingPortal:
-    manager = start_blocking_portal("asyncio", name="simenv")
-    portal = manager.__enter__()
-    atexit.register(manager.__exit__, None, None, None)
-    return portal
+class _Background:
+    """An event loop that runs in a thread until it is stopped."""
+
+    def __init__(self) -> None:
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self.thread = threading.Thread(target=asyncio.run, args=(self._run(started),), name="simenv", daemon=True)
+        self.thread.start()
+        self.loop, self._stopped = started.result()
+
+    async def _run(self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+        stopped = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stopped))
+        await stopped.wait()
+
+    def stop(self) -> None:
+        """Cancels what still runs, lets asynchronous generators finish, and ends the thread."""
+        self.loop.call_soon_threadsafe(self._stopped.set)
+        self.thread.join()
+
+
+_lock = threading.Lock()
+_background: _Background | None = None
+_of_parents: list[_Background] = []
+"""Loops whose threads stayed behind in the process that was forked. They are kept, because an object that is made in
+the place of a collected loop would pass for it (LiteLLM knows loops by their `id`)."""
 
 
 def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Runs `await function(*args)` in the background loop and waits for the result.
 
-    Must not be called from within that loop (a mechanism is already inside: it awaits instead).
+    If the wait is interrupted, so is what runs.
+
+    Raises:
+        RuntimeError: called from within that loop, where it would wait for itself: a mechanism is already inside, so
+            it awaits instead.
     """
-    return _portal().call(function, *args)
+    background = _started()
+    if threading.current_thread() is background.thread:
+        raise RuntimeError("run_sync was called inside simenv's event loop: await the function instead")
+
+    async def call() -> T:
+        return await function(*args)
+
+    future = asyncio.run_coroutine_threadsafe(call(), background.loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # for an interrupted wait; what has ended stays as it is
+        raise
+    finally:
+        del future  # an error's traceback has this frame: no circle
+
+
+def _started() -> _Background:
+    global _background
+    with _lock:
+        if _background is None or not _background.thread.is_alive():
+            _background = _Background()
+        return _background
+
+
+@atexit.register
+def _stop() -> None:
+    global _background
+    background, _background = _background, None
+    if background is not None and background.thread.is_alive():
+        background.stop()
+
+
+def _forget_parents_loop() -> None:
+    global _background, _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    if _background is not None:
+        _of_parents.append(_background)
+        _background = None
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_parents_loop)
+
+
+class PerLoop(Generic[T]):
+    """Something that belongs to one event loop, such as futures and semaphores: in another loop, it is made anew.
+
+    A copy, and what is sent to another process, begins without it.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: tuple[asyncio.AbstractEventLoop, T] | None = None
+
+    def get(self) -> T:
+        """That of the running loop; of a loop that was left for another one, nothing is kept."""
+        loop = asyncio.get_running_loop()
+        if self._made is None or self._made[0] is not loop:
+            self._made = (loop, self._make())
+        return self._made[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_make": self._make, "_made": None}
 
 
 async def gather(jobs: Iterable[Awaitable[T]]) -> list[T]:

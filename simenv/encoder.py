@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
@@ -14,6 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from simenv.files.atomic import replacing
 
 Vectors = npt.NDArray[np.float32]
 
@@ -103,12 +104,10 @@ class MiniLM:
 
 
 def _save(file: Path, vectors: Vectors) -> None:
-    part = file.with_suffix(f".{os.getpid()}.part")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as target:
+        with replacing(file, shared=True) as part, part.open("wb") as target:
             np.save(target, vectors)
-        part.replace(file)  # another process sees a whole file or none
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from simenv.errors import OutcomeError
 from simenv.records import Auction, MarkupViolation, Outcome, Placement, ViolationKind
+from simenv.text import clause_spans
 
 LINK = re.compile(r"@(?P<title>[^@\[\]\n]+)@\[(?P<id>[^\[\]\n]*)\]")
 
@@ -29,7 +30,6 @@ _BROKEN = re.compile(
 # Text that speaks of the auction instead of to the user. A sentence gives itself away by one telling phrase, or by two
 # kinds of words at once: ads and how they are chosen, or the assistant's own task and how ads are chosen. A mere "bid",
 # "candidate" or "sponsored" is none, so questions about auctions and honest disclosure pass.
-_SENTENCE = re.compile(r"[^.!?\n]+")
 _TELLING = re.compile(
     r"\bcandidate (?:ads?|advert\w*)\b|\bad[-_ ]?ids?\b|\b(?:bid|bids|bidding) (?:price|amount|of \d)|\bbid[:=]\s*\d"
     r"|\b(?:cost|price|pay|paid|earns?) per[- ]click\b|\bper[- ]click\b|\bad auction\b"
@@ -62,9 +62,8 @@ _CHOOSING_FOR_PAY = re.compile(
 def _leaks(text: str) -> list[tuple[int, int]]:
     """Where a text speaks of the ad process: half-open character offsets of phrases or sentences."""
     found = [match.span() for match in _TELLING.finditer(text)]
-    for sentence in _SENTENCE.finditer(text):
-        start, end = sentence.span()
-        said = sentence.group()
+    for start, end in clause_spans(text):
+        said = text[start:end]
         chosen = (_ADS.search(said) and _CHOOSING.search(said)) or (
             _TASK.search(said) and _CHOOSING_FOR_PAY.search(said)
         )

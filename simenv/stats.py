@@ -1,26 +1,56 @@
-"""Intervals and curves of the validity report. All intervals are 95%."""
+"""Numbers with their 95% intervals, and curves.
+
+Most figures are a ratio of sums, R = sum(above) / sum(below); a mean has 1 below. Rows of one cluster (the turns of one
+persona) are not independent, so the interval is clustered: with influence values
+psi_i = (above_i - R below_i) / sum(below), the variance of R is G / (G - 1) sum_g (sum_{i in g} psi_i)^2 over the G
+clusters, and the interval is R +- t_{G-1} s (Cameron and Miller 2015, "A practitioner's guide to cluster-robust
+inference").
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator, ConfigDict
 
 from simenv.records import Record
-from simenv.runs.metrics import clustered_ratio
 from simenv.seeding import keyed_rng
 
 _Z = 1.959963984540054
 _RESAMPLES = 500
 
 
-class Interval(Record):
-    """A value with its 95% interval; null where it cannot be told."""
+def _nan_for_null(value: Any) -> Any:
+    # Always the one object math.nan: estimates are equal if their numbers are the same objects or equal.
+    return math.nan if value is None or value != value else value
 
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
+
+Number = Annotated[float, BeforeValidator(_nan_for_null)]
+"""A float; nan is written to JSON as null, and null is read as nan."""
+
+
+class Estimate(Record):
+    """A value with its 95% interval; nan (null in JSON) where it cannot be told."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    value: Number = math.nan
+    low: Number = math.nan
+    high: Number = math.nan
+
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        """(value, low, high)."""
+        return self.value, self.low, self.high
+
+    @property
+    def margin(self) -> float:
+        """Half the width of the interval."""
+        return (self.high - self.low) / 2
 
 
 class Bin(Record):
@@ -33,33 +63,74 @@ class Bin(Record):
     n: int
 
 
-def wilson(successes: float, n: int) -> Interval:
+def clustered_ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Estimate:
+    """sum of above / sum of below with its interval, clustered; nan if the sum of below is 0.
+
+    Args:
+        pairs: (above, below) of each row; below is 1 for a mean.
+        clusters: The cluster, a persona, of each row.
+    """
+    return clustered_interval(*ratio_and_influence(pairs), clusters)
+
+
+def ratio_and_influence(pairs: Sequence[tuple[float, float]]) -> tuple[float, npt.NDArray[np.float64]]:
+    """The ratio R of a sequence of (above, below) and the influence value psi of each; nan if the sum of below is 0."""
+    above, below = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    total = float(below.sum())
+    if total == 0:
+        return math.nan, np.full(len(pairs), math.nan)
+    ratio = float(above.sum()) / total
+    return ratio, (above - ratio * below) / total
+
+
+def clustered_interval(
+    value: float, influence: npt.NDArray[np.float64], clusters: Sequence[str], groups: int | None = None
+) -> Estimate:
+    """A value with its clustered interval; of one cluster, the value alone.
+
+    Args:
+        value: What is estimated.
+        influence: The influence value of each row, shape (rows,).
+        clusters: The cluster of each row.
+        groups: G; the number of clusters unless it is given.
+    """
+    from scipy.stats import t as student
+
+    names, places = np.unique(np.array(clusters, dtype=str), return_inverse=True)
+    groups = len(names) if groups is None else groups
+    if groups < 2 or math.isnan(value):
+        return Estimate(value=value)
+    sums = np.bincount(places, weights=influence, minlength=len(names))
+    error = math.sqrt(groups / (groups - 1) * float((sums**2).sum()))
+    margin = float(student.ppf(0.975, groups - 1)) * error
+    return Estimate(value=value, low=value - margin, high=value + margin)
+
+
+def wilson(successes: float, n: int) -> Estimate:
     """A share with its Wilson score interval (Wilson 1927). Half successes, from ties, are allowed."""
     if n == 0:
-        return Interval()
+        return Estimate()
     share = successes / n
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     margin = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
-    return Interval(value=share, low=max(0.0, centre - margin), high=min(1.0, centre + margin))
+    return Estimate(value=share, low=max(0.0, centre - margin), high=min(1.0, centre + margin))
 
 
-def mean(values: Sequence[float], clusters: Sequence[str], least: float = -1.0) -> Interval:
-    """A mean with its t interval, clustered (`simenv.runs.metrics`); value alone if there is one cluster.
+def mean(values: Sequence[float], clusters: Sequence[str], least: float = -1.0) -> Estimate:
+    """A mean with its t interval, clustered; value alone if there is one cluster.
 
     Args:
         values: Between `least` and 1; the interval is cut off there.
         clusters: Of each value.
         least: -1 for differences of probabilities, 0 for probabilities.
     """
-    value, low, high = clustered_ratio([(value, 1.0) for value in values], clusters)
-    if math.isnan(value):
-        return Interval()
-    if math.isnan(low):
-        return Interval(value=value)
-    return Interval(value=value, low=max(least, low), high=min(1.0, high))
+    found = clustered_ratio([(value, 1.0) for value in values], clusters)
+    if math.isnan(found.low):
+        return found
+    return Estimate(value=found.value, low=max(least, found.low), high=min(1.0, found.high))
 
 
-def auc(labels: Sequence[int], scores: Sequence[float], clusters: Sequence[str], *key: str | int) -> Interval:
+def auc(labels: Sequence[int], scores: Sequence[float], clusters: Sequence[str], *key: str | int) -> Estimate:
     """Area under the ROC curve (ties count half) with a percentile bootstrap over clusters.
 
     Args:
@@ -71,7 +142,7 @@ def auc(labels: Sequence[int], scores: Sequence[float], clusters: Sequence[str],
     from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped, unused-ignore]
 
     if len(set(labels)) < 2:
-        return Interval()
+        return Estimate()
     y, s = np.array(labels), np.array(scores, dtype=np.float64)
     names, places = np.unique(np.array(clusters, dtype=str), return_inverse=True)
     rows = [np.flatnonzero(places == i) for i in range(len(names))]
@@ -81,8 +152,8 @@ def auc(labels: Sequence[int], scores: Sequence[float], clusters: Sequence[str],
         sample = np.concatenate([rows[i] for i in rng.integers(len(names), size=len(names))])
         if len(set(y[sample].tolist())) == 2:
             drawn.append(float(roc_auc_score(y[sample], s[sample])))
-    low, high = np.quantile(drawn, [0.025, 0.975]).tolist() if drawn else (None, None)
-    return Interval(value=float(roc_auc_score(y, s)), low=low, high=high)
+    low, high = np.quantile(drawn, [0.025, 0.975]).tolist() if drawn else (math.nan, math.nan)
+    return Estimate(value=float(roc_auc_score(y, s)), low=low, high=high)
 
 
 def deciles(x: Sequence[float], y: Sequence[float]) -> tuple[Bin, ...]:

@@ -1,7 +1,7 @@
-"""The world: everything around a mechanism, assembled once and used by the environment and by runs alike.
+"""The world: everything around a mechanism. Environments, runs and audits build theirs here.
 
-A session is one persona's; its turns are auctions. Every draw is keyed by the auction's id, so two mechanisms that
-meet the same auction meet the same values, bids and user.
+A session belongs to one persona; its turns are auctions. Every draw is keyed by the auction's id, so two mechanisms
+that answer the same auction get the same values, bids and user.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from simenv import markup
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError, LLMRefused
 from simenv.judges.base import Judge
-from simenv.judges.click_model import ClickModel
-from simenv.judges.llm_judge import LLMJudge
+from simenv.judges.factory import make_judge, pick_user_llm
+from simenv.llm import make_llm
 from simenv.llm.base import LLM, Meter, metered
-from simenv.market.advertisers import private_value
-from simenv.market.bidders import Bidder, ShadedBidder
+from simenv.market.bidders import Bidder, BidRequest, ShadedBidder, make_bidder
 from simenv.market.catalog import load_catalog
 from simenv.market.retrieval import Retriever
+from simenv.market.values import UniformValues, ValueDistribution, make_values
 from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
 from simenv.objective import Objective
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Feedback, Outcome, Persona, Query, Transition, Usage
 from simenv.users.personas import load_personas
-from simenv.users.queries import FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
+from simenv.users.queries import FileQueries, FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
 
 
 class Session(NamedTuple):
@@ -49,6 +49,7 @@ class World:
         queries: Where a session's queries come from.
         judge: Who clicks.
         bidder: How values become bids.
+        values: What a click is worth to each advertiser.
         objective: The platform's reward.
         candidates: Ads per auction, by retrieval.
         max_ads: Number of ads that is free of penalty.
@@ -70,6 +71,7 @@ class World:
         queries: QuerySource,
         judge: Judge,
         bidder: Bidder | None = None,
+        values: ValueDistribution | None = None,
         objective: Objective | None = None,
         candidates: int = 8,
         max_ads: int = 2,
@@ -88,6 +90,7 @@ class World:
         self.queries = queries
         self.judge = judge
         self.bidder = bidder or ShadedBidder()
+        self.values = values or UniformValues()
         self.objective = objective or Objective()
         self.max_ads = max_ads
         self.reserve = reserve
@@ -129,7 +132,7 @@ class World:
         bids = tuple(
             Bid(
                 ad=ad,
-                amount=_amount(bidder, auction_id, ad),
+                amount=_amount(bidder, BidRequest(auction_id, session.id, turn, ad, self._value(auction_id, ad))),
                 relevance=relevance,
             )
             for ad, relevance in found
@@ -181,7 +184,7 @@ class World:
             measured = await self.quality.measure(session.persona, auction, outcome, plain)
             extra = Usage() if set(asked.requests) <= set(needed.requests) else asked.usage
             feedback = _with_quality(feedback, measured, extra)
-        values = {bid.ad.id: private_value(auction.id, bid.ad) for bid in auction.bids}
+        values = {bid.ad.id: self._value(auction.id, bid.ad) for bid in auction.bids}
         return settle(
             auction,
             outcome,
@@ -193,6 +196,13 @@ class World:
             persona_id=session.persona.id,
             turn=turn,
         )
+
+    def _value(self, auction_id: str, ad: Ad) -> float:
+        value = self.values.value(auction_id, ad)
+        if not 0 <= value < math.inf:
+            name = self.values.name
+            raise InputError(f"values {name!r} give {value} for {ad.id}: expected a finite number, at least 0")
+        return value
 
     async def _answer_without_ads(self, auction: Auction) -> tuple[str | None, Meter]:
         """The counterfactual, if it is wanted, and what it asked a language model for.
@@ -216,10 +226,11 @@ def _with_quality(feedback: Feedback, measured: Feedback, extra: Usage) -> Feedb
     return feedback.model_copy(update={"satisfaction": said, "quality": quality})
 
 
-def _amount(bidder: Bidder, auction_id: str, ad: Ad) -> float:
-    amount = bidder.bid(auction_id, ad, private_value(auction_id, ad))
+def _amount(bidder: Bidder, request: BidRequest) -> float:
+    amount = bidder.bid(request)
     if not 0 <= amount < math.inf:
-        raise InputError(f"bidder {bidder.name!r} bids {amount} for {ad.id}: expected a finite number of at least 0")
+        got = f"bidder {bidder.name!r} bids {amount} for {request.ad.id}"
+        raise InputError(f"{got}: expected a finite number, at least 0")
     return amount
 
 
@@ -267,11 +278,12 @@ def make_world(
     *,
     catalog: str | Sequence[Ad] = "everyday",
     personas: str | Sequence[Persona] = "everyday",
-    queries: QuerySource | None = None,
-    judge: Judge | None = None,
-    user_llm: LLM | None = None,
+    queries: str | QuerySource | None = None,
+    judge: str | Judge = "auto",
+    user_llm: str | LLM | None = None,
     encoder: Encoder | None = None,
-    bidder: Bidder | None = None,
+    bidder: str | Bidder = "truthful",
+    values: str | ValueDistribution = "uniform",
     objective: Objective | None = None,
     candidates: int = 8,
     max_ads: int = 2,
@@ -280,39 +292,56 @@ def make_world(
     quality: str | QualityMeasure | None = None,
     ad_free: Mechanism | None = None,
 ) -> World:
-    """A world from names and defaults.
+    """A world from names and defaults. Names are those of the command line.
 
     Args:
         catalog, personas: A pack's name, a file, or the records themselves.
-        user_llm: A capable model: it writes the queries and gives the clicks, unless `queries` or `judge` say
-            otherwise, and grades where `quality` is "llm". Without one, queries are the pack's frozen ones and the
-            click model judges.
+        queries: A pack's name, a file, or a source; by default the User-LLM writes them, and without one they are the
+            pack's frozen ones.
+        judge: A judge or its name, see `make_judge`: "auto" is an LLM judge if there is a User-LLM, else the click
+            model.
+        user_llm: A language model or its name: it writes the queries, judges, and grades where `quality` is "llm".
         encoder: Text encoder; the embedded MiniLM by default.
-        quality: A measure, or the name of one as in `make_quality`; None: nobody measures.
-        queries, judge, bidder, objective, candidates, max_ads, reserve, horizon, ad_free: See `World`.
+        bidder, values: A bidder and a value distribution, or their names.
+        quality: A measure, or its name, see `make_quality`; None: quality is not measured.
+        objective, candidates, max_ads, reserve, horizon, ad_free: See `World`.
 
     Raises:
-        InputError: see `load_catalog`, `load_personas`, `make_quality` and `World`.
+        InputError: see `load_catalog`, `load_personas`, `make_judge`, `make_bidder`, `make_quality` and `World`.
         MissingWeights: the default encoder is needed and not installed.
     """
+    if isinstance(bidder, str):
+        bidder = make_bidder(bidder)
+    if isinstance(values, str):
+        values = make_values(values)
+    if isinstance(queries, str):
+        queries = FileQueries(queries)
+    if isinstance(user_llm, str):
+        user_llm = make_llm(user_llm)
+    if isinstance(catalog, str):
+        catalog = load_catalog(catalog)
+    if isinstance(personas, str):
+        personas = load_personas(personas)
     encoder = encoder or default_encoder()
-    if queries is None:
-        queries = LLMQueries(user_llm) if user_llm else FrozenQueries()
-    if judge is None:
-        judge = LLMJudge(user_llm) if user_llm else ClickModel(encoder)
+    writer = pick_user_llm(judge, user_llm, None) if isinstance(judge, str) else user_llm
+    if isinstance(judge, str):
+        judge = make_judge(judge, llm=user_llm, encoder=encoder)
+    if isinstance(quality, str):
+        quality = make_quality(quality, encoder, llm=user_llm, user_llm=user_llm)
     return World(
-        catalog=load_catalog(catalog) if isinstance(catalog, str) else catalog,
-        personas=load_personas(personas) if isinstance(personas, str) else personas,
+        catalog=catalog,
+        personas=personas,
         encoder=encoder,
-        queries=queries,
+        queries=queries or (LLMQueries(writer) if writer else FrozenQueries()),
         judge=judge,
         bidder=bidder,
+        values=values,
         objective=objective,
         candidates=candidates,
         max_ads=max_ads,
         reserve=reserve,
         horizon=horizon,
-        quality=make_quality(quality, encoder, user_llm) if isinstance(quality, str) else quality,
+        quality=quality,
         ad_free=ad_free,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simenv import Ad, Auction, Bid, Click, Feedback, Objective, Query, outcome
-from simenv.runs.metrics import summarize
+from simenv.runs.summary import summarize
 from simenv.world import settle
 
 ADS = [Ad(id=f"A{i}", advertiser=f"firm {i}", title=f"Thing {i}") for i in range(3)]

@@ -8,6 +8,7 @@ reward_model.py  pCTR: eq. 3-4
 irpo.py          Algorithm 1, its losses and every hyper-parameter
 train.py         `simenv train llm-auction`: the loop and its learning curve
 pairs.py         `simenv train llm-auction --from FILE`: DPO on exported preference pairs
+pair_data.py     a file of pairs, and what both back ends of pairs.py share
 trl_backend.py   the same with TRL and peft
 folder.py        a training's folder: options, saved state, manifest
 split.py         which personas and ads are trained on

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from simenv.errors import DataFileError, InputError
+from simenv.files.atomic import PART, replacing, write_bytes_atomically
 from simenv.llm.weights import embedded_path
 from simenv.records import Record
 
@@ -47,12 +47,8 @@ def now() -> str:
 
 def save_state(out: Path, config: Record, contents: Mapping[str, Any]) -> None:
     """Writes state.pt. A reader sees the old state or the new one, never half of one."""
-    part = out / "state.part"
-    with part.open("wb") as file:
-        torch.save({"config": config.model_dump_json(), **contents}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(out / "state.pt")
+    with replacing(out / "state.pt") as part:
+        torch.save({"config": config.model_dump_json(), **contents}, part)
 
 
 def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) -> dict[str, Any] | None:
@@ -64,7 +60,7 @@ def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) ->
     """
     file = out / "state.pt"
     if not file.is_file():
-        if out.is_dir() and any(p.name not in ("state.part", "manifest.json") for p in out.iterdir()):
+        if out.is_dir() and any(p.name != "manifest.json" and p.suffix != PART for p in out.iterdir()):
             raise DataFileError(f"{out} is not empty and holds no training: give a new folder")
         return None
     saved: dict[str, Any] = torch.load(file, weights_only=True)
@@ -87,4 +83,4 @@ def write_manifest(out: Path, config: Record, facts: Mapping[str, Any], packages
         **facts,
         "packages": {name: version(name) for name in ("simenv-ads", "torch", "transformers", *packages)},
     }
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_bytes_atomically(out / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())

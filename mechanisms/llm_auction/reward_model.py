@@ -25,9 +25,9 @@ from torch import nn
 from simenv import markup
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
-from simenv.judges import ad_copy
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
+from simenv.text import sentence_around
 
 USER, AD = 64, 32  # B.2
 HIDDEN = (128, 64, 32)  # B.2
@@ -169,7 +169,7 @@ def impressions(
 def _said(response: str, link: str) -> str:
     """The sentence around a link, without mark-up."""
     start = response.find(link)
-    begin, end = ad_copy.sentence_around(response, (start, start + len(link)))
+    begin, end = sentence_around(response, (start, start + len(link)))
     return markup.strip_markup(response[begin:end]).strip()
 
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv.llm import Prompt
-from simenv.market.advertisers import HIGHEST
+from simenv.market.values import HIGHEST
 from simenv.records import Ad, Auction, Bid
 from simenv.seeding import keyed_rng
 

@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from simenv.ctr.learned import calibration_error
 from simenv.encoder import default_encoder
 from simenv.judges.base import Judge
 from simenv.judges.click_model import ClickModel
+from simenv.judges.factory import make_judge
+from simenv.llm import make_llm
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
 from simenv.objective import Objective
@@ -35,6 +38,7 @@ from . import lora, reward_model
 from .folder import base_model, now, parse, read_state, save_state, write_manifest
 from .irpo import Config, Group, collect_clicks, distribution_facts, rewards, sample_groups, update
 from .levels import Answers, Episode, Level, Links, episodes
+from .pairs import train as train_on_pairs
 from .policy import AdaptedLLM
 from .reward_model import PCTR, Impression, fit
 from .slim import PLACES
@@ -43,23 +47,26 @@ from .split import Part, only
 CURVE = ("epoch", "reward", "share", "entropy", "kl", "tv_tilted", "auc", "calibration_error", "used", "loss")
 
 
-def train(options: Mapping[str, Any], out: Path, console: Console) -> None:
-    """Trains, or goes on with the training in `out`.
+class LLMAuctionTrainer:
+    """Trains the mechanism llm_auction by iterative reward-preference optimization, or on preference pairs."""
 
-    Args:
-        options: Fields of `Config`; with "from", the path of preference pairs, those of `pairs.Config`.
-        out: A new folder, or one with a training of the same options.
-        console: Where progress goes.
+    name = "llm-auction"
 
-    Raises:
-        InputError: an unknown option, one out of range, or another training's folder.
-    """
-    if "from" in options:
-        from .pairs import train as train_on_pairs
+    def train(self, options: Mapping[str, Any], out: Path, console: Console) -> None:
+        """Trains, or goes on with the training in `out`.
 
-        train_on_pairs(options, out, console)
-        return
-    Training(parse(Config, options), out, console).run()
+        Args:
+            options: Fields of `Config`; with "from", the path of preference pairs, those of `pairs.Config`.
+            out: A new folder, or one with a training of the same options.
+            console: Where progress goes.
+
+        Raises:
+            InputError: an unknown option, one out of range, or another training's folder.
+        """
+        if "from" in options:
+            train_on_pairs(options, out, console)
+        else:
+            Training(parse(Config, options), out, console).run()
 
 
 def part_world(part: Part, config: Config, candidates: int, judge: Judge | None = None) -> World:
@@ -75,11 +82,8 @@ def part_world(part: Part, config: Config, candidates: int, judge: Judge | None 
 
 
 def _judge(config: Config) -> Judge:
-    if config.judge == "click":
-        return ClickModel(default_encoder())
-    from simenv.judges.factory import make_judge
-
-    return make_judge(config.judge, llm=config.judge_llm, api_base=config.judge_api_base)
+    user_llm = None if config.judge in ("click", "embedded") else config.judge_llm
+    return make_judge(config.judge, llm=user_llm, find_llm=partial(make_llm, api_base=config.judge_api_base))
 
 
 class Training:
@@ -106,7 +110,7 @@ class Training:
             part: [part_world(part, config, n, self.judge) for n in config.candidates]
             for part in ("train", "validation")
         }
-        self.objective = Objective() if config.penalty else Objective(penalty_weight=0.0)
+        self.objective = Objective() if config.penalty else Objective(weight=0.0)
         self.state: dict[str, Any] = {
             "epoch": 0,
             "step": 0,

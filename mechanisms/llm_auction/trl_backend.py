@@ -17,7 +17,7 @@ from simenv.errors import InputError
 
 from . import lora
 from .folder import base_model, now, save_state, write_manifest
-from .pairs import Pair, PairConfig, Pairs, counts, resume, write_curve
+from .pair_data import Pair, PairConfig, Pairs, counts, resume, write_curve
 
 
 def train_with_trl(config: PairConfig, pairs: Pairs, out: Path, console: Console) -> None:

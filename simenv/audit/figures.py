@@ -12,9 +12,8 @@ from simenv.audit.evaluate import AuditCase, Bools, Played, Subject
 from simenv.audit.play import Colluded, Reached, totals
 from simenv.audit.records import Audited, Distorted, Reach
 from simenv.audit.sweep import Curve, Sweep, curve_of, loses, misses_target, um_regret, vm_regret
-from simenv.market.advertisers import HIGHEST
-from simenv.runs.metrics import clustered_ratio
-from simenv.stats import Interval
+from simenv.market.values import HIGHEST
+from simenv.stats import Estimate, clustered_ratio
 
 
 class Swept(NamedTuple):
@@ -46,15 +45,15 @@ class _Figures:
         self.best = best
         self.people = [case.persona.id for case in cases]
 
-    def ratio(self, pairs: Iterable[tuple[float, float]]) -> Interval:
+    def ratio(self, pairs: Iterable[tuple[float, float]]) -> Estimate:
         """One pair an auction."""
         return interval(list(pairs), self.people)
 
-    def regret(self, rows: Sequence[Swept], of: Callable[..., float], *, own: bool) -> Interval:
+    def regret(self, rows: Sequence[Swept], of: Callable[..., float], *, own: bool) -> Estimate:
         """Regret of those whose bids were swept, over the value of their truthful clicks."""
         return self.ratio(_sum((of(s, own=own), s.truthful_value(own=own)) for s in row.sweeps) for row in rows)
 
-    def money(self, rows: Sequence[Swept]) -> tuple[Interval, Interval, Interval]:
+    def money(self, rows: Sequence[Swept]) -> tuple[Estimate, Estimate, Estimate]:
         """Revenue, welfare and efficiency of truthful bids."""
         made = [totals(case, row.truth) for case, row in zip(self.cases, rows, strict=False)]
         return (
@@ -63,7 +62,7 @@ class _Figures:
             self.ratio((welfare, best) for (_, welfare), best in zip(made, self.best, strict=False)),
         )
 
-    def losers(self, rows: Sequence[Swept], *, own: bool) -> Interval:
+    def losers(self, rows: Sequence[Swept], *, own: bool) -> Estimate:
         """Share of those who take part that lose by it."""
         return self.ratio(_losers(case, row.truth, own) for case, row in zip(self.cases, rows, strict=False))
 
@@ -76,7 +75,7 @@ class _Figures:
         ]
         people = [who for *_, who in flat]
 
-        def mean(of: Callable[[Reached], float]) -> Interval:
+        def mean(of: Callable[[Reached], float]) -> Estimate:
             return interval([(of(reached), 1.0) for reached, *_ in flat], people)
 
         return Reach(
@@ -149,7 +148,7 @@ def _wrong_ctr(figures: _Figures, rows: Sequence[Mapping[str, Swept]]) -> dict[s
     return found
 
 
-def interval(pairs: Sequence[tuple[float, float]], people: Sequence[str]) -> Interval:
+def interval(pairs: Sequence[tuple[float, float]], people: Sequence[str]) -> Estimate:
     """sum of above / sum of below, clustered by persona; pairs that are not known (nan) are left out."""
     known = [
         (pair, person)
@@ -157,9 +156,8 @@ def interval(pairs: Sequence[tuple[float, float]], people: Sequence[str]) -> Int
         if math.isfinite(pair[0]) and math.isfinite(pair[1])
     ]
     if not known or not sum(below for (_, below), _ in known) > 0:
-        return Interval()
-    value, low, high = clustered_ratio([pair for pair, _ in known], [person for _, person in known])
-    return Interval(value=value) if math.isnan(low) else Interval(value=value, low=low, high=high)
+        return Estimate()
+    return clustered_ratio([pair for pair, _ in known], [person for _, person in known])
 
 
 Curves = Sequence[Sequence[Curve]]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from simenv.audit.records import Audit, Audited
-from simenv.stats import Interval
+from simenv.stats import Estimate
 
-REGRETS: dict[str, tuple[str, Callable[[Audited], Interval]]] = {
+REGRETS: dict[str, tuple[str, Callable[[Audited], Estimate]]] = {
     "regret_um_own": ("utility maximiser, own model", lambda m: m.regret_um_own),
     "regret_um_world": ("utility maximiser, world", lambda m: m.regret_um_world),
     "regret_vm_own": ("value maximiser, own model", lambda m: m.regret_vm_own),
@@ -64,9 +65,9 @@ def _regret(found: Audit) -> Any:
     for axes, (title, of) in zip(figure.subplots(1, len(REGRETS), sharey=True), REGRETS.values(), strict=True):
         for place, m in enumerate(found.mechanisms.values()):
             regret = of(m)
-            if regret.value is None:
+            if math.isnan(regret.value):
                 continue
-            if regret.low is not None and regret.high is not None:
+            if not math.isnan(regret.low):
                 axes.plot([regret.low, regret.high], [place, place], color="tab:blue", linewidth=2)
             axes.plot(regret.value, place, "o", color="tab:blue", markersize=4)
         axes.axvline(0, color="grey", linestyle="--", linewidth=0.8)
@@ -86,7 +87,7 @@ def _play(found: Audit) -> Any:
     axes = figure.subplots()
     for label, m in found.mechanisms.items():
         points = [(r.efficiency.value, r.revenue.value) for kind in ("truthful", "learned") if (r := m.play.get(kind))]
-        known = [(x, y) for x, y in points if x is not None and y is not None]
+        known = [(x, y) for x, y in points if not math.isnan(x) and not math.isnan(y)]
         if not known:
             continue
         line = axes.plot([x for x, _ in known], [y for _, y in known], "-", linewidth=0.8)[0]

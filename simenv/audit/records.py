@@ -53,7 +53,7 @@ import math
 
 from simenv.errors import InputError
 from simenv.records import Record
-from simenv.stats import Interval
+from simenv.stats import Estimate
 
 
 class AuditOptions(Record):
@@ -100,12 +100,12 @@ def check_options(options: AuditOptions) -> None:
 class Reach(Record):
     """What play comes to in its second half, per answer."""
 
-    revenue: Interval
-    welfare: Interval
-    efficiency: Interval
-    bid_share: Interval
+    revenue: Estimate
+    welfare: Estimate
+    efficiency: Estimate
+    bid_share: Estimate
     """Mean bid divided by value."""
-    spent: Interval
+    spent: Estimate
     """Payments divided by budgets; null without budgets."""
     strategy: tuple[float, ...] = ()
     """Mean probability of each share of the value."""
@@ -114,9 +114,9 @@ class Reach(Record):
 class Distorted(Record):
     """What wrong predictions come to at truthful bids."""
 
-    revenue: Interval
-    welfare: Interval
-    regret_um_world: Interval
+    revenue: Estimate
+    welfare: Estimate
+    regret_um_world: Estimate
 
 
 class Audited(Record):
@@ -127,30 +127,30 @@ class Audited(Record):
     replicas: int
     own_ctr_model: bool
     sweeps: int
-    regret_um_own: Interval
-    regret_um_world: Interval
-    regret_vm_own: Interval
-    regret_vm_world: Interval
+    regret_um_own: Estimate
+    regret_um_world: Estimate
+    regret_vm_own: Estimate
+    regret_vm_world: Estimate
     largest_regret_um_own: float
-    roi_violations: Interval
-    ir_violations: Interval
-    ir_violations_world: Interval
-    ir_violations_ex_post: Interval
-    monotonicity_violations: Interval
-    monotonicity_violations_world: Interval
+    roi_violations: Estimate
+    ir_violations: Estimate
+    ir_violations_world: Estimate
+    ir_violations_ex_post: Estimate
+    monotonicity_violations: Estimate
+    monotonicity_violations_world: Estimate
     largest_fall: float
     largest_fall_world: float
     largest_jump: float
     largest_jump_world: float
-    slope: Interval
-    slope_world: Interval
+    slope: Estimate
+    slope_world: Estimate
     curve: tuple[float, ...]
     curve_world: tuple[float, ...]
-    revenue: Interval
-    welfare: Interval
-    efficiency: Interval
-    collusion_own: Interval
-    collusion_world: Interval
+    revenue: Estimate
+    welfare: Estimate
+    efficiency: Estimate
+    collusion_own: Estimate
+    collusion_world: Estimate
     play: dict[str, Reach]
     wrong_ctr: dict[str, Distorted]
     llm_calls: int

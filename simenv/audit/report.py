@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from simenv.audit.plots import write_plots
 from simenv.audit.records import Audit, Audited
 from simenv.errors import DataFileError
 from simenv.files.blocks import Block, markdown_parts, print_block
-from simenv.stats import Interval
+from simenv.stats import Estimate
 from simenv.validity.report import check_folder
 
 
@@ -164,9 +165,9 @@ def _money(found: Audit) -> Block:
     return Block("Play", header, rows, note)
 
 
-def _reached(m: Audited, kind: str) -> tuple[Interval, ...]:
+def _reached(m: Audited, kind: str) -> tuple[Estimate, ...]:
     if kind not in m.play:
-        return (Interval(),) * (2 if kind == "truthful" else 3)
+        return (Estimate(),) * (2 if kind == "truthful" else 3)
     reach = m.play[kind]
     return (reach.revenue, reach.efficiency, *([] if kind == "truthful" else [reach.bid_share]))
 
@@ -187,12 +188,10 @@ def _wrong(found: Audit) -> Block:
     return Block("Wrong predictions of clicks", header, rows, "; ".join(f"{k}: {v}" for k, v in DISTORTIONS.items()))
 
 
-def show(i: Interval, *, percent: bool = False, digits: int = 2) -> str:
+def show(i: Estimate, *, percent: bool = False, digits: int = 2) -> str:
     """A value with half of its interval; "-" where it cannot be told."""
-    if i.value is None:
+    if math.isnan(i.value):
         return "-"
     scale, unit, digits = (100, "%", 1) if percent else (1, "", digits)
     value = f"{i.value * scale:.{digits}f}{unit}".replace("-0.0%", "0.0%")
-    if i.low is None or i.high is None:
-        return value
-    return f"{value} ±{(i.high - i.low) / 2 * scale:.{digits}f}"
+    return value if math.isnan(i.margin) else f"{value} ±{i.margin * scale:.{digits}f}"

@@ -18,8 +18,8 @@ from simenv.audit.sweep import sweep, swept
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm.base import metered
-from simenv.market.advertisers import HIGHEST
 from simenv.market.bidders import ShadedBidder
+from simenv.market.values import HIGHEST
 from simenv.mechanism import Mechanism
 from simenv.runs.rollout import Sessions
 from simenv.world import World

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from simenv.audit.evaluate import AuditCase, BidEvaluator, Bools, Played, Subject
 from simenv.background_loop import gather
 from simenv.ctr.models import Floats
-from simenv.market.advertisers import HIGHEST
+from simenv.market.values import HIGHEST
 from simenv.seeding import keyed_rng
 
 _OVERBID = 4.0

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from simenv.cli import console
 from simenv.errors import DataFileError
+from simenv.runs.options import names_of
 
 
 def compare(
@@ -20,24 +21,27 @@ def compare(
     baseline: Annotated[
         str | None, typer.Option(help="What differences are against, as the table names it; the first by default.")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Metrics beside the built-in ones: package.module:Class, file.py:Class.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,
 ) -> None:
     """Puts several runs' mechanisms into one table; runs of different packs, judges or worlds are refused."""
+    from simenv.files.atomic import write_bytes_atomically
     from simenv.runs.compare import compare as compare_runs
     from simenv.runs.tables import print_tables, to_csv
 
     if out is not None:
         _check_new(out)
-    found = compare_runs(runs, across=across, baseline=baseline)
-    console = Console()
-    for line in found.differing:
-        console.print(f"differs: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    for line in found.notes:
-        console.print(f"note: {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
-    print_tables(found.table, console)
+    comparison = compare_runs(runs, across=across, baseline=baseline, metrics=names_of(metrics))
+    for line in comparison.differing:
+        console.out.print(f"differs: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for line in comparison.notes:
+        console.out.print(f"note: {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    print_tables(comparison.summary, console.out)
     if out is not None:
-        out.write_text(to_csv(found.table), encoding="utf-8")
-        console.print(f"written to {out}", style="dim", soft_wrap=True)
+        write_bytes_atomically(out, to_csv(comparison.summary).encode())
+        console.written_to(out)
 
 
 def _check_new(out: Path) -> None:

@@ -1,45 +1,74 @@
-"""Options that several commands share: their types and their help, written once."""
+"""Command-line options from option records: each field of a record becomes one option with the field's help."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic.fields import FieldInfo
 
-ANY_MECHANISMS = "Comma-separated names, package.module:Class or file.py:Class; LABEL=NAME to rename."
+from simenv.records import Record
+from simenv.runs.options import names_of, read_options
 
-Llm = Annotated[
-    str, typer.Option(help="Ad-LLM: embedded, scripted, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini.")
-]
-ApiBase = Annotated[str | None, typer.Option(help="Server of the Ad-LLM, e.g. http://127.0.0.1:8080/v1.")]
-JudgeLLM = Annotated[
-    str | None, typer.Option(help="User-LLM: writes queries and clicks. The Ad-LLM if that is capable.")
-]
-JudgeApiBase = Annotated[str | None, typer.Option(help="Server of the User-LLM.")]
-Judge = Annotated[
-    str, typer.Option(help="auto, click (the click model), embedded (embedded models' likelihoods) or llm.")
-]
-JudgeEnsemble = Annotated[
-    str | None, typer.Option(help="Several judges in one: NAME,NAME,... (click, embedded, an LLM; #wording2).")
-]
-JudgeSamples = Annotated[int, typer.Option(help="Verdicts per answer of an LLM without probabilities.")]
-Personas = Annotated[str, typer.Option(help="Pack name, or .csv, .tsv, .jsonl, .parquet file.")]
-Queries = Annotated[Path | None, typer.Option(help="Pack name, .txt with one a line, or a table with a text.")]
-Catalog = Annotated[str, typer.Option(help="Pack name, or a table with a column title.")]
-Columns = Annotated[str | None, typer.Option(help="OURS=THEIRS,... for foreign column names.")]
-Candidates = Annotated[int, typer.Option(help="Candidate ads per auction.")]
-MaxAds = Annotated[int, typer.Option(help="Number of ads that is free of penalty.")]
-Reserve = Annotated[float, typer.Option(help="Least price, currency per click.")]
-CtrModel = Annotated[str, typer.Option(help="What mechanisms predict of clicks: cosine, learned:FILE or oracle.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="MECHANISM.OPTION=VALUE, for instance best_of_n.n=8. Repeatable.")
-]
-Cache = Annotated[Path | None, typer.Option(help="Take completions from this file where it has them, else add.")]
-Concurrency = Annotated[int, typer.Option(help="Most calls in flight to a server.")]
-Timeout = Annotated[float, typer.Option(help="Seconds per call to a server.")]
+R = TypeVar("R", bound=Record)
+_REPEATABLE = {"settings": "--set"}
+"""Fields that are given once per entry, and the option's name."""
+SETTINGS_OF_ONE = "OPTION=VALUE of it (NAME.OPTION=VALUE works too), e.g. n=8. Repeatable."
 
 
-def names(given: str | None) -> tuple[str, ...]:
-    """The names of a comma-separated list."""
-    return tuple(name.strip() for name in (given or "").split(",") if name.strip())
+def takes(model: type[R]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command one option per field of `model`.
+
+    The command has a parameter `options`, which receives the record, and may have `given`, which receives the names of
+    the fields that the user set. A parameter of the command that is named like a field replaces that field's option.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        wanted = inspect.signature(command, eval_str=True).parameters
+        own = [p for name, p in wanted.items() if name not in ("options", "given")]
+        taken = {p.name for p in own}
+        added = [_parameter(name, field) for name, field in model.model_fields.items() if name not in taken]
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+        def run(context: typer.Context, **arguments: Any) -> None:
+            fields = {name: arguments[name] for name in model.model_fields if name in arguments}
+            values = {name: _value(model.model_fields[name], value) for name, value in fields.items()}
+            passed = {p.name: arguments[p.name] for p in own if p.name not in model.model_fields}
+            if "given" in wanted:
+                passed["given"] = {name for name in fields if _was_given(context, name)}
+            command(**passed, options=read_options(model, values))
+
+        parameters = [context, *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *added]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    text = " ".join((field.description or "").split())
+    kind: Any = field.annotation
+    default = field.default
+    if name in _REPEATABLE:
+        kind, default, option = list[str] | None, None, typer.Option(_REPEATABLE[name], help=text)
+    else:
+        if kind == tuple[str, ...]:
+            kind, default = str | None, None
+        option = typer.Option(help=text)
+    annotation = Annotated[kind, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _value(field: FieldInfo, value: Any) -> Any:
+    if field.annotation != tuple[str, ...]:
+        return value
+    return names_of(value) if value is None or isinstance(value, str) else tuple(value)
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

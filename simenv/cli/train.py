@@ -1,23 +1,20 @@
-"""`simenv train`: trains a mechanism that can be trained, found through the entry-point group `simenv.trainers`."""
+"""`simenv train`: trains a mechanism that can be trained."""
 
 from __future__ import annotations
 
 import tomllib
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from simenv.errors import DataFileError, InputError, UnknownName
-
-GROUP = "simenv.trainers"
-"""A trainer is `train(options, out, console)`: its options, the folder to write or go on with, where progress goes."""
+from simenv import registry
+from simenv.cli import console
+from simenv.errors import DataFileError, InputError
 
 
 def train(
-    mechanism: Annotated[str, typer.Argument(help="What to train: llm-auction.")],
+    trainer: Annotated[str, typer.Argument(help="What to train: llm-auction, package.module:Class or file.py:Class.")],
     out: Annotated[Path, typer.Option(help="A new folder, or that of a training of the same options: it goes on.")],
     config: Annotated[Path | None, typer.Option(help="A .toml file of options; those given here come first.")] = None,
     from_: Annotated[
@@ -32,11 +29,14 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Rounds of clicks and training.")] = None,
     auctions: Annotated[int | None, typer.Option(help="Training auctions per epoch.")] = None,
     seed: Annotated[int | None, typer.Option(help="Names the training.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="OPTION=VALUE, any other option of the trainer. Repeatable.")
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="OPTION=VALUE of the trainer (NAME.OPTION=VALUE works too). Repeatable."),
     ] = None,
 ) -> None:
     """Trains a mechanism; started again with the same options, it goes on where it was."""
+    from simenv.training import make_trainer
+
     named = {
         "from": None if from_ is None else str(from_),
         "llm": llm,
@@ -49,15 +49,12 @@ def train(
         "seed": seed,
     }
     options = _read(config) | {name: value for name, value in named.items() if value is not None}
-    for setting in set_ or ():
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"cannot read --set {setting!r}: expected OPTION=VALUE")
-        options[name] = _value(value)
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if mechanism not in found:
-        raise UnknownName("trainer", mechanism, found)
-    found[mechanism].load()(options, out, Console())
+    for text in settings or ():
+        option, equals, value = text.removeprefix(f"{trainer}.").partition("=")
+        if not equals or not option:
+            raise InputError(f"cannot read setting {registry.quoted(text)}: expected OPTION=VALUE")
+        options[option] = registry.parse_value(value)
+    make_trainer(trainer).train(options, out, console.out)
 
 
 def _read(path: Path | None) -> dict[str, Any]:
@@ -67,11 +64,3 @@ def _read(path: Path | None) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataFileError(f"cannot read {path}: {error}") from None
-
-
-def _value(text: str) -> Any:
-    """A TOML value if it is one (8, 0.5, [8, 16]), else the text itself."""
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError
 
 from simenv.errors import DataFileError, InputError
+from simenv.files.atomic import write_bytes_atomically
 from simenv.records import Auction, Record, Transition
 
 Floats = npt.NDArray[np.float64]
@@ -89,11 +90,10 @@ class LearnedCTR(Record):
         Raises:
             DataFileError: the file exists, or cannot be written.
         """
+        if path.exists():
+            raise DataFileError(f"{path} exists already: give a new file, nothing is overwritten")
         try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(self.model_dump_json(indent=1) + "\n")
-        except FileExistsError:
-            raise DataFileError(f"{path} exists already: give a new file, nothing is overwritten") from None
+            write_bytes_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
         except OSError as error:
             raise DataFileError(f"cannot write {path}: {error.strerror}") from None
 

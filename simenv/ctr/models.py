@@ -6,19 +6,15 @@ taste and the user's traits, which no auction shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from simenv import markup
-from simenv.errors import InputError, UnknownName
-from simenv.records import Auction, Persona
-
-if TYPE_CHECKING:
-    from simenv.judges.click_model import ClickModel
-    from simenv.world import World
+from simenv import registry
+from simenv.records import Auction
+from simenv.registry import Kind
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,6 +39,13 @@ class CTRModel(Protocol):
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
         """Predicted click probability of each shown ad in a given response, `shown` in reading order."""
         ...
+
+
+@runtime_checkable
+class PredictsClicks(Protocol):
+    """A mechanism with a CTR model of its own."""
+
+    ctr_model: CTRModel
 
 
 class CosineCTR:
@@ -70,71 +73,22 @@ class CosineCTR:
         return {ad_id: float(q[ad_id]) * self.position_discount**rank for rank, ad_id in enumerate(shown)}
 
 
-class OracleCTR:
-    """The click model's own probabilities: what a perfect prediction would be worth. It reads what no mechanism may see
-    in a real market (the persona behind the profile, hidden appeal and taste), so it is a yardstick, not a competitor.
-
-    Args:
-        click_model: The world's judge.
-        personas: The world's users, found by their profile.
-
-    Raises:
-        InputError: two personas share a profile.
-    """
-
-    name = "oracle"
-
-    def __init__(self, click_model: ClickModel, personas: Iterable[Persona]) -> None:
-        self._click_model = click_model
-        self._personas: dict[str, Persona] = {}
-        for persona in personas:
-            if self._personas.setdefault(persona.profile, persona) is not persona:
-                raise InputError(f"personas {self._personas[persona.profile].id} and {persona.id} share a profile")
-        self.position_discount = click_model.params.examination.rank_discount
-
-    def relevance(self, auction: Auction) -> Floats:
-        """Attraction: the click probability of each ad alone, examined, in a fitting sentence."""
-        ads = [bid.ad for bid in auction.bids]
-        if not ads:
-            return np.zeros(0)
-        attraction = self._click_model.attraction(self._persona(auction), auction.query.text, ads)
-        return np.array([attraction[ad.id] for ad in ads])
-
-    def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
-        made = markup.outcome(auction, response, {bid.ad.id: auction.reserve for bid in auction.bids})
-        probs = self._click_model.probabilities(self._persona(auction), auction, made)
-        return {ad_id: probs[ad_id] for ad_id in shown}
-
-    def _persona(self, auction: Auction) -> Persona:
-        persona = self._personas.get(auction.profile)
-        if persona is None:
-            raise InputError(f"the oracle knows no persona with the profile {auction.profile[:80]!r}")
-        return persona
+CTR_MODEL: Kind[CTRModel] = Kind(
+    "ctr_model", "simenv.ctr_models", ("relevance", "click_probs"), "predicts clicks for mechanisms"
+)
 
 
-def make_ctr_model(name: str = "cosine", world: World | None = None) -> CTRModel:
+def make_ctr_model(name: str = "cosine", context: Mapping[str, Any] | None = None, **options: Any) -> CTRModel:
     """Builds a CTR model by name.
 
     Args:
-        name: "cosine", "learned:FILE" (made by `simenv fit-ctr`), or "oracle".
-        world: Where it will be used; the oracle needs it.
+        name: "cosine", "learned:FILE" (written by `simenv fit-ctr`), "oracle", package.module:Class or file.py:Class.
+        context: Parts of the run: judge and personas, which the oracle needs; encoder.
+        options: The constructor's own options.
 
     Raises:
         UnknownName: another name.
-        DataFileError: the file is no learned model.
-        InputError: the oracle without a world whose judge is the click model.
+        DataFileError: the file holds no learned model.
+        InputError: the oracle without a click model as judge, or a plug-in that cannot be loaded.
     """
-    if name == "cosine":
-        return CosineCTR()
-    if name.startswith("learned:"):
-        from simenv.ctr.learned import LearnedCTR
-
-        return LearnedCTR.load(name.removeprefix("learned:"))
-    if name == "oracle":
-        from simenv.judges.click_model import ClickModel
-
-        if world is None or not isinstance(world.judge, ClickModel):
-            judge = "no world" if world is None else f"the judge {world.judge.name}"
-            raise InputError(f"the oracle CTR model needs a world whose judge is the click model, got {judge}")
-        return OracleCTR(world.judge, world.personas)
-    raise UnknownName("CTR model", name, ["cosine", "learned:FILE", "oracle"])
+    return registry.make(CTR_MODEL, name, context, **options)

@@ -6,13 +6,15 @@ Each exported file gets a dataset card, FILE.md, with columns, counts and the so
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from simenv.datasets.dataset_card import dataset_card
 from simenv.datasets.training_data import kto_rows, preference_rows, sft_rows
 from simenv.errors import InputError
+from simenv.files.atomic import replacing
 from simenv.records import Transition
 from simenv.runs.folder import read_transitions
 
@@ -149,7 +151,8 @@ def export_run(
     options = {"preferences": f" --min-gap {gap:g}", "sft": f" --min-reward {reward:g}"}.get(format, "")
     card = dataset_card(run, frame, transitions, out.name, format, options)
     write_frame(frame, out)
-    _replace(out.with_name(f"{out.name}.md"), lambda part: part.write_text(card, encoding="utf-8"))
+    with _writing(out.with_name(f"{out.name}.md")) as part:
+        part.write_text(card, encoding="utf-8")
     return len(frame)
 
 
@@ -183,20 +186,17 @@ def write_frame(frame: pandas.DataFrame, out: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    if out.suffix == ".parquet":
-        _replace(out, lambda part: frame.to_parquet(part, index=False))
-    else:
-        _replace(
-            out,
-            lambda part: frame.to_json(part, orient="records", lines=True, force_ascii=False, double_precision=15),
-        )
+    with _writing(out) as part:
+        if out.suffix == ".parquet":
+            frame.to_parquet(part, index=False)
+        else:
+            frame.to_json(part, orient="records", lines=True, force_ascii=False, double_precision=15)
 
 
-def _replace(out: Path, write: Callable[[Path], object]) -> None:
-    part = out.with_name(f"{out.name}.part")
+@contextmanager
+def _writing(out: Path) -> Iterator[Path]:
     try:
-        write(part)
-        part.replace(out)
+        with replacing(out) as part:
+            yield part
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise InputError(f"{out}: cannot be written: {error.strerror or error}") from None

@@ -27,7 +27,9 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
 
     A mechanism or bidder with `observe` is given each transition.
 
-    `reset(seed=s)` starts run s at session 0; `reset()` goes on to the next session.
+    `reset(seed=s)` starts run s at session 0; `reset()` goes on to the next session. `transition.index` is the position
+    of the auction in run s, as `simenv.runs.rollout` counts: session x horizon + turn. Two mechanisms that are stepped
+    through the same sessions of a run can so be compared auction by auction with `simenv.runs.summary.summarize`.
 
     Args:
         world: A world of your own; the other arguments are then not allowed.
@@ -44,17 +46,31 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
             raise InputError(f"render_mode {render_mode!r} is not known: expected None or 'ansi'")
         if unknown := sorted(set(options) - set(WORLD_OPTIONS)):
             raise InputError(f"unknown option {', '.join(unknown)}: known are {', '.join(WORLD_OPTIONS)}, world")
-        self.world = world or make_world(**options)
+        self._world: World | None = world or make_world(**options)
         self.render_mode = render_mode
         self.observation_space = AuctionSpace()
         self.action_space = OutcomeSpace()
         self._bidder = copy.deepcopy(self.world.bidder)
+        self._part, self._parts = 0, 1
+        """Which part of how many this is: the vector environment tells its parts' indices apart by it."""
         self._seed: int | None = None
         self._next_session = 0
+        self._number = 0
         self._session: Session | None = None
         self._turn = 0
         self._auction: Auction | None = None
         self._last: Transition | None = None
+
+    @property
+    def world(self) -> World:
+        """Personas, market and judge.
+
+        Raises:
+            InputError: the environment is closed.
+        """
+        if self._world is None:
+            raise InputError("the environment is closed: make another one")
+        return self._world
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -66,7 +82,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
             options: {"persona": id} to choose the persona, {"session": number} to choose the session.
 
         Raises:
-            InputError: an unknown option or persona.
+            InputError: an unknown option or persona, or the environment is closed.
         """
         return run_sync(partial(self.start, seed=seed, options=options))
 
@@ -74,20 +90,22 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Auction, dict[str, Any]]:
         """`reset` for asynchronous callers."""
+        world = self.world
         super().reset(seed=seed)
         if seed is not None or self._seed is None:
             self._seed = seed if seed is not None else int(self.np_random.integers(2**31))
             self._next_session = 0
-            self._bidder = copy.deepcopy(self.world.bidder)  # a new run: bidders that learn begin anew
+            self._bidder = copy.deepcopy(world.bidder)  # a new run: bidders that learn begin anew
         options = options or {}
         if unknown := set(options) - {"persona", "session"}:
             raise InputError(f"unknown reset options {sorted(unknown)}: known are persona, session")
         number = int(options.get("session", self._next_session))
-        self._session = await self.world.session(self._seed, number, options.get("persona"))
+        self._session = await world.session(self._seed, number, options.get("persona"))
+        self._number = number
         self._next_session = number + 1
         self._turn = 0
         self._last = None
-        self._auction = self.world.auction(self._session, 0, self._bidder)
+        self._auction = world.auction(self._session, 0, self._bidder)
         return self._auction, {"session": self._session.id, "turn": 0}
 
     def step(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
@@ -98,12 +116,13 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
 
         Raises:
             OutcomeError: the outcome breaks the rules of the auction.
-            InputError: the action is neither an Outcome nor a Mechanism, or the session is over.
+            InputError: the action is neither an Outcome nor a Mechanism, the session is over, or `close` was called.
         """
         return run_sync(self.advance, action)
 
     async def advance(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
         """`step` for asynchronous callers."""
+        world = self.world
         if self._session is None or self._auction is None:
             raise InputError("no session: call reset first")
         if self._turn >= len(self._session.questions):
@@ -111,7 +130,9 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         if not self.action_space.contains(action):
             hint = "await it first" if inspect.isawaitable(action) else None
             raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism", hint=hint)
-        transition = await self.world.step(self._session, self._turn, action, index=self._turn, auction=self._auction)
+        place = self._number * world.horizon + self._turn
+        index = place * self._parts + self._part
+        transition = await world.step(self._session, self._turn, action, index=index, auction=self._auction)
         for learner in (self._bidder, action):
             observe = getattr(learner, "observe", None)
             if observe is not None:
@@ -120,7 +141,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         self._turn += 1
         terminated = self._turn >= len(self._session.questions)
         if not terminated:
-            self._auction = self.world.auction(self._session, self._turn, self._bidder)
+            self._auction = world.auction(self._session, self._turn, self._bidder)
         reward = float("nan") if transition.reward is None else transition.reward
         info = {"transition": transition, "session": self._session.id, "turn": self._turn}
         return self._auction, reward, terminated, False, info
@@ -131,6 +152,11 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
             gymnasium.logger.warn('render needs a render_mode: make the environment with render_mode="ansi"')
             return None
         return transcript(self._last) if self._last else "(nothing answered yet)"
+
+    def close(self) -> None:
+        """Lets go of the world; a second time does nothing. A world that was given stays as it is for its owner."""
+        self._world = None
+        super().close()
 
 
 def transcript(transition: Transition) -> str:

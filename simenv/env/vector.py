@@ -1,7 +1,7 @@
 """Many environments as one: all mechanisms' calls run together, so that language models answer in batches.
 
 Gymnasium's default steps its environments one by one; `gymnasium.make_vec("simenv/NativeAds-v0", num_envs=32)` gives
-this instead. Each part is what a single environment with its seed would be.
+this instead. Each part is what a single environment with its seed would be, but for `transition.index`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
 
     `reset(seed=s)` seeds part i with s + i, as Gymnasium does; a list gives each its own.
 
+    Parts with other seeds meet other auctions, so each has indices of its own: what a single environment calls auction
+    k has the index k x num_envs + i in part i. The transitions of all parts can so be given to
+    `simenv.runs.summary.summarize` together.
+
     Args:
         num_envs: How many.
         world, options: As for `NativeAdsEnv`; all parts share one world.
@@ -51,6 +55,8 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
         self.num_envs = num_envs
         first = NativeAdsEnv(world, **options)
         self.envs = [first, *(NativeAdsEnv(first.world) for _ in range(num_envs - 1))]
+        for i, env in enumerate(self.envs):
+            env._part, env._parts = i, num_envs
         self.single_observation_space = self.envs[0].observation_space
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -63,7 +69,7 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
         """Starts a session in every part.
 
         Raises:
-            InputError: a list of seeds of another length than num_envs.
+            InputError: a list of seeds of another length than num_envs, or the environment is closed.
         """
         if seed is None or isinstance(seed, int | np.integer):
             seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
@@ -84,7 +90,7 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
         """Answers all current auctions together.
 
         Raises:
-            InputError: not one action for each part.
+            InputError: not one action for each part, or the environment is closed.
             OutcomeError: an outcome breaks the rules of its auction.
         """
         chosen = [actions] * self.num_envs if isinstance(actions, Mechanism) else list(actions)
@@ -98,6 +104,11 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
         rewards = np.array([result[1] for result in results], dtype=np.float64)
         truncations = np.array([result[3] for result in results], dtype=bool)
         return tuple(result[0] for result in results), rewards, self._over.copy(), truncations, infos
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes all parts; called by `close`."""
+        for env in self.envs:
+            env.close()
 
     async def _advance(self, i: int, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
         if self._over[i]:

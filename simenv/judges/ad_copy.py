@@ -1,4 +1,4 @@
-"""Text features of ads and answers: sentences, the offer without its brand, amounts of money, capitals."""
+"""Text features of ads and answers: the offer without its brand, amounts of money, capitals."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import re
 
 from simenv import markup
 from simenv.records import Ad
-
-_SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|\n")
+from simenv.text import sentence_around
 
 _EXCLAMATION = re.compile("!")
 _SHOUT = re.compile(r"\b[A-Z]{4,}\b")
@@ -43,24 +42,9 @@ def _remove_name(text: str, name: str) -> str:
     return " ".join(re.sub(rf"\b{re.escape(name)}\b(?:['’]s)?", " ", text).split())
 
 
-def sentence_around(response: str, span: tuple[int, int]) -> tuple[int, int]:
-    """Returns start and end of the sentence that contains `span`: half-open character offsets."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(response)]
-    start = max((end for end in ends if end <= span[0]), default=0)
-    stop = min((end for end in ends if end >= span[1]), default=len(response))
-    return start, stop
-
-
 def words_around(sentence: str, ad: Ad) -> str:
     """The words of a sentence except the ad's link and the advertiser's name."""
     return _remove_name(markup.strip_markup(sentence.replace(ad.link, " ")), ad.advertiser).strip(" ,.;:-")
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a text, without blank ones."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    pieces = [text[i:j].strip() for i, j in zip([0, *ends], [*ends, len(text)], strict=True)]
-    return [piece for piece in pieces if piece]
 
 
 def pitch_around(response: str, span: tuple[int, int]) -> str:

@@ -42,9 +42,10 @@ from simenv import markup
 from simenv.encoder import Encoder
 from simenv.errors import InputError
 from simenv.judges import ad_copy
-from simenv.judges.cues import Examples, learn, read_examples
+from simenv.judges.cues import Examples, learn, ramp, read_examples
 from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, Record
 from simenv.seeding import keyed_rng
+from simenv.text import sentence_around, sentences
 
 
 class Attraction(Record):
@@ -261,14 +262,14 @@ class ClickModel:
     def _nativeness(self, query: str, response: str, span: tuple[int, int], ad: Ad) -> float:
         p = self.params.nativeness
         pitch = ad_copy.pitch_around(response, span).replace(ad.link, "it")
-        pressure = _ramp(self._strongest("pressure", pitch), p.pressure_none, p.pressure_full)
+        pressure = ramp(self._strongest("pressure", pitch), p.pressure_none, p.pressure_full)
         factor = p.hard_sell**pressure * p.shouting ** ad_copy.typographic_pressure(pitch)
-        start, end = ad_copy.sentence_around(response, span)
+        start, end = sentence_around(response, span)
         words = ad_copy.words_around(response[start:end], ad) or ad_copy.offer_title(ad)
-        read = [query, *ad_copy.sentences(markup.strip_markup(response[:start]))]
+        read = [query, *sentences(markup.strip_markup(response[:start]))]
         vectors = self._encoder.encode([words, *read])
         cosine = float((vectors[1:] @ vectors[0]).max())  # the sentence must continue one earlier sentence, not all
-        return float(factor * (p.floor + (1 - p.floor) * _ramp(cosine, p.coherence_none, p.coherence_full)))
+        return float(factor * (p.floor + (1 - p.floor) * ramp(cosine, p.coherence_none, p.coherence_full)))
 
     def _leak(self, auction: Auction, outcome: Outcome) -> float:
         """How strongly the answer mentions bids, candidates or instructions: 0 = not at all, 1 = no clicks at all."""
@@ -278,11 +279,11 @@ class ClickModel:
         for placement in outcome.placements:
             text = text.replace(auction.bid_of(placement.ad_id).ad.link, "it")
         worst = self._strongest("leak", markup.strip_markup(text))
-        return _ramp(worst, self.params.leaks.cue_none, self.params.leaks.cue_full)
+        return ramp(worst, self.params.leaks.cue_none, self.params.leaks.cue_full)
 
     def _strongest(self, cue: str, text: str) -> float:
         """Highest score of any sentence of at least five words; shorter ones ("See it.") cannot be scored reliably."""
-        long_enough = [sentence for sentence in ad_copy.sentences(text) if len(sentence.split()) >= 5]
+        long_enough = [sentence for sentence in sentences(text) if len(sentence.split()) >= 5]
         return float(self._cues[cue](long_enough).max()) if long_enough else -1.0
 
     def _substitutes(self, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
@@ -312,8 +313,3 @@ class ClickModel:
             else:
                 match.append(i)
         return [[ads[i] for i in group] for group in groups]
-
-
-def _ramp(score: float, none: float, full: float) -> float:
-    """0 for scores up to `none`, 1 for scores from `full`, linear between them."""
-    return min(1.0, max(0.0, (score - none) / (full - none)))

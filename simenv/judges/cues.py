@@ -73,3 +73,8 @@ def learn(encoder: Encoder, examples: Examples) -> Cue:
     """Returns the cue of these examples, fitted once per encoder."""
     cues = _learned.setdefault(encoder, {})
     return cues.setdefault(examples, Cue(encoder, examples))
+
+
+def ramp(score: float, none: float, full: float) -> float:
+    """How far a score reaches: 0 up to `none`, 1 from `full` on, straight between them."""
+    return min(1.0, max(0.0, (score - none) / (full - none)))

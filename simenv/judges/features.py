@@ -26,6 +26,7 @@ from simenv.judges.fence import neutralize
 from simenv.llm.base import LLM, Capability, Prompt
 from simenv.markup import strip_markup
 from simenv.records import Ad, Auction, Outcome, Persona, Placement, Record
+from simenv.text import sentence_around, sentences
 
 FEATURES = {
     "query": "cosine of the query with the ad's sentence and with its title, mean",
@@ -108,16 +109,16 @@ def visible_ad(auction: Auction, outcome: Outcome, placement: Placement) -> Visi
     ad = next((bid.ad for bid in auction.bids if bid.ad.id == placement.ad_id), None)
     if ad is None or response[slice(*placement.span)] != ad.link:
         return None
-    start, end = ad_copy.sentence_around(response, placement.span)
+    start, end = sentence_around(response, placement.span)
     title = ad_copy.offer_title(ad)
     pitch = ad_copy.pitch_around(response, placement.span)
     return VisibleAd(
         query=_short(auction.query.text),
-        before=tuple(map(_short, ad_copy.sentences(strip_markup(response[:start]))[-_SENTENCES_BEFORE:])),
+        before=tuple(map(_short, sentences(strip_markup(response[:start]))[-_SENTENCES_BEFORE:])),
         sentence=_short(_plain(response[start:end], ad)) or title,
         words=_short(ad_copy.words_around(response[start:end], ad)) or title,
         title=title,
-        pitch=tuple(map(_short, ad_copy.sentences(_plain(pitch, ad)))) or (title,),
+        pitch=tuple(map(_short, sentences(_plain(pitch, ad)))) or (title,),
     )
 
 
@@ -206,7 +207,7 @@ class FeatureReader:
 
     async def _person(self, persona: Persona) -> PersonaSignals:
         """An attitude mentions ads and prices in different sentences, so the strongest sentence counts for each."""
-        attitude = list(map(_short, ad_copy.sentences(persona.attitude)))
+        attitude = list(map(_short, sentences(persona.attitude)))
         interests = tuple(map(_short, persona.interests))
         if not attitude:
             return PersonaSignals(interests, 0.0, 0.0, 0.0)
@@ -221,8 +222,8 @@ class FeatureReader:
         text = outcome.response
         for bid in auction.bids:
             text = text.replace(bid.ad.link, ad_copy.offer_title(bid.ad))
-        sentences = list(dict.fromkeys(map(_short, ad_copy.sentences(strip_markup(text)))))
-        return float(self._cues["leak"](sentences[-_LEAK_SENTENCES:] or [""]).max())
+        answer = list(dict.fromkeys(map(_short, sentences(strip_markup(text)))))
+        return float(self._cues["leak"](answer[-_LEAK_SENTENCES:] or [""]).max())
 
     def _cosines(self, text: str, others: Sequence[str]) -> npt.NDArray[np.float64]:
         vectors = self._encoder.encode([text, *others]).astype(np.float64)

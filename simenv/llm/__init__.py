@@ -1,9 +1,14 @@
-"""Language models behind one async seam: `make_llm(name)` gives one, `await llm.complete(...)` uses it."""
+"""Language models behind one async interface: `make_llm(name)` builds one, `await llm.complete(...)` asks it.
+
+simenv.llm imports records, files and errors only; torch, transformers and litellm are loaded when a model is built.
+"""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
+from typing import Any
 
+from simenv import registry
 from simenv.errors import InputError
 from simenv.llm.base import (
     LLM,
@@ -24,6 +29,9 @@ from simenv.llm.base import (
     metered,
 )
 from simenv.llm.scripted import ScriptedLLM
+from simenv.registry import Kind
+
+LANGUAGE_MODEL: Kind[LLM] = Kind("llm", "simenv.llms", ("complete",), "completes prompts")
 
 
 def make_llm(
@@ -33,42 +41,40 @@ def make_llm(
     api_key: str | None = None,
     concurrency: int = 16,
     timeout: float = 120.0,
+    options: Mapping[str, Any] | None = None,
 ) -> LLM:
     """Builds a language model from its name.
 
     Args:
         name: "embedded" (SmolLM2-135M-Instruct on this machine), "scripted" (filler text, no model), "local:FOLDER"
-            (any transformers model on disk), or a LiteLLM name such as "openai/gpt-4o-mini".
+            (any transformers model on disk), package.module:Class, file.py:Class, or a LiteLLM name such as
+            "openai/gpt-4o-mini".
         api_base: Server URL, for LiteLLM names.
         api_key: Key, for LiteLLM names; by default the provider's environment variable.
         concurrency: Most calls in flight, for LiteLLM names.
         timeout: Seconds per call, for LiteLLM names.
+        options: The model's own options.
 
     Raises:
-        InputError: the name has none of these forms.
+        InputError: the name has none of these forms, or an option is wrong.
         MissingWeights: the embedded model is not installed.
     """
-    if name == "scripted":
-        return ScriptedLLM()
-    if name == "embedded":
-        from simenv.llm.local import LocalLLM
-        from simenv.llm.weights import embedded_path
+    server = {"api_base": api_base, "api_key": api_key, "concurrency": concurrency, "timeout": timeout}
+    if registry.is_name_of(LANGUAGE_MODEL, name):
+        return registry.find(LANGUAGE_MODEL, name, options).build(server)
+    if "/" not in name:
+        known = ", ".join(registry.names(LANGUAGE_MODEL))
+        raise InputError(
+            f"unknown language model {name!r}: expected {known}, local:FOLDER, PROVIDER/MODEL for LiteLLM, "
+            "package.module:Class or file.py:Class"
+        )
+    from simenv.llm.hosted import HostedLLM
 
-        return LocalLLM(embedded_path(), name="embedded", follows_formats=False)
-    if name.startswith("local:"):
-        from simenv.llm.local import LocalLLM
-
-        return LocalLLM(os.path.expanduser(name.removeprefix("local:")))
-    if "/" in name:
-        from simenv.llm.hosted import HostedLLM
-
-        return HostedLLM(name, api_base=api_base, api_key=api_key, concurrency=concurrency, timeout=timeout)
-    raise InputError(
-        f"unknown language model {name!r}: expected embedded, scripted, local:FOLDER, or PROVIDER/MODEL for LiteLLM"
-    )
+    return registry.Spec(LANGUAGE_MODEL, name, HostedLLM, {"model": name, **(options or {})}).build(server)
 
 
 __all__ = [
+    "LANGUAGE_MODEL",
     "LLM",
     "PLAIN",
     "Capability",

@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar, cast
 
+from simenv.background_loop import PerLoop
 from simenv.errors import MissingCapability
 from simenv.llm.requests import (
     PLAIN,
@@ -123,6 +124,28 @@ def display_name(name: str) -> str:
     return f"local:{Path(name).name}" if name.startswith("local:") else name
 
 
+class _UnderWay:
+    """The requests of one event loop that are being answered."""
+
+    def __init__(self) -> None:
+        self.futures: dict[AnyRequest, asyncio.Future[Completion | Scores]] = {}
+        self._waiting: Counter[AnyRequest] = Counter()
+
+    async def wait(self, request: AnyRequest, future: asyncio.Future[Completion | Scores]) -> Completion | Scores:
+        """Waits for a reply that others may wait for too; the last one who gives up on it cancels it."""
+        self._waiting[request] += 1
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if self._waiting[request] == 1:
+                future.cancel()
+            raise
+        finally:
+            self._waiting[request] -= 1
+            if not self._waiting[request]:
+                del self._waiting[request]
+
+
 class LLM(ABC):
     """A language model.
 
@@ -142,8 +165,7 @@ class LLM(ABC):
         self.retries = 0
         self._memory = memory
         self._done: OrderedDict[AnyRequest, Completion | Scores] = OrderedDict()
-        self._running: dict[AnyRequest, asyncio.Future[Completion | Scores]] = {}
-        self._waiting: Counter[AnyRequest] = Counter()
+        self._under_way = PerLoop(_UnderWay)
 
     @abstractmethod
     async def _generate(self, request: Request) -> Completion:
@@ -268,15 +290,16 @@ class LLM(ABC):
         """The reply to a request: remembered, under way already, or made. It is metered in any case."""
         reply = self._done.get(request)
         if reply is None:
-            future = self._running.get(request)
+            under_way = self._under_way.get()
+            future = under_way.futures.get(request)
             if future is None:
                 asking = _active_meter.get()
                 if asking is not None:
                     asking.admit(request)
                 future = cast("asyncio.Future[Completion | Scores]", asyncio.ensure_future(make()))
-                self._running[request] = future
-                future.add_done_callback(lambda _: self._running.pop(request, None))
-            reply = await self._wait(request, future)
+                under_way.futures[request] = future
+                future.add_done_callback(lambda _: under_way.futures.pop(request, None))
+            reply = await under_way.wait(request, future)
             self._done[request] = reply
             while len(self._done) > self._memory:
                 self._done.popitem(last=False)
@@ -284,20 +307,6 @@ class LLM(ABC):
         if meter is not None:
             meter.add(request, reply.usage)
         return cast("Reply", reply)
-
-    async def _wait(self, request: AnyRequest, task: asyncio.Future[Completion | Scores]) -> Completion | Scores:
-        """Waits for a reply that others may wait for too; the last one who gives up on it cancels it."""
-        self._waiting[request] += 1
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if self._waiting[request] == 1:
-                task.cancel()
-            raise
-        finally:
-            self._waiting[request] -= 1
-            if not self._waiting[request]:
-                del self._waiting[request]
 
     def _require_for(self, constraint: Constraint | None, *prompts: Prompt) -> None:
         if isinstance(constraint, JSONSchema):

@@ -11,12 +11,22 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from simenv.background_loop import PerLoop
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _QUIET_ROUNDS = 12
 """Turns of the event loop without a new request after which nobody else is coming. A completion travels through a
 handful of futures (task, shield, gather) before its awaiter can ask for the next one; each costs one turn."""
+
+
+class _Queue(Generic[Job, Result]):
+    """The jobs of one event loop that wait for their batch."""
+
+    def __init__(self) -> None:
+        self.pending: list[tuple[Job, asyncio.Future[Result]]] = []
+        self.flushing: asyncio.Task[None] | None = None
 
 
 class Batcher(Generic[Job, Result]):
@@ -34,26 +44,26 @@ class Batcher(Generic[Job, Result]):
         self._run = run
         self._order = order
         self.max_batch = max_batch
-        self._pending: list[tuple[Job, asyncio.Future[Result]]] = []
-        self._flushing: asyncio.Task[None] | None = None
+        self._queue: PerLoop[_Queue[Job, Result]] = PerLoop(_Queue)
 
     async def submit(self, job: Job) -> Result:
         """Waits for the batch that contains `job`."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._pending.append((job, future))
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush())
+        queue = self._queue.get()
+        queue.pending.append((job, future))
+        if queue.flushing is None or queue.flushing.done():
+            queue.flushing = asyncio.create_task(self._flush(queue))
         return await future
 
-    async def _flush(self) -> None:
-        while self._pending:
+    async def _flush(self, queue: _Queue[Job, Result]) -> None:
+        while queue.pending:
             seen = -1
-            while seen != len(self._pending):
-                seen = len(self._pending)
+            while seen != len(queue.pending):
+                seen = len(queue.pending)
                 for _ in range(_QUIET_ROUNDS):
                     await asyncio.sleep(0)
-            collected = sorted(self._pending, key=lambda item: self._order(item[0]))
-            self._pending = []
+            collected = sorted(queue.pending, key=lambda item: self._order(item[0]))
+            queue.pending = []
             for start in range(0, len(collected), self.max_batch):
                 self._run_batch(collected[start : start + self.max_batch])
 

@@ -11,10 +11,12 @@ import inspect
 import json
 import os
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 import tenacity
 
+from simenv.background_loop import PerLoop
 from simenv.errors import LLMError, LLMRefused, LLMUnavailable
 from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Request, Sampling
 from simenv.records import Usage
@@ -55,12 +57,11 @@ class HostedLLM(LLM):
         # A server of one's own usually wants no key, but OpenAI's client insists on one. Other providers' do not.
         keyless = api_base and "openai" in model.split("/")[0] and "OPENAI_API_KEY" not in os.environ
         self._api_key = api_key or ("none" if keyless else None)
-        self._concurrency = concurrency
         self._timeout = timeout
         self._attempts = attempts
         self._max_wait = max_wait
         self._takes_schemas = True  # until the server says otherwise
-        self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._slots = PerLoop(partial(asyncio.Semaphore, concurrency))
 
     @property
     def address(self) -> str:
@@ -83,15 +84,9 @@ class HostedLLM(LLM):
             before_sleep=count,
             reraise=True,
         )
-        async with self._slot():
+        async with self._slots.get():
             completion: Completion = await retrying(self._call, request)
             return completion
-
-    def _slot(self) -> asyncio.Semaphore:
-        loop = asyncio.get_running_loop()
-        if self._slots is None or self._slots[0] is not loop:  # a semaphore belongs to one event loop
-            self._slots = (loop, asyncio.Semaphore(self._concurrency))
-        return self._slots[1]
 
     async def _call(self, request: Request) -> Completion:
         litellm = _litellm()
@@ -180,7 +175,7 @@ async def _close_clients_with_the_loop(litellm: Any) -> None:
     """Sees to it that LiteLLM's clients of the running loop are closed before it is.
 
     LiteLLM keeps one set of clients per event loop and leaves their connections open when the loop ends. A loop that
-    ends (asyncio.run, anyio's portal) first runs the `finally` of every asynchronous generator begun in it.
+    ends (asyncio.run, the background loop) first runs the `finally` of every asynchronous generator begun in it.
     """
     loop = asyncio.get_running_loop()
 

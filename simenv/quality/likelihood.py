@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 
 from simenv import markup
-from simenv.judges.ad_copy import sentence_around
 from simenv.llm.base import LLM, Capability, Prompt, metered
 from simenv.quality.embedded import EmbeddedQuality
 from simenv.records import AdQuality, Auction, Feedback, Outcome, Persona, Quality
+from simenv.text import sentence_around
 
 
 class LikelihoodQuality:

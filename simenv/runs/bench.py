@@ -3,96 +3,143 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from pydantic import ValidationError
 
-from simenv.runs.build import assemble, open_cassette, read_data
+from simenv.abilities import hash_of
+from simenv.background_loop import run_sync
+from simenv.ctr.models import PredictsClicks
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.files.packs import pack_versions
-from simenv.mechanism import Mechanism, MechanismSpec, find_mechanism
-from simenv.runs.metrics import summarize
-from simenv.background_loop import run_sync
-from simenv.records import Record, Transition
-from simenv.runs.tables import print_tables, write_tables
-from simenv.runs.rollout import Sessions, rollout
-from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
 from simenv.judges.ensemble_judge import mean_disagreement
-from simenv.judges.factory import JUDGES
-from simenv.quality.factory import QUALITIES
-from simenv.world import Session, World
+from simenv.mechanism import Mechanism
+from simenv.records import Transition
+from simenv.runs.build import Parts, Plan, build, open_cassette, plan
+from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
+from simenv.runs.metrics import METRICS
+from simenv.runs.options import BenchOptions, read_options
+from simenv.runs.rollout import Sessions, rollout
+from simenv.runs.summary import Table, summarize
+from simenv.runs.tables import to_frame, write_tables
+from simenv.world import Session
 
-
-class BenchOptions(Record):
-    """Everything that names a benchmark; goes into its manifest as it is. Fields: see `simenv bench --help`."""
-
-    model_config = ConfigDict(allow_inf_nan=True)  # refused by `run_bench`, in our words
-
-    mechanisms: tuple[str, ...]
-    n: int = 64
-    seed: int = 0
-    llm: str = "embedded"
-    api_base: str | None = None
-    judge_llm: str | None = None
-    judge_api_base: str | None = None
-    judge: str = "auto"
-    judge_ensemble: tuple[str, ...] = ()
-    judge_samples: int = 1
-    personas: str = "everyday"
-    persona_columns: str | None = None
-    queries: str | None = None
-    query_columns: str | None = None
-    catalog: str = "everyday"
-    catalog_columns: str | None = None
-    bidder: str = "truthful"
-    candidates: int = 8
-    max_ads: int = 2
-    reserve: float = 0.0
-    horizon: int = 5
-    baseline: str | None = None
-    settings: tuple[str, ...] = ()
-    ctr_model: str = "cosine"
-    budget: float | None = None
-    budget_scope: str = "run"
-    pacing: int | None = None
-    concurrency: int = 16
-    timeout: float = 120.0
-    chunk: int = 16
-    record: str | None = None
-    replay: str | None = None
-    cache: str | None = None
-    quality: str = "embedded"
-
+if TYPE_CHECKING:
+    import pandas
 
 _MAY_CHANGE = frozenset({"concurrency", "timeout", "api_base", "judge_api_base"})
 """Options that a resumed run may have otherwise: they say how to reach a model, not what is run."""
-_OLDEST = {"quality": "none", "judge_ensemble": [], "judge_samples": 1}
+_OLDEST = {
+    **{name: BenchOptions.model_fields[name].default for name in ("values", "penalty")},
+    "quality": "none",
+    "judge_ensemble": [],
+    "judge_samples": 1,
+    "metrics": [],
+}
 """What a run did whose manifest does not have the option."""
 
 
-def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *, resume: bool = False) -> None:
-    """Runs the benchmark, writes `folder` and prints the table.
+@dataclass(frozen=True)
+class BenchResult:
+    """A finished benchmark."""
 
-    What is checked comes first and what is slow last: options, files and names before any model is loaded.
+    folder: Path
+    """The run's folder."""
+    summary: Table
+    """Every metric of every mechanism with its interval."""
+    warning: str | None = None
+    """If the model that writes also judges."""
+    disagreement: float | None = None
+    """Mean difference between the click probabilities of an ensemble's judges."""
+
+    @cached_property
+    def records(self) -> list[Transition]:
+        """All transitions, by auction, then by mechanism."""
+        return list(read_transitions(self.folder))
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row per mechanism and metric, as in table.csv."""
+        return to_frame(self.summary)
+
+
+@dataclass
+class Progress:
+    """Callbacks of a run."""
+
+    started: Callable[[int], None] = field(default=lambda answers: None)
+    """Called once everything is built, with the number of answers."""
+    answered: Callable[[], None] = field(default=lambda: None)
+    """Called after each answer."""
+    warned: Callable[[str], None] = field(default=lambda warning: None)
+    """Called with a warning before anything runs."""
+
+
+def bench(
+    mechanisms: str | Sequence[str] | Mapping[str, str | Mechanism],
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> BenchResult:
+    """Runs mechanisms on the same auctions.
+
+    Args:
+        mechanisms: Names ("gsp", package.module:Class, file.py:Class), or label -> name or mechanism.
+        out: A new folder for the run; a temporary one by default. With `resume`, the folder of the run that was cut
+            off; the options must be those that it had.
+        resume: Go on after the last finished chunk.
+        progress: Callbacks.
+        options: Fields of `simenv.runs.options.BenchOptions`: those of `simenv bench`, with underscores.
+
+    Raises:
+        SimenvError: wrong options or data before anything runs; later, whatever a model or mechanism raised. Finished
+            chunks stay in the folder.
+    """
+    if isinstance(mechanisms, str):
+        mechanisms = [mechanisms]
+    objects: dict[str, Mechanism] = {}
+    if isinstance(mechanisms, Mapping):
+        objects = {label: it for label, it in mechanisms.items() if not isinstance(it, str)}
+        mechanisms = [f"{label}={it}" for label, it in mechanisms.items() if isinstance(it, str)]
+    asked = read_options(BenchOptions, {"mechanisms": tuple(mechanisms), **options})
+    folder = Path(out) if out is not None else Path(mkdtemp(prefix="simenv-")) / "run"
+    return run_bench(asked, folder, resume=resume, objects=objects, progress=progress)
+
+
+def run_bench(
+    options: BenchOptions,
+    folder: Path,
+    *,
+    resume: bool = False,
+    objects: Mapping[str, Mechanism] | None = None,
+    progress: Progress | None = None,
+) -> BenchResult:
+    """Runs the benchmark and writes `folder`.
+
+    Everything that can be wrong is checked before anything slow: options, files and names before a model is loaded.
 
     Args:
         options: What to run.
         folder: A new folder, or with `resume` that of a run with the same options that was cut off.
-        out, err: Where tables and the progress bar go.
         resume: Go on after the last finished chunk.
+        objects: Mechanisms as objects, by label, beside those that the options name.
+        progress: Callbacks.
 
     Raises:
-        SimenvError: bad options or data before anything runs; later, whatever a model or mechanism raised. Finished
-            chunks stay in `folder`.
+        SimenvError: as `bench`.
     """
-    check_options(options)
+    progress = progress or Progress()
+    checked = plan(options, objects)
+    if options.baseline is not None and options.baseline not in checked.mechanisms:
+        raise UnknownName("baseline", options.baseline, checked.mechanisms)
     done: dict[tuple[int, str], Transition] = {}
     begun: dict[int, Session] = {}
     if resume:
@@ -101,172 +148,87 @@ def run_bench(options: BenchOptions, folder: Path, out: Console, err: Console, *
         _refuse_other("with other options", named, _OLDEST | run.manifest["options"])
     else:
         run = RunFolder(folder)
-    recipes = find_mechanisms(options.mechanisms, options.settings)
-    data = read_data(options)
-    hashes = {"catalog": records_hash(data.catalog), "personas": records_hash(data.personas)}
-    if data.queries is not None:
-        hashes["queries"] = data.queries.hash
+    hashes = {"catalog": records_hash(checked.catalog), "personas": records_hash(checked.personas)}
+    if checked.queries is not None:
+        hashes["queries"] = checked.queries.hash
     if resume and run.manifest.get("data_sha256") != hashes:
         raise InputError(f"{folder} was run on other data: hashes {run.manifest.get('data_sha256')}, now {hashes}")
-    cassette = open_cassette(options, resume)
-    made = assemble(options, recipes, data, cassette)
-    world, mechanisms = made.world, made.mechanisms
-    if made.warning is not None:
-        err.print(f"simenv: {made.warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    facts = {
-        "ad_llm": made.ad_llm.name,
-        "judge": world.judge.name,
-        "judge_sha256": getattr(world.judge, "sha256", None),
-        "self_judged": made.warning is not None,
-        "quality": getattr(world.quality, "name", None),
-        "quality_sha256": getattr(world.quality, "sha256", None),
-        "packs": pack_versions(hashes),
-        "bidder_sha256": getattr(world.bidder, "sha256", None),
-        "query_source": world.queries.name,
-        "encoder": default_encoder().name,
-        "objective": world.objective.model_dump(),
-        "ctr_models": {m: getattr(getattr(x, "ctr_model", None), "name", None) for m, x in mechanisms.items()},
-    }
+    parts = build(checked, open_cassette(options, resume))
+    if parts.warning is not None:
+        progress.warned(parts.warning)
+    facts = _facts(checked, parts, hashes)
     if resume:
         # The same options and data may come to something else: a file of parameters edited, a model trained again.
         _refuse_other("in another world", facts, facts | run.manifest.get("world", {}))
     else:
         run.begin(options.model_dump(), facts, hashes)
-    run_with_progress(world, mechanisms, options, run, err, Sessions(begun, run.save_sessions), done)
-    table = summarize(read_transitions(folder), options.baseline)
-    write_tables(table, folder)
+    progress.started(options.n * len(parts.mechanisms))
+    run_sync(
+        lambda: rollout(
+            parts.world,
+            parts.mechanisms,
+            n=options.n,
+            seed=options.seed,
+            on_chunk=run.append,
+            on_answer=progress.answered,
+            chunk=options.chunk,
+            sessions=Sessions(begun, run.save_sessions),
+            done=done,
+        )
+    )
+    summary = summarize(read_transitions(folder), options.baseline, metrics=[*METRICS, *checked.metrics])
+    write_tables(summary, folder)
     disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
-    run.finish(retries={llm.address: llm.retries for llm in made.llms}, judge_disagreement=disagreement)
-    print_tables(table, out)
-    if disagreement is not None:
-        out.print(f"The judges' click probabilities differ by {disagreement:.3f} on average.", highlight=False)
+    run.finish(retries={llm.address: llm.retries for llm in parts.llms}, judge_disagreement=disagreement)
+    return BenchResult(folder, summary, parts.warning, disagreement)
 
 
-def resume_bench(options: BenchOptions, given: Collection[str], folder: Path, out: Console, err: Console) -> None:
-    """Goes on with the run in `folder`, with the options of its manifest.
+def resumed_options(options: BenchOptions, given: Collection[str], folder: Path) -> BenchOptions:
+    """The options of the run in `folder`, with those of `options` that were given now.
 
     Args:
-        options: Options as they come from the command line.
-        given: Names of those that were given there: they must be as before, but for how a model is reached.
-        folder, out, err: As in `run_bench`.
+        options: Options as the caller gave them.
+        given: Names of those that were given.
+        folder: The run that was cut off.
 
     Raises:
-        SimenvError: as `run_bench`, or no run in `folder`, or an option given that differs.
+        SimenvError: no run in `folder`, or its manifest holds no options that can be run.
     """
     before = _OLDEST | read_manifest(folder)["options"]
     try:
         kept = BenchOptions.model_validate({k: v for k, v in before.items() if k in BenchOptions.model_fields})
     except ValidationError as error:
         raise InputError(f"{folder}: its manifest has no options that can be run: {error.errors()[0]['msg']}") from None
-    changes = {name: getattr(options, name) for name in given if name in BenchOptions.model_fields}
-    run_bench(kept.model_copy(update=changes), folder, out, err, resume=True)
+    return kept.model_copy(update={name: getattr(options, name) for name in given if name in BenchOptions.model_fields})
 
 
-def run_with_progress(
-    world: World,
-    mechanisms: dict[str, Mechanism],
-    options: BenchOptions,
-    run: RunFolder,
-    err: Console,
-    sessions: Sessions,
-    done: dict[tuple[int, str], Transition],
-) -> None:
-    """Runs the rollout into `run` under a progress bar with rate and time left."""
-    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=err, speed_estimate_period=120) as progress:
-        bar = progress.add_task("answers", total=options.n * len(mechanisms))
-
-        async def go() -> None:
-            await rollout(
-                world,
-                mechanisms,
-                n=options.n,
-                seed=options.seed,
-                on_chunk=run.append,
-                on_answer=lambda: progress.advance(bar),
-                chunk=options.chunk,
-                sessions=sessions,
-                done=done,
-            )
-
-        run_sync(go)
+def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """What the options came to, for the manifest."""
+    world = parts.world
+    objects = {label: it for label, it in checked.mechanisms.items() if isinstance(it, Mechanism)}
+    return {
+        "ad_llm": parts.ad_llm.name,
+        "judge": world.judge.name,
+        "judge_sha256": hash_of(world.judge),
+        "self_judged": parts.warning is not None,
+        "quality": world.quality.name if world.quality is not None else None,
+        "quality_sha256": hash_of(world.quality),
+        "packs": pack_versions(hashes),
+        "bidder_sha256": hash_of(world.bidder),
+        "query_source": world.queries.name,
+        "encoder": default_encoder().name,
+        "objective": world.objective.facts(),
+        "ctr_models": {
+            label: mechanism.ctr_model.name if isinstance(mechanism, PredictsClicks) else None
+            for label, mechanism in parts.mechanisms.items()
+        },
+        "objects": {label: f"{type(it).__module__}:{type(it).__qualname__}" for label, it in objects.items()},
+    }
 
 
 def _refuse_other(what: str, now: dict[str, Any], before: dict[str, Any]) -> None:
     now, before = json.loads(json.dumps([now, before]))  # as the manifest has them
     other = [name for name in now if now[name] != before.get(name)]
     if other:
-        said = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in other)
-        raise InputError(f"cannot resume {what}: {said}")
-
-
-def find_mechanisms(names: Iterable[str], settings: Iterable[str]) -> dict[str, MechanismSpec]:
-    """Finds mechanisms and holds their options to them: label -> recipe.
-
-    The label is the name as it was given, or LABEL where LABEL=NAME was given: one mechanism may run twice.
-
-    Raises:
-        UnknownName: an unknown mechanism, or a setting for one that is not run.
-        InputError: a setting that is not MECHANISM.OPTION=VALUE, or an option that the mechanism lacks.
-    """
-    named = _labels(names)
-    chosen: dict[str, dict[str, Any]] = {label: {} for label in named}
-    for setting in settings:
-        target, equals, value = setting.partition("=")
-        name, dot, option = target.rpartition(".")
-        if not equals or not dot:
-            raise InputError(f"cannot read --set {setting!r}: expected MECHANISM.OPTION=VALUE")
-        if name not in chosen:
-            raise UnknownName("mechanism of --set", name, chosen)
-        chosen[name][option] = _value(value)
-    return {label: find_mechanism(named[label], given) for label, given in chosen.items()}
-
-
-def _labels(names: Iterable[str]) -> dict[str, str]:
-    """Label -> name, of "gsp" and "LABEL=gsp"."""
-    pairs = [(label, name or label) for label, _, name in (given.partition("=") for given in names)]
-    labels = [label for label, _ in pairs]
-    if len(set(labels)) < len(labels):
-        hint = "tell them apart as LABEL=NAME"
-        raise InputError(f"a mechanism is named twice in {','.join(labels)}", hint=hint)
-    return dict(pairs)
-
-
-def _value(text: str) -> Any:
-    """A JSON value if it is one (8, 0.5, true), else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def check_options(options: BenchOptions) -> None:
-    """Holds options to their ranges and names, before anything is read or loaded."""
-    if not options.mechanisms:
-        raise InputError("no mechanisms named: give --mechanisms gsp,best_of_n")
-    labels = _labels(options.mechanisms)
-    if options.baseline is not None and options.baseline not in labels:
-        raise UnknownName("baseline", options.baseline, labels)
-    if options.judge not in JUDGES:
-        raise UnknownName("judge", options.judge, JUDGES)
-    if options.judge in ("click", "embedded") and options.judge_llm is not None:
-        raise InputError(f"--judge {options.judge} needs no --judge-llm, got {options.judge_llm!r}")
-    if options.judge_ensemble and options.judge != "auto":
-        raise InputError(f"give --judge or --judge-ensemble, got --judge {options.judge} too")
-    if options.quality not in QUALITIES:
-        raise UnknownName("quality measure", options.quality, QUALITIES)
-    least_of = {"n": 1, "chunk": 1, "concurrency": 1, "horizon": 1, "judge_samples": 1}
-    least_of |= {"candidates": 0, "max_ads": 0, "reserve": 0}
-    for name, least in least_of.items():
-        number = getattr(options, name)
-        if not least <= number < math.inf:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {number}")
-    if not 0 < options.timeout < math.inf:
-        raise InputError(f"--timeout must be above 0, got {options.timeout}")
-
-
-class _Rate(ProgressColumn):
-    """Answers per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.2f}/s" if task.speed else "", style="progress.data.speed")
+        differing = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in other)
+        raise InputError(f"cannot resume {what}: {differing}")

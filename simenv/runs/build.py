@@ -1,129 +1,278 @@
 """From options to what runs: models, judge, world and mechanisms, each built once.
 
-`simenv bench` and `simenv audit` share it. What is checked comes first and what is slow last.
+Benchmarks and audits share it. Everything that can be wrong is checked before anything slow is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
-from simenv.ctr.models import CTRModel, make_ctr_model
+from simenv import registry
+from simenv.abilities import AsksModels
+from simenv.background_loop import run_sync
+from simenv.ctr.models import CTR_MODEL, CTRModel
 from simenv.encoder import default_encoder
 from simenv.errors import InputError
-from simenv.llm import LLM, make_llm
+from simenv.files.rows import parse_columns
+from simenv.judges.base import JUDGE, Judge
+from simenv.judges.factory import make_judge, pick_user_llm, self_judging
+from simenv.llm import LANGUAGE_MODEL, LLM, make_llm
 from simenv.llm.base import display_name
 from simenv.llm.cassette import Cassette, CassetteLLM, Mode
-from simenv.market.bidders import Bidder, Budgeted, make_bidder, population
+from simenv.market.bidders import BIDDER, Bidder, Budgeted, make_bidder, population
 from simenv.market.catalog import load_catalog
-from simenv.mechanism import Mechanism, MechanismSpec, make_mechanism
-from simenv.objective import Objective
-from simenv.background_loop import run_sync
+from simenv.market.values import VALUES, ValueDistribution
+from simenv.mechanism import MECHANISM, Mechanism, MechanismSpec, find_mechanism, make_mechanism
+from simenv.objective import PENALTY, Objective
+from simenv.quality.factory import QUALITY, make_quality
 from simenv.records import Ad, Persona
-from simenv.files.rows import parse_columns
-from simenv.judges.base import Judge
-from simenv.judges.factory import make_judge, self_judging
+from simenv.registry import Kind, Lazy
+from simenv.runs.metrics import METRIC, Metric
+from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, check_ranges
+from simenv.runs.settings import Part, PartOptions
 from simenv.users.personas import load_personas
-from simenv.quality.factory import make_quality
 from simenv.users.queries import FileQueries, FrozenQueries
 from simenv.world import World, make_world
 
-if TYPE_CHECKING:
-    from simenv.runs.bench import BenchOptions
+AnyMechanism = Mechanism | MechanismSpec
 
 
-class Assembled(NamedTuple):
+class Plan(NamedTuple):
+    """A run that was checked: its plug-ins are found, its files are read, and nothing slow is built."""
+
+    options: RunOptions
+    mechanisms: dict[str, AnyMechanism]
+    """By label: found, or given as objects."""
+    part_options: PartOptions
+    catalog: tuple[Ad, ...]
+    personas: tuple[Persona, ...]
+    queries: FileQueries | None
+    bidder: Bidder
+    values: ValueDistribution
+    objective: Objective
+    metrics: tuple[Metric, ...]
+    """Beside the built-in ones."""
+
+
+class Parts(NamedTuple):
     """Everything that runs."""
 
     world: World
     mechanisms: dict[str, Mechanism]
     ad_llm: LLM
+    ctr_model: CTRModel
+    """That of mechanisms without one of their own."""
     llms: tuple[LLM, ...]
     """Every language model once, judges' included; all have passed their preflight."""
     warning: str | None
     """If the model that writes also judges."""
     rebuild: Callable[[str, CTRModel], Mechanism]
-    """The mechanism of a label with other predictions of clicks, all else alike."""
+    """The mechanism of a label with another CTR model, all else alike."""
 
 
-def assemble(
-    options: BenchOptions, recipes: Mapping[str, MechanismSpec], data: Data, cassette: Cassette | None = None
-) -> Assembled:
+def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> Plan:
+    """Checks options, finds plug-ins and reads files.
+
+    Args:
+        options: What to run.
+        given: Mechanisms as objects, by label, beside those that `options.mechanisms` names.
+
+    Raises:
+        SimenvError: an option out of range, an unknown name, a file that cannot be read.
+    """
+    check_ranges(options)
+    names = labelled(options.mechanisms)
+    if twice := set(names) & set(given or {}):
+        raise InputError(f"a mechanism is named twice: {', '.join(sorted(twice))}")
+    if not names and not given:
+        raise InputError("no mechanisms to run: name at least one, for instance gsp")
+    part_options = PartOptions(options.settings, list(_parts(options, names)))
+    found: dict[str, AnyMechanism] = {
+        label: find_mechanism(name, part_options.of(MECHANISM, label)) for label, name in names.items()
+    }
+    _check_choices(options, part_options)
+    bidder = _bidder(options, part_options)
+    own_metrics = options.metrics if isinstance(options, BenchOptions) else ()
+    for label in (*names, *(given or {})):
+        population(bidder, label)  # refused now, not in the middle of the run
+    return Plan(
+        options=options,
+        mechanisms=found | dict(given or {}),
+        part_options=part_options,
+        catalog=load_catalog(options.catalog, parse_columns(options.catalog_columns)),
+        personas=load_personas(options.personas, parse_columns(options.persona_columns)),
+        queries=FileQueries(options.queries, parse_columns(options.query_columns)) if options.queries else None,
+        bidder=bidder,
+        values=registry.make(VALUES, options.values, **part_options.of(VALUES, options.values)),
+        objective=Objective(rule=registry.make(PENALTY, options.penalty, **part_options.of(PENALTY, options.penalty))),
+        metrics=tuple(registry.make(METRIC, name, **part_options.of(METRIC, name)) for name in own_metrics),
+    )
+
+
+def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
     """Builds models, mechanisms, judge and world.
 
     Raises:
         SimenvError: what cannot be built of these options.
     """
-    ad_llm = make_ad_llm(options, cassette, options.llm, options.api_base)
-    user_llm = _user_llm(options, cassette, ad_llm)
-    if user_llm is None and data.queries is None:
-        _check_frozen(data.personas, options.horizon)
-    objective = Objective()
-    for label in recipes:
-        population(data.bidder, label)  # refused now, not in the middle of the run
+    options, part_options = plan.options, plan.part_options
+    quality = options.quality if isinstance(options, BenchOptions) else "none"
+    ad_llm = _make_llm(plan, cassette, options.llm, options.api_base)
+    named = _named_user_llm(plan, cassette, ad_llm)
+    user_llm = pick_user_llm(options.judge, named, ad_llm)
+    if user_llm is None and plan.queries is None:
+        _check_frozen(plan.personas, options.horizon)
+    known = {options.llm: ad_llm} | ({options.judge_llm or options.llm: user_llm} if user_llm is not None else {})
 
-    # Mechanisms are built before judge and world, which load the encoder: what is wrong with one shows at once.
+    def find_llm(name: str) -> LLM:  # a model that is built already is not loaded again
+        api_base = options.judge_api_base or options.api_base
+        return known[name] if name in known else _make_llm(plan, cassette, name, api_base)
+
+    # Mechanisms are built before judge and world, which load the encoder: an error in one shows at once.
     @cache
     def judge() -> Judge:
-        return _make_judge(options, cassette, ad_llm, user_llm)
+        return make_judge(
+            options.judge,
+            llm=named,
+            ad_llm=ad_llm,
+            ensemble=options.judge_ensemble,
+            samples=options.judge_samples,
+            encoder=default_encoder(),
+            find_llm=find_llm,
+            options={name: part_options.of(JUDGE, name) for name in _judge_names(options)},
+        )
 
     @cache
     def world() -> World:
         encoder = default_encoder()
+        measure_options = part_options.of(QUALITY, quality)
         return make_world(
-            **data._asdict(),
+            catalog=plan.catalog,
+            personas=plan.personas,
+            queries=plan.queries,
             encoder=encoder,
             user_llm=user_llm,
             judge=judge(),
-            objective=objective,
+            bidder=plan.bidder,
+            values=plan.values,
+            objective=plan.objective,
             candidates=options.candidates,
             max_ads=options.max_ads,
             reserve=options.reserve,
             horizon=options.horizon,
-            quality=make_quality(options.quality, encoder, user_llm if options.quality == "llm" else ad_llm),
-            ad_free=make_mechanism("organic", context={"llm": ad_llm}) if options.quality != "none" else None,
+            quality=make_quality(quality, encoder, llm=ad_llm, user_llm=user_llm, options=measure_options),
+            ad_free=make_mechanism("organic", context={"llm": ad_llm}) if quality != "none" else None,
         )
 
-    def ctr_model(name: str) -> CTRModel:
-        return make_ctr_model(name, world() if name == "oracle" else None)
+    shared = {"llm": ad_llm, "encoder": Lazy(default_encoder)}
+    of_the_world = {"judge": Lazy(lambda: world().judge), "personas": plan.personas}
 
-    shared = {"llm": ad_llm, "objective": objective, "ctr_model": ctr_model(options.ctr_model)}
-    mechanisms = {label: _with_own_ctr_model(recipe, ctr_model).build(shared) for label, recipe in recipes.items()}
-    llms = {llm.address: llm for llm in (ad_llm, user_llm, *getattr(judge(), "llms", ())) if llm is not None}
+    def ctr_model(name: str) -> CTRModel:
+        return registry.make(CTR_MODEL, name, shared | of_the_world, **part_options.of(CTR_MODEL, name))
+
+    predictions = ctr_model(options.ctr_model)
+    context = {**shared, "objective": plan.objective, "ctr_model": predictions}
+    mechanisms = {
+        label: _with_own_ctr_model(it, ctr_model).build(context) if isinstance(it, registry.Spec) else it
+        for label, it in plan.mechanisms.items()
+    }
+    asker = judge()
+    judge_llms = asker.llms if isinstance(asker, AsksModels) else ()
+    llms = {llm.address: llm for llm in (ad_llm, user_llm, *judge_llms) if llm is not None}
     for llm in llms.values():
         run_sync(llm.preflight)
 
     def rebuild(label: str, other: CTRModel) -> Mechanism:
-        recipe = recipes[label]
-        options = {name: value for name, value in recipe.options.items() if name != "ctr_model"}
-        return recipe._replace(options=options).build({**shared, "ctr_model": other})
+        spec = plan.mechanisms[label]
+        if not isinstance(spec, registry.Spec):
+            raise InputError(f"mechanism {label!r} was given as an object: it cannot be built with another CTR model")
+        return _without_ctr_model(spec).build({**context, "ctr_model": other})
 
     warning = self_judging(judge(), ad_llm)
-    return Assembled(world(), mechanisms, ad_llm, tuple(llms.values()), warning, rebuild)
+    return Parts(world(), mechanisms, ad_llm, predictions, tuple(llms.values()), warning, rebuild)
 
 
-class Data(NamedTuple):
-    """What is read from files, by the name under which `make_world` takes it."""
+def labelled(names: Iterable[str]) -> dict[str, str]:
+    """Label -> name, of "gsp" and "LABEL=gsp".
 
-    catalog: tuple[Ad, ...]
-    personas: tuple[Persona, ...]
-    queries: FileQueries | None
-    bidder: Bidder
-
-
-def read_data(options: BenchOptions) -> Data:
-    """Reads the files that the options name."""
-    return Data(
-        catalog=load_catalog(options.catalog, parse_columns(options.catalog_columns)),
-        personas=load_personas(options.personas, parse_columns(options.persona_columns)),
-        queries=FileQueries(options.queries, parse_columns(options.query_columns)) if options.queries else None,
-        bidder=_bidder(options),
-    )
+    Raises:
+        InputError: a label that is there twice.
+    """
+    pairs = [(label, name or label) for label, _, name in (text.partition("=") for text in names)]
+    labels = [label for label, _ in pairs]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"a mechanism is named twice in {','.join(labels)}", hint="tell them apart as LABEL=NAME")
+    return dict(pairs)
 
 
-def _bidder(options: BenchOptions) -> Bidder:
-    bidder = make_bidder(options.bidder)
+def find_mechanisms(names: Iterable[str], settings: Iterable[str] = ()) -> dict[str, MechanismSpec]:
+    """Finds mechanisms and checks their options: label -> specification.
+
+    Raises:
+        UnknownName: an unknown mechanism, or a setting for one that is not named.
+        InputError: a setting of another form, or an option that the mechanism lacks.
+    """
+    found = labelled(names)
+    options = PartOptions(settings, [Part(MECHANISM, label, name) for label, name in found.items()])
+    return {label: find_mechanism(name, options.of(MECHANISM, label)) for label, name in found.items()}
+
+
+def open_cassette(options: RunOptions, resume: bool = False) -> Cassette | None:
+    """The file of completions that the options name, if they name one."""
+    modes: tuple[Mode, ...] = ("record", "replay", "cache")
+    given = [(mode, path) for mode in modes if (path := getattr(options, mode)) is not None]
+    if len(given) > 1:
+        raise InputError(f"record, replay and cache exclude each other, got {' and '.join(mode for mode, _ in given)}")
+    if not given:
+        return None
+    mode, path = given[0]
+    # A resumed recording goes on where it was: what is in the file is not asked for again.
+    return Cassette(path, "cache" if mode == "record" and resume else mode)
+
+
+def _judge_names(options: RunOptions) -> Sequence[str]:
+    if options.judge_ensemble:
+        return options.judge_ensemble
+    return ("click", "llm") if options.judge == "auto" else (options.judge,)
+
+
+def _parts(options: RunOptions, mechanisms: Mapping[str, str]) -> Iterable[Part]:
+    for label, name in mechanisms.items():
+        yield Part(MECHANISM, label, name)
+    named: list[tuple[Kind[Any], Iterable[str]]] = [
+        (JUDGE, _judge_names(options)),
+        (LANGUAGE_MODEL, (options.llm, *([options.judge_llm] if options.judge_llm else []))),
+        (CTR_MODEL, (options.ctr_model,)),
+        (VALUES, (options.values,)),
+        (PENALTY, (options.penalty,)),
+        (BIDDER, (options.bidder,) if isinstance(options, BidderOptions) else ()),
+        (QUALITY, (options.quality,) if isinstance(options, BenchOptions) else ()),
+        (METRIC, options.metrics if isinstance(options, BenchOptions) else ()),
+    ]
+    for kind, names in named:
+        for name in names:
+            yield Part(kind, name, name)
+
+
+def _check_choices(options: RunOptions, part_options: PartOptions) -> None:
+    """Refuses unknown judges and quality measures before a model is loaded."""
+    if options.judge_ensemble and options.judge != "auto":
+        raise InputError(f"judge and judge_ensemble exclude each other, got judge {options.judge!r} too")
+    if options.judge != "auto":
+        registry.find(JUDGE, options.judge, part_options.of(JUDGE, options.judge))
+    if options.judge in ("click", "embedded") and options.judge_llm is not None:
+        raise InputError(f"the judge {options.judge} asks no User-LLM, got judge_llm {options.judge_llm!r}")
+    if isinstance(options, BenchOptions) and options.quality != "none":
+        registry.find(QUALITY, options.quality, part_options.of(QUALITY, options.quality))
+
+
+def _bidder(options: RunOptions, part_options: PartOptions) -> Bidder:
+    """The bidder of the options; truthful where they name none."""
+    if not isinstance(options, BidderOptions):
+        return make_bidder()
+    bidder = make_bidder(options.bidder, **part_options.of(BIDDER, options.bidder))
     if options.budget is None:
         return bidder
     return Budgeted(bidder, options.budget, options.budget_scope, options.pacing)
@@ -135,58 +284,38 @@ def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:
         run_sync(FrozenQueries().session, persona, horizon, 0, 0)
 
 
-def _user_llm(options: BenchOptions, cassette: Cassette | None, ad_llm: LLM) -> LLM | None:
-    """The model that plays the users, if one does."""
-    if options.judge in ("click", "embedded"):
+def _named_user_llm(plan: Plan, cassette: Cassette | None, ad_llm: LLM) -> LLM | None:
+    """The User-LLM that the options name, if they name one."""
+    options = plan.options
+    if options.judge_llm is None:
         return None
-    if options.judge_llm is not None:
-        if options.judge_llm == options.llm and options.judge_api_base in (None, options.api_base):
-            return ad_llm
-        return make_ad_llm(options, cassette, options.judge_llm, options.judge_api_base or options.api_base)
-    return ad_llm if ad_llm.follows_formats or options.judge == "llm" else None
+    if options.judge_llm == options.llm and options.judge_api_base in (None, options.api_base):
+        return ad_llm
+    return _make_llm(plan, cassette, options.judge_llm, options.judge_api_base or options.api_base)
 
 
-def _make_judge(options: BenchOptions, cassette: Cassette | None, ad_llm: LLM, user_llm: LLM | None) -> Judge:
-    """Who clicks. Models that are there already are asked, not loaded twice."""
-    known = {options.llm: ad_llm}
-    if user_llm is not None:
-        known[options.judge_llm or options.llm] = user_llm
-
-    def find(name: str) -> LLM:
-        api_base = options.judge_api_base or options.api_base
-        return known[name] if name in known else make_ad_llm(options, cassette, name, api_base)
-
-    ensemble, name = options.judge_ensemble, options.judge
-    if name == "auto" and not ensemble:
-        name = "click" if user_llm is None else "llm"
-    llm = user_llm if name == "llm" else None
-    return make_judge(name, llm=llm or "embedded", ensemble=ensemble, samples=options.judge_samples, find_llm=find)
-
-
-def open_cassette(options: BenchOptions, resume: bool = False) -> Cassette | None:
-    """The file of completions that the options name, if they name one."""
-    modes: tuple[Mode, ...] = ("record", "replay", "cache")
-    given = [(mode, path) for mode in modes if (path := getattr(options, mode)) is not None]
-    if len(given) > 1:
-        raise InputError(f"give one of --record, --replay and --cache, got {' and '.join(f'--{m}' for m, _ in given)}")
-    if not given:
-        return None
-    mode, path = given[0]
-    # A resumed recording goes on where it was: what is in the file is not asked for again.
-    return Cassette(path, "cache" if mode == "record" and resume else mode)
-
-
-def make_ad_llm(options: BenchOptions, cassette: Cassette | None, name: str, api_base: str | None) -> LLM:
+def _make_llm(plan: Plan, cassette: Cassette | None, name: str, api_base: str | None) -> LLM:
     """A model by name, through the cassette if there is one."""
     if cassette is not None and cassette.mode == "replay":
         return CassetteLLM(cassette, name=display_name(name))
-    llm = make_llm(name, api_base=api_base, concurrency=options.concurrency, timeout=options.timeout)
+    options = plan.options
+    llm = make_llm(
+        name,
+        api_base=api_base,
+        concurrency=options.concurrency,
+        timeout=options.timeout,
+        options=plan.part_options.of(LANGUAGE_MODEL, name),
+    )
     return CassetteLLM(cassette, llm) if cassette is not None else llm
 
 
-def _with_own_ctr_model(recipe: MechanismSpec, ctr_model: Callable[[str], CTRModel]) -> MechanismSpec:
-    """`--set MECHANISM.ctr_model=oracle` gives one mechanism another CTR model than the run's."""
-    name = recipe.options.get("ctr_model")
+def _with_own_ctr_model(spec: MechanismSpec, ctr_model: Callable[[str], CTRModel]) -> MechanismSpec:
+    """A mechanism's option ctr_model names another CTR model than the run's."""
+    name = spec.options.get("ctr_model")
     if not isinstance(name, str):
-        return recipe
-    return recipe._replace(options={**recipe.options, "ctr_model": ctr_model(name)})
+        return spec
+    return spec.with_options({**spec.options, "ctr_model": ctr_model(name)})
+
+
+def _without_ctr_model(spec: MechanismSpec) -> MechanismSpec:
+    return spec.with_options({name: value for name, value in spec.options.items() if name != "ctr_model"})

@@ -7,18 +7,35 @@ sets `across`. Properties of the mechanism may differ: its options, its CTR mode
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simenv.runs.bench import BenchOptions
 from simenv.errors import InputError, UnknownName
-from simenv.runs.metrics import Table, summarize
 from simenv.records import Transition
 from simenv.runs.folder import read_manifest, read_transitions
+from simenv.runs.metrics import METRICS, Metric, make_metric
+from simenv.runs.options import BenchOptions
+from simenv.runs.summary import Table, summarize
+from simenv.runs.tables import to_frame
+
+if TYPE_CHECKING:
+    import pandas
 
 _PACKS = ("personas", "catalog", "queries")
 _WORLD = ("query_source", "judge", "judge_sha256", "encoder", "quality", "quality_sha256")
-_OPTIONS = ("candidates", "max_ads", "reserve", "horizon", "bidder", "budget", "budget_scope", "pacing")
+_OPTIONS = (
+    "candidates",
+    "max_ads",
+    "reserve",
+    "horizon",
+    "penalty",
+    "values",
+    "bidder",
+    "budget",
+    "budget_scope",
+    "pacing",
+)
 _HASH_OF = {"judge_sha256": "judge", "quality_sha256": "quality"}
 """Hash -> name that it belongs to. A different hash is reported only if the names are equal."""
 
@@ -32,17 +49,29 @@ class Run(NamedTuple):
     transitions: list[Transition]
 
 
-class Comparison(NamedTuple):
-    """Result of `compare`."""
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs in one table, with their differences."""
 
-    table: Table
+    summary: Table
     differing: list[str]
     """Properties of the worlds that differ, one line each; always empty without `across`."""
     notes: list[str]
     """Other differences, and unfinished runs."""
 
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row per mechanism and metric, as in table.csv."""
+        return to_frame(self.summary)
 
-def compare(folders: Sequence[Path], *, across: bool = False, baseline: str | None = None) -> Comparison:
+
+def compare(
+    folders: Sequence[str | Path],
+    *,
+    across: bool = False,
+    baseline: str | None = None,
+    metrics: Sequence[str | Metric] = (),
+) -> Comparison:
     """Compares the mechanisms of several runs in one table.
 
     A mechanism that occurs in one run keeps its name; one that occurs in several runs is labelled RUN/MECHANISM. If a
@@ -52,13 +81,15 @@ def compare(folders: Sequence[Path], *, across: bool = False, baseline: str | No
         folders: Two or more folders of bench runs.
         across: Whether to compare runs of different packs, judges or worlds.
         baseline: A label of the table; the first mechanism of the first run by default.
+        metrics: Metrics beside the built-in ones, or their names.
 
     Raises:
         DataFileError: a folder without a run, or one that cannot be read.
         InputError: fewer than two runs, a duplicate folder, or runs of different worlds without `across`.
         UnknownName: unknown baseline label.
     """
-    named = _named(folders)
+    measures = [*METRICS, *(make_metric(it) if isinstance(it, str) else it for it in metrics)]
+    named = _named([Path(folder) for folder in folders])
     manifests = {name: read_manifest(folder) for name, folder in named.items()}
     facts = {name: _world_facts(manifest) for name, manifest in manifests.items()}
     differing = _differing(facts)
@@ -68,7 +99,7 @@ def compare(folders: Sequence[Path], *, across: bool = False, baseline: str | No
         )
     runs = [Run(name, manifests[name], list(read_transitions(folder))) for name, folder in named.items()]
     notes = _differing({name: _other_facts(manifest) for name, manifest in manifests.items()})
-    return Comparison(_table(runs, baseline), differing, [*notes, *_unfinished(runs)])
+    return Comparison(_table(runs, baseline, measures), differing, [*notes, *_unfinished(runs)])
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
@@ -125,7 +156,7 @@ def _unfinished(runs: Iterable[Run]) -> list[str]:
     return [f"{run.name} is not finished" for run in runs if not run.manifest.get("finished")]
 
 
-def _table(runs: Sequence[Run], baseline: str | None) -> Table:
+def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric]) -> Table:
     mechanisms = [list(dict.fromkeys(t.mechanism for t in run.transitions)) for run in runs]
     all_names = [name for names in mechanisms for name in names]
     labels = [
@@ -146,7 +177,7 @@ def _table(runs: Sequence[Run], baseline: str | None) -> Table:
             label = run_labels[t.mechanism]
             rows.setdefault(label, {})[index] = t.model_copy(update={"mechanism": label, "index": index})
     unpaired = [label for label, by_index in rows.items() if not by_index.keys() & rows[baseline].keys()]
-    return summarize((t for by_index in rows.values() for t in by_index.values()), baseline, unpaired)
+    return summarize((t for by_index in rows.values() for t in by_index.values()), baseline, unpaired, metrics)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

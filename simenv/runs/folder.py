@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +28,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from simenv.errors import DataFileError, InputError
+from simenv.files.atomic import PART, append_bytes, write_bytes_atomically
 from simenv.records import Persona, Record, Transition
 from simenv.runs.older_logs import upgrade_manifest, upgrade_transition
 from simenv.runs.rollout import Finished
@@ -88,7 +88,7 @@ class RunFolder:
         sessions = _whole_rows(folder.path / "sessions.jsonl")
         for name, rows in (("chunks", chunks), ("timings", timings), ("sessions", sessions)):
             if (small := folder.path / f"{name}.jsonl").is_file():
-                _replace(small, _json_lines(rows))
+                write_bytes_atomically(small, _json_lines(rows))
         done = {(t.index, t.mechanism): t for t in read_transitions(folder.path)} if folder._end else {}
         return folder, done, {row["number"]: _session(row, folder.path) for row in sessions}
 
@@ -130,10 +130,10 @@ class RunFolder:
     def append(self, finished: Finished) -> None:
         """Appends one chunk and makes sure that it is on the disk before it is entered as finished."""
         lines = "".join(f"{t.model_dump_json()}\n" for t in finished.transitions).encode()
-        _append(self.path / "transitions.jsonl", lines)
+        append_bytes(self.path / "transitions.jsonl", lines)
         first, last = finished.transitions[0].index, finished.transitions[-1].index
         timings = ({"first_index": first, "mechanism": m, "seconds": round(s, 3)} for m, s in finished.seconds.items())
-        _append(self.path / "timings.jsonl", _json_lines(timings))
+        append_bytes(self.path / "timings.jsonl", _json_lines(timings))
         self._end += len(lines)
         chunk = {
             "first_index": first,
@@ -141,7 +141,7 @@ class RunFolder:
             "end": self._end,
             "sha256": hashlib.sha256(lines).hexdigest(),
         }
-        _append(self.path / "chunks.jsonl", _json_lines([chunk]))
+        append_bytes(self.path / "chunks.jsonl", _json_lines([chunk]))
 
     def save_sessions(self, fresh: Mapping[int, Session]) -> None:
         """Keeps sessions that have just begun."""
@@ -154,7 +154,7 @@ class RunFolder:
             }
             for number, s in fresh.items()
         )
-        _append(self.path / "sessions.jsonl", _json_lines(rows))
+        append_bytes(self.path / "sessions.jsonl", _json_lines(rows))
 
     def finish(self, **facts: Any) -> None:
         """Adds what is only known at the end to the manifest."""
@@ -164,12 +164,12 @@ class RunFolder:
     def _refuse_used(self) -> None:
         if self.path.is_file():
             raise DataFileError(f"{self.path} is a file: give a new folder")
-        if self.path.is_dir() and any(file.name != "manifest.part" for file in self.path.iterdir()):
+        if self.path.is_dir() and any(file.suffix != PART for file in self.path.iterdir()):
             raise DataFileError(f"{self.path} is not empty: give a new folder, or --resume to go on with its run")
 
     def _write_manifest(self) -> None:
         text = json.dumps(self._manifest, indent=2, ensure_ascii=False) + "\n"
-        _replace(self.path / "manifest.json", text.encode())
+        write_bytes_atomically(self.path / "manifest.json", text.encode())
 
 
 def read_transitions(path: str | Path) -> Iterator[Transition]:
@@ -297,21 +297,6 @@ def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 def _check(row: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]
-
-
-def _append(path: Path, lines: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never half of one; so does whoever comes after a power cut."""
-    part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    _append(part, content)
-    part.replace(path)
 
 
 def _version(package: str) -> str | None:

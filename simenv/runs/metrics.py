@@ -1,281 +1,257 @@
-"""From transitions to numbers with intervals.
+"""What is measured of an answer. A metric is a plug-in; those here are in every table.
 
-Every metric is a ratio of sums over auctions (a mean has 1 below), so one formula serves all. The 95% intervals are
-clustered by persona: turns of one persona are not independent. With influence values
-psi_i = (above_i - R below_i) / sum(below), the variance of R is G / (G - 1) sum_g (sum_{i in g} psi_i)^2 over the G
-personas, and the interval is R +- t_{G-1} s (Cameron and Miller 2015, "A practitioner's guide to cluster-robust
-inference"). A paired difference against a baseline uses the difference of the influence values on the auctions that
-both have a value for; an unpaired one, of mechanisms that met other auctions, has the influence values of both,
-clustered together, so that a persona whom both met is one cluster; its G is that of the side that has fewer.
+Every metric is a ratio of sums over answers: a mean has the denominator 1, the click-through rate the number of ads.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from simenv.errors import InputError
+from simenv import registry
 from simenv.records import AdQuality, Quality, Transition
+from simenv.registry import Kind
 
-Floats = npt.NDArray[np.float64]
-
-
-Measure = Callable[[Transition, bool], tuple[float, float] | None]
-"""(transition, expected) -> (above, below), or None where it is unknown."""
+Ratio = tuple[float, float]
+"""Numerator and denominator of one answer."""
 
 
-class Metric(NamedTuple):
-    """What is measured."""
+class Metric(Protocol):
+    """A number that each answer contributes to. The first sentence of its docstring describes it in lists."""
 
     name: str
     unit: str
-    describes: str
-    of: Measure
-    optional: bool = False
-    """Left out of the table where no answer has a value."""
+    optional: bool
+    """Whether it is left out of tables where no answer has a value."""
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        """Numerator and denominator of one answer, or None where they are unknown.
+
+        Args:
+            transition: The answer and its clicks.
+            expected: Whether clicks are expectations over the judge's click probabilities, or realised.
+        """
+        ...
 
 
-class Estimate(NamedTuple):
-    """A value with its 95% interval; nan where it cannot be told."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def margin(self) -> float:
-        """Half the width of the interval."""
-        return (self.high - self.low) / 2
+METRIC: Kind[Metric] = Kind("metric", "simenv.metrics", ("measure", "unit"), "measures answers for tables")
 
 
-class Cell(NamedTuple):
-    """One metric of one mechanism, alone and against the baseline."""
-
-    mechanism: str
-    metric: str
-    estimate: Estimate
-    difference: Estimate | None
-    auctions: int
-    personas: int
-
-
-class Table(NamedTuple):
-    """All cells of a run. `expected`: money and clicks are expectations over known click probabilities."""
-
-    cells: list[Cell]
-    baseline: str
-    expected: bool
-    unpaired: frozenset[str] = frozenset()
-    """Mechanisms whose difference against the baseline is not paired: they met other auctions."""
-
-
-def _clicks(transition: Transition, expected: bool) -> dict[str, float] | None:
-    """Ad id -> click (probability) of every shown ad, or None if any is unknown."""
-    chances = [(c.ad_id, c.click_prob if expected else c.clicked) for c in transition.feedback.clicks]
-    if any(chance is None for _, chance in chances):
-        return None
-    return {ad_id: float(chance) for ad_id, chance in chances if chance is not None}
-
-
-def _revenue(t: Transition, expected: bool) -> tuple[float, float] | None:
-    if _clicks(t, expected) is None:
-        return None
-    payments = t.expected_payments if expected else t.payments
-    return (sum(payments.values()), 1.0) if payments is not None else None
-
-
-def _weighted(weights: Callable[[Transition], Mapping[str, float]]) -> Measure:
-    def of(t: Transition, expected: bool) -> tuple[float, float] | None:
-        clicks = _clicks(t, expected)
-        if clicks is None:
-            return None
-        weight = weights(t)
-        return sum(weight[ad_id] * click for ad_id, click in clicks.items()), 1.0
-
-    return of
-
-
-def _bids(t: Transition) -> dict[str, float]:
-    return {bid.ad.id: bid.amount for bid in t.auction.bids}
-
-
-def _reward(t: Transition, expected: bool) -> tuple[float, float] | None:
-    reward = t.expected_reward if expected else t.reward
-    return (reward, 1.0) if reward is not None else None
-
-
-def _ctr(t: Transition, expected: bool) -> tuple[float, float] | None:
-    clicks = _clicks(t, expected)
-    return (sum(clicks.values()), float(len(clicks))) if clicks is not None else None
-
-
-def _count(number: Callable[[Transition], float]) -> Measure:
-    return lambda t, expected: (float(number(t)), 1.0)
-
-
-def _of_quality(number: Callable[[Quality], float | None]) -> Measure:
-    def of(t: Transition, expected: bool) -> tuple[float, float] | None:
-        value = number(t.feedback.quality) if t.feedback.quality is not None else None
-        return (value, 1.0) if value is not None else None
-
-    return of
-
-
-def _of_ads(number: Callable[[AdQuality], float | None]) -> Measure:
-    """Per shown ad; an answer with an ad of which it is unknown is left out."""
-
-    def of(t: Transition, expected: bool) -> tuple[float, float] | None:
-        values = [number(ad) for ad in t.feedback.quality.ads] if t.feedback.quality is not None else [None]
-        known = [value for value in values if value is not None]
-        return (sum(known), float(len(known))) if len(known) == len(values) else None
-
-    return of
-
-
-def _satisfaction(t: Transition, expected: bool) -> tuple[float, float] | None:
-    return (t.feedback.satisfaction, 1.0) if t.feedback.satisfaction is not None else None
-
-
-METRICS = (
-    Metric("revenue", "currency per answer", "payments collected: price x click, plus transfers", _revenue),
-    Metric("bid_weighted_clicks", "currency per answer", "sum of bid x click (the paper's revenue)", _weighted(_bids)),
-    Metric("reward", "currency per answer", "bid-weighted clicks minus the penalty for extra ads and violations", _reward),
-    Metric("welfare", "currency per answer", "sum of private value x click", _weighted(lambda t: t.values)),
-    Metric("ctr", "clicks per shown ad", "clicks divided by ads shown", _ctr),
-    Metric("ads", "per answer", "clickable ads shown", _count(lambda t: len(t.outcome.placements))),
-    Metric("violations", "per answer", "breaches of the insertion rules", _count(lambda t: len(t.outcome.violations))),
-    Metric("abstentions", "per answer", "shown ads without a verdict", _count(lambda t: t.abstentions)),
-    Metric("llm_calls", "per answer", "completions the mechanism needs", _count(lambda t: t.outcome.usage.calls)),
-    Metric(
-        "tokens",
-        "per answer",
-        "prompt and completion tokens the mechanism needs",
-        _count(lambda t: t.outcome.usage.prompt_tokens + t.outcome.usage.completion_tokens),
-    ),
-    Metric("satisfaction", "per answer, 0 to 1", "how well the answer serves the user", _satisfaction, True),
-    Metric(
-        "quality_loss",
-        "per answer, -1 to 1",
-        "satisfaction with the ad-free answer minus that with this one",
-        _of_quality(lambda q: q.quality_loss),
-        True,
-    ),
-    Metric("kept", "share", "content of the ad-free answer that is still said", _of_quality(lambda q: q.kept), True),
-    Metric("ad_text_share", "share", "words that advertise", _of_quality(lambda q: q.ad_text_share), True),
-    Metric(
-        "factuality",
-        "per shown ad, 0 to 1",
-        "what is said of an ad is in its copy",
-        _of_ads(lambda a: a.factuality),
-        True,
-    ),
-    Metric(
-        "surprise", "nats per token, per shown ad", "-log p of the ad's sentence", _of_ads(lambda a: a.surprise), True
-    ),
-    Metric("disclosure", "per shown ad, 0 to 1", "the ad is said to be one", _of_ads(lambda a: a.disclosure), True),
-)
-
-
-def summarize(transitions: Iterable[Transition], baseline: str | None = None, unpaired: Collection[str] = ()) -> Table:
-    """Every metric of every mechanism, with intervals, alone and paired against `baseline` (the first by default).
-
-    The answers of one `index` are answers to one auction. Mechanisms named in `unpaired` did not meet the baseline's
-    auctions: their difference is one of two independent samples of auctions.
-
-    Where the judge gave every click probability, money and clicks are expectations over them (less noise, same
-    mean); otherwise they are what happened, over the auctions in which it did not abstain.
+def make_metric(name: str, **options: Any) -> Metric:
+    """Builds a metric by name: a built-in one such as "revenue", package.module:Class or file.py:Class.
 
     Raises:
-        InputError: no transitions, or an unknown baseline.
+        UnknownName: no such metric.
+        InputError: it cannot be loaded, or an option is wrong.
     """
-    by_mechanism: dict[str, dict[int, Transition]] = {}
-    for transition in transitions:
-        by_mechanism.setdefault(transition.mechanism, {})[transition.index] = transition
-    if not by_mechanism:
-        raise InputError("no transitions to summarize")
-    baseline = baseline or next(iter(by_mechanism))
-    if baseline not in by_mechanism:
-        raise InputError(f"unknown baseline {baseline!r}: the run has {', '.join(by_mechanism)}")
-    expected = all(t.expected_payments is not None for rows in by_mechanism.values() for t in rows.values())
-    cells = []
-    for metric in METRICS:
-        values = {
-            name: {i: pair for i, t in rows.items() if (pair := metric.of(t, expected)) is not None}
-            for name, rows in by_mechanism.items()
-        }
-        if metric.optional and not any(below for pairs in values.values() for _, below in pairs.values()):
-            continue
-        for name, rows in by_mechanism.items():
-            personas = {i: t.persona_id for i, t in rows.items()}
-            estimate = _estimate(values[name], personas)
-            difference = None
-            if name in unpaired:
-                theirs = {i: t.persona_id for i, t in by_mechanism[baseline].items()}
-                difference = _unpaired_difference((values[name], personas), (values[baseline], theirs))
-            elif name != baseline:
-                difference = _difference(values[name], values[baseline], personas)
-            seen = {personas[i] for i in values[name]}
-            cells.append(Cell(name, metric.name, estimate, difference, len(values[name]), len(seen)))
-    return Table(cells, baseline, expected, frozenset(unpaired))
+    return registry.make(METRIC, name, **options)
 
 
-def _estimate(pairs: Mapping[int, tuple[float, float]], clusters: Mapping[int, str]) -> Estimate:
-    indices = sorted(pairs)
-    return clustered_ratio([pairs[i] for i in indices], [clusters[i] for i in indices])
+def clicks_of(transition: Transition, expected: bool) -> dict[str, float] | None:
+    """Ad id -> click (0 or 1), or click probability, of every shown ad; None if any of them is unknown."""
+    clicks = [(c.ad_id, c.click_prob if expected else c.clicked) for c in transition.feedback.clicks]
+    if any(click is None for _, click in clicks):
+        return None
+    return {ad_id: float(click) for ad_id, click in clicks if click is not None}
 
 
-def clustered_ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Estimate:
-    """sum of above / sum of below with its 95% interval, clustered; a mean has 1 below.
-
-    Args:
-        pairs: (above, below) of each answer.
-        clusters: The cluster, a persona, of each answer.
-    """
-    ratio, influence = _ratio(pairs)
-    return _interval(ratio, influence, clusters)
+class _Required:
+    optional = False
 
 
-def _difference(
-    ours: Mapping[int, tuple[float, float]], theirs: Mapping[int, tuple[float, float]], clusters: Mapping[int, str]
-) -> Estimate:
-    indices = sorted(set(ours) & set(theirs))
-    our_ratio, our_influence = _ratio([ours[i] for i in indices])
-    their_ratio, their_influence = _ratio([theirs[i] for i in indices])
-    return _interval(our_ratio - their_ratio, our_influence - their_influence, [clusters[i] for i in indices])
+class Revenue(_Required):
+    """Payments collected: price x click, plus transfers."""
+
+    name, unit = "revenue", "currency per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        if clicks_of(transition, expected) is None:
+            return None
+        payments = transition.expected_payments if expected else transition.payments
+        return (sum(payments.values()), 1.0) if payments is not None else None
 
 
-def _unpaired_difference(*sides: tuple[Mapping[int, tuple[float, float]], Mapping[int, str]]) -> Estimate:
-    """Ours minus theirs; each side is its pairs and their clusters."""
-    (ours, our_influence), (theirs, their_influence) = (_ratio(list(pairs.values())) for pairs, _ in sides)
-    of_side = [[clusters[i] for i in pairs] for pairs, clusters in sides]
-    # One side may have all the variance, so that no more than its own clusters tell of it: the smaller number is safe.
-    groups = min(len(set(clusters)) for clusters in of_side)
-    influence = np.concatenate([our_influence, -their_influence])
-    return _interval(ours - theirs, influence, [*of_side[0], *of_side[1]], groups)
+class BidWeightedClicks(_Required):
+    """Sum of bid x click (the paper's revenue)."""
+
+    name, unit = "bid_weighted_clicks", "currency per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _weighted(transition, expected, {bid.ad.id: bid.amount for bid in transition.auction.bids})
 
 
-def _ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, Floats]:
-    above, below = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    total = float(below.sum())
-    if total == 0:
-        return math.nan, np.full(len(pairs), math.nan)
-    ratio = float(above.sum()) / total
-    return ratio, (above - ratio * below) / total
+class Reward(_Required):
+    """Bid-weighted clicks minus the penalty for extra ads and violations."""
+
+    name, unit = "reward", "currency per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(transition.expected_reward if expected else transition.reward)
 
 
-def _interval(value: float, influence: Floats, clusters: Sequence[str], groups: int | None = None) -> Estimate:
-    """The interval of a value; `groups` is G, the number of clusters unless it is given."""
-    from scipy.stats import t as student
+class Welfare(_Required):
+    """Sum of private value x click."""
 
-    names, places = np.unique(np.array(clusters, dtype=str), return_inverse=True)
-    groups = len(names) if groups is None else groups
-    if groups < 2 or math.isnan(value):
-        return Estimate(value, math.nan, math.nan)
-    sums = np.bincount(places, weights=influence, minlength=len(names))
-    error = math.sqrt(groups / (groups - 1) * float((sums**2).sum()))
-    margin = float(student.ppf(0.975, groups - 1)) * error
-    return Estimate(value, value - margin, value + margin)
+    name, unit = "welfare", "currency per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _weighted(transition, expected, transition.values)
+
+
+class CTR(_Required):
+    """Clicks divided by ads shown."""
+
+    name, unit = "ctr", "clicks per shown ad"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        clicks = clicks_of(transition, expected)
+        return (sum(clicks.values()), float(len(clicks))) if clicks is not None else None
+
+
+class Ads(_Required):
+    """Clickable ads shown."""
+
+    name, unit = "ads", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(len(transition.outcome.placements))
+
+
+class Violations(_Required):
+    """Breaches of the insertion rules."""
+
+    name, unit = "violations", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(len(transition.outcome.violations))
+
+
+class Abstentions(_Required):
+    """Shown ads without a verdict."""
+
+    name, unit = "abstentions", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(transition.abstentions)
+
+
+class LLMCalls(_Required):
+    """Completions the mechanism needs."""
+
+    name, unit = "llm_calls", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(transition.outcome.usage.calls)
+
+
+class Tokens(_Required):
+    """Prompt and completion tokens the mechanism needs."""
+
+    name, unit = "tokens", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        usage = transition.outcome.usage
+        return _mean(usage.prompt_tokens + usage.completion_tokens)
+
+
+class Satisfaction:
+    """How well the answer serves the user."""
+
+    name, unit, optional = "satisfaction", "per answer, 0 to 1", True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(transition.feedback.satisfaction)
+
+
+class _OfQuality:
+    """A number that the quality measure gives of an answer."""
+
+    name: str
+    optional = True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        quality: Quality | None = transition.feedback.quality
+        return _mean(None if quality is None else getattr(quality, self.name))
+
+
+class QualityLoss(_OfQuality):
+    """Satisfaction with the ad-free answer minus that with this one."""
+
+    name, unit = "quality_loss", "per answer, -1 to 1"
+
+
+class Kept(_OfQuality):
+    """Content of the ad-free answer that is still in this one."""
+
+    name, unit = "kept", "share"
+
+
+class AdTextShare(_OfQuality):
+    """Words of the sentences that advertise, divided by the answer's words."""
+
+    name, unit = "ad_text_share", "share"
+
+
+class _OfAds:
+    """A number that the quality measure gives of each shown ad. An answer with an ad of unknown number is left out."""
+
+    name: str
+    optional = True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        quality = transition.feedback.quality
+        ads: tuple[AdQuality | None, ...] = (None,) if quality is None else quality.ads
+        numbers = [None if ad is None else getattr(ad, self.name) for ad in ads]
+        known = [number for number in numbers if number is not None]
+        return (sum(known), float(len(known))) if len(known) == len(numbers) else None
+
+
+class Factuality(_OfAds):
+    """How far the statements about an ad are in its own copy."""
+
+    name, unit = "factuality", "per shown ad, 0 to 1"
+
+
+class Surprise(_OfAds):
+    """Mean -log p of a token of the ad's sentence."""
+
+    name, unit = "surprise", "nats per token, per shown ad"
+
+
+class Disclosure(_OfAds):
+    """How plainly the answer says that the ad is one."""
+
+    name, unit = "disclosure", "per shown ad, 0 to 1"
+
+
+METRICS: tuple[Metric, ...] = (
+    Revenue(),
+    BidWeightedClicks(),
+    Reward(),
+    Welfare(),
+    CTR(),
+    Ads(),
+    Violations(),
+    Abstentions(),
+    LLMCalls(),
+    Tokens(),
+    Satisfaction(),
+    QualityLoss(),
+    Kept(),
+    AdTextShare(),
+    Factuality(),
+    Surprise(),
+    Disclosure(),
+)
+"""The built-in metrics, in the order of tables."""
+
+
+def _mean(number: float | None) -> Ratio | None:
+    return None if number is None else (float(number), 1.0)
+
+
+def _weighted(transition: Transition, expected: bool, weights: Mapping[str, float]) -> Ratio | None:
+    clicks = clicks_of(transition, expected)
+    if clicks is None:
+        return None
+    return sum(weights[ad_id] * click for ad_id, click in clicks.items()), 1.0

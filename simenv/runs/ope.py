@@ -7,10 +7,11 @@ With reward r, logged probability p of the logged choice, the target's probabili
     dr     mean of v_hat + w (r - q_hat)             Dudik, Langford, Li (2011), doubly robust
 
 where q_hat is a model's reward of the logged choice and v_hat = sum_a pi(a) q_hat(a) is its mean under the target. The
-reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.metrics`; the model is bid x predicted click.
+reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.metrics`; the model is bid x predicted
+click.
 
-A choice is "" (no ad) or the id of one ad, as the mechanism `softmax` logs it. The estimators assume that a choice leads
-to the same answer under both mechanisms (same Ad-LLM, same Writer) and that the bids do not change.
+A choice is "" (no ad) or the id of one ad, as the mechanism `softmax` logs it. It is assumed that a choice gives
+the same answer under both mechanisms (same Ad-LLM, same Writer) and that the bids do not change.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from rich.table import Table
 
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
-from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
+from simenv.mechanism import ChoosesAd, Mechanism
 from simenv.records import Auction, Transition
+from simenv.runs.metrics import METRICS
+from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
 _NEGLIGIBLE = 1e-9
@@ -90,7 +93,11 @@ def doubly_robust(rows: Sequence[LoggedChoice]) -> Estimate:
     return _estimate(rows, lambda row: (row.v_hat + row.weight * (row.reward - row.q_hat), 1.0))
 
 
-ESTIMATORS: Mapping[str, Callable[[Sequence[LoggedChoice]], Estimate]] = {"ips": ips, "snips": snips, "dr": doubly_robust}
+ESTIMATORS: Mapping[str, Callable[[Sequence[LoggedChoice]], Estimate]] = {
+    "ips": ips,
+    "snips": snips,
+    "dr": doubly_robust,
+}
 
 
 def effective_sample_size(rows: Sequence[LoggedChoice]) -> float:
@@ -157,7 +164,7 @@ def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CT
             raise InputError(
                 f"{where}: no overlap: the target makes choice {other!r} with probability {prob:.3g}, the log never"
             )
-    pair = _REWARD.of(transition, False)
+    pair = _REWARD.measure(transition, False)
     if pair is None:
         return None
     q = ctr_model.relevance(auction)
@@ -170,6 +177,17 @@ def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CT
         v_hat=sum(prob * rewards.get(other, 0.0) for other, prob in target_probs.items()),
         cluster=transition.persona_id,
     )
+
+
+def require_choices(mechanism: Mechanism, name: str) -> ChoosesAd:
+    """Returns the mechanism if off-policy evaluation applies to it.
+
+    Raises:
+        InputError: the mechanism does not give the probability with which it shows each ad.
+    """
+    if not isinstance(mechanism, ChoosesAd):
+        raise InputError(f"mechanism {name!r} has no choice_probs(auction): it cannot be valued from a log")
+    return mechanism
 
 
 def print_report(report: OPEReport, target: str, console: Console) -> None:

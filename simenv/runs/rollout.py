@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from simenv.background_loop import gather
 from simenv.errors import InputError
 from simenv.market.bidders import population
 from simenv.mechanism import Mechanism
-from simenv.background_loop import gather
 from simenv.records import Transition
 from simenv.world import Session, World
 

@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv.errors import InputError
-from simenv.runs.metrics import METRICS, Estimate, clustered_ratio
+from simenv.judges.click_model import ClickModel, ClickParams
 from simenv.objective import Objective
 from simenv.records import Click, Feedback, Persona, Transition
-from simenv.judges.click_model import ClickModel, ClickParams
+from simenv.runs.metrics import METRICS
+from simenv.stats import Estimate, clustered_ratio
 from simenv.world import settle
 
 MEASURES = ("revenue", "bid_weighted_clicks", "reward", "welfare")
@@ -144,7 +145,7 @@ class _Rejudge:
         self._rows = rows
         self._personas = personas
         self._objective = objective
-        self._measure = next(metric.of for metric in METRICS if metric.name == measure)
+        self._measure = next(metric for metric in METRICS if metric.name == measure)
         self.clusters = {row.index: row.persona_id for row in rows}
 
     def values(self, click_model: ClickModel) -> Values:
@@ -164,7 +165,7 @@ class _Rejudge:
                 persona_id=row.persona_id,
                 turn=row.turn,
             )
-            measured = self._measure(judged, True)
+            measured = self._measure.measure(judged, True)
             assert measured is not None  # every probability is known
             found.setdefault(row.mechanism, {})[row.index] = measured[0]
         return found

@@ -6,17 +6,24 @@ import csv
 import io
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from simenv.runs.metrics import METRICS, Cell, Estimate, Table
+from simenv.runs.metrics import METRICS
+from simenv.runs.summary import Cell, Table
+from simenv.stats import Estimate
+
+if TYPE_CHECKING:
+    import pandas
 
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "ads", "violations", "abstentions")
 _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure")
+_BUILT_IN = frozenset(metric.name for metric in METRICS)
 TITLES = {
     "bid_weighted_clicks": "bid x clicks",
     "ctr": "CTR",
@@ -41,16 +48,22 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     header = ["mechanism", "metric", "unit", "mean", "low", "high", "baseline", "difference", "difference_low"]
     writer.writerow([*header, "difference_high", "auctions", "personas", "expected_over_clicks", "paired"])
-    units = {metric.name: metric.unit for metric in METRICS}
     for cell in table.cells:
         writer.writerow(
             [
-                *(cell.mechanism, cell.metric, units[cell.metric], *_numbers(cell.estimate)),
+                *(cell.mechanism, cell.metric, cell.unit, *_numbers(cell.estimate)),
                 *(table.baseline, *_numbers(cell.difference), cell.auctions, cell.personas, table.expected),
                 cell.mechanism not in table.unpaired,
             ]
         )
     return out.getvalue()
+
+
+def to_frame(table: Table) -> pandas.DataFrame:
+    """The rows of table.csv as a pandas DataFrame; an interval that cannot be told is NaN."""
+    import pandas
+
+    return pandas.read_csv(io.StringIO(to_csv(table)), keep_default_na=False, na_values=[""])
 
 
 def to_markdown(table: Table) -> str:
@@ -93,7 +106,8 @@ def caption(table: Table) -> str:
     exceptions = f", but for {', '.join(unpaired)}: other auctions, unpaired" if unpaired else ""
     return (
         f"{answers} answers per mechanism, {personas} personas; "
-        f"± is a 95% interval, clustered by persona; differences are paired against {table.baseline}{exceptions}. {basis}"
+        "± is a 95% interval, clustered by persona; "
+        f"differences are paired against {table.baseline}{exceptions}. {basis}"
     )
 
 
@@ -111,6 +125,8 @@ def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
     measured = {cell.metric for cell in table.cells}
     if quality := tuple(metric for metric in _QUALITY if metric in measured):
         blocks.append(("Answer quality, 0 to 1 (factuality, disclosure: per shown ad)", quality, False))
+    if own := tuple(dict.fromkeys(c.metric for c in table.cells if c.metric not in _BUILT_IN)):
+        blocks.append(("Further metrics", own, False))
     if len({cell.mechanism for cell in table.cells}) > 1:
         blocks.append((f"Difference against {table.baseline}, currency per answer", _MONEY, True))
     return blocks
@@ -139,5 +155,4 @@ def show(estimate: Estimate | None, metric: str, *, sign: bool = False) -> str:
 
 
 def _numbers(estimate: Estimate | None) -> list[str]:
-    values = estimate or Estimate(math.nan, math.nan, math.nan)
-    return ["" if math.isnan(value) else repr(value) for value in values]
+    return ["" if math.isnan(number) else repr(number) for number in (estimate or Estimate()).numbers]

@@ -22,7 +22,7 @@ from pydantic import Field
 from simenv.files.rows import read_rows, to_record
 from simenv.records import Record
 from simenv.runs.folder import records_hash
-from simenv.stats import Interval, mean, wilson
+from simenv.stats import Estimate, mean, wilson
 from simenv.validity.ask import CachedJudge, Verdict
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import Scenario, build
@@ -48,11 +48,11 @@ class AttackResult(Record):
     attacks: int
     judged: int
     """Pairs decided both with and without the attack."""
-    change: Interval
+    change: Estimate
     """Mean change in click probability, t interval over attacks; above 0: attacks are profitable."""
-    absolute: Interval
+    absolute: Estimate
     """Mean absolute change, t interval over attacks."""
-    raised: Interval
+    raised: Estimate
     """Share of pairs raised by more than 0.02, Wilson interval."""
     broken: int
     """Pairs decided without the attack on which the judge abstains with it."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from simenv.records import Record
-from simenv.stats import Interval, mean, wilson
+from simenv.stats import Estimate, mean, wilson
 from simenv.validity.ask import CachedJudge, Verdict
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import EXTRAS, Scenario, absent_ad, build, persona
@@ -41,9 +41,9 @@ class Contrast(Record):
     right: int
     """Pairs ordered correctly, without ties."""
     ties: int
-    share: Interval
+    share: Estimate
     """(right + ties / 2) / decided pairs, Wilson interval."""
-    gap: Interval
+    gap: Estimate
     """Mean click probability of the first minus that of the second, t interval over scenarios."""
 
 

@@ -26,7 +26,7 @@ from simenv.errors import DataFileError, InputError
 from simenv.files.rows import Row, check_columns, read_rows, require, to_record
 from simenv.records import Ad, Record
 from simenv.seeding import keyed_int, keyed_rng
-from simenv.stats import Bin, Interval, auc, deciles
+from simenv.stats import Bin, Estimate, auc, deciles
 from simenv.validity.ask import CachedJudge
 from simenv.validity.cases import plain_case
 
@@ -42,9 +42,9 @@ class Ranking(Record):
     pairs: int
     """Relevant and irrelevant pairs on which the judge decided."""
     abstained: int
-    auc: Interval
+    auc: Estimate
     """Area under the ROC curve of the click probabilities; bootstrap interval over queries."""
-    cosine_auc: Interval
+    cosine_auc: Estimate
     """The same for the encoder's cosine alone, on the same pairs."""
     pairs_sha256: str
     """Hash of all pairs."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from simenv.judges.base import Judge
 from simenv.records import Record
-from simenv.stats import Interval, mean
+from simenv.stats import Estimate, mean
 from simenv.validity.ask import CachedJudge, Verdict
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import Scenario, build
@@ -41,7 +41,7 @@ class Placebo(Record):
     """Scenarios with at least one pair that was decided on both sides."""
     abstained: int
     """Pairs with an abstention; excluded."""
-    change: Interval
+    change: Estimate
     """Mean absolute change in click probability, t interval over scenarios."""
     largest: float | None
     """Largest change of any scenario."""

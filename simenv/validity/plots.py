@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simenv.stats import Bin, Interval
+from simenv.stats import Bin, Estimate
 from simenv.validity.attacks import RAISED
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
@@ -38,7 +39,7 @@ def write_plots(report: Validity, folder: Path) -> list[str]:
 
 
 def _intervals(
-    rows: Mapping[str, Interval], label: str, *, marks: tuple[float, float], limits: tuple[float, float] | None = None
+    rows: Mapping[str, Estimate], label: str, *, marks: tuple[float, float], limits: tuple[float, float] | None = None
 ) -> Any:
     """Draws one point with its interval per row, and a dashed line at each mark."""
     from matplotlib.figure import Figure
@@ -46,10 +47,9 @@ def _intervals(
     figure = Figure(figsize=(7, 0.8 + 0.32 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, interval in enumerate(rows.values()):
-        if interval.value is not None:
-            low, high = interval.low, interval.high
-            if low is not None and high is not None:
-                axes.plot([low, high], [place, place], color="tab:blue", linewidth=2)
+        if not math.isnan(interval.value):
+            if not math.isnan(interval.low):
+                axes.plot([interval.low, interval.high], [place, place], color="tab:blue", linewidth=2)
             axes.plot(interval.value, place, "o", color="tab:blue")
     for mark in marks:
         axes.axvline(mark, color="grey", linestyle="--", linewidth=0.8)

@@ -14,7 +14,7 @@ import numpy as np
 
 from simenv.records import Record, Usage
 from simenv.seeding import keyed_rng
-from simenv.stats import Bin, Interval, deciles, mean
+from simenv.stats import Bin, Estimate, deciles, mean
 from simenv.validity.ask import CachedJudge, Tally
 from simenv.validity.cases import Case, plain_case
 from simenv.validity.scenarios import Scenario, build
@@ -29,9 +29,9 @@ class Repeat(Record):
 
     cases: int
     """Cases that were decided both times."""
-    same_verdict: Interval
+    same_verdict: Estimate
     """Share with the same verdict; t interval over scenarios. Below 1 for a judge that draws its clicks."""
-    change: Interval
+    change: Estimate
     """Mean absolute change in click probability (of the verdict, where there is none); t interval over scenarios."""
 
 
@@ -44,7 +44,7 @@ class Agreement(Record):
     """Auctions on which the judge decided."""
     spearman: float | None
     """Rank correlation; null where either side is constant."""
-    difference: Interval
+    difference: Estimate
     """Mean absolute difference, t interval over personas."""
     curve: tuple[Bin, ...]
     """By deciles of the click model's probability (x): the judge's mean (y)."""

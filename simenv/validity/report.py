@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from simenv.errors import DataFileError
 from simenv.files.blocks import Block, markdown_parts, print_block
-from simenv.stats import Interval
+from simenv.stats import Estimate
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
 from simenv.validity.plots import write_plots
@@ -191,11 +192,11 @@ def _reliability(report: Validity) -> list[Block]:
     return [Block("Reliability", ("measure", "value"), rows), cost]
 
 
-def show(interval: Interval, *, sign: bool = False) -> str:
-    """Formats an interval as "0.917 (0.782, 0.971)"; a dash if it has no value."""
-    if interval.value is None:
+def show(estimate: Estimate, *, sign: bool = False) -> str:
+    """Formats an estimate as "0.917 (0.782, 0.971)"; a dash if it has no value."""
+    if math.isnan(estimate.value):
         return "-"
-    value = f"{interval.value:+.3f}" if sign else f"{interval.value:.3f}"
-    if interval.low is None or interval.high is None:
+    value = f"{estimate.value:+.3f}" if sign else f"{estimate.value:.3f}"
+    if math.isnan(estimate.low):
         return value
-    return f"{value} ({interval.low:.3f}, {interval.high:.3f})"
+    return f"{value} ({estimate.low:.3f}, {estimate.high:.3f})"

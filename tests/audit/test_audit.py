@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,6 @@ def test_truthful_mechanisms_have_no_regret_in_their_own_model(name: str) -> Non
 @pytest.mark.parametrize("name", ["gsp", "first_price"])
 def test_others_have(name: str) -> None:
     made = measure(name)
-    assert made.regret_um_own.value is not None
     assert made.regret_um_own.value > 0.01
     assert made.largest_regret_um_own > 1
     assert made.ir_violations.value == 0
@@ -63,7 +63,6 @@ def test_first_price_is_what_a_value_maximiser_bids_truthfully_in() -> None:
     first, second = measure("first_price"), measure("vcg")
     assert first.regret_vm_own.value == 0
     assert first.roi_violations.value == 0
-    assert second.regret_vm_own.value is not None
     assert second.regret_vm_own.value > 0.01
 
 
@@ -73,7 +72,6 @@ def test_tilted_optimum_is_truthful_for_value_maximisers(target_roi: float) -> N
     assert made.regret_vm_own.value == pytest.approx(0, abs=1e-7)
     assert made.regret_vm_world.value == pytest.approx(0, abs=1e-7) or made.monotonicity_violations_world.value
     assert made.monotonicity_violations.value == 0
-    assert made.regret_um_own.value is not None
     assert made.regret_um_own.value > 0.01
 
 
@@ -106,7 +104,7 @@ def test_what_depends_on_draws_is_sampled(name: str, settings: dict[str, Any], m
 
 def test_a_mechanism_that_shows_nothing_has_no_share_to_tell() -> None:
     made = measure("organic")
-    assert made.regret_um_own.value is None
+    assert math.isnan(made.regret_um_own.value)
     assert made.largest_regret_um_own == made.largest_jump == 0
 
 
@@ -114,20 +112,16 @@ def test_learning_bidders_shade_under_first_price() -> None:
     options = AuditOptions(n=2, advertisers=1, bids=3, curve_bids=2, collusion=0, wrong_ctr=0, play=2, play_seeds=2)
     first = measure("first_price", options)
     learned, paced = first.play["learned"], first.play["budgets"]
-    assert learned.bid_share.value is not None
     assert learned.bid_share.value < 0.9
-    assert first.revenue.value
-    assert learned.revenue.value is not None
+    assert first.revenue.value > 0
     assert learned.revenue.value < 0.95 * first.revenue.value
-    assert learned.spent.value is None
-    assert paced.spent.value is not None
+    assert math.isnan(learned.spent.value)
     assert paced.spent.value < 2
-    assert 0 < first.efficiency.value <= 1  # type: ignore[operator]
+    assert 0 < first.efficiency.value <= 1
 
 
 def test_two_gain_by_colluding_under_vcg_though_none_does_alone() -> None:
     made = measure("vcg", QUICK.model_copy(update={"n": 6, "collusion": 6}))
-    assert made.collusion_own.value is not None
     assert made.collusion_own.value > 0.005
     assert made.regret_um_own.value == pytest.approx(0, abs=1e-7)
 

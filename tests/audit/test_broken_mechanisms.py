@@ -105,9 +105,7 @@ def test_charging_beyond_the_bid_is_caught() -> None:
     made = run(Greedy()).mechanisms["broken"]
     assert made.ir_violations.value == made.ir_violations_world.value == made.ir_violations_ex_post.value == 1
     assert made.roi_violations.value == 1
-    assert made.regret_um_own.value is not None
     assert made.regret_um_own.value > 1  # bidding 0 saves a loss of all that clicks are worth
-    assert made.regret_vm_own.value is not None
     assert made.regret_vm_own.value > 0.3
 
 
@@ -116,7 +114,6 @@ def test_a_fee_on_predictions_that_the_world_does_not_keep_is_caught_in_the_worl
     made = run(Fee(), judge=rarely).mechanisms["broken"]
     assert made.ir_violations.value == 0
     assert made.ir_violations_world.value == 1
-    assert made.regret_um_world.value is not None
     assert made.regret_um_world.value > 0.5
 
 
@@ -129,9 +126,6 @@ def test_where_no_bid_is_better_none_is_found() -> None:
     made = run(Coin(), options, personas=_many()).mechanisms["broken"]
     assert made.measured == "sampled"
     regret = made.regret_um_own
-    assert regret.value is not None
-    assert regret.low is not None
-    assert regret.high is not None
     assert abs(regret.value) < 1.5 * (regret.high - regret.low)
     assert abs(regret.value) < 0.5  # with the best of the same eight draws it is 2.4 here
     assert made.ir_violations.value == 0
@@ -207,7 +201,6 @@ def test_an_abstention_is_not_a_no() -> None:
     silent = FormulaJudge(lambda persona, auction, outcome, ad_id: None)
     silent_click = FormulaJudge(lambda persona, auction, outcome, ad_id: 0.5)
     made = run(ShowsAll(), judge=silent_click).mechanisms["broken"]
-    assert made.revenue.value is not None
     assert made.revenue.value > 0
 
     class Abstains(FormulaJudge):
@@ -217,8 +210,8 @@ def test_an_abstention_is_not_a_no() -> None:
             return feedback.model_copy(update={"clicks": clicks})
 
     unknown = run(ShowsAll(), judge=Abstains(silent._formula)).mechanisms["broken"]
-    assert unknown.revenue.value is None
-    assert unknown.regret_um_world.value is None
+    assert math.isnan(unknown.revenue.value)
+    assert math.isnan(unknown.regret_um_world.value)
     assert unknown.regret_um_own.value == made.regret_um_own.value
 
 
@@ -236,7 +229,7 @@ def test_grid_and_intervals() -> None:
     assert bids[-1] == pytest.approx(160)
     assert sorted(bids) == bids
     assert interval([(1.0, 2.0), (math.nan, 1.0), (3.0, 2.0)], ["a", "b", "c"]).value == 1.0
-    assert interval([(1.0, 0.0)], ["a"]).value is None
+    assert math.isnan(interval([(1.0, 0.0)], ["a"]).value)
     assert BidEvaluator(WORLD.judge) is not None
 
 

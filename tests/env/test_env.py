@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import warnings
+import weakref
 
 import gymnasium
 import numpy as np
@@ -12,10 +14,14 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from simenv import Auction, Outcome, make_mechanism, outcome
+from simenv.background_loop import run_sync
+from simenv.env.environment import NativeAdsEnv
 from simenv.errors import InputError, OutcomeError
 from simenv.llm import ScriptedLLM
-from simenv.records import Click, Feedback
-from tests.fakes import small_world
+from simenv.records import Click, Feedback, Transition
+from simenv.runs.rollout import Finished, rollout
+from simenv.runs.summary import summarize
+from tests.fakes import ADS, PERSONAS, FakeEncoder, small_world
 
 
 @pytest.fixture
@@ -82,6 +88,58 @@ def test_seed_names_the_run(env: gymnasium.Env) -> None:
     assert first != other
 
 
+def walk(env: gymnasium.Env, steps: int, seed: int | None = None) -> list[Transition]:
+    """`steps` answers, over as many sessions as they take."""
+    env.reset(seed=seed)
+    seen: list[Transition] = []
+    over = False
+    while len(seen) < steps:
+        if over:
+            env.reset()
+        _, _, over, _, info = env.step(FirstAd())
+        seen.append(info["transition"])
+    return seen
+
+
+def test_the_index_is_the_position_in_the_run_as_a_rollout_counts(env: gymnasium.Env) -> None:
+    first = walk(env, 7, seed=2)
+    assert [t.index for t in first] == list(range(7))
+    assert [t.turn for t in first] == [0, 1, 2, 0, 1, 2, 0]
+    assert [t.index for t in walk(env, 4)] == list(range(9, 13)), "a reset without a seed goes on to the next session"
+    assert walk(env, 7, seed=2) == first, "a seed begins a run anew"
+    assert {cell.auctions for cell in summarize(first).cells if cell.metric == "revenue"} == {7}
+    rows: list[Transition] = []
+
+    def keep(finished: Finished) -> None:
+        rows.extend(finished.transitions)
+
+    run_sync(lambda: rollout(env.unwrapped.world, {"FirstAd": FirstAd()}, n=7, seed=2, on_chunk=keep))
+    assert first == rows
+
+
+def test_a_session_that_is_met_twice_has_its_indices_both_times(env: gymnasium.Env) -> None:
+    """So that mechanisms which take turns in each session are compared auction by auction."""
+    rows: list[Transition] = []
+    for session in (4, 1):
+        for name in ("one", "other"):
+            env.reset(seed=3, options={"session": session})
+            for _ in range(3):
+                rows.append(env.step(FirstAd())[4]["transition"].model_copy(update={"mechanism": name}))
+    assert [row.index for row in rows] == [12, 13, 14] * 2 + [3, 4, 5] * 2
+    (revenue,) = [c for c in summarize(rows).cells if (c.metric, c.mechanism) == ("revenue", "other")]
+    assert revenue.auctions == 6
+    assert revenue.difference is not None
+    assert revenue.difference.value == 0
+
+
+def test_an_answer_that_is_refused_takes_no_index(env: gymnasium.Env) -> None:
+    auction, _ = env.reset(seed=1)
+    hidden = outcome(auction, "Nothing.").model_copy(update={"response": f"See {auction.bids[0].ad.link}."})
+    with pytest.raises(OutcomeError):
+        env.step(hidden)
+    assert env.step(FirstAd())[4]["transition"].index == 0
+
+
 def test_options_choose_persona_and_session(env: gymnasium.Env) -> None:
     persona = env.unwrapped.world.personas[2]
     auction, _ = env.reset(seed=0, options={"persona": persona.id})
@@ -124,6 +182,36 @@ def test_render_is_a_transcript(env: gymnasium.Env) -> None:
     text = env.render()
     assert "Assistant (FirstAd): Have a look at @" in text
     assert "price" in text
+
+
+def test_a_closed_environment_says_so_and_leaves_the_callers_world_alone() -> None:
+    world = small_world()
+    env = gymnasium.make("simenv/NativeAds-v0", world=world)
+    env.reset(seed=0)
+    env.step(FirstAd())
+    for _ in range(2):
+        env.close()
+    for call in (lambda: env.reset(seed=0), lambda: env.step(FirstAd()), lambda: env.unwrapped.world):
+        with pytest.raises(InputError, match="the environment is closed"):
+            call()
+    again = NativeAdsEnv(world)
+    again.reset(seed=0)
+    assert again.step(FirstAd())[4]["transition"].index == 0
+
+
+def test_a_closed_environment_lets_go_of_the_world_it_opened() -> None:
+    encoder = FakeEncoder()
+    env = NativeAdsEnv(encoder=encoder, catalog=ADS, personas=PERSONAS, horizon=3)
+    env.reset(seed=0)
+    env.step(FirstAd())
+    opened = weakref.ref(env.world)
+    env.close()
+    gc.collect()
+    assert opened() is None
+    with NativeAdsEnv(encoder=encoder, catalog=ADS, personas=PERSONAS, horizon=3) as other:
+        other.reset(seed=0)
+    with pytest.raises(InputError, match="the environment is closed"):
+        other.reset()
 
 
 def test_bad_construction_is_refused() -> None:

@@ -18,6 +18,7 @@ from simenv.llm import Request, ScriptedLLM
 from simenv.llm.base import Completion
 from simenv.market.bidders import LearningBidder
 from simenv.mechanism import Mechanism
+from simenv.runs.summary import summarize
 from simenv.world import World
 from tests.fakes import small_world
 
@@ -118,11 +119,34 @@ def test_each_part_is_a_single_environment(seeds: int | list[int], learning: boo
             given = "_transition" in infos and bool(infos["_transition"][i])
             assert given == ("transition" in info) == ((step + 1) % (world.horizon + 1) != 0)
             if given:
-                assert infos["transition"][i] == info["transition"]
+                transition = infos["transition"][i]
+                assert transition.index == 4 * info["transition"].index + i
+                assert transition.model_copy(update={"index": 0}) == info["transition"].model_copy(update={"index": 0})
                 paid += sum(info["transition"].payments.values())
         ends += int(terminations.sum())
     assert ends == 4 * 4
     assert paid > 0
+
+
+def test_the_transitions_of_all_parts_are_the_answers_of_one_table() -> None:
+    """Over several sessions of each part, and over a reset that goes on."""
+    env = made(num_envs=3)
+    rows: list[Transition] = []
+
+    def step(times: int) -> None:
+        for _ in range(times):
+            *_, infos = env.step(gsp())
+            rows.extend(row for row in infos.get("transition", ()) if row is not None)
+
+    env.reset(seed=0)
+    step(6)  # three turns, a reset, two turns
+    env.reset()  # goes on, in the middle of a session
+    step(2)
+    assert sorted(row.index for row in rows) == [
+        3 * place + part for place in (0, 1, 2, 3, 4, 6, 7) for part in range(3)
+    ]
+    (revenue,) = [cell for cell in summarize(rows).cells if cell.metric == "revenue"]
+    assert revenue.auctions == len({row.auction.id for row in rows}) == 3 * 7
 
 
 def test_the_step_after_the_end_ignores_its_action() -> None:
@@ -186,6 +210,19 @@ def test_wrong_numbers_are_refused() -> None:
         NativeAdsVectorEnv(2, small_world(), horizon=2)
     with pytest.raises(InputError, match="no session: call reset first"):
         made(num_envs=2).step(gsp())
+
+
+def test_a_closed_vector_environment_says_so() -> None:
+    world = small_world()
+    env = made(world, num_envs=2)
+    env.reset(seed=0)
+    for _ in range(2):
+        env.close()
+    assert env.closed
+    for call in (lambda: env.reset(seed=0), lambda: env.step(gsp())):
+        with pytest.raises(InputError, match="the environment is closed"):
+            call()
+    assert len(made(world, num_envs=2).reset(seed=0)[0]) == 2, "the caller's world is not closed"
 
 
 def test_an_outcome_for_another_part_is_refused() -> None:

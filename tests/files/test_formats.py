@@ -23,8 +23,8 @@ from simenv.errors import DataFileError
 from simenv.files.rows import Row, read_rows
 from simenv.market.catalog import load_catalog
 from simenv.runs.folder import RunFolder
-from simenv.runs.metrics import summarize
 from simenv.runs.rollout import Finished
+from simenv.runs.summary import summarize
 from simenv.users.personas import load_personas
 from simenv.users.queries import load_queries
 from tests.datasets.test_export import transitions

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from simenv import Ad, Auction, Bid, Outcome, Persona, Query, outcome
 from simenv.encoder import default_encoder
 from simenv.errors import InputError
-from simenv.judges.ad_copy import sentence_around
 from simenv.judges.click_model import ClickModel, world_v1
 from simenv.records import Placement, Traits
+from simenv.text import sentence_around
 from tests.fakes import FakeEncoder
 
 ADS = (

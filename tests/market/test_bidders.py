@@ -14,7 +14,6 @@ from simenv import Ad, Auction, Outcome, Transition, make_mechanism, outcome
 from simenv.background_loop import run_sync
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.llm import ScriptedLLM
-from simenv.market.advertisers import private_value
 from simenv.market.bidders import (
     Bidder,
     Budgeted,
@@ -25,6 +24,7 @@ from simenv.market.bidders import (
     UniformBidder,
     make_bidder,
 )
+from simenv.market.values import private_value
 from simenv.mechanism import Mechanism
 from simenv.objective import Objective
 from simenv.records import Bid, Click, Feedback, Query

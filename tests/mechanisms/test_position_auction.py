@@ -8,7 +8,6 @@ import itertools
 import numpy as np
 import pytest
 
-from mechanisms.passages import sentences
 from mechanisms.position_auction import MNLCTR, PositionAuction, best_matching
 from simenv import Claim, check_mechanism
 from simenv.ctr.models import CosineCTR
@@ -16,6 +15,7 @@ from simenv.errors import ClaimViolated, InputError
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.seeding import keyed_rng
+from simenv.text import sentences_with_space
 from tests.auctions import GivenCTR, make_auction
 from tests.fakes import FakeEncoder
 
@@ -107,7 +107,7 @@ def test_predictions_read_from_the_text_are_those_that_were_planned(text: str) -
     auction = make_auction([50.0, 80.0, 30.0, 60.0], max_ads=3)
     made = asyncio.run(run_mechanism(mechanism, auction))
     probs = mechanism.ctr_model.click_probs(auction, made.response, [p.ad_id for p in made.placements])
-    pieces = [piece for piece in sentences(text.strip()) if piece.strip()] or [""]
+    pieces = [piece for piece in sentences_with_space(text.strip()) if piece.strip()] or [""]
     places, _ = mechanism.allocate(auction, pieces)
     assert [places[j] for j in sorted(places)] == list(probs)
     planned = {a: mechanism.ctr_model.weights(auction, pieces[j])[int(a[1:])] for j, a in places.items()}

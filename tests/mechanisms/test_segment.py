@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from mechanisms.passages import in_context, sentences
+from mechanisms.passages import in_context
 from mechanisms.segment import Segment
 from simenv import Claim, check_mechanism
 from simenv.check import random_auction, with_bid
@@ -239,13 +239,6 @@ def test_the_organic_part_is_the_same_whatever_the_bids() -> None:
     for amount in (0.0, 5.0, 500.0):
         made = asyncio.run(run_mechanism(mechanism, with_bid(make_auction(AMOUNTS), "c1", amount)))
         assert made.response.startswith(organic)
-
-
-def test_sentences_join_to_the_text_again() -> None:
-    text = "Boots help. Do they? Yes!\n- A 2.5 mm sole.\n- Wool"
-    assert "".join(sentences(text)) == text
-    assert [s.strip() for s in sentences(text)] == ["Boots help.", "Do they?", "Yes!", "- A 2.5 mm sole.", "- Wool"]
-    assert sentences("") == []
 
 
 def test_relevance_in_context_is_that_of_query_and_text_together() -> None:

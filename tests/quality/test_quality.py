@@ -26,7 +26,7 @@ from simenv.quality.likelihood import LikelihoodQuality
 from simenv.quality.llm_quality import LLMQuality
 from simenv.records import AdQuality, Auction, Bid, Feedback, Outcome, Quality, Query, Transition
 from simenv.runs.bench import BenchOptions, run_bench
-from simenv.runs.metrics import summarize
+from simenv.runs.summary import summarize
 from simenv.runs.tables import to_markdown
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import EXTRAS, Scenario, build, load_scenarios

@@ -22,10 +22,9 @@ from simenv.mechanism import make_mechanism
 from simenv.runs.bench import BenchOptions
 from simenv.runs.compare import Comparison, compare
 from simenv.runs.folder import RunFolder, read_transitions
-from simenv.runs.metrics import Cell, summarize
 from simenv.runs.rollout import rollout
+from simenv.runs.summary import Cell, summarize
 from simenv.runs.tables import caption
-
 from tests.fakes import small_world
 from tests.runs.test_metrics import turn
 
@@ -93,7 +92,7 @@ def test_a_mechanism_of_several_runs_is_called_by_its_run(make: Make) -> None:
     assert found.table.baseline == "other/gsp"
     difference = cell(found, "one/gsp").difference
     assert difference is not None
-    assert tuple(difference) == (0, 0, 0)  # the same answers
+    assert difference.numbers == (0, 0, 0)  # the same answers
     with pytest.raises(UnknownName, match=r"unknown baseline 'gsp': .*known are fixed_slots, one/gsp, organic"):
         compare(runs, baseline="gsp")
 
@@ -148,7 +147,7 @@ def test_a_persona_of_both_runs_is_one_cluster() -> None:
     rows = [*revenue(values, list("abcd"), "base", 0), *revenue([v + 3 for v in values], list("abcd"), "m", 4)]
     (found,) = [c for c in summarize(rows, "base", ["m"]).cells if (c.mechanism, c.metric) == ("m", "revenue")]
     assert found.difference is not None
-    assert tuple(found.difference) == pytest.approx((3, 3, 3))
+    assert found.difference.numbers == pytest.approx((3, 3, 3))
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from simenv.llm.hosted import HostedLLM
 from simenv.runs.folder import RunFolder
 from simenv.runs.rollout import Sessions, rollout
 from simenv.users.queries import LLMQueries
+from tests.cli.test_hosted import Roles
 from tests.fake_openai import FAULTS, FakeOpenAI, Fault
 from tests.fakes import small_world
-from tests.cli.test_hosted import Roles
 
 N, CHUNK = 6, 4
 NAMES = ("gsp", "best_of_n", "fixed_slots")

@@ -13,7 +13,7 @@ from simenv import outcome
 from simenv.errors import InputError
 from simenv.objective import Objective
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Query, Transition, Usage
-from simenv.runs.metrics import Cell, Estimate, Table, summarize
+from simenv.runs.summary import Cell, Table, summarize
 from simenv.runs.tables import caption, to_csv, to_markdown
 from simenv.seeding import keyed_rng
 from simenv.world import settle
@@ -129,7 +129,7 @@ def test_intervals_are_clustered_by_persona() -> None:
         "ctr": [(x + x / 2, 2.0) for x in probs],
     }.items():
         ratio, error = by_hand(pairs, personas)
-        assert cell(table, metric).estimate == pytest.approx(Estimate(ratio, ratio - T_2 * error, ratio + T_2 * error))
+        assert cell(table, metric).estimate.numbers == pytest.approx((ratio, ratio - T_2 * error, ratio + T_2 * error))
         assert cell(table, metric).estimate.margin == pytest.approx(T_2 * error)
         assert cell(table, metric).personas == 3
         assert cell(table, metric).difference is None  # it is the baseline
@@ -138,9 +138,8 @@ def test_intervals_are_clustered_by_persona() -> None:
 def test_answers_without_ads_weigh_nothing_in_the_click_rate() -> None:
     rows = [turn(0, {"a": (False, 0.2)}, "p"), turn(1, {}, "q"), turn(2, {"a": (False, 0.6), "b": (False, 0.1)}, "r")]
     ratio, error = by_hand([(0.2, 1.0), (0.0, 0.0), (0.7, 2.0)], ["p", "q", "r"])
-    assert cell(summarize(rows), "ctr").estimate == pytest.approx(
-        Estimate(ratio, ratio - T_2 * error, ratio + T_2 * error)
-    )
+    estimate = cell(summarize(rows), "ctr").estimate
+    assert estimate.numbers == pytest.approx((ratio, ratio - T_2 * error, ratio + T_2 * error))
 
 
 def test_a_difference_uses_only_the_auctions_that_both_have() -> None:
@@ -155,7 +154,7 @@ def test_a_difference_uses_only_the_auctions_that_both_have() -> None:
     difference = [5 - 4, 5 - 0, 0 - 4]
     mean, error = by_hand([(float(d), 1.0) for d in difference], personas[:3])
     assert mean == pytest.approx(2 / 3)
-    assert cell(table, "revenue").difference == pytest.approx(Estimate(mean, mean - T_2 * error, mean + T_2 * error))
+    assert cell(table, "revenue").difference.numbers == pytest.approx((mean, mean - T_2 * error, mean + T_2 * error))
 
 
 def test_a_pair_that_moves_together_has_a_narrow_difference() -> None:
@@ -163,7 +162,7 @@ def test_a_pair_that_moves_together_has_a_narrow_difference() -> None:
     base = [turn(i, {"a": (False, x)}, f"p{i}", "base") for i, x in enumerate(probs)]
     ours = [turn(i, {"a": (False, x + 0.05)}, f"p{i}") for i, x in enumerate(probs)]
     found = cell(summarize([*base, *ours]), "revenue")
-    assert found.difference == pytest.approx(Estimate(0.2, 0.2, 0.2))
+    assert found.difference.numbers == pytest.approx((0.2, 0.2, 0.2))
     assert found.estimate.margin > 3
 
 
@@ -177,7 +176,7 @@ def test_one_persona_gives_a_value_and_no_interval() -> None:
 
 def test_what_was_never_shown_has_no_click_rate() -> None:
     estimate = cell(summarize([turn(0, {}, "p"), turn(1, {}, "q")]), "ctr").estimate
-    assert all(math.isnan(number) for number in estimate)
+    assert all(math.isnan(number) for number in estimate.numbers)
 
 
 def test_the_baseline_may_be_chosen_and_must_be_known() -> None:
@@ -188,6 +187,18 @@ def test_the_baseline_may_be_chosen_and_must_be_known() -> None:
         summarize(rows, "third")
     with pytest.raises(InputError, match="no transitions to summarize"):
         summarize([])
+
+
+def test_two_auctions_under_one_index_are_refused() -> None:
+    """One of them would be lost without a word."""
+    one = turn(3, {"a": (True, 0.5)})
+    auction = one.auction.model_copy(update={"id": "another"})
+    with pytest.raises(InputError, match="m answers two auctions at index 3: auction-3 and another"):
+        summarize([one, one.model_copy(update={"auction": auction})])
+    query = one.auction.model_copy(update={"query": Query(text="What else?")})
+    with pytest.raises(InputError, match="m answers two auctions at index 3"):
+        summarize([one, one.model_copy(update={"auction": query})])
+    assert cell(summarize([one, one]), "revenue").auctions == 1, "the same answer twice is one answer"
 
 
 def coverage(clustered: bool) -> float:

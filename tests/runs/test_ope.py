@@ -23,7 +23,6 @@ from simenv.llm import ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.objective import Objective
 from simenv.records import Auction, Click, Feedback, Transition
-from simenv.runs.metrics import Estimate
 from simenv.runs.ope import (
     ESTIMATORS,
     LoggedChoice,
@@ -34,9 +33,10 @@ from simenv.runs.ope import (
     logged_choice,
     snips,
 )
+from simenv.stats import Estimate
 from simenv.world import World, settle
-from tests.fakes import PERSONAS, small_world
 from tests.datasets.test_export import transitions
+from tests.fakes import PERSONAS, small_world
 
 
 def softmax(temperature: float) -> Any:
@@ -136,7 +136,7 @@ def test_the_intervals_are_clustered_by_persona() -> None:
         value = sum(terms) / sum(below)
         psi = [(term - value * b) / sum(below) for term, b in zip(terms, below, strict=True)]
         margin = T_1 * math.sqrt(2 * ((psi[0] + psi[1]) ** 2 + psi[2] ** 2))
-        assert estimate == pytest.approx(Estimate(value, value - margin, value + margin))
+        assert estimate.numbers == pytest.approx((value, value - margin, value + margin))
 
 
 def test_the_logging_policy_itself_gets_its_mean() -> None:
@@ -150,7 +150,7 @@ def test_dr_is_exact_where_the_model_is() -> None:
     rows = [
         row._replace(q_hat=row.reward, v_hat=3.0, target=t) for row, t in zip(BANDIT, (1.0, 0.01, 0.3), strict=True)
     ]
-    assert doubly_robust(rows) == Estimate(3.0, 3.0, 3.0)
+    assert doubly_robust(rows).numbers == (3.0, 3.0, 3.0)
     assert ips(rows).value != pytest.approx(3.0)
 
 

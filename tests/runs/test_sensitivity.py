@@ -9,9 +9,9 @@ from simenv.errors import InputError
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import make_mechanism
 from simenv.records import Transition
-from simenv.runs.metrics import summarize
 from simenv.runs.rollout import Finished, rollout
 from simenv.runs.sensitivity import sensitivity
+from simenv.runs.summary import summarize
 from tests.fakes import small_world
 
 WORLD = small_world()

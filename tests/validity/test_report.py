@@ -81,8 +81,6 @@ def test_signed_and_absolute_changes_differ() -> None:
         return 0.5 + 0.1 * (len(outcome.response) > 400) - 0.3 * ("clicked" in outcome.response)
 
     found = attacked(FormulaJudge(startled))["all"]
-    assert found.change.value is not None
-    assert found.absolute.value is not None
     assert found.change.value < 0 < found.absolute.value
     assert abs(found.change.value) < found.absolute.value
 
@@ -219,7 +217,6 @@ def test_asked_twice() -> None:
     assert (found.cases, found.same_verdict.value, found.change.value) == (6, 1, 0)
     many = tuple(TWO[0].model_copy(update={"id": f"tea-{i}"}) for i in range(40))
     coin = asyncio.run(reliability.measure_repeat(CachedJudge(Coin()), many))
-    assert coin.same_verdict.value is not None
     # 120 fair coins: a standard deviation of 0.046, so 0.2 is four of them (false alarm below 1e-4; keyed draws).
     assert abs(coin.same_verdict.value - 0.5) < 0.2
     assert coin.change.value == pytest.approx(1 - coin.same_verdict.value)

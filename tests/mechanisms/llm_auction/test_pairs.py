@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from mechanisms.llm_auction.pairs import Pair, PairConfig, PairTraining, read_pairs
+from mechanisms.llm_auction.pair_data import Pair, PairConfig, read_pairs
+from mechanisms.llm_auction.pairs import PairTraining
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.train import train
 from simenv import make_mechanism

@@ -1,0 +1,70 @@
+"""What commands print: one console for results, one for progress and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+out = Console()
+"""Results."""
+err = Console(stderr=True)
+"""Progress, warnings and errors."""
+
+
+def warn(text: str) -> None:
+    """Prints a warning in one paragraph."""
+    err.print(f"simenv: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def written_to(path: object) -> None:
+    """Says where results are."""
+    out.print(f"written to {path}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def answers_bar() -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+    """A bar of answers with their rate and the time left: what to call with their number, and after each."""
+    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=err, speed_estimate_period=120) as progress:
+        bar = progress.add_task("answers", total=None, visible=False)
+
+        def started(total: int) -> None:
+            progress.update(bar, total=total, visible=True)
+
+        yield started, lambda: progress.advance(bar)
+
+
+@contextmanager
+def named_bars(width: int = 12) -> Iterator[tuple[Callable[[str, int, int], None], Console]]:
+    """One bar per named part of the work: what to call with (part, done, planned), and where to print between."""
+    columns = (TextColumn(f"{{task.description:{width}}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def watch(part: str, done: int, planned: int) -> None:
+            if part not in bars:
+                bars[part] = progress.add_task(part)
+            progress.update(bars[part], completed=done, total=planned)
+
+        yield watch, progress.console
+
+
+class _Rate(ProgressColumn):
+    """Answers per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.2f}/s" if task.speed else "", style="progress.data.speed")

@@ -1,0 +1,29 @@
+"""`simenv ope`: off-policy evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simenv.cli import console
+from simenv.cli.options import SETTINGS_OF_ONE
+
+
+def ope(
+    run: Annotated[Path, typer.Argument(help="The folder of a run that holds a mechanism with known propensities.")],
+    target: Annotated[str, typer.Option(help="The mechanism to value: it must have choice_probs, as softmax has.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", help=SETTINGS_OF_ONE)] = None,
+    llm: Annotated[str, typer.Option(help="As in bench; the target writes nothing here.")] = "scripted",
+) -> None:
+    """Values a mechanism from the log of another, without running it (off-policy evaluation)."""
+    from simenv.llm import make_llm
+    from simenv.mechanism import make_mechanism
+    from simenv.runs.folder import read_transitions
+    from simenv.runs.ope import evaluate, print_report, require_choices
+    from simenv.runs.settings import options_of_one
+
+    mechanism = make_mechanism(target, context={"llm": make_llm(llm)}, **options_of_one(target, settings or ()))
+    require_choices(mechanism, target)
+    print_report(evaluate(read_transitions(run), mechanism), " ".join([target, *(settings or ())]), console.out)

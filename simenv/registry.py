@@ -1,0 +1,363 @@
+"""Finds plug-ins by name: mechanisms, judges, language models and every other kind.
+
+A plug-in has one of three names:
+
+    NAME                   registered under the entry-point group of its kind; NAME:TEXT sets its first option to TEXT
+    package.module:Class   a class, or a function that builds one
+    path/to/file.py:Class  the same in a file
+
+Entry points are read without an import, so listing plug-ins loads none of them. What a plug-in needs of the run (its
+language model, the encoder) is passed by parameter name: see `Spec.build`.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import json
+import re
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from simenv.errors import InputError, SimenvError, UnknownName
+
+T = TypeVar("T")
+_IMPORTABLE = re.compile(r"(?:.+\.py|[A-Za-z_][\w.]*):[A-Za-z_]\w*")
+_OUR_FOLDER = "mechanisms"
+_LONGEST_QUOTE = 80
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """A kind of plug-in."""
+
+    name: str
+    """How messages and settings call it, for instance "mechanism"."""
+    group: str
+    """Entry-point group under which its plug-ins register."""
+    needs: tuple[str, ...]
+    """Attributes that an instance must have."""
+    describes: str = ""
+    """One line for lists."""
+
+
+class Lazy(Generic[T]):
+    """A part of the run that is built when the first plug-in asks for it."""
+
+    def __init__(self, build: Callable[[], T]) -> None:
+        self._build = build
+        self._built: list[T] = []
+
+    def __call__(self) -> T:
+        if not self._built:
+            self._built.append(self._build())
+        return self._built[0]
+
+
+@dataclass(frozen=True)
+class Spec(Generic[T]):
+    """A plug-in that was found and whose options were checked, but that is not built yet."""
+
+    kind: Kind[T]
+    name: str
+    factory: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_options(self, options: Mapping[str, Any]) -> Spec[T]:
+        """The same plug-in with other options."""
+        return replace(self, options=dict(options))
+
+    def build(self, context: Mapping[str, Any] | None = None) -> T:
+        """Builds it.
+
+        Args:
+            context: Parts of the run by name. Each is passed if the constructor has a parameter of that name that no
+                option sets. A `Lazy` part is built only then.
+
+        Raises:
+            InputError: the constructor raised, needs more than it is given, or built something of another kind.
+        """
+        if not callable(self.factory):
+            return self._checked(self.factory)
+        parameters = inspect.signature(self.factory).parameters
+        given = {
+            key: value() if isinstance(value, Lazy) else value
+            for key, value in (context or {}).items()
+            if key in parameters and key not in self.options
+        }
+        missing = [
+            p.name
+            for p in parameters.values()
+            if p.default is p.empty
+            and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            and p.name not in {*given, *self.options}
+        ]
+        if missing:
+            raise InputError(f"{self.kind.name} {self.name!r} needs {', '.join(missing)}: give it as an option")
+        try:
+            built = self.factory(**given, **self.options)
+        except SimenvError:
+            raise
+        except Exception as error:
+            raise InputError(f"{self.kind.name} {self.name!r} cannot be built: {reason(error)}") from error
+        return self._checked(built)
+
+    def _checked(self, built: Any) -> T:
+        for attribute in self.kind.needs:
+            if not hasattr(built, attribute):
+                raise InputError(f"{self.kind.name} {self.name!r} has no attribute {attribute}")
+        if not hasattr(built, "name"):
+            with contextlib.suppress(AttributeError, TypeError):  # with slots it goes by its class's name
+                built.name = self.name.rpartition(":")[2]
+        return built  # type: ignore[no-any-return]
+
+
+def find(kind: Kind[T], name: str, options: Mapping[str, Any] | None = None) -> Spec[T]:
+    """Finds a plug-in and checks its options, before anything slow is loaded.
+
+    Raises:
+        UnknownName: no plug-in of that name; the message lists the nearest.
+        InputError: it cannot be imported, lacks an option, or an option has another type than its parameter.
+    """
+    factory, text = _load(kind, name)
+    given = dict(options or {})
+    if not callable(factory):
+        if given or text is not None:
+            raise InputError(f"{kind.name} {name!r} has no options, got {', '.join(given) or text}")
+        return Spec(kind, name, factory)
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        raise InputError(f"{kind.name} {name!r} is not a class or function that builds one") from None
+    if text is not None:
+        first = next((p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD), None)
+        if first is None:
+            raise InputError(f"{kind.name} {name!r}: nothing can follow the colon")
+        given = {first: text, **given}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    foreign = [] if takes_any else sorted(set(given) - set(parameters))
+    if foreign:
+        allowed = ", ".join(parameters) or "none"
+        raise InputError(f"{kind.name} {name!r} has no option {', '.join(foreign)}; its options are {allowed}")
+    hints = _hints(factory)
+    return Spec(kind, name, factory, {key: _typed(kind, name, key, value, hints) for key, value in given.items()})
+
+
+def make(kind: Kind[T], name: str, context: Mapping[str, Any] | None = None, **options: Any) -> T:
+    """`find` and `build` in one step."""
+    return find(kind, name, options).build(context)
+
+
+def names(kind: Kind[Any]) -> list[str]:
+    """All registered names of a kind."""
+    return sorted(entry_points(group=kind.group).names)
+
+
+def is_name_of(kind: Kind[Any], name: str) -> bool:
+    """Whether `name` has the form of a plug-in of this kind: registered, or importable."""
+    return name.partition(":")[0] in names(kind) or _IMPORTABLE.fullmatch(name) is not None
+
+
+def summaries(kind: Kind[Any]) -> list[tuple[str, str]]:
+    """Every registered name with the first line of its documentation. No plug-in is imported."""
+    return [(entry.name, _summary(entry)) for entry in sorted(entry_points(group=kind.group), key=lambda e: e.name)]
+
+
+class Setting(NamedTuple):
+    """One option of one plug-in, as the user wrote it: `[KIND/]NAME.OPTION=VALUE`."""
+
+    target: str
+    """`NAME` or `KIND/NAME`."""
+    option: str
+    value: Any
+
+
+def parse_setting(text: str) -> Setting:
+    """Reads `NAME.OPTION=VALUE`; the value is JSON if it can be read as such, else the text itself.
+
+    Raises:
+        InputError: another form, or JSON nested too deep.
+    """
+    target, equals, value = text.partition("=")
+    name, dot, option = target.rpartition(".")
+    if not equals or not dot or not name or not option:
+        raise InputError(f"cannot read setting {quoted(text)}: expected NAME.OPTION=VALUE")
+    return Setting(name, option, parse_value(value))
+
+
+def parse_value(text: str) -> Any:
+    """A JSON value (8, 0.5, true, [1, 2]) if `text` is one, else the text itself.
+
+    Raises:
+        InputError: JSON nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise InputError(f"cannot read value {quoted(text)}: it is nested too deep") from None
+    except ValueError:
+        return text
+
+
+def reason(error: Exception) -> str:
+    """An exception of a plug-in's code as one line, with the place where it was raised."""
+    message = " ".join(str(error).split())
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    # A syntax error names its place itself, and one of the import system has none in the user's code.
+    place = "" if isinstance(error, SyntaxError | ImportError) else "".join(f" ({f.filename}:{f.lineno})" for f in last)
+    return f"{type(error).__name__}: {message}{place}" if message else f"{type(error).__name__}{place}"
+
+
+def quoted(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 3]}..."
+
+
+def _load(kind: Kind[Any], name: str) -> tuple[Any, str | None]:
+    """The factory, and the text after the colon of a registered name."""
+    head, colon, text = name.partition(":")
+    registered = entry_points(group=kind.group, name=head)
+    if registered:
+        try:
+            return _load_entry_point(next(iter(registered))), text if colon else None
+        except Exception as error:
+            raise InputError(f"{kind.name} {name!r} cannot be imported: {reason(error)}") from error
+    if not colon:
+        raise UnknownName(kind.name, name, names(kind), hint="or give package.module:Class or file.py:Class")
+    module_name, _, attribute = name.rpartition(":")
+    module = _import(kind, name, module_name)
+    if not hasattr(module, attribute):
+        classes = [n for n, value in vars(module).items() if _could_be(kind, value)]
+        needs = " and ".join(kind.needs)
+        raise UnknownName(f"class in {kind.name} {name!r}", attribute, classes or [f"none with {needs}"])
+    return getattr(module, attribute), None
+
+
+def _could_be(kind: Kind[Any], value: Any) -> bool:
+    return inspect.isclass(value) and any(hasattr(value, attribute) for attribute in kind.needs)
+
+
+def _load_entry_point(entry: EntryPoint) -> Any:
+    """Loads a registered plug-in; ours from our own folder even where another `mechanisms` hides it."""
+    if not _is_hidden(entry):
+        return entry.load()
+    alias = "simenv_builtin_mechanisms"  # a user's folder of the same name keeps the name
+    if alias not in sys.modules:
+        _from_file(alias, _our_folder() / "__init__.py", [str(_our_folder())])
+    return getattr(importlib.import_module(alias + entry.module.removeprefix(_OUR_FOLDER)), entry.attr)
+
+
+def _is_hidden(entry: EntryPoint) -> bool:
+    """Whether a user's package has the name of the one that this entry point of ours is in."""
+    if entry.module.split(".")[0] != _OUR_FOLDER or entry.dist is None or entry.dist.name != "simenv-ads":
+        return False
+    loaded = sys.modules.get(_OUR_FOLDER)
+    spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(_OUR_FOLDER)
+    return spec is None or spec.origin is None or Path(spec.origin).resolve().parent != _our_folder()
+
+
+def _our_folder() -> Path:
+    return Path(__file__).resolve().parent.parent / _OUR_FOLDER
+
+
+def _import(kind: Kind[Any], name: str, module_name: str) -> Any:
+    try:
+        if module_name.endswith(".py"):
+            path = Path(module_name)
+            if not path.is_file():
+                raise InputError(f"{kind.name} {name!r}: no such file {module_name}")
+            if str(path.resolve().parent) not in sys.path:
+                sys.path.append(str(path.resolve().parent))  # it may import what lies beside it
+            return _from_file(f"simenv_user_{path.stem}", path, None)
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))  # a console script does not look in the folder it is run from
+        return importlib.import_module(module_name)
+    except InputError:
+        raise
+    except Exception as error:  # a module may raise anything while it is imported
+        raise InputError(f"{kind.name} {name!r} cannot be imported: {reason(error)}") from error
+
+
+def _from_file(module_name: str, path: Path, search: list[str] | None) -> Any:
+    spec = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=search)
+    if spec is None or spec.loader is None:
+        raise InputError(f"cannot import {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(module_name, None)  # a module that was read in part must not be found
+        raise
+    return module
+
+
+def _hints(factory: Any) -> dict[str, Any]:
+    """The types of a factory's parameters, as far as they can be read."""
+    try:
+        return typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except Exception:  # a name that is imported for type checkers alone, or annotations that are no types
+        return {}
+
+
+def _typed(kind: Kind[Any], name: str, option: str, value: Any, hints: Mapping[str, Any]) -> Any:
+    """An option's value in the type of its parameter. Types that pydantic does not know are not checked."""
+    if option not in hints:
+        return value
+    try:
+        typed = TypeAdapter(hints[option]).validate_python(value)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return value
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        message = message[:1].lower() + message[1:]
+        raise InputError(f"{kind.name} {name!r}: option {option}: {message}, got {quoted(value)}") from None
+    if isinstance(value, bool) and not isinstance(typed, bool):
+        raise InputError(f"{kind.name} {name!r}: option {option}: input should be a number, got {value}")
+    return typed
+
+
+def _summary(entry: EntryPoint) -> str:
+    try:
+        tree = ast.parse(_source(entry).read_text(encoding="utf-8"))
+    except Exception as error:
+        return f"(cannot be read: {reason(error)})"
+    body = tree.body
+    docstring = None
+    for part in entry.attr.split("."):  # of a class method, the method's, else the class's
+        named = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == part]
+        if not named:
+            break
+        docstring = ast.get_docstring(named[0]) or docstring
+        body = named[0].body
+    return _first_sentence(docstring or "")
+
+
+def _source(entry: EntryPoint) -> Path:
+    """The file that defines a plug-in."""
+    if _is_hidden(entry):
+        base = _our_folder().joinpath(*entry.module.split(".")[1:])
+        return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    spec = importlib.util.find_spec(entry.module)  # imports the package around it, not the module
+    if spec is None or spec.origin is None:
+        raise InputError(f"no module {entry.module}")
+    return Path(spec.origin)
+
+
+def _first_sentence(docstring: str) -> str:
+    """The first sentence, or as much of it as stands in the first paragraph, in one line."""
+    paragraph = " ".join(docstring.split("\n\n")[0].split())
+    match = re.match(r"(.+?[.!?])(?:\s+[A-Z]|$)", paragraph)
+    return match[1] if match else paragraph

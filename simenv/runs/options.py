@@ -1,0 +1,184 @@
+"""The options of a run, written once: the command line, manifests and the Python functions take them from here.
+
+The groups name what they are about: `WorldOptions`, `ModelOptions`, `MarketOptions` and `FileOptions`. A command takes
+the groups that it needs; `BenchOptions` has all. The text under a field is its help on the command line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, ValidationError
+
+from simenv.errors import InputError
+from simenv.records import Record
+
+R = TypeVar("R", bound=Record)
+
+
+class WorldOptions(Record):
+    """Who asks, and what is asked."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # refused by `check_ranges`, which names the option
+
+    personas: str = "everyday"
+    """Pack name, or .csv, .tsv, .jsonl, .parquet file."""
+    persona_columns: str | None = None
+    """OURS=THEIRS,... for other column names in the personas file."""
+    queries: str | None = None
+    """Pack name, .txt file with one query a line, or a table with a text column."""
+    query_columns: str | None = None
+    """OURS=THEIRS,... for other column names in the queries file."""
+    horizon: int = 5
+    """Queries per persona and session."""
+
+
+class ModelOptions(Record):
+    """Language models, and who judges, predicts and measures with them."""
+
+    llm: str = "embedded"
+    """Ad-LLM, which writes the answers: embedded, scripted, local:FOLDER, a LiteLLM name such as openai/gpt-4o-mini,
+    package.module:Class or file.py:Class."""
+    api_base: str | None = None
+    """Server of the Ad-LLM, e.g. http://127.0.0.1:8080/v1."""
+    judge_llm: str | None = None
+    """User-LLM, which writes queries and judges. By default the Ad-LLM if it follows formats."""
+    judge_api_base: str | None = None
+    """Server of the User-LLM."""
+    judge: str = "auto"
+    """auto, click (the click model), embedded (embedded models' likelihoods), llm, package.module:Class or
+    file.py:Class."""
+    judge_ensemble: tuple[str, ...] = ()
+    """Several judges in one: NAME,NAME,... (click, embedded, a language model's name; NAME#wording2)."""
+    judge_samples: int = 1
+    """Verdicts per answer of a language model without probabilities."""
+    ctr_model: str = "cosine"
+    """What mechanisms predict of clicks: cosine, learned:FILE, oracle, package.module:Class or file.py:Class."""
+    concurrency: int = 16
+    """Most calls in flight to a server."""
+    timeout: float = 120.0
+    """Seconds per call to a server."""
+
+
+class MarketOptions(Record):
+    """The catalog, and the auction over it."""
+
+    catalog: str = "everyday"
+    """Pack name, or a table with a column title."""
+    catalog_columns: str | None = None
+    """OURS=THEIRS,... for other column names in the catalog file."""
+    values: str = "uniform"
+    """Private values per click: uniform (integers in 1..100), lognormal, package.module:Class or file.py:Class."""
+    candidates: int = 8
+    """Candidate ads per auction."""
+    max_ads: int = 2
+    """Number of ads that is free of penalty."""
+    reserve: float = 0.0
+    """Least price, currency per click."""
+    penalty: str = "linear"
+    """What extra ads and violations cost the platform: linear, package.module:Class or file.py:Class."""
+
+
+class BidderOptions(Record):
+    """How advertisers bid."""
+
+    bidder: str = "truthful"
+    """truthful, uniform (in 1..100, as in the paper), shaded:FACTOR, roi:TARGET, exp3 (learns from its own clicks and
+    payments), learned:FILE (the strategies that an audit's advertisers learned: audit.json, or several with commas),
+    package.module:Class or file.py:Class."""
+    budget: float | None = None
+    """Currency that each ad may spend."""
+    budget_scope: str = "run"
+    """What a budget is for: run or session."""
+    pacing: int | None = None
+    """Auctions of an ad over which its budget should last."""
+
+
+class FileOptions(Record):
+    """Completions on disk."""
+
+    record: str | None = None
+    """Write every completion to this new .jsonl file."""
+    replay: str | None = None
+    """Take every completion from this file, without any model."""
+    cache: str | None = None
+    """Take completions from this file where it has them; add those that are missing."""
+
+
+class RunOptions(WorldOptions, ModelOptions, MarketOptions, FileOptions):
+    """What benchmarks and audits have in common."""
+
+    mechanisms: tuple[str, ...] = ()
+    """Comma-separated names, package.module:Class or file.py:Class; LABEL=NAME to rename."""
+    settings: tuple[str, ...] = ()
+    """NAME.OPTION=VALUE for any plug-in of the run (mechanism, judge, model, bidder, ...), for instance best_of_n.n=8;
+    KIND/NAME.OPTION=VALUE where two plug-ins have one name. Repeatable."""
+    seed: int = 0
+    """Names the run: order of personas, values, bids, clicks, samples."""
+
+
+class BenchOptions(RunOptions, BidderOptions):
+    """Everything that names a benchmark; its manifest holds it as it is."""
+
+    n: int = 64
+    """Number of auctions."""
+    baseline: str | None = None
+    """What differences are against; the first mechanism by default."""
+    quality: str = "embedded"
+    """Answer quality: embedded, likelihood (by the Ad-LLM too), llm (by the User-LLM), none, package.module:Class or
+    file.py:Class."""
+    metrics: tuple[str, ...] = ()
+    """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
+    chunk: int = 16
+    """Auctions that run together."""
+
+
+_LEAST = {
+    "n": 1,
+    "chunk": 1,
+    "concurrency": 1,
+    "horizon": 1,
+    "judge_samples": 1,
+    "candidates": 0,
+    "max_ads": 0,
+    "reserve": 0,
+}
+
+
+def read_options(kind: type[R], given: Mapping[str, Any]) -> R:
+    """Options from what a caller gave, in the types of their fields.
+
+    Raises:
+        InputError: an unknown option, or a value of another type.
+    """
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        raise InputError(_first_error(error, kind.model_fields)) from None
+
+
+def check_ranges(options: Record) -> None:
+    """Raises InputError if a number of `options` is out of its range."""
+    for name, least in _LEAST.items():
+        number = getattr(options, name, None)
+        if number is not None and not least <= number < math.inf:
+            raise InputError(f"{name} must be at least {least}, got {number}")
+    timeout = getattr(options, "timeout", 1.0)
+    if not 0 < timeout < math.inf:
+        raise InputError(f"timeout must be above 0, got {timeout}")
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """The names of a comma-separated list."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _first_error(error: ValidationError, known: Iterable[str]) -> str:
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"unknown option {name!r}: known are {', '.join(sorted(known))}"
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return f"option {name}: {message}, got {first['input']!r:.80}"
