@@ -13,7 +13,7 @@ summary             summary.py             Dubey, Feng, Kidambi, Mehta, Wang (20
 rewrite             rewrite.py             Feizi et al. (2023); Mordo, Tennenholtz, Kurland (2024); GEM-Bench (2025)
 position_auction    position_auction.py    Balseiro et al. (2025), with multinomial logit clicks
 lera                lera.py                Sun et al. (2026): the language model judges relevance on a short list
-screened_vcg        quality_preserving.py  Han, Dai (2026), several ads: a reserve by what an ad takes from the answer
+screened_vcg        quality_preserving.py  Han, Dai (2026), several ads: a reserve from each ad's quality cost
 quality_preserving  quality_preserving.py  Han, Dai (2026), one ad or none, KL-regularised
 mosaic              mosaic.py              Soumalias, Curry, Seuken (2025)
 token_auction       token_auction.py       Duetting, Mirrokni, Paes Leme, Xu, Zuo (2024)
@@ -22,7 +22,8 @@ menu_optimum        menu_optimum.py        LLM-Auction (2025), eq. 5: the best a
 best_of_n           best_of_n.py           LLM-Auction (2025), section 2, with VCG payments
 softmax             softmax.py             one ad or none at random, with known propensities: McSherry and Talwar (2007)
 
-They are found by name, through the entry-point group `simenv.mechanisms` of pyproject.toml, like anybody else's.
-`writer.py` holds what they share: how a language model is asked for answers and ad sentences. `ranking.py` is what
-the auctions share that rank candidates before a text is written, `menu.py` what those share that choose among texts.
+Mechanisms are looked up by name in the entry-point group `simenv.mechanisms` of pyproject.toml; third-party packages
+register in the same group. `writer.py` is shared by all mechanisms: it requests answers and ad sentences from a
+language model. `ranking.py` is shared by auctions that rank candidates before a text is written. `menu.py` is shared by
+mechanisms that choose among written texts.
 """

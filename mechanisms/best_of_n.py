@@ -1,8 +1,9 @@
-"""Best of N: write N answers without looking at the bids, show the best by bids, charge VCG payments.
+"""Best of N: write N answers without the bids, show the answer with the highest score, charge VCG payments.
 
 Source: the post-generation baseline of LLM-Auction (section 2), with Vickrey-Clarke-Groves payments over the finite
-set of candidate answers. The set does not depend on the bids, so the choice maximises an affine function of them
-over a fixed set, which VCG makes truthful in the mechanism's own click predictions.
+set of candidate answers. The set does not depend on the bids, and the allocation maximises an affine function of the
+bids over it. VCG payments therefore make the mechanism DSIC (dominant-strategy incentive compatible) for utility
+maximisers, under the mechanism's own click predictions.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .writer import Writer
 
 
 class Candidate(NamedTuple):
-    """One answer: its predicted click probabilities and what it costs whatever the bids."""
+    """One answer: its predicted click probabilities and its penalty, which does not depend on the bids."""
 
     response: str
     click_probs: dict[str, float]
@@ -31,16 +32,17 @@ class Candidate(NamedTuple):
 
 
 class BestOfN:
-    """Chooses y maximising sum_i (b_i - r) q_i(y) - penalty(y) over N answers, r the reserve.
+    """Chooses the answer y that maximises sum_i (b_i - r) q_i(y) - penalty(y) over N answers; r is the reserve.
 
-    The winner's ads pay, per auction in expectation, r q_i plus the loss they cause to the others; it is charged per
-    click, divided by q_i. With the reserve as a cost of showing an ad the rule stays VCG, so it stays truthful.
+    Each ad of the chosen answer pays r q_i plus the welfare loss of the other advertisers, in expectation per auction.
+    The payment is charged per click, so it is divided by q_i. The reserve enters as a cost of showing an ad, so the
+    rule is still VCG and still DSIC.
 
     Args:
         llm: The Ad-LLM.
         ctr_model: Gives q_i(y), the predicted click probability in an answer.
-        objective: Its penalty for extra ads and violations.
-        n: Number of sampled answers; the answer without ads is always a candidate besides.
+        objective: Gives the penalty for extra ads and violations.
+        n: Number of sampled answers. The answer without ads is always one more candidate.
     """
 
     name = "best_of_n"
@@ -55,7 +57,7 @@ class BestOfN:
         self._writer = Writer(llm)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
-        unpriced = auction.model_copy(update={"reserve": 0.0})  # what is written depends on no bid at all
+        unpriced = auction.model_copy(update={"reserve": 0.0})  # the texts must not depend on the bids
         texts = await asyncio.gather(
             self._writer.answer(auction),
             *(self._writer.own_choice(unpriced, show_bids=False, sample=j) for j in range(self.n)),
@@ -64,7 +66,7 @@ class BestOfN:
         return self.choose(auction, candidates)
 
     def choose(self, auction: Auction, candidates: list[Candidate]) -> Outcome:
-        """The winning candidate at its VCG prices. Ties go to the earlier candidate, the ad-free one first."""
+        """Returns the best candidate with its VCG prices. Ties go to the earlier candidate, the ad-free one first."""
         net = {bid.ad.id: bid.amount - auction.reserve for bid in auction.bids}
 
         def score(candidate: Candidate, without: str | None = None) -> float:
@@ -77,7 +79,7 @@ class BestOfN:
         prices = {}
         for ad_id, q in best.click_probs.items():
             loss_to_others = max(score(c, ad_id) for c in self._without(ad_id, candidates, net)) - score(best, ad_id)
-            # min: the exact price is at most the bid; rounding may lift it by an ulp
+            # min: the exact price is at most the bid; rounding may raise it by one ulp
             prices[ad_id] = min(net[ad_id], loss_to_others / q) + auction.reserve if q > 0 else auction.reserve
         return outcome(
             auction,
@@ -85,7 +87,7 @@ class BestOfN:
             prices,
             details={
                 "candidates": len(candidates),
-                # What could be shown, and its score: `simenv export` makes training pairs of these.
+                # The feasible candidates and their scores: `simenv export` builds training pairs from them.
                 "candidate_texts": [c.response for c in feasible],
                 "candidate_scores": [score(c) for c in feasible],
             },
@@ -98,5 +100,5 @@ class BestOfN:
 
     @staticmethod
     def _without(ad_id: str, candidates: list[Candidate], net: dict[str, float]) -> list[Candidate]:
-        """What could be shown whatever `ad_id` bids: its own bid must not decide what the others lose."""
+        """Candidates that are feasible for the other bids; the bid of `ad_id` must not change the others' loss."""
         return [c for c in candidates if all(net[i] >= 0 for i in c.click_probs if i != ad_id)]

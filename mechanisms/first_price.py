@@ -1,7 +1,8 @@
 """First price: the ranking of GSP, and each click costs the bid.
 
-The payment rule of LLM-Auction (eq. 7) on the oldest allocation rule, so that the two can be told apart. Truthful
-bids flatter its revenue, because nobody who maximises utility bids truthfully here: compare it at learned bids.
+This is the payment rule of LLM-Auction (eq. 7) with the allocation rule of GSP, so that the effects of payment and
+allocation can be separated. Truthful bids overstate its revenue, because a utility maximiser shades its bid here:
+compare it at learned bids.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .ranking import Ranked, RankingAuction
 class FirstPrice(RankingAuction):
     """Rank by b_i q_i, pay b_i per click.
 
-    Individually rational and monotone; NOT truthful for utility maximisers: to bid less costs less.
+    Individually rational and monotone. Not DSIC for utility maximisers: a lower bid pays less per click.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.

@@ -1,7 +1,7 @@
 """Fixed slots: the answer without ads, then sponsored lines below it, ranked and priced by GSP.
 
-The baseline of what answer engines do today: the ads stand outside the answer (Perplexity, Copilot), each in the
-advertiser's own words, so no text is written for them.
+This is the baseline for current answer engines (Perplexity, Copilot): the ads are shown outside the answer, each with
+the advertiser's own copy, so no text is generated for them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .gsp import GSP
 
 
 class FixedSlots(GSP):
-    """GSP over the same scores; the winners are listed under the answer. Arguments and claims as in GSP."""
+    """GSP over the same scores; the winners are listed below the answer. Arguments and claims as in GSP."""
 
     name = "fixed_slots"
 

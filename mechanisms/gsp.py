@@ -1,7 +1,7 @@
 """GSP: the generalised second-price auction over candidates, then the answer is written around the winners.
 
 Source: Edelman, Ostrovsky, Schwarz (2007), "Internet advertising and the generalized second-price auction"; Varian
-(2007), "Position auctions". Ranking by bid times predicted click probability, pay per click.
+(2007), "Position auctions". Ads are ranked by bid times predicted click probability and pay per click.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from .ranking import Ranked, RankingAuction
 class GSP(RankingAuction):
     """Rank by s_i = b_i q_i; the winner of slot j pays per click max(s_(j+1) / q_(j), reserve).
 
-    Individually rational and monotone; NOT truthful: with two slots or more an advertiser can gain by bidding less.
+    Individually rational and monotone. Not DSIC: with two or more slots an advertiser can gain by bidding less than
+    its value.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.

@@ -1,19 +1,21 @@
-"""LERA: the retriever's relevance makes a short list, the language model's own ranks it; prices know both hurdles.
+"""LERA: retrieval relevance selects a short list, the language model's relevance ranks it, prices use both thresholds.
 
 Source: Sun, Song, Zhang, Chen, Chu, Zhang, Yu, Xu, Zheng, Deng (2026), "LERA: LLM-enhanced RAG for ad auction in
-generative chatbots" (arXiv 2605.16474). We know its abstract: embeddings pre-select a small set; the language model
-is asked about these and its logits over them are the refined relevance; scores combine that with bids; and the payment
-is the critical value over both thresholds, which makes it truthful for utility maximisers.
+generative chatbots" (arXiv 2605.16474). We had access to the abstract only. It says: embeddings pre-select a small set
+of ads; the logits of the language model over this set are the refined relevance; scores combine relevance and bids; the
+payment is the critical value over both thresholds, which makes the mechanism truthful for utility maximisers.
 
-Our reading of the rest: both stages multiply by the bid, or the first would set no price; the refined relevance l_i is
-the softmax of the logits, the probability that the model names ad i as the best of the list; several ads are ranked in
-one auction, with position weights and critical values as in position VCG. So with b_i q_i first and b_i l_i second
+We chose the rest. Both stages multiply by the bid, because otherwise the first stage would not affect the price. The
+refined relevance l_i is the softmax of the logits: the probability that the model names ad i as the best of the list.
+One auction ranks several ads, with position weights and critical values as in position VCG. The score is b_i q_i in the
+first stage and b_i l_i in the second:
 
     critical bid for slot s = max(r, coarse_i, rival_s / l_i),   coarse_i = (m-th best b_j q_j of the others) / q_i,
 
-where m is the length of the list. Given that i is on it, who else is does not depend on b_i, and so neither does l_i.
+where m is the length of the list. If ad i is on the list, the other ads on it do not depend on b_i, so l_i does not
+depend on b_i either.
 
-Why this one: it is the only mechanism here in which the language model judges relevance before anything is written.
+This is the only mechanism here in which the language model judges relevance before any text is written.
 """
 
 from __future__ import annotations
@@ -38,18 +40,18 @@ _NEEDED = (Capability.LOGPROBS, Capability.CONSTRAINT, Capability.PREFILL)
 
 
 class LERA(VCG):
-    """Short list by b_i q_i, rank by b_i l_i, pay the critical value per click. Claims as in VCG.
+    """Short list by b_i q_i, rank by b_i l_i, pay the critical value per click. DSIC: claims as in VCG.
 
-    A model that gives no log-probabilities is asked for a score of each ad instead; where its reply cannot be read,
-    the retriever's relevance ranks, and the outcome's details say so.
+    If the model gives no log-probabilities, it is prompted for a score of each ad instead. If its reply cannot be
+    parsed, ads are ranked by retrieval relevance, and the outcome's details record this.
 
     Args:
         llm: The Ad-LLM, which also judges relevance.
         ctr_model, slots: See `RankingAuction`.
-        shortlist: m, the candidates that the language model is asked about.
+        shortlist: m, the number of candidates whose relevance the language model judges.
 
     Raises:
-        InputError: a short list of no ads.
+        InputError: `shortlist` is below 1.
     """
 
     name = "lera"
@@ -66,7 +68,7 @@ class LERA(VCG):
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         coarse = self.rank(auction) if self.places(auction) else []
         listed = coarse[: self.shortlist]
-        listed.sort(key=lambda ranked: auction.bids.index(ranked.bid))  # the prompt must not show who bids more
+        listed.sort(key=lambda ranked: auction.bids.index(ranked.bid))  # the prompt must not reveal the order of bids
         judged = await self.judge(auction, [ranked.bid.ad for ranked in listed])
         refined = judged or [ranked.q for ranked in listed]
         fine = [
@@ -76,7 +78,7 @@ class LERA(VCG):
         prices = {}
         for place, winner in enumerate(fine[: self.places(auction)]):
             hurdle = self.hurdle(coarse, winner.bid)
-            # Not to be on the list is not to be shown, so the first hurdle prices as a reserve does.
+            # An ad off the short list is not shown, so the first-stage threshold acts on the price as a reserve.
             priced = auction.model_copy(update={"reserve": max(auction.reserve, hurdle)})
             prices[winner.bid.ad.id] = min(winner.bid.amount, self.price(priced, fine, place))
         text = await self._writer.with_ads(auction, [r.bid.ad for r in fine[: len(prices)]])
@@ -85,13 +87,13 @@ class LERA(VCG):
         return outcome(auction, text, prices, details={"relevance": relevance, "judge": judge})
 
     def hurdle(self, coarse: list[Ranked], bid: Bid) -> float:
-        """The least bid, in currency per click, with which this ad is on the short list."""
+        """The lowest bid, in currency per click, at which this ad is on the short list."""
         own = next(ranked for ranked in coarse if ranked.bid == bid)
         others = [ranked.score for ranked in coarse if ranked.bid != bid]
         return others[self.shortlist - 1] / own.q if len(others) >= self.shortlist else 0.0
 
     async def judge(self, auction: Auction, ads: list[Ad]) -> list[float]:
-        """l_i of each ad, in [0, 1]; empty where there are no ads or the model's reply could not be read."""
+        """l_i of each ad, in [0, 1]; empty if there are no ads or the model's reply could not be parsed."""
         if not ads:
             return []
         if all(self._llm.can(capability) for capability in _NEEDED):
@@ -108,9 +110,9 @@ class LERA(VCG):
         return [scores[number] / 100 for number in sorted(scores)]
 
     async def _probabilities(self, auction: Auction, ads: list[Ad]) -> list[float]:
-        """How likely the model is to name each ad as the best of them; they sum to 1."""
+        """Probability that the model names each ad as the best of the list; the values sum to 1."""
         lines = "\n".join(f"- {ad.text}" for ad in ads)
-        # Two ads of one title are one option: they share its probability.
+        # Two ads with the same title are one option and share its probability.
         titles = [f" {ad.title}" for ad in ads]
         rows = await self._llm.logprob(
             Prompt(

@@ -1,8 +1,8 @@
-"""Menu optimum: the best answer of a finite menu, the yardstick for what mechanisms earn.
+"""Menu optimum: the best answer of a finite menu, an upper bound for the reward of other mechanisms on that menu.
 
-It shows argmax R(y) = sum_i b_i q_i(y) - penalty(y) over the menu of `menu.py` and charges first price per click, so
-with a ctr_model that knows the world's clicks no mechanism earns a higher expected reward WITH AN ANSWER OF THIS MENU.
-Other answers (other wordings, longer lists from beyond the shortlist) may do better.
+It shows argmax R(y) = sum_i b_i q_i(y) - penalty(y) over the menu of `menu.py` and charges first price per click. With
+a ctr_model equal to the world's click probabilities, no mechanism gets a higher expected reward with an answer of this
+menu. Answers outside the menu (other wordings, longer lists from beyond the shortlist) can have a higher reward.
 
 Source: the target of LLM-Auction (2025), eq. 5, without its KL term.
 """
@@ -22,16 +22,16 @@ from .menu import Menu, scores
 
 
 class MenuOptimum:
-    """The argmax of R on the menu; each click costs the bid. Ties go to the answer with fewer ads.
+    """Shows the argmax of R on the menu; each click costs the bid. Ties go to the answer with fewer ads.
 
     Args:
         llm: The Ad-LLM.
         ctr_model: Gives q_i(y), the predicted click probability in an answer.
-        objective: Its penalty for extra ads and violations.
+        objective: Gives the penalty for extra ads and violations.
         shortlist: See `menu.Menu`.
 
     Raises:
-        InputError: a menu that cannot be.
+        InputError: a shortlist below 0.
     """
 
     name = "menu_optimum"
@@ -49,8 +49,8 @@ class MenuOptimum:
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         items = await self.menu.items(auction)
-        worth = scores(auction, items)
-        best = int(np.argmax(worth))
+        rewards = scores(auction, items)
+        best = int(np.argmax(rewards))
         prices = {bid.ad.id: bid.amount for bid in auction.bids}
-        details = {"menu": len(items), "score": float(worth[best])}
+        details = {"menu": len(items), "score": float(rewards[best])}
         return outcome(auction, items[best].response, prices, details=details)

@@ -1,29 +1,29 @@
 """MOSAIC: sample M answers without the bids, choose one at random by importance weight and bids, charge transfers.
 
 Source: Soumalias, Curry, Seuken (2025), "Truthful aggregation of LLMs with an application to online advertising"
-(arXiv 2405.05905), algorithm 1 and its payment rule. Of M answers y_j drawn from a generator pi_gen that knows the
-context but never the bids, answer j is shown with probability
+(arXiv 2405.05905), algorithm 1 and its payment rule. M answers y_j are drawn from a generator pi_gen that sees the
+context but never the bids. Answer j is shown with probability
 
-    pi_j proportional to w_j exp(sum_i r_i(y_j) / tilt),   w_j = pi_ref(y_j) / pi_gen(y_j),
+    pi_j proportional to w_j exp(sum_i r_i(y_j) / tilt),   w_j = pi_ref(y_j) / pi_gen(y_j).
 
-so that with growing M the choice converges to the optimum of expected reward less tilt x KL from pi_ref. With
+As M grows, this distribution converges to the maximiser of expected reward minus tilt x KL from pi_ref. With
 
     V(S) = tilt ln sum_j w_j exp(sum_(i in S) r_i(y_j) / tilt)
 
-advertiser i pays, whatever is shown or clicked, p_i = E_pi[r_i] - (V(all) - V(all but i)) = tilt KL(pi || pi_without_i)
->= 0. Bidding one's value is optimal, and leaves the expected utility V(all) - V(all but i) >= 0.
+advertiser i pays p_i = E_pi[r_i] - (V(all) - V(all but i)) = tilt KL(pi || pi_without_i) >= 0, independent of the
+answer shown and of clicks. Bidding the value is optimal and gives the expected utility V(all) - V(all but i) >= 0.
 
-How the parts are made here:
+How this file implements it:
 - pi_ref is the two-stage writer without bids (`writer.py`): it chooses one ad after another or none, then writes their
-  sentences. pi_gen makes these choices under a prompt that shows the user's profile and the advertisers' copy. Both
+  sentences. pi_gen makes these choices with a prompt that shows the user's profile and the advertisers' copy. Both
   choose at temperature 1 without top-p or top-k, so pi_gen covers pi_ref.
-- The probabilities of all choices are read from the model, and the M samples are drawn from them: the same
-  distribution as M completions, at the cost of few.
-- Given the choices both write the same sentences, which cancel in w_j: the weights are those of the choices. Equal
-  samples are one answer of the summed weight.
-- r_i(y) = (b_i - reserve) q_i(y), and a shown ad costs the reserve per click besides: the reserve is a cost of showing
-  an ad. An advertiser below it is never shown and pays nothing. The objective's penalty for violations is the
-  platform's own, bid-free reward.
+- The model gives the probabilities of all choices, and the M samples are drawn from them. The distribution is that of
+  M completions, with fewer model calls.
+- Given the choices, pi_ref and pi_gen write the same sentences, which cancel in w_j: the weights are those of the
+  choices. Equal samples are merged into one answer with the summed weight.
+- r_i(y) = (b_i - reserve) q_i(y), and a shown ad also pays the reserve per click: the reserve is a cost of showing an
+  ad. An advertiser with a bid below the reserve is never shown and pays nothing. The objective's penalty for violations
+  is the platform's own reward and does not depend on the bids.
 - The paper's optional offset of payments, which does not depend on the choice, is 0.
 """
 
@@ -48,10 +48,10 @@ from .menu import (
     AdList,
     Item,
     Tables,
+    choice_points,
     choice_tables,
     log_prob,
     log_value,
-    needed,
     read,
     require_choices,
     scores,
@@ -62,20 +62,23 @@ from .writer import Writer
 
 
 class Mosaic:
-    """Truthful and individually rational in expectation over its last draw, given the candidate answers.
+    """Draws one of M candidate answers by weight and bids; charges VCG-like transfers.
+
+    Truthful in expectation (over the mechanism's own lottery, given the candidate answers) for utility maximisers, and
+    individually rational in expectation.
 
     Args:
         llm: The Ad-LLM.
         ctr_model: Gives q_i(y), the predicted click probability in an answer.
-        objective: Its penalty for extra ads and violations.
+        objective: Gives the penalty for extra ads and violations.
         samples: M.
         tilt: The paper's tau, in currency: small = the best candidate nearly always, large = pi_ref.
         charge: "expected": p_i as above. "realised": r_i(y) - (V(all) - V(all but i)) for the answer y that is shown,
-            the same in expectation; no advertiser then loses on any draw, but the platform may have to pay.
+            the same in expectation. With "realised" no advertiser loses on any draw, but the platform may have to pay.
 
     Raises:
         InputError: samples below 1, a tilt that is not positive and finite, or another charge.
-        MissingCapability: the model cannot score continuations, or be constrained.
+        MissingCapability: the model cannot score continuations, or cannot be constrained.
     """
 
     name = "mosaic"
@@ -138,10 +141,10 @@ class Mosaic:
         ]
 
     async def candidates(self, auction: Auction) -> list[Item]:
-        """The distinct ones among M samples of pi_gen, each with the logarithm of its summed importance weights."""
+        """The distinct answers among M samples of pi_gen, each with the logarithm of its summed importance weights."""
         samples, generator = await self._sample(auction)
         lists = Counter(samples)
-        reference = await choice_tables(self._writer, auction, needed(auction, lists))
+        reference = await choice_tables(self._writer, auction, choice_points(auction, lists))
         return [
             read(
                 auction,
@@ -154,41 +157,41 @@ class Mosaic:
         ]
 
     async def _sample(self, auction: Auction) -> tuple[list[AdList], Tables]:
-        """M lists of ads drawn from pi_gen, and the probabilities they were drawn with."""
+        """M lists of ads drawn from pi_gen, and the probabilities of the choices."""
         ads = {bid.ad.id: bid.ad for bid in auction.bids}
         rngs = [keyed_rng("mosaic", auction.id, sample) for sample in range(self.samples)]
         lists: list[AdList] = [()] * self.samples
         tables: dict[frozenset[str], dict[str, float]] = {}
-        going_on = list(range(self.samples))
+        unfinished = list(range(self.samples))
         for _ in range(auction.max_ads):
-            sets = {_ids(lists[j]) for j in going_on} - tables.keys()
+            sets = {_ids(lists[j]) for j in unfinished} - tables.keys()
             tables |= await choice_tables(self._writer, auction, sets, in_context=True)
-            for j in list(going_on):
+            for j in list(unfinished):
                 table = tables[_ids(lists[j])]
                 probs = np.exp(list(table.values()))
                 choice = list(table)[int(rngs[j].choice(len(probs), p=probs / probs.sum()))]
                 if choice:
                     lists[j] = (*lists[j], ads[choice])
                 else:
-                    going_on.remove(j)
+                    unfinished.remove(j)
         return lists, tables
 
     def choice_probs(self, auction: Auction, items: Sequence[Item]) -> Floats:
-        """pi, shape (items,): all 0 where every candidate shows an ad below the reserve."""
-        worth = scores(auction, items, click_cost=auction.reserve)
-        return tilted(items, worth, self.tilt) if np.isfinite(worth).any() else np.zeros(len(items))
+        """pi, shape (items,): all 0 if every candidate shows an ad below the reserve."""
+        rewards = scores(auction, items, click_cost=auction.reserve)
+        return tilted(items, rewards, self.tilt) if np.isfinite(rewards).any() else np.zeros(len(items))
 
     def payments(self, auction: Auction, items: Sequence[Item]) -> dict[str, tuple[float, float]]:
-        """Of every advertiser that may be shown: p_i and V(all) - V(all but i), in currency per answer."""
-        worth = scores(auction, items, click_cost=auction.reserve)
+        """Ad id of every advertiser that may be shown -> p_i and V(all) - V(all but i), in currency per answer."""
+        rewards = scores(auction, items, click_cost=auction.reserve)
         probs = self.choice_probs(auction, items)
-        total = log_value(items, worth, self.tilt)
+        total = log_value(items, rewards, self.tilt)
         paid = {}
         for bid in auction.bids:
             if bid.amount < auction.reserve or not any(bid.ad.id in item.click_probs for item in items):
                 continue
             gains = np.array([self._gain(auction, bid, item) for item in items])
-            contribution = total - log_value(items, worth - gains, self.tilt)
+            contribution = total - log_value(items, rewards - gains, self.tilt)
             paid[bid.ad.id] = (max(0.0, float(probs @ gains) - contribution), contribution)  # max: rounding
         return paid
 

@@ -1,13 +1,13 @@
-"""Myerson: the auction with the largest expected revenue, given what values are drawn from.
+"""Myerson: the auction with the largest expected revenue, given the prior distribution of values.
 
 Source: Myerson (1981), "Optimal auction design": maximise the sum of virtual values
 
     phi(v) = v - (1 - F(v)) / f(v)
 
-and charge each winner the least bid that would have won. Virtual values below 0 do not take part, which gives every
-advertiser a reserve of its own, phi^(-1)(0). With several places the payment is that of position VCG, with virtual
-values in place of bids (Edelman and Schwarz 2010, "Optimal auction design and equilibrium selection in sponsored
-search auctions").
+and charge each winner the lowest bid that would have won. Advertisers with a virtual value below 0 are excluded, so
+each advertiser has its own reserve, phi^(-1)(0). With several slots the payment is that of position VCG, with virtual
+values in place of bids (Edelman and Schwarz 2010, "Optimal auction design and equilibrium selection in sponsored search
+auctions").
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .vcg import VCG
 
 
 class Prior(Protocol):
-    """What an advertiser's value per click is drawn from: regular, so that `virtual` increases."""
+    """The prior distribution of an advertiser's value per click. It must be regular: `virtual` is increasing."""
 
     def virtual(self, value: float) -> float:
         """phi(v), in currency per click."""
         ...
 
     def inverse(self, virtual: float) -> float:
-        """The least value in the distribution's range whose virtual value is at least this."""
+        """The lowest value in the distribution's range whose virtual value is at least `virtual`."""
         ...
 
 
@@ -51,7 +51,7 @@ class Uniform(NamedTuple):
 
 
 class Exponential(NamedTuple):
-    """Exponential with a mean."""
+    """Exponential with the given mean."""
 
     mean: float
 
@@ -63,10 +63,10 @@ class Exponential(NamedTuple):
 
 
 def read_prior(text: str) -> Prior:
-    """Reads "uniform:LOW:HIGH" or "exponential:MEAN", in currency per click.
+    """Parses "uniform:LOW:HIGH" or "exponential:MEAN", in currency per click.
 
     Raises:
-        InputError: another text, or numbers out of range.
+        InputError: the text has neither form, or a number is out of range.
     """
     kind, *rest = str(text).split(":")
     try:
@@ -81,18 +81,19 @@ def read_prior(text: str) -> Prior:
 
 
 class Myerson(VCG):
-    """Rank by phi_i(b_i) q_i among those at or above their reserve; pay as in VCG, bids mapped back by phi^(-1).
+    """Rank by phi_i(b_i) q_i among bids at or above their reserve; pay as in VCG, with scores mapped back by phi^(-1).
 
-    Truthful, individually rational and monotone as VCG is, whatever values are really drawn from; optimal where they
-    are drawn from the prior. The largest of the auction's reserve and the advertiser's own holds.
+    DSIC for utility maximisers, individually rational and monotone as VCG is, for any true distribution of values;
+    revenue optimal if values are drawn from the prior. An ad's reserve is the larger of the auction's and the
+    advertiser's own.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.
-        prior: What values are drawn from: "uniform:LOW:HIGH" or "exponential:MEAN"; simenv's own world by default.
-        priors: Ad id -> another prior for this advertiser.
+        prior: Distribution of values: "uniform:LOW:HIGH" or "exponential:MEAN"; by default that of simenv's world.
+        priors: Ad id -> prior of this advertiser, in place of `prior`.
 
     Raises:
-        InputError: a prior that cannot be read.
+        InputError: a prior has neither form.
     """
 
     name = "myerson"

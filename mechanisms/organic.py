@@ -1,4 +1,4 @@
-"""Organic: the answer without ads. The reference for answer quality (the ad-free counterfactual)."""
+"""Organic: the answer without ads, the reference for answer quality (the ad-free counterfactual)."""
 
 from __future__ import annotations
 

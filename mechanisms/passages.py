@@ -1,4 +1,4 @@
-"""Candidates seen from within an answer: for mechanisms that place ads inside the text."""
+"""Computes relevance in context, for mechanisms that place ads inside the text."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from simenv.records import Auction
 
 
 def in_context(auction: Auction, text: str, encoder: Encoder | None = None) -> Auction:
-    """The auction as the retriever would see it now: relevance to the query and the text so far together.
+    """The auction with each candidate's relevance computed against query and text so far together.
 
-    Only the candidates' cosines change, so any CTR model that reads them predicts in context.
+    Only the candidates' cosines change, so any CTR model that uses them predicts in context.
 
     Args:
-        auction: What is answered.
-        text: The answer so far; links count as their titles.
+        auction: The auction to answer.
+        text: The answer so far; a link counts as its title.
         encoder: The embedded one by default.
     """
     if not auction.bids:
         return auction
     encoder = encoder or default_encoder()
-    read = f"{auction.query.text} {strip_markup(text)}".strip()
-    vectors = encoder.encode([read, *(bid.ad.text for bid in auction.bids)])
+    context = f"{auction.query.text} {strip_markup(text)}".strip()
+    vectors = encoder.encode([context, *(bid.ad.text for bid in auction.bids)])
     cosines = np.clip(vectors[1:] @ vectors[0], -1.0, 1.0)
     bids = tuple(
         bid.model_copy(update={"relevance": float(cosine)}) for bid, cosine in zip(auction.bids, cosines, strict=True)

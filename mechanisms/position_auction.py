@@ -1,21 +1,22 @@
-"""Position auction for generated content: which ad stands after which sentence, where every pair has its own CTR.
+"""Position auction for generated content: matches ads to sentence ends, with a CTR for each pair of ad and position.
 
 Source: Balseiro, Bhawalkar, Deng, Feng, Mao, Mehta, Mirrokni, Paes Leme, Wang, Zuo (2025), "Position auctions in
-AI-generated content" (arXiv 2506.03309): n advertisers, m positions, at most one ad to each and at most K in all, and a
-click rate p_ij for each creative in each position, because its fit depends on the context. In their multinomial logit
-model users look at all ads at once, so ads take clicks from each other and order does not matter:
+AI-generated content" (arXiv 2506.03309): n advertisers, m positions, at most one ad per position and at most K in all,
+and a click rate p_ij for each creative in each position, because its fit depends on the context. In their multinomial
+logit model users see all ads at once, so ads compete for clicks and order does not matter:
 
     pi_i(x) = sum_j x_ij w_ij / (1 + sum_kl x_kl w_kl),   w_ij = exp(rho_ij) = p_ij / (1 - p_ij).
 
-Its welfare is maximised exactly here: sum v_i pi_i is a ratio of two linear functions of a matching, so it is at least
-lambda just where the best matching of weights w_ij (v_i - lambda) is worth at least lambda (Dinkelbach 1967). Payment
-is VCG, per click: the loss of the others divided by pi_i; the reserve is a cost of each click.
+This file maximises welfare exactly: sum v_i pi_i is a ratio of two linear functions of a matching. It is at least
+    lambda
+if and only if the best matching with weights w_ij (v_i - lambda) has a value of at least lambda (Dinkelbach 1967). The
+payment is VCG, per click: the loss of the others divided by pi_i; the reserve is a cost of each click.
 
-What we could not check against the paper's own text, only against summaries of it, is its algorithm and its payment
-formula; its revenue-optimal variant and its cascade model, for which it has approximations, are not built. Ours: the
-positions are the ends of the sentences of the organic answer, and p_ij is the CTR model's relevance with the ad's
-cosine taken to query and sentence together. Each ad stands on a line of its own, so that a reader of the text can tell
-what was organic, which the CTR model has to.
+We could check the paper's algorithm and its payment formula only against summaries, not against its own text. Its
+revenue-optimal variant and its cascade model, both with approximation algorithms, are not implemented. Our choices: the
+positions are the ends of the sentences of the organic answer, and p_ij is the CTR model's relevance with the cosine of
+the ad to query and sentence together. Each ad is on its own line, so that the CTR model can separate the organic text
+from the ads.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ from simenv.text import sentences_with_space
 from .passages import in_context
 from .writer import Writer
 
-_SUREST = 0.999
-"""Largest p_ij: a certain click would have infinite weight."""
+_MAX_CLICK_PROB = 0.999
+"""Upper bound of p_ij: a click probability of 1 would have infinite weight."""
 
 
 class MNLCTR:
-    """Multinomial logit clicks over the ads of an answer, each weighed by its fit to the sentence before it.
+    """Multinomial logit clicks over the ads of an answer. An ad's weight is its fit to the sentence before it.
 
     Args:
         base: Predicts a click from relevance.
@@ -73,19 +74,19 @@ class MNLCTR:
 
     def weights(self, auction: Auction, sentence: str) -> Floats:
         """w_ij of every candidate after this sentence: shape (n,)."""
-        p = np.minimum(self.base.relevance(in_context(auction, sentence.strip(), self._encoder)), _SUREST)
+        p = np.minimum(self.base.relevance(in_context(auction, sentence.strip(), self._encoder)), _MAX_CLICK_PROB)
         return np.asarray(p / (1 - p), dtype=np.float64)
 
 
 class Matching(NamedTuple):
-    """Who stands where, and what it is worth."""
+    """An allocation of ads to positions, with its welfare."""
 
     welfare: float
     """sum of v_i pi_i, in currency per answer."""
     places: dict[int, int]
     """Candidate -> position."""
     total: float
-    """1 + the weights of those shown."""
+    """1 + the sum of the weights of the shown ads."""
 
 
 def best_matching(values: Floats, weights: Floats, most: int) -> Matching:
@@ -100,7 +101,7 @@ def best_matching(values: Floats, weights: Floats, most: int) -> Matching:
     spare = weights.shape[1] - most
     while True:
         gains = np.maximum(weights * (values - best.welfare)[:, None], 0.0)
-        # One dummy for each position that must stay empty, worth more than any matching.
+        # One dummy for each position that must stay empty, with a value above that of any matching.
         dummies = np.full((max(0, spare), weights.shape[1]), 1 + gains.sum())
         rows, columns = linear_sum_assignment(np.vstack([gains, dummies]), maximize=True)
         places = {
@@ -116,7 +117,8 @@ def best_matching(values: Floats, weights: Floats, most: int) -> Matching:
 class PositionAuction:
     """Matches ads to the ends of sentences and charges VCG prices per click.
 
-    Truthful, individually rational and monotone in its `ctr_model`: multinomial logit over the one it is given.
+    DSIC for utility maximisers, individually rational and monotone under its `ctr_model`: multinomial logit over the
+    given one.
 
     Args:
         llm: The Ad-LLM.
@@ -125,7 +127,7 @@ class PositionAuction:
         encoder: For relevance in context; the embedded one by default.
 
     Raises:
-        InputError: slots that is not a number of ads.
+        InputError: `slots` is not an integer of 0 or more.
     """
 
     name = "position_auction"

@@ -1,4 +1,4 @@
-"""Prompted: an untrained model sees all candidates with their bids and decides for itself; first price per click.
+"""Prompted: an untrained model sees all candidates with their bids and chooses the ads; first price per click.
 
 Source: the "pre-trained LLM" row of LLM-Auction, Table 2; prompt of section 5.1, payment of eq. 7.
 """
@@ -18,7 +18,7 @@ from .writer import Writer
 class Prompted:
     """The language model is the allocation rule; each click costs the bid.
 
-    Individually rational, and nothing else is claimed: an untrained model need not be monotone in bids.
+    Individually rational. It makes no other claim: an untrained model need not be monotone in bids.
 
     Args:
         llm: The Ad-LLM.
@@ -32,6 +32,6 @@ class Prompted:
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         response = await self._writer.own_choice(auction, show_bids=True)
-        # A text may name an ad that was not offered (its bid is below the reserve): then it costs the reserve.
+        # A text may link an ad that the prompt did not offer (its bid is below the reserve): it then pays the reserve.
         prices = {bid.ad.id: max(bid.amount, auction.reserve) for bid in auction.bids}
         return outcome(auction, response, prices)

@@ -1,26 +1,27 @@
-"""Quality-preserving auctions: an ad is shown only where it is worth more than what it takes from the answer.
+"""Quality-preserving auctions: an ad is shown only if its bid x click probability exceeds its quality cost.
 
-Source: Han, Dai (2026), "Mechanism design for quality-preserving LLM advertising" (arXiv 2605.10964). We know its
-abstract: organic content is the reference; an endogenous reserve screens out ads whose marginal welfare is not
-positive; one ad is allocated by a KL-regularised rule with Myerson payments, several by a screened VCG; both are
-truthful and individually rational.
+Source: Han, Dai (2026), "Mechanism design for quality-preserving LLM advertising" (arXiv 2605.10964). We had access to
+the abstract only. It says: organic content is the reference; an endogenous reserve screens out ads whose marginal
+welfare is not positive; one ad is allocated by a KL-regularised rule with Myerson payments, several ads by a screened
+VCG; both are truthful and individually rational.
 
-Our reading of the rest: ad i costs the answer c_i = quality_weight (1 - fidelity_i), in currency, where fidelity is the
-cosine of ad and query, 0 where negative, known before anything is written; its marginal welfare is m_i = b_i q_i - c_i
-and so its reserve is c_i / q_i. The distribution over "no ad" and the ads that are left which maximises
+We chose the rest. Ad i has a quality cost c_i = quality_weight (1 - fidelity_i), in currency. Fidelity is the cosine of
+ad and query, 0 where negative, so it is known before any text is written. The marginal welfare of ad i is
+m_i = b_i q_i - c_i, so its reserve is c_i / q_i. The distribution over "no ad" and the remaining ads that maximises
 
-    sum_i x_i m_i - temperature KL(x | uniform)    is    x_i = exp(m_i / T) / (1 + sum_j exp(m_j / T)),
+    sum_i x_i m_i - temperature KL(x | uniform)    is    x_i = exp(m_i / T) / (1 + sum_j exp(m_j / T)).
 
-or, with c_i taken into the reference, KL to a distribution that prefers the organic answer. Its Myerson payment is
+Equivalently, c_i can be part of the reference: then the KL is to a distribution that prefers the organic answer. The
+Myerson payment is
 
     E[price 1(i wins)] = b_i x_i - (T / q_i) ln((A + exp(m_i(b_i) / T)) / (A + exp(m_i(r_i) / T)))
 
-with A the sum of the others' terms, "no ad" among them, and r_i the reserve.
-The draw is Gumbel-max and its winner pays the least bid that still wins under the same noise: the same on average, and
-truthful for every draw.
+where A is the sum of the other terms, including "no ad", and r_i is the reserve. The draw is Gumbel-max, and the winner
+pays the lowest bid that still wins under the same noise: equal to the payment above on average, and DSIC for every
+    draw.
 
-Why this one: it is the answer of mechanism design to "ads make answers worse", with a reserve that no platform has to
-choose ad by ad; `simenv bench` has the satisfaction to hold it to.
+The platform sets one weight, not a reserve per ad. `simenv bench` measures user satisfaction, so the effect on answer
+quality can be checked.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ from .ranking import Ranked
 from .vcg import VCG
 
 NO_AD = ""
-_NEVER = 1e-200
-"""Less likely than this is impossible: its price would be 0 / 0."""
+_MIN_PROB = 1e-200
+"""Choices with a lower probability are dropped: their price would be 0 / 0."""
 
 
 class ScreenedVCG(VCG):
-    """Rank by m_i = b_i q_i - c_i, show those above 0, pay as in VCG: the bid that just holds each place.
+    """Rank by m_i = b_i q_i - c_i, show ads above 0, pay as in VCG: the critical bid for each place.
 
-    The quality that an ad takes counts as its clicks do, by the attention of its place. Claims as in VCG.
+    The quality cost of an ad is weighted by its place in the same way as its clicks. DSIC: claims as in VCG.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.
-        quality_weight: What an ad of no fidelity costs the answer, in currency.
+        quality_weight: Quality cost of an ad with fidelity 0, in currency.
 
     Raises:
         InputError: a weight below 0 or not finite.
@@ -86,12 +87,12 @@ class ScreenedVCG(VCG):
 class QualityPreserving(ScreenedVCG):
     """Draws one ad or none with probabilities x_i; charges the critical bid per click.
 
-    Truthful, individually rational and monotone for every draw, and so on average. The outcome's details log the draw
-    as `softmax` does, so its log serves off-policy evaluation.
+    DSIC for utility maximisers, individually rational and monotone for every draw, and therefore also in expectation.
+    The outcome's details log the draw as `softmax` does, so its log can be used for off-policy evaluation.
 
     Args:
         llm, ctr_model, quality_weight: See `ScreenedVCG`.
-        temperature: T, in currency per answer: small = the ad of most welfare nearly always.
+        temperature: T, in currency per answer: small = the ad with the highest marginal welfare nearly always.
 
     Raises:
         InputError: a weight below 0, or a temperature that is not above 0.
@@ -120,7 +121,7 @@ class QualityPreserving(ScreenedVCG):
         return outcome(auction, await self._write(auction, choice), prices, details=details)
 
     def draw(self, auction: Auction, noise: Floats) -> dict[str, float]:
-        """The ad that wins, if any, with its price per click. `noise`: standard Gumbel, no ad first, shape (1 + n,)."""
+        """The winning ad, if any, with its price per click. `noise`: standard Gumbel, no ad first, shape (1 + n,)."""
         noise_of = dict(zip([bid.ad.id for bid in auction.bids], noise[1:].tolist(), strict=True))
         levels = {NO_AD: self.temperature * float(noise[0])}
         screened = {ranked.bid.ad.id: ranked for ranked in self._screened(auction)}
@@ -135,15 +136,15 @@ class QualityPreserving(ScreenedVCG):
         return {choice: min(winner.bid.amount, max(critical, reserve))}
 
     def choice_probs(self, auction: Auction) -> dict[str, float]:
-        """Probability of each choice: "" for no ad first, then every ad that is left, in the candidates' order."""
+        """Probability of each choice: "" for no ad first, then every remaining ad, in the candidates' order."""
         scores = {ranked.bid.ad.id: ranked.score / self.temperature for ranked in self._screened(auction)}
         logits = {NO_AD: 0.0} | {bid.ad.id: scores[bid.ad.id] for bid in auction.bids if bid.ad.id in scores}
         weights = np.exp(np.array(list(logits.values())) - max(logits.values()))
         chances = dict(zip(logits, (weights / weights.sum()).tolist(), strict=True))
-        return {choice: chance for choice, chance in chances.items() if chance > _NEVER}
+        return {choice: chance for choice, chance in chances.items() if chance > _MIN_PROB}
 
     async def lottery(self, auction: Auction) -> list[tuple[float, Outcome]]:
-        """What `run` does over its own draw: each outcome with its probability, at its expected price given itself."""
+        """Distribution of `run` over its own draw: each outcome with its probability and its conditional mean price."""
         outcomes = []
         for choice, chance in self.choice_probs(auction).items():
             prices = {choice: self.expected_price(auction, choice)} if choice else {}

@@ -1,7 +1,7 @@
-"""What auctions that rank candidates before any text is written have in common.
+"""Base class of auctions that rank candidates before any text is written.
 
-Score every candidate, show the best in the order of their scores, write the answer around them. A mechanism of this
-family says what each place costs, and may score otherwise.
+They score every candidate, show the best ones in the order of their scores, and write the answer with them. A subclass
+defines the price of each place, and may define another score.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .writer import Writer
 
 
 class Ranked(NamedTuple):
-    """One bidder that takes part."""
+    """One eligible bid."""
 
     bid: Bid
     q: float
     """Click probability before any text is written, above 0."""
     score: float
-    """What ranks it, in currency per answer."""
+    """The score that it is ranked by, in currency per answer."""
 
 
 class RankingAuction:
-    """Ranks by score, shows the best; `price` is the subclass's.
+    """Ranks by score and shows the best; a subclass implements `price`.
 
     Args:
         llm: The Ad-LLM.
@@ -38,7 +38,7 @@ class RankingAuction:
         slots: Number of ads; the auction's max_ads by default.
 
     Raises:
-        InputError: slots that is not a number of ads.
+        InputError: `slots` is not an integer of 0 or more.
     """
 
     def __init__(self, llm: LLM, ctr_model: CTRModel | None = None, slots: int | None = None) -> None:
@@ -58,23 +58,23 @@ class RankingAuction:
         """Winners in slot order with their price per click."""
         ranked = self.rank(auction)
         return {
-            # min: dividing what was multiplied may overshoot the bid by a rounding error
+            # min: multiplying and dividing by q may exceed the bid by a rounding error
             winner.bid.ad.id: min(winner.bid.amount, self.price(auction, ranked, place))
             for place, winner in enumerate(ranked[: self.places(auction)])
         }
 
     def rank(self, auction: Auction) -> list[Ranked]:
-        """Those who take part, best first; ties are broken by the candidates' order.
+        """The eligible bids, best first; ties are broken by the candidates' order.
 
-        They bid something, at least their reserve, and may be clicked at all: an ad that pays nothing is not worth a
-        slot.
+        A bid is eligible if it is positive, at least its reserve, and has a positive click probability: an ad with an
+        expected payment of 0 gets no slot.
         """
-        taking_part = [
+        eligible = [
             Ranked(bid, float(q), self.score(bid, float(q)))
             for bid, q in zip(auction.bids, self.ctr_model.relevance(auction), strict=True)
             if bid.amount * q > 0 and bid.amount >= self.reserve(auction, bid, float(q))
         ]
-        return sorted(taking_part, key=lambda ranked: -ranked.score)
+        return sorted(eligible, key=lambda ranked: -ranked.score)
 
     def places(self, auction: Auction) -> int:
         """Number of slots."""
@@ -85,9 +85,9 @@ class RankingAuction:
         return bid.amount * q
 
     def reserve(self, auction: Auction, bid: Bid, q: float) -> float:
-        """The least bid of this advertiser that takes part, in currency per click."""
+        """The lowest eligible bid of this advertiser, in currency per click."""
         return auction.reserve
 
     def price(self, auction: Auction, ranked: list[Ranked], place: int) -> float:
-        """What a click on the ad at `place` costs, in currency; at most the bid but for rounding."""
+        """Price of a click on the ad at `place`, in currency; at most the bid up to rounding."""
         raise NotImplementedError

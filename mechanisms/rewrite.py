@@ -1,14 +1,14 @@
-"""Generate, inject, rewrite: the answer is written without ads, then each winner's copy is worked in by a second call.
+"""Generate, inject, rewrite: write the answer without ads, then insert each winner's ad with one more call.
 
 Sources: Feizi, Hajiaghayi, Rezaei, Shin (2023), "Online advertisements with LLMs" (arXiv 2311.07601), whose
 modification module turns an organic answer into one with an ad; Mordo, Tennenholtz, Kurland (2024), "Sponsored question
-answering" (arXiv 2407.04471), who fuse the organic answer with an ad and charge the winner so that bids are truthful;
-GEM-Bench (2025, arXiv 2509.14221), whose generate-inject-rewrite pipelines put a rewriting call after the insertion.
+answering" (arXiv 2407.04471), who fuse the organic answer with an ad and use truthful payments; GEM-Bench (2025, arXiv
+2509.14221), whose generate-inject-rewrite pipelines call the model to rewrite the answer after the insertion.
 
-Followed here: the auction is on the click probability predicted before the rewriting, with position VCG, which is
-Mordo et al.'s second price where there is one ad. Two things of theirs are left out: the weight on the user's utility
-of each fused answer (as if all were equal; `quality_preserving` has such a weight), and GEM-Bench's search for the
-place of insertion, which is left to the rewriting call.
+This file ranks by the click probability predicted before the rewriting and uses position VCG. With one ad that is the
+second price of Mordo et al. Two parts of these papers are not implemented: the weight on the user's utility of each
+fused answer (here all fused answers count the same; `quality_preserving` has such a weight), and GEM-Bench's search for
+the place of insertion, which the rewriting call chooses here.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from .writer import read_prompt
 
 
 class Rewrite(VCG):
-    """VCG's winners and prices; 1 + K calls, each of the K rewriting the whole answer. Claims as in VCG.
+    """VCG's winners and prices; 1 + K calls, of which K rewrite the whole answer. DSIC: claims as in VCG.
 
-    A rewriting that loses or changes a link, or puts the ads in another order than that which they pay for, is thrown
-    away and the ad gets a sentence at the end instead. So does every ad where the model is too small to rewrite.
+    A rewriting is rejected if it loses or changes a link, or if its ads are not in the order of their slots. The ad
+    then gets a sentence at the end instead. A model that cannot follow formats never rewrites: all ads get such a
+    sentence.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.

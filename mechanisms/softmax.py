@@ -1,14 +1,14 @@
-"""Softmax: one ad or none, drawn at random with known probabilities; the policy that logs for off-policy learning.
+"""Softmax: one ad or none, drawn at random with known probabilities; a logging policy for off-policy evaluation.
 
     P(show i) = exp(b_i q_i / T) / (1 + sum_j exp(b_j q_j / T)),   P(no ad) = 1 / (1 + sum_j exp(b_j q_j / T))
 
-over the eligible ads: those that bid something, and at least the reserve. Every eligible ad has positive probability,
-so a log of it can tell what another mechanism over the same choices would have earned (`simenv.runs.ope`).
+over the eligible ads: those with a positive bid of at least the reserve. Every eligible ad has positive probability, so
+the reward of another mechanism over the same choices can be estimated from its log (`simenv.runs.ope`).
 
 Source: Boltzmann exploration; exponential weights over bids as in McSherry and Talwar (2007), "Mechanism design via
 differential privacy". The draw is Gumbel-max (Gumbel 1954): argmax of b_i q_i / T + G_i with one standard Gumbel draw
-per choice. Unlike a draw by inverse CDF it is monotone for every single draw, not on average alone: the G_i are drawn
-for all candidates whatever they bid, so a higher own bid raises the own term and no other.
+per choice. Unlike a draw by inverse CDF it is monotone for every draw, not only on average: the G_i are drawn for all
+candidates and do not depend on the bids, so a higher bid raises only the advertiser's own term.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ NO_AD = ""
 
 
 class Softmax:
-    """Draws one ad or none by its predicted worth; the ad shown pays its bid per click.
+    """Draws one ad or none, weighted by its predicted value b q; the ad shown pays its bid per click.
 
     The outcome's details log the draw: `choice` (ad id, or "" for no ad), its probability `propensity`, and
-    `choice_probs` of everything that could have been drawn. Where the auction allows no ad (max_ads 0) none is drawn.
+    `choice_probs`, the probabilities of all choices. If the auction allows no ad (max_ads 0), none is drawn.
 
     Args:
         llm: The Ad-LLM.
         ctr_model: Gives q_i, the click probability before any text is written.
-        temperature: T, in currency per answer: small = the best ad nearly always, large = all choices alike.
+        temperature: T, in currency per answer: small = the best ad nearly always, large = all choices equally likely.
 
     Raises:
         InputError: a temperature that is not a positive finite number.
@@ -79,7 +79,7 @@ class Softmax:
         )
 
     async def write(self, auction: Auction, choice: str) -> str:
-        """The answer with the ad of this id, or without one for "". It is the same whatever the bids."""
+        """The answer with the ad of this id, or without an ad for "". It does not depend on the bids."""
         return await self._writer.with_ads(auction, [] if choice == NO_AD else [auction.bid_of(choice).ad])
 
     def choice_probs(self, auction: Auction) -> dict[str, float]:
@@ -92,12 +92,12 @@ class Softmax:
         return {ids[place]: float(probs[place]) for place in shown}
 
     def _logits(self, auction: Auction) -> npt.NDArray[np.float64]:
-        """b q / T less the largest of them: shape (1 + n,), no ad first, -inf for ads that may not be shown."""
+        """b q / T minus its maximum: shape (1 + n,), no ad first, -inf for ads that may not be shown."""
         q = self.ctr_model.relevance(auction)
         scores = np.array([0.0, *(bid.amount * q[i] for i, bid in enumerate(auction.bids))])
         barred = [1 + i for i in range(len(auction.bids)) if not self._eligible(auction, i)]
         scores[barred] = -math.inf
-        with np.errstate(over="ignore"):  # a small T may send the losers to -inf, which is where they belong
+        with np.errstate(over="ignore"):  # with a small T the losers may overflow to -inf, which is correct
             return np.asarray((scores - scores.max()) / self.temperature, dtype=np.float64)
 
     @staticmethod

@@ -1,19 +1,20 @@
-"""Summary auction: the winners share one summary, each with words in proportion to its prominence.
+"""Summary auction: the winners share one summary, with words in proportion to prominence.
 
 Source: Dubey, Feng, Kidambi, Mehta, Wang (2024), "Auctions with LLM summaries" (arXiv 2404.08126): an auction module
-chooses prominences that sum to 1, the language model writes to them, and a pCTR module predicts clicks from them. In
-its case of dynamic word lengths, with clicks q_i Prom_i^beta, the shares of greatest welfare are
+chooses prominences that sum to 1, the language model writes a summary with these prominences, and a pCTR module
+predicts clicks from them. In the paper's case of dynamic word lengths, with clicks q_i Prom_i^beta, the shares that
+maximise welfare are
 
     Prom_i = e_i^a / sum_j e_j^a,   e_i = b_i q_i,   a = 1 / (1 - beta).
 
-The paper's own text of the payment could not be read; this is Myerson's for that allocation, which any truthful payment
-is but for a constant (Myerson 1981). At rank r, bid z and with the others' sum of powers S an ad is clicked with
-probability q d^r (e^a / (e^a + S))^beta, e = z q, and as a beta = a - 1 the integral is exact:
+We could not read the paper's text on payments. The payment here is Myerson's for this allocation; every truthful
+payment equals it up to a constant (Myerson 1981). At rank r, with bid z and with S the sum of the others' powers, an ad
+is clicked with probability q d^r (e^a / (e^a + S))^beta, e = z q. Because a beta = a - 1, the integral is exact:
 
     integral q (e^a / (e^a + S))^beta dz = (e^a + S)^(1 - beta).
 
-Without position effects (d = 1) and with room for all bidders the payment is that of VCG. The words are a request: a
-capable model is told its budget; a small one is cut at the last clause that fits.
+Without position effects (d = 1) and with a slot for every bidder the payment is that of VCG. The word budget is part of
+the prompt for a capable model; a sentence of a small model is cut after the last clause that fits.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ from simenv.records import Ad, Auction, Outcome
 from .ranking import Ranked, RankingAuction
 from .writer import read_prompt
 
-_LEAST_WORDS = 8
-"""Room for a lead and a title."""
+_MIN_WORDS = 8
+"""Enough for an opening phrase and a title."""
 
 
 class SummaryCTR:
-    """Clicks by another model, times Prom_i^beta: the paper's pCTR module, which is told the prominences.
+    """Click probabilities of another model, times Prom_i^beta: the paper's pCTR module, which knows the prominences.
 
     Args:
         base: Predicts q_i and the position effect.
-        beta: How clicks grow with prominence, in (0, 1).
+        beta: Exponent with which clicks grow with prominence, in (0, 1).
     """
 
     def __init__(self, base: CTRModel, beta: float) -> None:
@@ -62,7 +63,7 @@ class SummaryCTR:
         return {ad_id: probs[ad_id] * shares[ad_id] ** self.beta for ad_id in shown}
 
     def shares(self, auction: Auction, shown: Sequence[str]) -> dict[str, float]:
-        """Prom_i of the ads of a summary: ad id -> share; they sum to 1."""
+        """Prom_i of the ads of a summary: ad id -> share; the shares sum to 1."""
         q = self.base.relevance(auction)
         values = {bid.ad.id: bid.amount * q[i] for i, bid in enumerate(auction.bids)}
         most = max((values[ad_id] for ad_id in shown), default=0.0)
@@ -74,12 +75,13 @@ class SummaryCTR:
 class Summary(RankingAuction):
     """Rank by b_i q_i, share `words` words among the winners by prominence, pay the Myerson integral per click.
 
-    Truthful, individually rational and monotone in its `ctr_model`, which is the one it is given times Prom_i^beta.
+    DSIC for utility maximisers, individually rational and monotone under its `ctr_model`: the given model times
+    Prom_i^beta.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.
-        beta: How clicks grow with prominence; the paper's are 1/2, 1/3 and 1/4.
-        words: Words for all ads together, links counted by their titles. No ad gets fewer than eight.
+        beta: Exponent with which clicks grow with prominence; the paper uses 1/2, 1/3 and 1/4.
+        words: Words for all ads together; a link counts as the words of its title. Every ad gets at least eight.
 
     Raises:
         InputError: beta not in (0, 1), or words below 1.
@@ -115,30 +117,30 @@ class Summary(RankingAuction):
         return outcome(auction, text, prices, details={"prominence": shares})
 
     def budget(self, share: float) -> int:
-        """Words for an ad with this prominence."""
-        return max(_LEAST_WORDS, round(share * self.words))
+        """Number of words for an ad with this prominence."""
+        return max(_MIN_WORDS, round(share * self.words))
 
     def price(self, auction: Auction, ranked: list[Ranked], place: int) -> float:
         winner, rivals, places = ranked[place], [*ranked[:place], *ranked[place + 1 :]], self.places(auction)
         discount, beta = self.ctr_model.position_discount, self.summary_ctr.beta
-        # In units of the largest score: powers of huge bids would overflow, and the integral scales with them.
+        # Scores in units of the largest one: powers of huge bids would overflow, and the integral scales with the unit.
         unit = ranked[0].score
         scores = [rival.score / unit for rival in rivals]
         own = winner.score / unit
         others = sum(score ** (1 / (1 - beta)) for score in scores[: places - 1])
         entry = max(auction.reserve * winner.q / unit, scores[places - 1] if len(scores) >= places else 0.0)
         area, high = 0.0, own
-        for rank in range(place, places):  # the ranks that lower bids would have, down to where the ad drops out
+        for rank in range(place, places):  # the ranks at lower bids, down to the bid at which the ad drops out
             low = max(entry, scores[rank] if rank < len(scores) else 0.0)
             area += discount ** (rank - place) * self._area(min(low, high), high, others)
             high = min(low, high)
         power = math.pow(own, 1 / (1 - beta))
         clicks = winner.q * math.pow(power / (power + others), beta)
-        # No clicks: its share is below what a number can hold, and it is shown, but never charged.
+        # No clicks: the share underflows to 0. The ad is shown but, with a click probability of 0, never charged.
         return max(auction.reserve, winner.bid.amount - area * unit / clicks) if clicks else winner.bid.amount
 
     def _area(self, low: float, high: float, others: float) -> float:
-        """(high^a + S)^(1 - beta) - (low^a + S)^(1 - beta), also where the two nearly cancel."""
+        """(high^a + S)^(1 - beta) - (low^a + S)^(1 - beta), accurate also where the two terms nearly cancel."""
         a = 1 / (1 - self.summary_ctr.beta)
         base = math.pow(low, a) + others
         gain = math.pow(high, a) - math.pow(low, a)
@@ -167,7 +169,7 @@ class Summary(RankingAuction):
 
 
 def cut(sentence: str, words: int) -> str:
-    """The sentence, ended at its last clause that fits into this many words; never before the end of its link."""
+    """Cuts a sentence after the last clause that fits into `words` words; never before the end of its link."""
     if len(strip_markup(sentence).split()) <= words:
         return sentence
     start = sentence.rindex("]") + 1

@@ -1,12 +1,12 @@
-"""Tilted optimum: the distribution that LLM-Auction trains towards, computed exactly on a finite menu of answers.
+"""Tilted optimum: the target distribution of LLM-Auction's training, computed exactly on a finite menu of answers.
 
     pi*(y) proportional to pi_0(y) exp(R(y) / kl_weight),   R(y) = sum_i b_i q_i(y) - penalty(y)
 
-maximises the paper's objective (eq. 2) over distributions on the menu. Expected clicks of an ad are then smooth in its
-bid, with slope d ITCTR_i / d b_i = Var(q_i 1(i in y)) / kl_weight >= 0. So first price per click (eq. 7) is truthful
-for value maximisers, and a utility maximiser of value v bids b* with v - b* = ITCTR / ITCTR'.
+maximises the paper's objective (eq. 2) over distributions on the menu. The expected clicks of an ad are then smooth in
+its bid, with slope d ITCTR_i / d b_i = Var(q_i 1(i in y)) / kl_weight >= 0. So first price per click (eq. 7) is
+truthful for value maximisers, and a utility maximiser of value v bids b* with v - b* = ITCTR / ITCTR'.
 
-Source: LLM-Auction (2025), sections 3 and 4. The draw is Gumbel-max with one draw per answer, which makes an ad's
+Source: LLM-Auction (2025), sections 3 and 4. The draw is Gumbel-max with one noise term per answer. It makes an ad's
 clicks monotone in its bid for every draw: the argmax of f(y) + b q_i(y) moves to larger q_i as b grows.
 """
 
@@ -33,12 +33,12 @@ class TiltedOptimum:
     Args:
         llm: The Ad-LLM.
         ctr_model: Gives q_i(y), the predicted click probability in an answer.
-        objective: Its penalty for extra ads and violations.
+        objective: Gives the penalty for extra ads and violations.
         kl_weight: The objective's beta, in currency: small = the best answer nearly always, large = pi_0.
-        shortlist, reference: The menu and pi_0: see `menu.Menu`.
+        shortlist, reference: Define the menu and pi_0: see `menu.Menu`.
 
     Raises:
-        InputError: a kl_weight that is not a positive finite number, or a menu that cannot be.
+        InputError: a kl_weight that is not a positive finite number, a shortlist below 0, or another reference.
         MissingCapability: see `menu.Menu`.
     """
 

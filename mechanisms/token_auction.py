@@ -6,19 +6,19 @@ Advertiser i is a language model with next-token distribution p_i and a bid w_i.
     linear:      q = sum_i w_i p_i / sum_i w_i               monotone in each bid
     log-linear:  q proportional to prod_i p_i^(w_i / sum w)  not monotone in general
 
-Second-price payment by stable sampling: with the sampling noise fixed, i pays for the bids z in [0, w_i] at which the
-token would have been another one. The noise is a maximal coupling: at the bid z the token t stays while
-v <= q_z(t) / q(t), with one uniform v for all z, so that it differs with probability TV(q_z, q), the least that is
-possible. (Independent Gumbel noise per token changes tokens more often, and overcharges.) Under the linear rule the
-expected payment per token is, with W the others' bids and t = w_i / W,
+The second-price payment uses stable sampling: with the sampling noise fixed, i pays for the bids z in [0, w_i] at which
+the token would have been another one. The noise is a maximal coupling: at bid z the token t stays while
+v <= q_z(t) / q(t), with one uniform v for all z. So the token differs with probability TV(q_z, q), the lowest possible
+one. (Independent Gumbel noise per token changes tokens more often and overcharges.) Under the linear rule the expected
+payment per token is, with W the sum of the others' bids and t = w_i / W,
 
     integral_0^w_i TV(q_z, q) dz = TV(p_i, q_without_i) W (ln(1 + t) - t / (1 + t)).
 
-How the parts are made here: the answer is written without any advertiser. Then one sentence is decoded jointly, each
-advertiser's model being the same one under a prompt about its own ad: first which link it shows, then what it says, all
-under the same constraint. The paper's bids are per token and know no clicks; here w_i = (b_i - reserve) q_i, what an ad
-in the answer is worth above the reserve, spread evenly over the tokens drawn. The sum is a transfer: it is due whatever
-is shown or clicked. The ad that is shown pays the reserve per click besides.
+How this file implements it: the answer is written without any advertiser. Then one sentence is decoded jointly. Every
+advertiser's model is the same language model with a prompt about its own ad. Decoding chooses first the link, then the
+text after it, all under the same constraint. The paper's bids are per token and do not involve clicks. Here
+w_i = (b_i - reserve) q_i, the expected value of showing the ad above the reserve, spread evenly over the drawn tokens.
+The sum is a transfer, due independent of the ad shown and of clicks. The shown ad also pays the reserve per click.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from .writer import Writer, end_of_sentence, read_prompt
 
 Rule = Literal["linear", "log_linear"]
 _GRID = 16
-"""Own bids at which the log-linear rule is compared: it has no closed form."""
+"""Number of own bids at which the log-linear payment is evaluated: it has no closed form."""
 
 
 class Linear(Record):
-    """The linear rule with its payments. Its `repr` names all bids, as `LLM.ensemble_decode` wants."""
+    """The linear rule with its payments. Its `repr` names all bids, as `LLM.ensemble_decode` requires."""
 
     weights: tuple[float, ...]
     """The bids w_i, above 0: currency per token."""
@@ -57,7 +57,7 @@ class Linear(Record):
         return Combined(int(columns[place]), float(np.log(mixed[place])), tuple(map(float, paid)))
 
     def payments(self, own: Floats, mixed: float, noise: float) -> Floats:
-        """What each pays for a token: the bid below which it would have been another one.
+        """Payment of each advertiser for one token: the bid below which the token would have been another one.
 
         Args:
             own: p_i of the token: shape (n,).
@@ -68,9 +68,9 @@ class Linear(Record):
         share = bids / bids.sum()
         others = 1 - share
         paid = np.zeros(len(bids))
-        for i in np.flatnonzero(others > 1e-12):  # who is alone changes nothing by bidding less
+        for i in np.flatnonzero(others > 1e-12):  # a single advertiser's bid does not change the distribution
             without = max(0.0, (mixed - share[i] * own[i]) / others[i])
-            if own[i] > without:  # else a lower bid makes the token likelier, and it stays
+            if own[i] > without:  # otherwise a lower bid makes the token more likely, so the token stays
                 critical = min(max(0.0, (noise * mixed - without) / (own[i] - without)), share[i])
                 paid[i] = bids.sum() * others[i] * critical / (1 - critical)
         return np.asarray(np.minimum(paid, bids))  # rounding
@@ -100,26 +100,26 @@ class LogLinear(Record):
     def mix(logs: Floats, bids: Floats) -> Floats:
         """q at these bids: shape (..., vocab) for bids of shape (..., n) and logs of shape (n, vocab)."""
         shares = bids / bids.sum(-1, keepdims=True)
-        mixed = sum(shares[..., i, None] * row for i, row in enumerate(logs))  # not @: 0 bids are none, -inf x 0 is nan
+        mixed = sum(shares[..., i, None] * row for i, row in enumerate(logs))  # not @: no bid is 0, as -inf x 0 is nan
         weights = np.exp(mixed - np.max(mixed, axis=-1, keepdims=True))
         return np.asarray(weights / weights.sum(-1, keepdims=True))
 
 
 class TokenAuction:
-    """One sponsored sentence after the answer, decoded by all advertisers above the reserve together.
+    """One sponsored sentence after the answer, decoded jointly by all advertisers with bids above the reserve.
 
-    Nothing is claimed: the paper's incentive property (with a monotone rule nobody wants to bid otherwise) is about
-    preferences over token distributions, not about values per click. What a value per click makes of it is measured.
+    It makes no claim: the paper's incentive property (under a monotone rule no advertiser gains from another bid) is
+    about preferences over token distributions, not about values per click. Audits measure incentives per click.
 
     Args:
-        llm: The model behind every advertiser. Its cost grows with their number: each decodes every token.
+        llm: The model of every advertiser. The cost grows with their number, because each decodes every token.
         ctr_model: Gives q_i, the click probability before any text is written.
         rule: "linear" or "log_linear".
-        tokens: Most tokens of the sentence after its link.
+        tokens: Maximum number of tokens of the sentence after its link.
 
     Raises:
         InputError: another rule, or tokens below 1.
-        MissingCapability: the model cannot decode jointly, or be constrained.
+        MissingCapability: the model cannot decode jointly, or cannot be constrained.
     """
 
     name = "token_auction"
@@ -134,7 +134,7 @@ class TokenAuction:
             llm.require(capability)
         self.ctr_model = ctr_model or CosineCTR()
         self.rule = rule
-        # As cool as the writer's ad sentences; every token stays possible, or a product of distributions may be 0.
+        # The temperature of the writer's ad sentences, but no top-p or top-k: a product of distributions could be 0.
         self._sampling = Sampling(temperature=0.3, top_p=1.0, top_k=None, max_tokens=tokens, stop=(".", "!", "?", "\n"))
         self._llm = llm
         self._writer = Writer(llm)
@@ -142,21 +142,23 @@ class TokenAuction:
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         answer = await self._writer.answer(auction)
         relevance = self.ctr_model.relevance(auction)
-        worth = {b.ad.id: (b.amount - auction.reserve) * float(q) for b, q in zip(auction.bids, relevance, strict=True)}
-        ads = [bid.ad for bid in auction.bids if worth[bid.ad.id] > 0 and auction.max_ads]
+        token_bids = {
+            b.ad.id: (b.amount - auction.reserve) * float(q) for b, q in zip(auction.bids, relevance, strict=True)
+        }
+        ads = [bid.ad for bid in auction.bids if token_bids[bid.ad.id] > 0 and auction.max_ads]
         if not ads:
             return outcome(auction, answer)
-        weights = tuple(worth[ad.id] for ad in ads)
+        weights = tuple(token_bids[ad.id] for ad in ads)
         combine = Linear(weights=weights) if self.rule == "linear" else LogLinear(weights=weights)
 
         def prompts(beginning: str) -> list[Prompt]:
-            asks = [
+            users = [
                 read_prompt("ad_sentence").format(
                     query=auction.query.text, title=ad.title, advertiser=ad.advertiser, body=ad.body
                 )
                 for ad in ads
             ]
-            return [Prompt(system=read_prompt("answer_system"), user=ask, prefill=beginning) for ask in asks]
+            return [Prompt(system=read_prompt("answer_system"), user=user, prefill=beginning) for user in users]
 
         opening = f"{answer} One option worth a look is".strip()
         link = await self._llm.ensemble_decode(
@@ -175,7 +177,7 @@ class TokenAuction:
             constraint=LinksOnly(),
         )
         log = np.array([*link.log, *tail.log]).reshape(-1, len(ads))
-        paid = log.mean(0) if len(log) else np.zeros(len(ads))  # a single advertiser's link is no draw
+        paid = log.mean(0) if len(log) else np.zeros(len(ads))  # a single advertiser's link is not drawn
         return outcome(
             auction,
             opening + end_of_sentence(tail.text),
@@ -186,7 +188,7 @@ class TokenAuction:
 
 
 def _support(logprobs: Floats) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], Floats]:
-    """The tokens that anybody may draw, and the distributions on them."""
+    """The tokens with positive probability in any distribution, and the distributions restricted to them."""
     columns = np.flatnonzero(np.isfinite(logprobs).any(0))
     return columns, logprobs[:, columns]
 

@@ -1,8 +1,8 @@
-"""VCG for positions: the ranking of GSP, and each winner pays what its place costs those below.
+"""VCG for positions: the ranking of GSP, and each winner pays the welfare loss of the ads below it.
 
 Source: Vickrey (1961), Clarke (1971), Groves (1973); for positions Varian (2007), "Position auctions", and Edelman,
-Ostrovsky, Schwarz (2007), section III. The reserve enters as a further bidder at every place: clipping the plain VCG
-price at the reserve instead would not be truthful.
+Ostrovsky, Schwarz (2007), section III. The reserve acts as one more bidder at every slot; raising the plain VCG price
+to the reserve instead would not be DSIC.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class VCG(RankingAuction):
 
         sum_(l = j..K) (alpha_l - alpha_(l+1)) max(s_(l+1), r q_(j)) / (alpha_j q_(j))
 
-    with r the reserve: for each place from its own down, the bid that just holds it, weighted by the attention that
-    the place adds. With one slot this is the second price.
+    with r the reserve: the critical bids for its own slot and each slot below, weighted by the attention that each slot
+    adds. With one slot this is the second price.
 
-    Truthful, individually rational and monotone where clicks are alpha_j q_i, which is what the `ctr_model` predicts;
-    in a world with other position effects its regret is measured, not claimed.
+    DSIC (dominant-strategy incentive compatible) for utility maximisers, individually rational and monotone if clicks
+    are alpha_j q_i, as the `ctr_model` predicts. In a world with other position effects the audit measures its regret.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.
@@ -43,8 +43,8 @@ class VCG(RankingAuction):
             rival = below[step].score if step < len(below) else 0.0
             added = discount**step * (1 - discount) if step < last else discount**step
             price += added * max(self.bid_to_beat(winner, rival), reserve)
-        return max(price, reserve)  # the weights sum to 1 but for rounding
+        return max(price, reserve)  # the weights sum to 1 up to rounding
 
     def bid_to_beat(self, winner: Ranked, score: float) -> float:
-        """The bid per click with which `winner` would have this score."""
+        """The bid per click at which `winner` has this score."""
         return score / winner.q

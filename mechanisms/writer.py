@@ -1,9 +1,9 @@
-"""How mechanisms get texts from a language model: plain answers, ad sentences, answers with ads of the model's choice.
+"""Requests texts from a language model: plain answers, ad sentences, and answers with ads that the model chooses.
 
-Pre-generation mechanisms know the winners and need two calls: the answer, then a sentence per winner whose link is
-given. Where the model itself chooses among ads there are two styles. Capable models write answer and ads in one call
-from the paper's prompt (LLM-Auction, section 5.1 step 2). Small ones cannot hold that format, so they work in stages:
-the answer, then a constrained choice of one link or none, then the sentence around it.
+Pre-generation mechanisms know the winners before the text: they request the answer, then one sentence per winner with a
+given link. If the model chooses the ads, there are two styles. Capable models write answer and ads in one call with the
+paper's prompt (LLM-Auction, section 5.1 step 2). Small models cannot follow that format, so they work in stages: the
+answer, then a constrained choice of one link or none, then the sentence with that link.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from simenv.records import Ad, Auction, Bid
 from simenv.text import stops
 
 _STUCK = re.compile(r"(\b\w[^.!?]{0,40}?)(?:\W+\1\b){2,}")
-"""The same words three times in a row: small models do not get out of that by themselves."""
+"""The same words three times in a row: small models often repeat them without end."""
 _LEADS = ("One option worth a look is", "You could also consider", "Another that may help is")
 NO_AD = "none of them"
 
@@ -29,23 +29,23 @@ def read_prompt(name: str) -> str:
 
 
 class Writer:
-    """Texts for one mechanism.
+    """Writes the texts of one mechanism.
 
     Args:
         llm: The Ad-LLM.
-        answer_tokens: Most tokens of a plain answer.
-        sentence_tokens: Most tokens of an ad sentence after its link.
+        answer_tokens: Maximum number of tokens of a plain answer.
+        sentence_tokens: Maximum number of tokens of an ad sentence after its link.
     """
 
     def __init__(self, llm: LLM, *, answer_tokens: int = 80, sentence_tokens: int = 32) -> None:
         self.llm = llm
         self._answer_sampling = Sampling(max_tokens=answer_tokens if not llm.follows_formats else 400)
-        # Cooler than the answer: the sentence should keep to the ad's facts.
+        # A lower temperature than for the answer: the sentence should keep to the ad's facts.
         self._sentence_sampling = Sampling(temperature=0.3, max_tokens=sentence_tokens, stop=("\n",))
         self._constrains = llm.can(Capability.CONSTRAINT) and llm.can(Capability.PREFILL)
 
     async def answer(self, auction: Auction) -> str:
-        """The answer without ads. It depends on the query alone, so every mechanism gets the same one."""
+        """The answer without ads. It depends only on the query, so every mechanism gets the same answer."""
         completion = await self.llm.complete(
             Prompt(system=read_prompt("answer_system"), user=auction.query.text),
             key=(auction.id, "answer", 0),
@@ -63,16 +63,16 @@ class Writer:
         return text
 
     async def add_sentence(self, auction: Auction, text: str, ad: Ad, sample: int = 0) -> str:
-        """`text` with a sentence about `ad` at its end. The link is always valid.
+        """Returns `text` with a sentence about `ad` at its end. The link is always valid.
 
-        With a constrained model the link is part of how the sentence begins; with others it is asked for, and where
-        the model does not copy it exactly, the advertiser's own copy is shown instead of a sentence of the model's.
+        With a constrained model the link is part of the prefill. Other models get the link in the prompt; if the model
+        does not copy it exactly, the advertiser's own copy is shown instead of the model's sentence.
         """
         key = (auction.id, "ad-sentence", ad.id, sample)
         facts = {"query": auction.query.text, "title": ad.title, "advertiser": ad.advertiser, "body": ad.body}
         if self._constrains:
             lead = _LEADS[text.count("]") % len(_LEADS)]  # by the number of ads before this one
-            opening = f"{text} {lead} {ad.link},".strip()  # the comma makes the model say what it is
+            opening = f"{text} {lead} {ad.link},".strip()  # after the comma the model describes the product
             tail = await self.llm.complete(
                 Prompt(
                     system=read_prompt("answer_system"),
@@ -95,12 +95,12 @@ class Writer:
         return f"{text} {sentence}".strip()
 
     async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
-        """An answer in which the model itself decided which ads to show, if any.
+        """An answer for which the model chooses the ads to show, if any.
 
         Args:
             auction: Bids below its reserve are not offered to the model.
-            show_bids: Whether the model sees the bids. Without, the text does not depend on them but for the reserve.
-            sample: Index of the sample: another one is another draw.
+            show_bids: Whether the prompt shows the bids. If not, the text depends on them only through the reserve.
+            sample: Index of the sample; another index gives another draw.
         """
         bids = [bid for bid in auction.bids if bid.amount >= auction.reserve]
         if self.llm.follows_formats:
@@ -126,17 +126,18 @@ class Writer:
     async def choice_logprobs(
         self, auction: Auction, taken: Collection[str] = (), *, in_context: bool = False
     ) -> dict[str, float]:
-        """Log-probability of each next choice in two stages without bids: every candidate not `taken`, and "" for none.
+        """Log-probability of each next choice of the two-stage writer without bids.
 
-        It is the distribution that `own_choice` draws from on models that are not capable, bids and reserve aside.
+        The choices are the candidates not in `taken`, and "" for none. On models that do not follow formats,
+        `own_choice` without bids and reserve draws from this distribution.
 
         Args:
-            auction: Whose candidates are offered, whatever they bid.
-            taken: Ids of ads that the text has already.
-            in_context: Under another prompt, which shows the user's profile and the advertisers' own copy.
+            auction: All its candidates are offered, at any bid.
+            taken: Ids of ads that are in the text already.
+            in_context: Use the prompt that also shows the user's profile and the advertisers' own copy.
 
         Raises:
-            MissingCapability: the model cannot score continuations or be constrained.
+            MissingCapability: the model cannot score continuations or cannot be constrained.
         """
         bids = [bid for bid in auction.bids if bid.ad.id not in taken]
         if not bids:
@@ -174,7 +175,7 @@ def one_call_prompt(auction: Auction, bids: Sequence[Bid], *, show_bids: bool) -
 
 
 def _question(auction: Auction, bids: Sequence[Bid], show_bids: bool) -> tuple[Prompt, OneOf]:
-    """Which ad helps best, or none: the prompt and the answers that are allowed, in the order of `bids`."""
+    """The prompt that requests the best ad or none, and the allowed completions, in the order of `bids`."""
     lines = [f"- {b.ad.title}" + (f" (pays {b.amount:g})" if show_bids else "") for b in bids]
     user = read_prompt("choose").format(
         candidates="\n".join(lines),
@@ -186,7 +187,7 @@ def _question(auction: Auction, bids: Sequence[Bid], show_bids: bool) -> tuple[P
 
 
 def _context(auction: Auction, bids: Sequence[Bid]) -> tuple[Prompt, OneOf]:
-    """The same, with all that is known of user and ads."""
+    """The same with the user's profile and the ads' copy in the prompt."""
     user = read_prompt("choose_in_context").format(
         candidates="\n".join(f"- {bid.ad.text}" for bid in bids),
         profile=auction.profile or "unknown",
@@ -201,15 +202,15 @@ def _options(bids: Sequence[Bid]) -> OneOf:
 
 
 def _whole_sentences(text: str) -> str:
-    """A text that was cut at its token limit, without the unfinished end."""
+    """Removes the unfinished last sentence of a text that was cut at its token limit."""
     whole = text[: max(stops(text), default=0)]
     return whole.strip() or text
 
 
 def end_of_sentence(tail: str) -> str:
-    """What follows an opening up to the end of its sentence, with a full stop where the model gave none.
+    """Cuts the continuation of an opening at the end of its sentence, and adds a full stop if there is none.
 
-    Words that are repeated three times or more are said once.
+    Words that occur three or more times in a row are kept once.
     """
     tail = _STUCK.sub(r"\1", tail)
     ends = stops(tail)

@@ -1,18 +1,18 @@
-"""LLM-Auction (arXiv 2512.10551): the language model itself is the allocation rule, trained for the platform's reward.
+"""LLM-Auction (arXiv 2512.10551): a language model trained for the platform's reward is the allocation rule.
 
-slim.py          the auction as a small model can read it, and the choices it can make
+slim.py          the prompt format for small models, and the choices it allows
 policy.py        the base model with an adapter, and its exact distribution over choices (torch)
 lora.py          the adapter (torch)
-levels.py        what IRPO needs of a policy, for choices of links and for whole answers
+levels.py        the policy interface of IRPO, for choices of links and for whole answers
 reward_model.py  pCTR: eq. 3-4
-irpo.py          Algorithm 1, its losses and every hyper-parameter
-train.py         `simenv train llm-auction`: the loop and its learning curve
+irpo.py          Algorithm 1, its losses and all hyper-parameters
+train.py         `simenv train llm-auction`: the training loop and its learning curve
 pairs.py         `simenv train llm-auction --from FILE`: DPO on exported preference pairs
-pair_data.py     a file of pairs, and what both back ends of pairs.py share
+pair_data.py     the pairs of a file, and the options and state that both back ends of pairs.py use
 trl_backend.py   the same with TRL and peft
-folder.py        a training's folder: options, saved state, manifest
-split.py         which personas and ads are trained on
-mechanism.py     LLMAuction, what `make_mechanism("llm_auction")` builds
+folder.py        the folder of a training: options, saved state, manifest
+split.py         the split of personas and ads into training, validation and test
+mechanism.py     LLMAuction, built by `make_mechanism("llm_auction")`
 """
 
 from .mechanism import LLMAuction

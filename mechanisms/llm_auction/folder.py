@@ -1,4 +1,4 @@
-"""The folder of a training: its options, the state from which it goes on, and its manifest."""
+"""The folder of a training: its options, the saved state to resume from, and its manifest."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Options = TypeVar("Options", bound=Record)
 
 
 def parse(kind: type[Options], options: Mapping[str, Any]) -> Options:
-    """The options of a training.
+    """Validates the options of a training.
 
     Raises:
-        InputError: an unknown option, or one out of range.
+        InputError: an option is unknown or out of range.
     """
     try:
         return kind.model_validate(options)
@@ -37,25 +37,31 @@ def parse(kind: type[Options], options: Mapping[str, Any]) -> Options:
 
 
 def base_model(llm: str) -> Path:
-    """Where the base model is: embedded or local:FOLDER."""
+    """The folder of the base model. `llm`: "embedded" or "local:FOLDER"."""
     return embedded_path() if llm == "embedded" else Path(llm.removeprefix("local:")).expanduser()
 
 
 def now() -> str:
+    """The current UTC time in ISO format, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def save_state(out: Path, config: Record, contents: Mapping[str, Any]) -> None:
-    """Writes state.pt. A reader sees the old state or the new one, never half of one."""
+    """Writes state.pt atomically: a reader sees the old state or the new one, never a partial one."""
     with replacing(out / "state.pt") as part:
         torch.save({"config": config.model_dump_json(), **contents}, part)
 
 
 def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) -> dict[str, Any] | None:
-    """What `save_state` wrote, or None in a new folder. `free`: options that may be others now: how fast, not what.
+    """Reads the state that `save_state` wrote; None in a new folder.
+
+    Args:
+        out: The training's folder.
+        config: The options of this training.
+        free: Names of options that may differ from the saved ones, because they do not change the result.
 
     Raises:
-        DataFileError: the folder holds something else.
+        DataFileError: the folder is not empty and holds no training.
         InputError: the training in it has other options.
     """
     file = out / "state.pt"
@@ -65,7 +71,7 @@ def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) ->
         return None
     saved: dict[str, Any] = torch.load(file, weights_only=True)
     given = json.loads(config.model_dump_json())
-    # A state of an older version lacks options that came later: their defaults are what it was trained with.
+    # A state of an older version lacks options that were added later: it was trained with their defaults.
     defaults = {name: field.default for name, field in type(config).model_fields.items() if not field.is_required()}
     before = json.loads(json.dumps(defaults)) | json.loads(saved.pop("config"))
     others = [name for name in sorted(before.keys() | given) if before.get(name) != given.get(name)]
@@ -76,7 +82,7 @@ def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) ->
 
 
 def write_manifest(out: Path, config: Record, facts: Mapping[str, Any], packages: Sequence[str] = ()) -> None:
-    """Writes manifest.json: the command, the options, `facts`, and versions of what the numbers depend on."""
+    """Writes manifest.json: the command, the options, `facts`, and the versions of the packages that affect results."""
     manifest = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "config": config.model_dump(),

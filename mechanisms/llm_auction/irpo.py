@@ -2,17 +2,19 @@
 
     for each epoch:
         phase 1   the current policy answers; the judge clicks; pCTR is fitted again on all clicks so far
-        phase 2   fresh bids; M responses of the current policy per auction; R = sum_i b_i pctr_i - penalty; an update
-                  against the epoch's starting policy, which is the reference
+        phase 2   new bids; M responses of the current policy per auction; R = sum_i b_i pctr_i - penalty; updates
+                  with the epoch's starting policy as the reference
 
-The losses, with names as in TRL. They see rewards in currency and log-ratios log pi - log pi_ref:
+The losses, with names as in TRL. Their inputs are rewards in currency and log-ratios log pi - log pi_ref:
 
-    dpo         -log sigmoid(beta (chosen log-ratio - rejected log-ratio)), winner against losers by more than delta
-    regression  smooth L1 between the log-ratio and R / kl_weight, both centred over the sample: zero exactly
-                at pi = pi_ref exp(R / kl_weight) / Z, the optimum of eq. 2 (the REBEL family, Gao et al. 2024)
-    sft         -log pi of the best response: what a warm start does (RAFT, Dong et al. 2023)
+    dpo         -log sigmoid(beta (chosen log-ratio - rejected log-ratio)), for the best response against each
+                response whose reward is lower by more than delta
+    regression  smooth L1 between the log-ratio and R / kl_weight, both centred over the sample: zero if and only if
+                pi = pi_ref exp(R / kl_weight) / Z, the optimum of eq. 2 (the REBEL family, Gao et al. 2024)
+    sft         -log pi of the best response; the loss of a warm start (RAFT, Dong et al. 2023)
 
-DPO on pairs that always prefer the higher reward has no optimum but the argmax; the regression's is smooth in bids.
+DPO on pairs that always prefer the higher reward has the argmax as its only optimum. The optimum of the regression loss
+is smooth in the bids.
 """
 
 from __future__ import annotations
@@ -32,81 +34,81 @@ from simenv.judges.click_model import ClickModel
 from simenv.objective import Objective
 from simenv.records import Click, Record
 
-from .levels import Episode, Level, Response, judged
-from .reward_model import PCTR, STEPS, Impression, PredictedCTR, impressions
+from .levels import Episode, Level, Response, judge_clicks
+from .reward_model import PCTR, STEPS, PCTRExample, PredictedCTR, pctr_examples
 
 Floats = npt.NDArray[np.float64]
 
 
 class Config(Record):
-    """Every number of a training. The paper's, for a model of 4 billion parameters, are in `examples/`."""
+    """All options of a training. The paper's values, for a model of 4 billion parameters, are in `examples/`."""
 
     llm: str = "embedded"
     """Base model: embedded or local:FOLDER."""
     level: Literal["links", "answers"] = "links"
-    """What a response is: see `levels.py`."""
+    """The kind of a response: see `levels.py`."""
     seed: int = 0
     epochs: int = Field(default=5, ge=1)
     """The paper's figures show 3."""
     auctions: int = Field(default=360, ge=1)
     """Per epoch, in phase 2. The paper: 12,000."""
     clicked_auctions: int = Field(default=300, ge=1)
-    """Per epoch, in phase 1. With clicks at hand, other users teach pCTR more than more answers to the same ones."""
+    """Per epoch, in phase 1. More users improve pCTR more than more answers to the same users."""
     responses: int = Field(default=4, ge=1)
     """Answers per auction of phase 1. Algorithm 1 has 10."""
     validation: int = Field(default=45, ge=1)
     """Auctions on which the best epoch is chosen."""
     candidates: tuple[int, ...] = (4, 8, 16)
-    """Ads per auction; auctions take turns. The paper puts 100 into every prompt."""
+    """Ads per auction; auctions cycle through these numbers. The paper puts 100 ads into every prompt."""
     answer_tokens: int = Field(default=400, ge=1)
-    """Most tokens of a whole answer."""
+    """Maximum number of tokens of a whole answer."""
     samples: int = Field(default=16, ge=2)
-    """M. The paper's is 5 whole answers; of links, one forward pass gives the log-probability of every choice, so
-    that more samples cost no more passes."""
+    """M. The paper samples 5 whole answers. At link level one forward pass gives the log-probability of every choice,
+    so more samples need no more passes."""
     judge: Literal["click", "embedded", "llm"] = "click"
     """As `simenv bench --judge`."""
     judge_llm: str = "embedded"
-    """The model of the judge "llm"."""
+    """Language model of the judge "llm"."""
     judge_api_base: str | None = None
-    """Its server."""
+    """URL of its server."""
     reward: Literal["pctr", "oracle"] = "pctr"
-    """Table 2 has both; oracle = the judge's own clicks."""
+    """Source of clicks for R; Table 2 has both. oracle = the judge's own clicks."""
     pctr_steps: int = Field(default=STEPS, ge=1)
-    """Updates of the reward model, every time from the start."""
+    """Updates of the reward model; every fit starts from a new initialisation."""
     loss: Literal["dpo", "regression", "sft"] = "regression"
     beta: float = Field(default=0.1, gt=0)
-    """dpo: the paper's."""
+    """dpo: the paper's value."""
     delta: float = Field(default=10.0, ge=0)
-    """dpo: least difference of rewards, currency; the paper's, at bids 1..100."""
+    """dpo: minimum difference of rewards, currency; the paper's value, at bids 1..100."""
     kl_weight: float = Field(default=5.0, gt=0)
-    """regression: the weight of the divergence in eq. 2, currency per nat; it adds up over epochs."""
+    """regression: the weight of the KL divergence in eq. 2, currency per nat. Its effect adds up over epochs."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """For LoRA on a small model; the paper, all parameters of a large one: 1e-6."""
+    """For LoRA on a small model. The paper, for all parameters of a large model: 1e-6."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps, then cosine to 0 (the paper's)."""
+    """Share of the steps with a rising rate, then cosine to 0 (the paper's value)."""
     batch: int = Field(default=4, ge=1)
     """Auctions per update. The paper: 64."""
     micro_batch: int = Field(default=1, ge=1)
-    """Auctions per backward pass: memory, not mathematics. One at a time, nothing is padded: twice as fast on a CPU."""
+    """Auctions per backward pass. It changes memory use, not the result. 1 needs no padding: twice as fast on a CPU."""
     checkpointing: bool = False
-    """Trade time for memory in the backward pass."""
+    """Recompute activations in the backward pass: less memory, more time."""
     r: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
     blocks: tuple[int, ...] = tuple(range(10, 30))
-    """Transformer blocks with an adapter; () = all. Those below the first one need no backward pass."""
+    """Transformer blocks with an adapter; () = all. Blocks below the first of them need no backward pass."""
     save_every: int = Field(default=10, ge=1)
     """Updates between two saved states."""
     warm_start: int = Field(default=0, ge=0)
-    """Updates with the loss sft before those of the first epoch, on auctions of their own and by the same rewards."""
+    """Updates with the loss sft before the first epoch, on separate auctions and with the same rewards."""
     fresh_bids: bool = True
-    """Whether every epoch has auctions and bids of its own (Algorithm 1); else phase 2 keeps those of the first."""
+    """Whether every epoch draws new auctions and bids (Algorithm 1); if not, phase 2 reuses those of epoch 1."""
     penalty: bool = True
-    """Whether R has its penalty, in training and in the choice of the best epoch."""
+    """Whether R includes its penalty, in training and in the choice of the best epoch."""
     max_ads: int = Field(default=2, ge=0)
-    """Ads without penalty. At link level two may be shown, whatever this says, and nothing can be malformed: below 2
-    the penalty means something there."""
+    """Ads without penalty. At link level a response shows at most two ads and is never malformed, so the penalty is
+    nonzero there only for a value below 2."""
     show_score: bool = True
-    """links: whether the policy reads the retriever's score. The mechanism always shows it; False is an experiment."""
+    """links: whether the prompt shows the retriever's score. The mechanism always shows it; False is an experiment."""
     personas: str = "everyday"
     catalog: str = "everyday"
     threads: int = Field(default=2, ge=1)
@@ -116,12 +118,12 @@ class Config(Record):
         return math.ceil(self.auctions / self.batch)
 
     def rate(self, step: int) -> float:
-        """Learning rate of an update, counted over all epochs."""
+        """Learning rate of update `step`, counted over all epochs."""
         return cosine(step, self.epochs * self.steps_per_epoch, self.learning_rate, self.warmup)
 
 
 def cosine(step: int, total: int, peak: float, warmup: float) -> float:
-    """The learning rate of an update of `total`: up for a share `warmup` of them, then along a cosine to 0."""
+    """The learning rate of update `step` of `total`: linear rise for a share `warmup` of them, then cosine to 0."""
     warm = warmup * total
     if step < warm:
         return peak * (step + 1) / (warm + 1)
@@ -129,25 +131,25 @@ def cosine(step: int, total: int, peak: float, warmup: float) -> float:
 
 
 class Group(NamedTuple):
-    """The sampled responses to one auction, each once."""
+    """The distinct sampled responses to one auction."""
 
     responses: list[Response]
     ref_logps: list[float]
     rewards: list[float]
 
 
-def collect_clicks(level: Level, auctions: Sequence[Episode], judge: Judge, config: Config) -> list[Impression]:
-    """Phase 1: on-policy answers and what the judge clicks."""
+def collect_clicks(level: Level, auctions: Sequence[Episode], judge: Judge, config: Config) -> list[PCTRExample]:
+    """Phase 1: the judge's clicks on on-policy answers."""
     shown = [
         (episode, level.outcome(episode, drawn.response))
         for episode, answers in zip(auctions, level.respond(auctions, config.responses, "clicks"), strict=True)
         for drawn in answers
     ]
-    rows: list[Impression] = []
-    for (episode, outcome), clicks in zip(shown, judged(judge, shown), strict=True):
+    examples: list[PCTRExample] = []
+    for (episode, outcome), clicks in zip(shown, judge_clicks(judge, shown), strict=True):
         clicked = {click.ad_id: click.clicked for click in clicks}
-        rows += impressions(episode.auction, outcome.response, [p.ad_id for p in outcome.placements], clicked)
-    return rows
+        examples += pctr_examples(episode.auction, outcome.response, [p.ad_id for p in outcome.placements], clicked)
+    return examples
 
 
 def rewards(
@@ -155,22 +157,22 @@ def rewards(
 ) -> list[float]:
     """R of responses (LLM-Auction, eq. 5), in currency.
 
-    Clicks are predicted by the reward model, or the judge's own: in expectation where it knows its probabilities, which
-    is the Oracle of Table 2. An abstention counts as no click.
+    Clicks come from the reward model or from the judge. If the judge gives click probabilities, R is in expectation:
+    the Oracle of Table 2. An abstention counts as no click.
     """
     outcomes = [level.outcome(episode, response) for response in responses]
     if isinstance(source, PCTR):
         ctr = PredictedCTR(source)
-        chances = [ctr.click_probs(episode.auction, o.response, [p.ad_id for p in o.placements]) for o in outcomes]
-    elif isinstance(source, ClickModel):  # the same figures without drawing clicks
-        chances = [source.probabilities(episode.persona, episode.auction, outcome) for outcome in outcomes]
+        probs = [ctr.click_probs(episode.auction, o.response, [p.ad_id for p in o.placements]) for o in outcomes]
+    elif isinstance(source, ClickModel):  # the same probabilities without drawing clicks
+        probs = [source.probabilities(episode.persona, episode.auction, outcome) for outcome in outcomes]
     else:
-        verdicts = judged(source, [(episode, outcome) for outcome in outcomes])
-        chances = [{c.ad_id: _chance(c) for c in clicks} for clicks in verdicts]
-    return [objective.reward(episode.auction, p, o.violations) for p, o in zip(chances, outcomes, strict=True)]
+        verdicts = judge_clicks(source, [(episode, outcome) for outcome in outcomes])
+        probs = [{c.ad_id: _click_prob(c) for c in clicks} for clicks in verdicts]
+    return [objective.reward(episode.auction, p, o.violations) for p, o in zip(probs, outcomes, strict=True)]
 
 
-def _chance(click: Click) -> float:
+def _click_prob(click: Click) -> float:
     return click.click_prob if click.click_prob is not None else float(bool(click.clicked))
 
 
@@ -182,9 +184,9 @@ def sample_groups(
     config: Config,
     key: str = "preferences",
 ) -> list[Group]:
-    """Phase 2: M responses per auction with their rewards. The policy is the reference of what follows.
+    """Phase 2: M responses per auction with their rewards. The current policy becomes the reference.
 
-    `key` names the draw: another one where auctions come again.
+    `key` names the draw; use another key if the same auctions are sampled again.
     """
     groups = []
     for episode, drawn in zip(auctions, level.respond(auctions, config.samples, key), strict=True):
@@ -195,14 +197,14 @@ def sample_groups(
 
 
 def teaches(group: Group, config: Config) -> bool:
-    """Whether a sample holds anything to learn from."""
+    """Whether the group gives a training signal."""
     if config.loss != "dpo":
         return len(group.responses) > 1
     return max(group.rewards) - min(group.rewards) > config.delta
 
 
 def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
-    """The loss of one auction that teaches something. `logps`: of the group's responses, shape (responses,)."""
+    """The loss of one auction for which `teaches` is true. `logps`: of the group's responses, shape (responses,)."""
     log_ratios = logps - torch.tensor(group.ref_logps)
     scores = torch.tensor(group.rewards)
     if config.loss == "regression":
@@ -218,7 +220,7 @@ def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
 def update(
     level: Level, optimizer: torch.optim.Optimizer, batch: Sequence[tuple[Episode, Group]], config: Config, step: int
 ) -> float | None:
-    """One update; returns its mean loss, or None where no auction taught anything."""
+    """One update. Returns its mean loss, or None if no auction of the batch gives a training signal."""
     useful = [(episode, group) for episode, group in batch if teaches(group, config)]
     if not useful:
         return None
@@ -241,16 +243,17 @@ def update(
 def distribution_facts(
     logs: Sequence[torch.Tensor], refs: Sequence[torch.Tensor], values: Sequence[Floats] | None, kl_weight: float
 ) -> dict[str, float | None]:
-    """Means over auctions of what an exact distribution is.
+    """Statistics of exact distributions, averaged over auctions.
 
     Args:
-        logs, refs: The policy's and its reference's log-probabilities.
-        values: R of every choice, laid out alike, where it is known.
-        kl_weight: Of the tilted distribution.
+        logs, refs: Log-probabilities of the policy and of its reference.
+        values: R of every choice, in the same layout, if known.
+        kl_weight: KL weight of the tilted distribution, currency per nat.
 
     Returns:
-        entropy and kl (to the reference), in nats. With `values` also reward: expected R, currency; share: of the best
-        choice's R, as a ratio of sums; tv_tilted: total variation to the reference tilted by R / kl_weight.
+        entropy and kl (to the reference), in nats. With `values` also reward: expected R, currency; share: expected R
+        divided by the best choice's R, as a ratio of sums; tv_tilted: total variation to the reference tilted by
+        R / kl_weight.
     """
     rows = []
     for i, (log, ref) in enumerate(zip(logs, refs, strict=True)):

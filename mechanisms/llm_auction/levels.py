@@ -1,9 +1,9 @@
-"""What IRPO needs of a policy: draw responses, show them to a judge, and say how likely they are.
+"""The policy interface of IRPO: draw responses, build their outcomes for a judge, and give their log-probabilities.
 
-Links      a response is a choice of links; its answer is a draft, in which an ad's own copy stands in for the sentence
-           that the writer would write. Writing every sampled answer out would cost a hundred times the training itself
-           on a CPU; whether a policy trained on drafts holds up on written answers is what `benchmarks/paper.py` says.
-Answers    a response is a whole answer, written from the paper's prompt in one call: for models that can.
+Links      a response is a choice of links. Its answer is a draft that uses the ads' own copy in place of written
+           sentences. On a CPU, writing every sampled answer would cost a hundred times as much as the training.
+           `benchmarks/paper.py` measures a policy trained on drafts with written answers.
+Answers    a response is a whole answer, written in one call with the paper's prompt, for capable models.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from .slim import Choice, Offer, offer
 
 Floats = npt.NDArray[np.float64]
 Response = Any
-"""A `Choice` or a text: what the level's own methods take."""
+"""A `Choice` or a text, depending on the level."""
 
 
 class Episode(NamedTuple):
-    """One auction, its user, and what the policy is asked at link level."""
+    """One auction, its user, and the offer that the policy chooses from at link level."""
 
     persona: Persona
     auction: Auction
@@ -51,17 +51,17 @@ class Drawn(NamedTuple):
 
 
 class Level(Protocol):
-    """See the module."""
+    """A kind of response: see the module docstring."""
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
-        """`count` independent responses to each auction; `key` names the draw beside the auction."""
+        """`count` independent responses to each auction; the draw is keyed by the auction and `key`."""
         ...
 
     def outcome(self, episode: Episode, response: Response) -> Outcome:
-        """The answer that a judge is shown, at first price."""
+        """The outcome for the judge, at first price."""
         ...
 
-    def logps(self, asked: Sequence[tuple[Episode, Sequence[Response]]]) -> list[torch.Tensor]:
+    def logps(self, batch: Sequence[tuple[Episode, Sequence[Response]]]) -> list[torch.Tensor]:
         """Log-probabilities of responses, differentiable: one tensor of shape (responses,) per auction."""
         ...
 
@@ -70,21 +70,21 @@ def episodes(world: World, n: int, seed: int, *, show_score: bool = True, places
     """Auctions 0..n-1 of the run `seed`. `show_score`, `places`: see `offer`."""
 
     async def draw() -> list[Episode]:
-        made = []
+        drawn = []
         for number in range(-(-n // world.horizon)):
             session = await world.session(seed, number)
             auctions = [world.auction(session, turn) for turn in range(world.horizon)]
-            made += [
+            drawn += [
                 Episode(session.persona, auction, offer(auction, show_score=show_score, places=places))
                 for auction in auctions
             ]
-        return made[:n]
+        return drawn[:n]
 
     return run_sync(draw)
 
 
 class Links:
-    """Responses are choices of links; everything about their distribution is exact.
+    """Responses are choices of links; their distribution is exact.
 
     Args:
         policy: The model with its adapter.
@@ -99,14 +99,14 @@ class Links:
     def distributions(self, auctions: Sequence[Episode]) -> list[torch.Tensor]:
         """The policy's exact distribution in every auction: see `AdaptedLLM.log_probs`."""
         offers = [episode.offer for episode in auctions]
-        found: dict[int, torch.Tensor] = {}
+        tables: dict[int, torch.Tensor] = {}
         by_length = sorted(
             range(len(offers)), key=lambda i: len(offers[i].prompt.user)
-        )  # padding costs as much as text
+        )  # padding costs as much time as text
         for start in range(0, len(offers), self._batch):
             places = by_length[start : start + self._batch]
-            found |= zip(places, self.policy.log_probs([offers[i] for i in places]), strict=True)
-        return [found[i] for i in range(len(offers))]
+            tables |= zip(places, self.policy.log_probs([offers[i] for i in places]), strict=True)
+        return [tables[i] for i in range(len(offers))]
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
         tables = self.distributions(auctions)
@@ -117,15 +117,15 @@ class Links:
         text = " ".join(f"{bid.ad.link}: {bid.ad.body or bid.ad.advertiser}" for bid in bids)
         return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in bids})
 
-    def logps(self, asked: Sequence[tuple[Episode, Sequence[Choice]]]) -> list[torch.Tensor]:
-        tables = self.policy.log_probs([episode.offer for episode, _ in asked])
+    def logps(self, batch: Sequence[tuple[Episode, Sequence[Choice]]]) -> list[torch.Tensor]:
+        tables = self.policy.log_probs([episode.offer for episode, _ in batch])
         return [
             torch.stack([table[cell(choice, len(table) - 1)] for choice in choices])
-            for table, (_, choices) in zip(tables, asked, strict=True)
+            for table, (_, choices) in zip(tables, batch, strict=True)
         ]
 
     def true_rewards(self, judge: ClickModel, episode: Episode, objective: Objective) -> Floats:
-        """Expected R of every choice, laid out as a distribution: shape (n + 1, n + 1), -inf where it is no choice."""
+        """Expected R of every choice in the layout of `AdaptedLLM.log_probs`: shape (n + 1, n + 1), -inf if invalid."""
         n = len(episode.offer.bids)
         table = np.full((n + 1, n + 1), -np.inf)
         for choice in episode.offer.choices():
@@ -149,7 +149,7 @@ class Answers:
 
     Args:
         policy: The model with its adapter.
-        tokens: Most tokens of an answer.
+        tokens: Maximum number of tokens of an answer.
     """
 
     SAMPLING = Sampling()  # the paper's: T 0.7, top-p 0.8, top-k 20
@@ -170,25 +170,25 @@ class Answers:
         return drawn
 
     async def _write(self, episode: Episode, j: int, key: str) -> str:
-        asked = (episode.auction.id, "llm-auction", key, j)
-        return (await self.policy.complete(_paper(episode), key=asked, sampling=self._sampling)).text.strip()
+        draw = (episode.auction.id, "llm-auction", key, j)
+        return (await self.policy.complete(_paper_prompt(episode), key=draw, sampling=self._sampling)).text.strip()
 
     def outcome(self, episode: Episode, response: str) -> Outcome:
         return markup.outcome(episode.auction, response, {bid.ad.id: bid.amount for bid in episode.auction.bids})
 
-    def logps(self, asked: Sequence[tuple[Episode, Sequence[str]]]) -> list[torch.Tensor]:
-        return [self.policy.text_logps(_paper(episode), texts) for episode, texts in asked]
+    def logps(self, batch: Sequence[tuple[Episode, Sequence[str]]]) -> list[torch.Tensor]:
+        return [self.policy.text_logps(_paper_prompt(episode), texts) for episode, texts in batch]
 
 
-def _paper(episode: Episode) -> Prompt:
+def _paper_prompt(episode: Episode) -> Prompt:
     return one_call_prompt(episode.auction, episode.auction.bids, show_bids=True)
 
 
-def judged(judge: Judge, shown: Sequence[tuple[Episode, Outcome]]) -> list[tuple[Click, ...]]:
-    """The judge's verdicts, asked for together."""
+def judge_clicks(judge: Judge, shown: Sequence[tuple[Episode, Outcome]]) -> list[tuple[Click, ...]]:
+    """The judge's verdicts on all outcomes, requested concurrently."""
 
-    async def ask() -> list[tuple[Click, ...]]:
+    async def run() -> list[tuple[Click, ...]]:
         feedback = await asyncio.gather(*(judge.judge(e.persona, e.auction, outcome) for e, outcome in shown))
         return [verdict.clicks for verdict in feedback]
 
-    return run_sync(ask)
+    return run_sync(run)

@@ -1,7 +1,7 @@
 """Low-rank adaptation: y = W x + (alpha / r) B A x, with W frozen (Hu et al. 2021, "LoRA", section 4.1).
 
-The files are peft's (adapter_config.json, adapter_model.safetensors), so peft reads them too. Weights are not merged:
-in bf16 a merged W would round most of a small update away.
+The files have peft's format (adapter_config.json, adapter_model.safetensors), so peft can read them. Weights are not
+merged: in bf16, rounding of a merged W would lose most of a small update.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LoRALinear(nn.Module):
         super().__init__()
         self.base = base
         self.scale = alpha / r
-        # A as in peft: uniform within 1 / sqrt(fan in) (Kaiming with a = sqrt(5)); B = 0, so training starts at W.
+        # A as in peft: uniform in +-1 / sqrt(fan in) (Kaiming with a = sqrt(5)); B = 0, so training starts at W.
         generator = torch.Generator().manual_seed(seed)
         bound = base.in_features**-0.5
         a = torch.empty(r, base.in_features).uniform_(-bound, bound, generator=generator)
@@ -41,29 +41,32 @@ class LoRALinear(nn.Module):
 
 
 def inject(model: Any, r: int, alpha: float, seed: int = 0, blocks: Sequence[int] = ()) -> dict[str, nn.Parameter]:
-    """Puts a LoRALinear around every target layer of `model`, freezes the rest, and returns what trains, by name.
+    """Wraps every target layer of `model` in a LoRALinear and freezes all other weights.
 
     Args:
         model: A Llama or Qwen model of transformers.
         r, alpha: Rank and scale.
-        seed: Of A.
-        blocks: Numbers of the transformer blocks; all if none is given.
+        seed: Seed of the initial A.
+        blocks: Indices of the transformer blocks; all if empty.
+
+    Returns:
+        Name in peft's format -> trainable parameter.
 
     Raises:
         InputError: the model has fewer blocks.
     """
     model.requires_grad_(False)
-    wanted = blocks or range(len(model.model.layers))
-    if max(wanted) >= len(model.model.layers):
+    selected = blocks or range(len(model.model.layers))
+    if max(selected) >= len(model.model.layers):
         raise InputError(f"the model has {len(model.model.layers)} blocks, got {list(blocks)}")
-    found = [
+    targets = [
         (f"model.layers.{block}.{name}", layer)
-        for block in wanted
+        for block in selected
         for name, layer in model.model.layers[block].named_modules()
         if name.rpartition(".")[2] in TARGETS
     ]
     trained: dict[str, nn.Parameter] = {}
-    for number, (name, layer) in enumerate(found):
+    for number, (name, layer) in enumerate(targets):
         parent, _, child = name.rpartition(".")
         wrapped = LoRALinear(layer, r, alpha, seed=seed * 10_000 + number)
         setattr(model.get_submodule(parent), child, wrapped)
@@ -73,7 +76,7 @@ def inject(model: Any, r: int, alpha: float, seed: int = 0, blocks: Sequence[int
 
 
 def blocks_of(trained: Iterable[str]) -> list[int]:
-    """Numbers of the blocks that hold these weights."""
+    """Indices of the transformer blocks that these weight names belong to."""
     return sorted({int(name.split(".layers.")[1].split(".")[0]) for name in trained})
 
 
@@ -99,10 +102,10 @@ def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, b
 
 
 def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
-    """Puts a saved adapter into `model`.
+    """Loads a saved adapter into `model`. Returns its parameters as `inject` does.
 
     Raises:
-        DataFileError: no adapter there, or one that was made for another model.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model.
     """
     from safetensors.torch import load_file
 
@@ -112,19 +115,19 @@ def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
         r, alpha, blocks = int(config["r"]), float(config["lora_alpha"]), blocks_of(tensors)
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise DataFileError(f"{folder}: not a LoRA adapter: {error}") from None
-    other = DataFileError(f"{folder}: the adapter was made for another model: its layers are not this one's")
+    mismatch = DataFileError(f"{folder}: the adapter belongs to another model: its layers do not match this model's")
     if max(blocks) >= len(model.model.layers):
-        raise other
+        raise mismatch
     trained = inject(model, r, alpha, blocks=blocks)
     shapes = {name: tuple(value.shape) for name, value in trained.items()}
     if shapes != {name: tuple(value.shape) for name, value in tensors.items()}:
-        raise other
+        raise mismatch
     assign(trained, tensors)
     return trained
 
 
 def assign(trained: dict[str, nn.Parameter], tensors: dict[str, torch.Tensor]) -> None:
-    """Sets the weights to those of `tensors`."""
+    """Copies the values of `tensors` into the parameters of the same names."""
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(tensors[name])

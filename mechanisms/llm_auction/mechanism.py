@@ -19,27 +19,26 @@ from ..writer import Writer
 from .slim import Choice, Offer, offer
 
 SHIPPED = Path(__file__).parent / "adapter"
-"""Trained on the embedded model; its manifest says how."""
+"""The adapter that ships with the package, trained on the embedded model; its manifest has the training options."""
 
 
 class LLMAuction:
-    """The language model is the allocation rule, trained for the platform's reward; each click costs the bid.
+    """The language model, trained for the platform's reward, is the allocation rule; each click costs the bid.
 
-    Individually rational, and nothing else is claimed: that the allocation rises with the bid is what training
-    should bring about, and `simenv audit` and `benchmarks/paper.py` measure whether it did.
+    Individually rational. It makes no other claim: training should make the allocation increase with the bid, and
+    `simenv audit` and `benchmarks/paper.py` measure whether it does.
 
     Args:
         llm: The Ad-LLM. It writes the answer and the ad sentences.
-        adapter: Folder that `simenv train llm-auction` wrote; "none" for the untrained policy. By default the one that
-            ships, where the Ad-LLM is the embedded model, and none elsewhere.
-        format: "slim": one call chooses the links (see `slim`), and the writer's calls, one for the answer and one
-            for each ad, write the text. "json": the paper's prompt, one call that writes everything. By default json
-            for capable models.
+        adapter: Folder written by `simenv train llm-auction`; "none" for the untrained policy. By default the shipped
+            adapter if the Ad-LLM is the embedded model, otherwise none.
+        format: "slim": one call chooses the links (see `slim`); the writer then makes one call for the answer and one
+            per ad. "json": one call with the paper's prompt writes everything. By default "json" for capable models.
 
     Raises:
         UnknownName: another format.
-        InputError: an adapter for a model that is not on this machine.
-        DataFileError: no adapter in the folder, or another model's.
+        InputError: an adapter is given and the model is not on this machine.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model.
     """
 
     name = "llm_auction"
@@ -57,14 +56,14 @@ class LLMAuction:
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         if not self.slim:
             response = await self._writer.own_choice(auction, show_bids=True)
-            # A text may name an ad that was not offered (its bid is below the reserve): then it costs the reserve.
+            # A text may link an ad that the prompt did not offer (its bid is below the reserve): it pays the reserve.
             return outcome(auction, response, {b.ad.id: max(b.amount, auction.reserve) for b in auction.bids})
         offered = offer(auction)
         if offered.places == 0:
             return await self._outcome(auction, offered, (), 1.0)
         completion = await self.policy.complete(
             offered.prompt,
-            # By the auction alone: another bid meets the same noise.
+            # Keyed only by the auction: another bid gets the same noise.
             key=(auction.id, "llm-auction", 0),
             sampling=PLAIN,
             constraint=_answers(offered),
@@ -73,13 +72,13 @@ class LLMAuction:
         return await self._outcome(auction, offered, offered.read(completion.text), prob)
 
     async def lottery(self, auction: Auction) -> Lottery:
-        """Every choice with its exact probability, given the draw that rounds the bids shown (keyed by the auction).
+        """Every choice with its exact probability, given the keyed draw that rounds the bids in the prompt.
 
         Raises:
-            InputError: the json format, where what is drawn is a whole text.
+            InputError: the format is json: a response is then a whole text.
         """
         if not self.slim:
-            raise InputError("llm_auction knows its distribution in the slim format alone")
+            raise InputError("llm_auction has an exact distribution only in the slim format, got the json format")
         offered = offer(auction)
         probs = await self.distribution(offered)
         return [(prob, await self._outcome(auction, offered, choice, prob)) for choice, prob in probs.items()]
@@ -91,7 +90,7 @@ class LLMAuction:
         answers = _answers(offered)
         rows = await self.policy.logprob(offered.prompt, answers.options, sampling=PLAIN, constraint=answers)
         probs = np.exp([sum(row) for row in rows])
-        # Read in several batches, in bf16: the sum is 1 but for rounding.
+        # Scored in several batches, in bf16: the sum is 1 up to rounding.
         return dict(zip(offered.choices(), (probs / probs.sum()).tolist(), strict=True))
 
     async def _outcome(self, auction: Auction, offered: Offer, choice: Choice, prob: float | None) -> Outcome:
@@ -114,7 +113,7 @@ def _adapted(llm: LLM, adapter: Path) -> LLM:
         digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
     except OSError as error:
         raise DataFileError(f"{adapter}: no adapter: {error.strerror}") from None
-    # By its weights: a cassette must not take one adapter's completions for another's.
+    # The name contains a hash of the weights, so that a cassette does not mix completions of two adapters.
     name = f"{llm.name} with adapter {digest[:12]}"
 
     def make(model: LLM) -> LLM:

@@ -1,6 +1,6 @@
-"""A file of pairs and what every training on one shares: its options, its state, its learning curve.
+"""Reads a file of preference pairs; options, saved state and learning curve of a training on it.
 
-`pairs.py` says what such a file is.
+Both back ends use this module. `pairs.py` describes the file's format.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from simenv.seeding import keyed_rng
 from .folder import read_state
 
 CURVE = ("update", "part", "loss", "accuracy", "margin")
-"""Of curve.csv. part: train (the update's own pairs) or held_out; accuracy: share of pairs whose chosen answer gained
-more log-probability than the rejected one; margin: by how much, times beta (TRL's rewards/margins)."""
+"""Columns of curve.csv. part: train (the pairs of the update) or held_out; accuracy: share of pairs whose chosen answer
+gained more log-probability than the rejected one; margin: mean difference of the gains, times beta (TRL's
+rewards/margins)."""
 
 
 class PairConfig(Record):
-    """Every number of a training on pairs."""
+    """All options of a training on pairs."""
 
     file: str
-    """What --from names."""
+    """Path of the pairs; the training option "from"."""
     llm: str = "embedded"
     """Base model: embedded or local:FOLDER."""
     backend: Literal["own", "trl"] = "own"
@@ -39,28 +40,28 @@ class PairConfig(Record):
     epochs: int = Field(default=1, ge=1)
     """Passes over the file."""
     beta: float = Field(default=0.1, gt=0)
-    """The paper's."""
+    """The paper's value."""
     learning_rate: float = Field(default=1e-4, gt=0)
-    """For LoRA on a small model; the paper, all parameters of a large one: 1e-6."""
+    """For LoRA on a small model. The paper, for all parameters of a large model: 1e-6."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the updates, then cosine to 0 (the paper's)."""
+    """Share of the updates with a rising rate, then cosine to 0 (the paper's value)."""
     batch: int = Field(default=16, ge=1)
     """Pairs per update. The paper: 64."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the prompts whose pairs are not trained on, but measured after every pass."""
+    """Share of the prompts whose pairs are held out and measured after every pass."""
     r: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
     blocks: tuple[int, ...] = ()
     """Transformer blocks with an adapter; () = all."""
     checkpointing: bool = False
-    """Trade time for memory in the backward pass."""
+    """Recompute activations in the backward pass: less memory, more time."""
     save_every: int = Field(default=10, ge=1)
     """Updates between two saved states."""
     threads: int = Field(default=2, ge=1)
 
 
-class Pair(NamedTuple):
-    """Two answers to one prompt."""
+class PreferencePair(NamedTuple):
+    """A chosen and a rejected answer to one prompt."""
 
     prompt: Prompt
     chosen: str
@@ -68,18 +69,19 @@ class Pair(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """A file of pairs."""
+    """The pairs of a file, split into training and held-out pairs."""
 
-    train: list[Pair]
-    held_out: list[Pair]
+    train: list[PreferencePair]
+    held_out: list[PreferencePair]
     sha256: str
+    """Hash of the file."""
 
 
 def read_pairs(config: PairConfig) -> Pairs:
-    """The pairs of a file, in its order; all of one prompt are in the same part."""
+    """The pairs of a file, in its order; all pairs of one prompt are in the same part."""
     rows = read_rows(config.file)
-    train: list[Pair] = []
-    held_out: list[Pair] = []
+    train: list[PreferencePair] = []
+    held_out: list[PreferencePair] = []
     for row in rows:
         pair = _pair(row)
         drawn = keyed_rng("pairs held out", config.seed, pair.prompt.system, pair.prompt.user).random()
@@ -89,19 +91,19 @@ def read_pairs(config: PairConfig) -> Pairs:
     return Pairs(train, held_out, hashlib.sha256(Path(config.file).read_bytes()).hexdigest())
 
 
-def _pair(row: Row) -> Pair:
+def _pair(row: Row) -> PreferencePair:
     for name in ("prompt", "chosen", "rejected"):
         if name not in row.fields:
             raise DataFileError(
                 f"{row.where}: no column {name!r}: expected prompt, chosen and rejected, got {', '.join(row.fields)}"
             )
     prompt = _messages(row, "prompt", ["system", "user"])
-    said = [_messages(row, name, ["assistant"])["assistant"] for name in ("chosen", "rejected")]
-    return Pair(Prompt(system=prompt.get("system", ""), user=prompt["user"]), *said)
+    answers = [_messages(row, name, ["assistant"])["assistant"] for name in ("chosen", "rejected")]
+    return PreferencePair(Prompt(system=prompt.get("system", ""), user=prompt["user"]), *answers)
 
 
 def _messages(row: Row, name: str, roles: list[str]) -> dict[str, str]:
-    """Role -> text. A plain string is the last of `roles`; the others may be missing."""
+    """Role -> text. A plain string is the text of the last of `roles`; the other roles may be missing."""
     value = row.fields[name]
     messages = [{"role": roles[-1], "content": value}] if isinstance(value, str) else value
     wrong = DataFileError(
@@ -117,15 +119,15 @@ def _messages(row: Row, name: str, roles: list[str]) -> dict[str, str]:
 
 
 def resume(out: Path, config: PairConfig, pairs: Pairs) -> dict[str, Any] | None:
-    """The state of a training of these options and this file, or None in a new folder."""
+    """The saved state of a training with these options and this file; None in a new folder."""
     saved = read_state(out, config, free=("threads", "file"))
     if saved is not None and saved["sha256"] != pairs.sha256:
-        raise DataFileError(f"{config.file} is not the file that the training in {out} began with")
+        raise DataFileError(f"{config.file} is not the file that the training in {out} was started with")
     return saved
 
 
 def counts(pairs: Pairs) -> dict[str, Any]:
-    """What a manifest says of the file."""
+    """The manifest's entries about the file."""
     return {"pairs": len(pairs.train), "pairs_held_out": len(pairs.held_out), "file_sha256": pairs.sha256}
 
 

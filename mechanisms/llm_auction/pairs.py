@@ -1,13 +1,14 @@
-"""`simenv train llm-auction --from FILE`: DPO on whole answers that are already there, without asking anybody again.
+"""`simenv train llm-auction --from FILE`: DPO on logged answers, without new calls of a policy or a judge.
 
-The file is what `simenv export RUN --format preferences` writes, or any .jsonl or .parquet file with its columns
-prompt, chosen and rejected. One pass is one epoch of LLM-Auction's Algorithm 1 off policy: pairs from any mechanisms'
-answers, reference = the model that training starts from.
+The file is written by `simenv export RUN --format preferences`, or is any .jsonl or .parquet file with the columns
+prompt, chosen and rejected. One pass is one off-policy epoch of LLM-Auction's Algorithm 1: the answers may come from
+any mechanism, and the reference is the model that training starts from.
 
     loss = -log sigmoid(beta ((log pi - log pi_ref)(chosen) - (log pi - log pi_ref)(rejected)))
 
-Two back ends: "own" is a loop in this file, for small models; "trl" is TRL's DPOTrainer with peft, for large ones (many
-GPUs with `accelerate launch`). Both write peft's adapter files, which `LLMAuction` loads with format "json".
+There are two back ends: "own" is a loop in this file, for small models; "trl" is TRL's DPOTrainer with peft, for large
+models (several GPUs with `accelerate launch`). Both write adapter files in peft's format, which `LLMAuction` loads with
+format "json".
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ from simenv.seeding import keyed_rng
 from . import lora
 from .folder import base_model, now, parse, save_state, write_manifest
 from .irpo import cosine
-from .pair_data import CURVE, Pair, PairConfig, Pairs, counts, read_pairs, resume, write_curve
+from .pair_data import CURVE, PairConfig, Pairs, PreferencePair, counts, read_pairs, resume, write_curve
 from .policy import AdaptedLLM
 
 
 def train(options: Mapping[str, Any], out: Path, console: Console) -> None:
-    """Trains on a file of pairs, or goes on with the training in `out`.
+    """Trains on a file of pairs, or resumes the training in `out`.
 
     Args:
-        options: Fields of `PairConfig`, `file` under the name "from".
+        options: Fields of `PairConfig`, with `file` under the name "from".
         out: A new folder, or one with a training of the same options and file.
-        console: Where progress goes.
+        console: Receives the progress messages.
 
     Raises:
-        InputError: an unknown option, one out of range, another training's folder, or a back end that is not installed.
-        DataFileError: the file is missing, is empty, lacks a column, or has a row that is no pair.
+        InputError: an option is unknown or out of range, `out` holds another training, or a back end is not installed.
+        DataFileError: the file is missing, is empty, lacks a column, or has a row that is not a pair.
     """
     config = parse(PairConfig, {"file": options["from"], **{k: v for k, v in options.items() if k != "from"}})
     pairs = read_pairs(config)
@@ -56,7 +57,7 @@ def train(options: Mapping[str, Any], out: Path, console: Console) -> None:
 
 
 class PairTraining:
-    """The back end "own"."""
+    """A training with the back end "own"."""
 
     def __init__(self, config: PairConfig, pairs: Pairs, out: Path, console: Console) -> None:
         self.config, self.pairs, self.out, self.console = config, pairs, out, console
@@ -102,14 +103,14 @@ class PairTraining:
             state["seconds"] += time.perf_counter() - started
             if state["step"] % config.save_every == 0 or state["step"] == config.epochs * self.per_pass:
                 self._save()
-                self._say()
+                self._print_progress()
         lora.save(self.out, self.policy.trained, config.r, config.alpha, self.policy.base)
         write_curve(state["curve"], self.out)
         self._manifest(now())
         self.console.print(f"written to {self.out}", highlight=False, soft_wrap=True)
 
     def _references(self) -> None:
-        """Log-probabilities of all answers by the model that training starts from, once: it must not have moved."""
+        """Computes the reference log-probabilities of all answers, once, before the first update changes the model."""
         refs, pairs = self.state["refs"], [*self.pairs.train, *self.pairs.held_out]
         while len(refs) < len(pairs):
             with torch.no_grad():
@@ -130,36 +131,36 @@ class PairTraining:
             rates["lr"] = cosine(self.state["step"], total, self.config.learning_rate, self.config.warmup)
         torch.nn.utils.clip_grad_norm_(self.policy.trained.values(), 1.0)
         self.optimizer.step()
-        self._note("train", self.state["step"] + 1, margins)
+        self._add_to_curve("train", self.state["step"] + 1, margins)
 
     def _measure(self) -> None:
-        """A row of the curve for the pairs that are not trained on."""
+        """Adds a row of the curve for the held-out pairs."""
         start = len(self.pairs.train)
         with torch.no_grad():
             margins = [float(self._margin(start + i)) for i in range(len(self.pairs.held_out))]
         if margins:
-            self._note("held_out", self.state["step"], margins)
+            self._add_to_curve("held_out", self.state["step"], margins)
 
     def _margin(self, i: int) -> torch.Tensor:
-        """beta times the difference of log-ratios of pair i, those held out counted after the others."""
+        """beta times the difference of log-ratios of pair i; held-out pairs come after the training pairs."""
         n = len(self.pairs.train)
         pair = self.pairs.train[i] if i < n else self.pairs.held_out[i - n]
         ratios = self._logps(pair) - torch.tensor(self.state["refs"][i])
         return self.config.beta * (ratios[0] - ratios[1])
 
-    def _logps(self, pair: Pair) -> torch.Tensor:
+    def _logps(self, pair: PreferencePair) -> torch.Tensor:
         return self.policy.text_logps(pair.prompt, [pair.chosen, pair.rejected])
 
-    def _note(self, part: str, update: int, margins: Sequence[float]) -> None:
-        found = np.array(margins)
-        facts = (float(np.logaddexp(0, -found).mean()), float((found > 0).mean()), float(found.mean()))
-        self.state["curve"].append(dict(zip(CURVE, (update, part, *facts), strict=True)))
+    def _add_to_curve(self, part: str, update: int, margins: Sequence[float]) -> None:
+        m = np.array(margins)
+        numbers = (float(np.logaddexp(0, -m).mean()), float((m > 0).mean()), float(m.mean()))
+        self.state["curve"].append(dict(zip(CURVE, (update, part, *numbers), strict=True)))
 
     def _save(self) -> None:
         tensors = {name: value.detach() for name, value in self.policy.trained.items()}
         save_state(self.out, self.config, {"lora": tensors, "optimizer": self.optimizer.state_dict(), **self.state})
 
-    def _say(self) -> None:
+    def _print_progress(self) -> None:
         row = self.state["curve"][-1]
         shown = f"loss {row['loss']:.4f} accuracy {row['accuracy']:.3f} margin {row['margin']:.3f}"
         done = f"{self.state['step']}/{self.config.epochs * self.per_pass}"

@@ -1,9 +1,10 @@
 """The policy as a language model: the base model with a LoRA adapter, and its exact distribution over choices.
 
-The answer to a slim prompt is at most two labels. With the prompt of length L as shared context, every first label
-is read at place L beside the others, each seeing the prompt and itself alone (a tree mask): ONE forward pass of L + n
-tokens gives the distribution of the first ad and that of the second after each first. So sampling, log-probabilities,
-entropy and divergences are exact, and what is trained is what `LLM.complete` samples under the constraint.
+The completion of a slim prompt has at most two labels. The prompt of length L is a shared context. All n possible first
+labels are appended, each at position L, and each attends only to the prompt and itself (a tree mask). So one forward
+pass of L + n tokens gives the distribution of the first ad, and of the second ad after each first one. Sampling,
+log-probabilities, entropy and divergences are exact, and training changes the distribution that `LLM.complete` samples
+from under the constraint.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ class AdaptedLLM(LocalLLM):
 
     Args:
         path: Folder of the base model.
-        adapter: Folder of the adapter; None starts a new one, which changes nothing until it is trained.
-        r, alpha, blocks, seed: Of a new adapter: see `lora.inject`.
-        checkpointing: Compute activations again in the backward pass, for models that else do not fit.
-        name, capable: See `LocalLLM`.
+        adapter: Folder of the adapter; None starts a new one, which has no effect before training.
+        r, alpha, blocks, seed: Options of a new adapter: see `lora.inject`.
+        checkpointing: Recompute activations in the backward pass, for models that otherwise do not fit in memory.
+        name, follows_formats: See `LocalLLM`.
 
     Raises:
-        InputError: no model there.
-        DataFileError: no adapter there, or another model's.
+        InputError: the folder has no model.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model.
     """
 
     def __init__(
@@ -61,14 +62,16 @@ class AdaptedLLM(LocalLLM):
             # transformers 5.23 renamed it
             enable = getattr(self._model, "activation_checkpointing_enable", self._model.gradient_checkpointing_enable)
             enable({"use_reentrant": False})
-            self._model.train()  # else it is ignored; there is no dropout that this would switch on
+            self._model.train()  # checkpointing needs training mode; the model has no dropout
 
     @cached_property
     def _words(self) -> torch.Tensor:
-        """The tokens of labels and none: shape (labels + 1,)."""
+        """Token ids of the labels and of "None": shape (labels + 1,)."""
         words = [self._tokenizer.encode(f" {word}", add_special_tokens=False) for word in [*LABELS, NONE]]
         if any(len(tokens) != 1 for tokens in words):
-            raise MissingCapability(f"the tokenizer of {self.base} splits labels: the slim format needs one token each")
+            raise MissingCapability(
+                f"the tokenizer of {self.base} splits a label into several tokens: the slim format needs one per label"
+            )
         return torch.tensor([tokens[0] for tokens in words])
 
     def log_probs(self, offers: Sequence[Offer]) -> list[torch.Tensor]:
@@ -76,7 +79,7 @@ class AdaptedLLM(LocalLLM):
 
         Returns:
             For each offer of n candidates a matrix of shape (n + 1, n + 1): row = first ad, column = second ad, n =
-            none; -inf where it is no choice. Cells are those of `cell`.
+            none; -inf if the pair is not a valid choice. `cell` gives the place of a choice.
 
         Raises:
             MissingCapability: the tokenizer has no single token for a label.
@@ -86,7 +89,7 @@ class AdaptedLLM(LocalLLM):
         ids = torch.zeros((len(offers), width), dtype=torch.long)
         positions = torch.zeros_like(ids)
         mask = torch.zeros((len(offers), 1, width, width), dtype=torch.bool)
-        mask[:, 0].diagonal(dim1=-2, dim2=-1).fill_(True)  # padding sees itself: a row without anything is nan
+        mask[:, 0].diagonal(dim1=-2, dim2=-1).fill_(True)  # padding attends to itself: an empty mask row gives nan
         for i, (prompt, one) in enumerate(zip(prompts, offers, strict=True)):
             length, n = len(prompt), len(one.bids)
             ids[i, :length] = torch.tensor(prompt)
@@ -108,9 +111,9 @@ class AdaptedLLM(LocalLLM):
         ]
 
     def text_logps(self, prompt: Prompt, texts: Sequence[str]) -> torch.Tensor:
-        """Log-probability of each text as the whole answer to a prompt, its end included: shape (texts,).
+        """Log-probability of each text as the complete answer to a prompt, including the end token: shape (texts,).
 
-        The model's own, at temperature 1 and without constraints, as preference losses have it; differentiable.
+        At temperature 1 and without constraints, as preference losses require; differentiable.
         """
         start = self._encode(prompt)
         rows = [[*self._tokenizer.encode(text, add_special_tokens=False), self._table.eos] for text in texts]
@@ -129,15 +132,20 @@ class AdaptedLLM(LocalLLM):
 
 
 def cell(choice: Sequence[int], n: int) -> tuple[int, int]:
-    """Where a choice stands in the matrix of `log_probs`."""
+    """Row and column of a choice in the matrix of `log_probs`."""
     first, second = (*choice, n, n)[:2]
     return first, second
 
 
 def _joint(logits: torch.Tensor, one: Offer) -> torch.Tensor:
-    """From logits over labels, after the prompt and after each first label: shape (n + 1, all labels + none)."""
+    """The matrix of `log_probs` from logits over labels, after the prompt and after each first label.
+
+    Args:
+        logits: Shape (n + 1, all labels + 1).
+        one: The offer.
+    """
     n = len(one.bids)
-    table = torch.cat([logits[:, :n], logits[:, -1:]], dim=1)  # the labels offered, and none
+    table = torch.cat([logits[:, :n], logits[:, -1:]], dim=1)  # the offered labels and "None"
     out = torch.full((n + 1, n + 1), -torch.inf)
     if one.places == 0:
         out[n, n] = 0.0

@@ -1,11 +1,12 @@
 """The pCTR model: sigma(MLP[phi(x); phi(y); e_user; e_ad])   (LLM-Auction, eq. 3-4 and appendix B.2).
 
-Three changes, because the encoder is small (384 dimensions) and the log has thousands of rows, not 120,000: phi(y) is
-the sentence that shows the ad, since an answer of two ads must tell which one is meant; the MLP is given what it would
-else have to learn from few rows, the product phi(x) * phi(y), its sum (the cosine), the ad's rank and its likeness to
-the other ad shown, of which the last three also have a linear path around it; and fitting ends where queries that are
-held out say so. Without these it knows its own rows by heart and predicts other users' clicks by chance (AUC 0.53;
-cosine alone 0.75). Used in training only, never when an answer is served.
+There are three changes, because the encoder is small (384 dimensions) and the log has thousands of rows, not 120,000.
+1. phi(y) is the sentence that shows the ad, because in an answer with two ads the model must know which ad is meant.
+2. The MLP gets inputs that it could not learn from few rows: the product phi(x) * phi(y), its sum (the cosine), the
+   ad's rank and its similarity to the other shown ad. The last three also have a linear path around the MLP.
+3. Fitting stops early, by the loss on held-out queries.
+Without these changes the model overfits and its predictions for other users are near chance (AUC 0.53; cosine alone
+0.75). It is used only in training, never when an answer is served.
 """
 
 from __future__ import annotations
@@ -34,32 +35,34 @@ HIDDEN = (128, 64, 32)  # B.2
 LEARNING_RATE = 1e-3  # B.2, Adam
 BATCH = 256  # B.2
 STEPS = 400
-"""At most; see `fit`."""
+"""Maximum number of updates; see `fit`."""
 CHECK_EVERY = 20
 HELD_OUT = 0.15
-"""Share of the queries that say when to stop."""
+"""Share of the queries that are held out for early stopping."""
 DROPOUT = 0.3
 FILE = "pctr.safetensors"
 WEIGHT_DECAY = 1e-2  # ours, AdamW: a user has a handful of rows
 NUMBERS = 3
 UNKNOWN_RATE = 0.3
-"""Share of rows whose user and ad are hidden in training, so that the rest carries what holds for new ones."""
+"""Share of rows whose user (or ad) is hidden in training, so that the other inputs learn what holds for new ones."""
 
 
-class Impression(NamedTuple):
-    """One shown ad: what the model sees of it, and what came of it."""
+class PCTRExample(NamedTuple):
+    """One shown ad: the inputs of the pCTR model and its label."""
 
     user: str
     """The profile, as the platform sees it."""
     ad: str
+    """The ad's id."""
     query: str
     sentence: str
     """The sentence that shows the ad, without its mark-up."""
     others: tuple[str, ...]
     """The sentences of the other ads in the answer."""
     rank: int
+    """Place in reading order, from 0."""
     clicked: float | None
-    """None: not judged (yet)."""
+    """1 or 0; None without a verdict."""
 
 
 class PCTR(nn.Module):
@@ -67,7 +70,7 @@ class PCTR(nn.Module):
 
     Args:
         encoder: phi, frozen.
-        users, ads: Those with an embedding of their own; others get the mean.
+        users, ads: The users and ads with their own embedding; all others share one embedding.
     """
 
     def __init__(self, encoder: Encoder, users: Sequence[str], ads: Sequence[str]) -> None:
@@ -86,7 +89,7 @@ class PCTR(nn.Module):
             layers += [nn.Linear(width, size), nn.ReLU()]
             width = size
         last = nn.Linear(width, 1)
-        nn.init.zeros_(last.weight)  # fitting starts from the linear path alone
+        nn.init.zeros_(last.weight)  # at the start only the linear path contributes
         self.mlp = nn.Sequential(*layers, last)
         self.linear = nn.Linear(NUMBERS, 1)
 
@@ -96,37 +99,37 @@ class PCTR(nn.Module):
         logits: torch.Tensor = (deep + self.linear(texts[:, -NUMBERS:]))[:, 0]
         return logits
 
-    def predict(self, rows: Sequence[Impression]) -> npt.NDArray[np.float64]:
+    def predict(self, rows: Sequence[PCTRExample]) -> npt.NDArray[np.float64]:
         """Click probabilities: shape (rows,)."""
         if not rows:
             return np.zeros(0)
         with torch.no_grad():
             return self(self.texts(rows), *self.ids(rows)).sigmoid().double().numpy()  # type: ignore[no-any-return]
 
-    def texts(self, rows: Sequence[Impression]) -> torch.Tensor:
-        """What is read of each row: shape (rows, 3 * dimension + 3)."""
+    def texts(self, rows: Sequence[PCTRExample]) -> torch.Tensor:
+        """Input features of each row: shape (rows, 3 * dimension + 3)."""
         query = self._encoder.encode([row.query for row in rows])
         sentence = self._encoder.encode([row.sentence for row in rows])
         product = query * sentence
-        likeness = [
+        similarity = [
             max((float(self._encoder.encode([other])[0] @ own) for other in row.others), default=0.0)
             for row, own in zip(rows, sentence, strict=True)
         ]
-        numbers = np.array([[5 * p.sum(), row.rank, x] for p, row, x in zip(product, rows, likeness, strict=True)])
+        numbers = np.array([[5 * p.sum(), row.rank, x] for p, row, x in zip(product, rows, similarity, strict=True)])
         return torch.tensor(np.hstack([query, sentence, 10 * product, numbers])).float()
 
-    def ids(self, rows: Sequence[Impression]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of the user and ad tables."""
+    def ids(self, rows: Sequence[PCTRExample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row indices in the user table and in the ad table; 0 = unknown."""
         users = torch.tensor([self._users.get(row.user, 0) for row in rows])
         return users, torch.tensor([self._ads.get(row.ad, 0) for row in rows])
 
 
 class PredictedCTR:
-    """The pCTR model as a plug-in: what any mechanism may predict clicks with (see `simenv.ctr.models.CTRModel`).
+    """The pCTR model as a CTR model for any mechanism (see `simenv.ctr.models.CTRModel`).
 
     Args:
-        model: As `fit` gives it.
-        position_discount: What ranking auctions discount lower slots by; within an answer the model knows the rank.
+        model: A fitted model, see `fit`.
+        position_discount: Discount per slot for ranking auctions; in an answer the model uses the rank itself.
     """
 
     name = "pctr"
@@ -136,29 +139,29 @@ class PredictedCTR:
         self._model = model
 
     def relevance(self, auction: Auction) -> npt.NDArray[np.float64]:
-        """Of each ad alone in an answer, by its copy: shape (n,)."""
-        alone = [impressions(auction, f"{bid.ad.link}: {bid.ad.body}", [bid.ad.id])[0] for bid in auction.bids]
+        """Click probability of each ad if it is the only ad of the answer, from its copy: shape (n,)."""
+        alone = [pctr_examples(auction, f"{bid.ad.link}: {bid.ad.body}", [bid.ad.id])[0] for bid in auction.bids]
         return self._model.predict(alone)
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
-        """Of each shown ad, by the sentence that shows it."""
-        rows = impressions(auction, response, shown)
+        """Click probability of each shown ad, from the sentence that shows it."""
+        rows = pctr_examples(auction, response, shown)
         return dict(zip(shown, self._model.predict(rows).tolist(), strict=True))
 
 
-def impressions(
+def pctr_examples(
     auction: Auction, response: str, shown: Sequence[str], clicked: Mapping[str, bool | None] | None = None
-) -> list[Impression]:
-    """What the pCTR model sees of an answer: a row per shown ad, in reading order."""
-    said = [_said(response, auction.bid_of(ad_id).ad.link) for ad_id in shown]
+) -> list[PCTRExample]:
+    """The pCTR examples of an answer: one per shown ad, in reading order."""
+    sentences = [_sentence(response, auction.bid_of(ad_id).ad.link) for ad_id in shown]
     verdicts = [(clicked or {}).get(ad_id) for ad_id in shown]
     return [
-        Impression(
+        PCTRExample(
             user=auction.profile,
             ad=ad_id,
             query=auction.query.text,
-            sentence=said[rank],
-            others=tuple(said[:rank] + said[rank + 1 :]),
+            sentence=sentences[rank],
+            others=tuple(sentences[:rank] + sentences[rank + 1 :]),
             rank=rank,
             clicked=None if verdict is None else float(verdict),
         )
@@ -166,21 +169,21 @@ def impressions(
     ]
 
 
-def _said(response: str, link: str) -> str:
-    """The sentence around a link, without mark-up."""
+def _sentence(response: str, link: str) -> str:
+    """The sentence that contains a link, without mark-up."""
     start = response.find(link)
     begin, end = sentence_around(response, (start, start + len(link)))
     return markup.strip_markup(response[begin:end]).strip()
 
 
-def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = STEPS) -> PCTR:
-    """Binary cross-entropy on the clicks of the pooled log.
+def fit(log: Sequence[PCTRExample], encoder: Encoder, seed: int, *, steps: int = STEPS) -> PCTR:
+    """Fits a pCTR model with binary cross-entropy on the pooled log.
 
-    The linear path starts as a logistic regression. Every `CHECK_EVERY` steps the whole is measured on queries that
-    are not trained on; the weights that were best there are kept, so that `steps` is a bound.
+    The linear path starts as a logistic regression. Every `CHECK_EVERY` steps the loss on held-out queries is computed.
+    The weights with the lowest such loss are kept, so `steps` is an upper bound.
 
     Raises:
-        InputError: no click, or nothing but clicks.
+        InputError: the log has no clicks or only clicks.
     """
     judged = [row for row in log if row.clicked is not None]
     clicked = torch.tensor([float(row.clicked or 0) for row in judged])
@@ -210,9 +213,9 @@ def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = 
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if step % CHECK_EVERY == 0 or step == steps:
-                loss_there = _loss(model, texts, users, ads, clicked, held)
-                if loss_there < best_loss:
-                    best, best_loss = copy.deepcopy(model.state_dict()), loss_there
+                held_out_loss = _loss(model, texts, users, ads, clicked, held)
+                if held_out_loss < best_loss:
+                    best, best_loss = copy.deepcopy(model.state_dict()), held_out_loss
         model.load_state_dict(best)
     return model.eval()
 
@@ -220,7 +223,7 @@ def fit(log: Sequence[Impression], encoder: Encoder, seed: int, *, steps: int = 
 def _loss(
     model: PCTR, texts: torch.Tensor, users: torch.Tensor, ads: torch.Tensor, clicked: torch.Tensor, held: torch.Tensor
 ) -> float:
-    """Of the rows that are held out, or of all where none is, without dropout."""
+    """Loss on the held-out rows, or on all rows if none is held out, without dropout."""
     chosen = held if held.any() else torch.ones_like(held)
     model.eval()
     with torch.no_grad():
@@ -230,18 +233,18 @@ def _loss(
 
 
 def save(model: PCTR, folder: Path) -> None:
-    """Writes pctr.safetensors, who has embeddings included."""
+    """Writes pctr.safetensors, including the users and ads that have embeddings."""
     from safetensors.torch import save_file
 
-    known = {"known": json.dumps([model.users, model.ads])}  # one entry: several are written in no fixed order
+    known = {"known": json.dumps([model.users, model.ads])}  # one entry, because the order of several is not fixed
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / FILE, metadata=known)
 
 
 def load(folder: Path, encoder: Encoder) -> PCTR:
-    """Reads what `save` wrote.
+    """Reads a model that `save` wrote.
 
     Raises:
-        DataFileError: no such file, or something else.
+        DataFileError: the file is missing or is not a pCTR model.
     """
     from safetensors import safe_open
 

@@ -1,15 +1,16 @@
-"""The slim format: the auction as a small model can read it, and the choices it can make.
+"""The slim format: a prompt for small models, and the choices that it allows.
 
-A line per candidate, in the retriever's order:
+The prompt has one line per candidate, in the retriever's order:
 
     A Wood Litter Low-cost clumping 6 A A A A
 
-its label, four words of description, the retriever's score as one digit, and the label again as often as the bid says.
-Small models read repetition better than numbers. The count is rounded by a keyed draw so that its mean is linear in
-the bid: in steps alone, the allocation would be a staircase and first price would lose its reason.
+A line has a label, four words of description, the retriever's score as one digit, and the label repeated in proportion
+to the bid. Small models read repetition better than numbers. A keyed draw rounds the number of repetitions, so that its
+mean is linear in the bid. Without the draw, expected clicks would be a step function of the bid, and most changes of a
+bid would have no effect. The model sees relevance only as retrieval order and this one-digit score.
 
-The label stands for the ad's link. It is one token, so that the distribution over all choices can be read out of a
-single forward pass, and a prompt is a third as long as one that repeats whole links.
+A label stands for the ad's link. It is one token, so one forward pass gives the distribution over all choices, and the
+prompt is a third as long as one with whole links.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from simenv.records import Ad, Auction, Bid
 from simenv.seeding import keyed_rng
 
 Choice = tuple[int, ...]
-"""Places of the ads that are shown, in reading order, in the list of those offered; () shows none."""
+"""Indices of the shown ads in `Offer.bids`, in reading order; () shows none."""
 
 LABELS = string.ascii_uppercase[:24]
-"""Most candidates that are offered: the most relevant ones."""
+"""Labels of the offered candidates. At most this many are offered, the most relevant ones."""
 NONE = "None"
 PLACES = 2
-"""Most ads that are shown. The paper sets no limit; the penalty of further ones starts at max_ads, which is 2 here."""
+"""Maximum number of shown ads. The paper sets no limit; here ads beyond max_ads, which is 2, have a penalty."""
 REPEATS = 5
-"""Times that the label of the largest bid is repeated: a bid of 20 is one more. More costs tokens."""
+"""Repetitions of the label at the largest bid, 100: one per 20 currency units. More repetitions need more tokens."""
 _FULL_SCORE = 0.75
-"""Cosine that is shown as 9. With the embedded encoder related pairs lie near 0.5."""
+"""Cosine that is shown as 9. With the embedded encoder, related pairs have a cosine near 0.5."""
 
 
 class Offer(NamedTuple):
-    """What the policy is asked: the prompt, whom its labels stand for, and how many may be shown."""
+    """The prompt, the bids that its labels stand for, and the maximum number of ads."""
 
     prompt: Prompt
     bids: tuple[Bid, ...]
@@ -52,7 +53,7 @@ class Offer(NamedTuple):
         return LABELS[: len(self.bids)]
 
     def choices(self) -> list[Choice]:
-        """All that may be answered."""
+        """All valid choices."""
         n = range(len(self.bids))
         none: list[Choice] = [()]
         return (
@@ -82,9 +83,9 @@ def offer(
     Args:
         auction: Bids of 0 and bids below the reserve are not offered.
         order: Another order of the candidates, for experiments.
-        show_score: Whether the retriever's score is shown, for experiments.
-        counts: Ad id -> how often its label is repeated, instead of the keyed draw, for experiments.
-        places: Most ads that may be shown, instead of `auction.max_ads`: beyond that they cost the penalty.
+        show_score: Whether the prompt shows the retriever's score, for experiments.
+        counts: Ad id -> repetitions of its label, in place of the keyed draw, for experiments.
+        places: Maximum number of ads, in place of `auction.max_ads`; ads beyond max_ads have a penalty.
     """
     counts = counts or {}
     listed = auction.bids if order is None else [auction.bids[i] for i in order]
@@ -102,13 +103,13 @@ def offer(
 
 
 def repeats(auction: Auction, bid: Bid) -> int:
-    """How often the label is repeated: REPEATS * bid / 100 on average, over a draw keyed by auction and ad alone."""
+    """Repetitions of the label: REPEATS * bid / 100 on average, rounded by a draw keyed only by auction and ad."""
     exact = REPEATS * min(bid.amount, HIGHEST) / HIGHEST
     return math.floor(exact + keyed_rng("llm-auction bid", auction.id, bid.ad.id).random())
 
 
 def describe(ad: Ad) -> str:
-    """Four words: what the title says besides the firm's name, then the copy."""
+    """Four words: the title without the advertiser's name, then the copy."""
     names = set(ad.advertiser.split())
     words = [word for word in ad.title.split() if word not in names] + ad.body.split()
     return " ".join(words[:4]).strip(" .,;:")

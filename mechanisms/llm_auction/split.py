@@ -1,7 +1,7 @@
-"""Who and what is trained on: personas and ads are dealt to three parts by a keyed hash of their ids.
+"""Splits personas and ads into training, validation and test parts by a keyed hash of their ids.
 
-So the parts are the same on every machine and do not move when a pack grows. A part's auctions have its own personas
-and its own ads alone: what is held out is held out both ways.
+The parts are the same on every machine, and a record keeps its part when a pack grows. The auctions of a part use only
+its own personas and its own ads, so test auctions have both new personas and new ads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from simenv.records import Ad, Persona
 from simenv.seeding import keyed_rng
 
 Part = Literal["train", "validation", "test"]
-_SHARES = {"train": 0.60, "validation": 0.15}  # the rest, 0.25, is for the test
+_SHARES = {"train": 0.60, "validation": 0.15}  # the remaining 0.25 is the test part
 
 Owned = TypeVar("Owned", Ad, Persona)
 
@@ -27,5 +27,5 @@ def part_of(record: Ad | Persona) -> Part:
 
 
 def only(records: Iterable[Owned], part: Part) -> list[Owned]:
-    """Those of one part, in order."""
+    """The records of one part, in order."""
     return [record for record in records if part_of(record) == part]

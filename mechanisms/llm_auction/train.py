@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from simenv.abilities import hash_of
 from simenv.ctr.learned import calibration_error
 from simenv.encoder import default_encoder
 from simenv.judges.base import Judge
@@ -40,7 +41,7 @@ from .irpo import Config, Group, collect_clicks, distribution_facts, rewards, sa
 from .levels import Answers, Episode, Level, Links, episodes
 from .pairs import train as train_on_pairs
 from .policy import AdaptedLLM
-from .reward_model import PCTR, Impression, fit
+from .reward_model import PCTR, PCTRExample, fit
 from .slim import PLACES
 from .split import Part, only
 
@@ -193,7 +194,7 @@ class Training:
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
         with self._timed("pctr"):
-            log = [Impression(*row) for row in self.state["log"]]
+            log = [PCTRExample(*row) for row in self.state["log"]]
             model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
         reward_model.save(model, self.out)
         return model
@@ -285,7 +286,7 @@ class Training:
             "seconds": {stage: round(seconds, 1) for stage, seconds in self.state["seconds"].items()},
             "base_model": self.policy.base,
             "judge": self.judge.name,
-            "judge_sha256": getattr(self.judge, "sha256", None),
+            "judge_sha256": hash_of(self.judge),
             "data_sha256": {
                 "catalog": records_hash(load_catalog(self.config.catalog)),
                 "personas": records_hash(load_personas(self.config.personas)),

@@ -1,7 +1,7 @@
 """The back end "trl" of `pairs.py`: TRL's DPOTrainer with peft's LoRA.
 
-On several GPUs: `accelerate launch $(which simenv) train llm-auction --from FILE --set backend=trl ...`. A training
-that was cut off goes on from TRL's last checkpoint.
+On several GPUs: `accelerate launch $(which simenv) train llm-auction --from FILE --set backend=trl ...`. An interrupted
+training resumes from TRL's last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from simenv.errors import InputError
 
 from . import lora
 from .folder import base_model, now, save_state, write_manifest
-from .pair_data import Pair, PairConfig, Pairs, counts, resume, write_curve
+from .pair_data import PairConfig, Pairs, PreferencePair, counts, resume, write_curve
 
 
 def train_with_trl(config: PairConfig, pairs: Pairs, out: Path, console: Console) -> None:
-    """See `pairs.train`.
+    """Trains on pairs with TRL's DPOTrainer; see `pairs.train`.
 
     Raises:
-        InputError: trl or peft is not installed, or no model is where `config.llm` says.
-        DataFileError: the folder holds something else, or a training on another file.
+        InputError: trl or peft is not installed, or `config.llm` names a folder without a model.
+        DataFileError: the folder holds no training, or a training on another file.
     """
     try:
         from datasets import Dataset
@@ -56,7 +56,7 @@ def train_with_trl(config: PairConfig, pairs: Pairs, out: Path, console: Console
             learning_rate=config.learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=config.warmup,
-            max_length=None,  # nothing is cut off
+            max_length=None,  # do not truncate
             gradient_checkpointing=config.checkpointing,
             bf16=on_gpu,
             use_cpu=not on_gpu,
@@ -89,7 +89,7 @@ def train_with_trl(config: PairConfig, pairs: Pairs, out: Path, console: Console
         console.print(f"written to {out}", highlight=False, soft_wrap=True)
 
 
-def _conversation(pair: Pair) -> dict[str, Any]:
+def _conversation(pair: PreferencePair) -> dict[str, Any]:
     system = [{"role": "system", "content": pair.prompt.system}] if pair.prompt.system else []
     return {
         "prompt": [*system, {"role": "user", "content": pair.prompt.user}],

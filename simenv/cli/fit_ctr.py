@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from simenv.cli import console
 
 
 def fit_ctr(
@@ -28,8 +29,7 @@ def fit_ctr(
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in quality:
         table.add_row(row.model, f"{row.log_loss:.3f}", f"{row.auc:.3f}", f"{row.calibration_error:.3f}")
-    console = Console()
-    console.print(table)
-    console.print(
+    console.out.print(table)
+    console.out.print(
         f"each further place keeps {model.position_discount:.2f} of the clicks; written to {out}", highlight=False
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from simenv.cli import options as common
+from simenv.cli import console
+from simenv.runs.options import names_of
 
 
 def make_pack(
@@ -25,7 +25,7 @@ def make_pack(
         str | None, typer.Option(help="A,B,...: of the ads, of personas' tastes, or the queries' topics.")
     ] = None,
     tries: Annotated[int, typer.Option(help="How often a record is asked for at most.")] = 5,
-    timeout: common.Timeout = 120.0,
+    timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
 ) -> None:
     """Writes new records with a capable model: balanced, filtered, without near-duplicates, and with a manifest."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -35,12 +35,12 @@ def make_pack(
     from simenv.packmaker import write
     from simenv.packmaker.kinds import make_kind
 
-    built = make_kind(kind, common.names(categories))
+    built = make_kind(kind, names_of(categories))
     if llm == "embedded":  # before the model is loaded
         raise write.incapable_model(llm)
     model = make_llm(llm, api_base=api_base, timeout=timeout)
     columns = (TextColumn(built.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    progress = Progress(*columns, console=Console(stderr=True))
+    progress = Progress(*columns, console=console.err)
     bar = progress.add_task(built.name, total=n)
 
     def watch(count: int) -> None:
@@ -57,4 +57,4 @@ def make_pack(
     refused = f"; refused: {write.rejection_counts(written.rejected)}" if written.rejected else ""
     tokens = written.usage.prompt_tokens + written.usage.completion_tokens
     line = f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens:,} tokens"
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    console.out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -8,53 +8,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from simenv.cli import console
+
 if TYPE_CHECKING:
-    from simenv.runs.sensitivity import Scenario, Sensitivity
+    from rich.console import Console
+
+    from simenv.runs.sensitivity import ChangedWorld, Sensitivity
 
 
 def sensitivity(
     run: Annotated[
-        Path, typer.Argument(help="The folder of a run with two mechanisms or more, none of them learning.")
+        Path,
+        typer.Argument(help="The folder of a run with two mechanisms or more, without learning or budgets."),
     ],
     measure: Annotated[str, typer.Option(help="revenue, bid_weighted_clicks, reward or welfare.")] = "revenue",
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,
 ) -> None:
     """Judges a run's answers again with every number of the click model changed, one at a time."""
-    from simenv.encoder import default_encoder
-    from simenv.errors import DataFileError, InputError
-    from simenv.files.rows import parse_columns
-    from simenv.judges.click_model import ClickModel
-    from simenv.objective import Objective
-    from simenv.runs.folder import read_manifest, read_transitions
-    from simenv.runs.sensitivity import sensitivity as analyse
-    from simenv.users.personas import load_personas
+    from simenv.errors import DataFileError
+    from simenv.runs.sensitivity import sensitivity_of_run
 
-    options, facts = read_manifest(run)["options"], read_manifest(run).get("world", {})
-    if options.get("bidder") == "learning":
-        raise InputError(f"{run}: its bidders learn from clicks, so other clicks would have meant other bids")
     if out is not None and out.exists():
         raise DataFileError(f"{out} exists already: give a new file, nothing is overwritten")
-    report = analyse(
-        read_transitions(run),
-        load_personas(options.get("personas", "everyday"), parse_columns(options.get("persona_columns"))),
-        ClickModel(default_encoder()),
-        Objective.model_validate(facts.get("objective", {})),
-        measure,
-    )
+    report = sensitivity_of_run(run, measure)
     if out is not None:
         with out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["changed", "value", "rank_correlation", "holds", "open", "reversed", *report.base.means])
-            for s in (report.base, *report.scenarios):
+            for s in (report.base, *report.worlds):
                 counts = [s.rank_correlation, s.holds, s.open, len(s.reversed)]
                 writer.writerow([s.changed, s.value, *counts, *(s.means[name] for name in report.base.means)])
-    print_report(report, Console())
+    print_report(report, console.out)
 
 
-def print_report(report: Sensitivity, console: Console) -> None:
+def print_report(report: Sensitivity, terminal: Console) -> None:
     """The table and what survives, for a terminal."""
     table = Table(
         title=f"{report.measure} per answer, one number of the click model changed at a time", box=SIMPLE_HEAD
@@ -63,19 +52,19 @@ def print_report(report: Sensitivity, console: Console) -> None:
     for column in ("value", "rank tau", "hold", "open", "reversed"):
         table.add_column(column, justify="right")
     table.add_column("ranking")
-    for scenario in (report.base, *report.scenarios):
-        table.add_row(*_row(scenario))
-    console.print(table)
+    for world in (report.base, *report.worlds):
+        table.add_row(*_row(world))
+    terminal.print(table)
     survivors = {c[:2] for c in report.survivors()}
-    console.print(f"{len(survivors)} of {len(report.conclusions)} conclusions are reversed nowhere:", highlight=False)
+    terminal.print(f"{len(survivors)} of {len(report.conclusions)} conclusions are reversed nowhere:", highlight=False)
     for c in report.conclusions:
-        where = [f"{s.changed} = {_text(s.value)}" for s in report.scenarios if any(r[:2] == c[:2] for r in s.reversed)]
+        where = [f"{s.changed} = {_text(s.value)}" for s in report.worlds if any(r[:2] == c[:2] for r in s.reversed)]
         verdict = "survives" if c[:2] in survivors else f"reversed at {', '.join(where)}"
         gap = f"{c.difference.value:.2f} ±{c.difference.margin:.2f}"
-        console.print(f"  {c.better} over {c.worse} by {gap}: {verdict}", highlight=False, soft_wrap=True)
+        terminal.print(f"  {c.better} over {c.worse} by {gap}: {verdict}", highlight=False, soft_wrap=True)
 
 
-def _row(s: Scenario) -> list[str]:
+def _row(s: ChangedWorld) -> list[str]:
     ranking = " > ".join(f"{name} {mean:.1f}" for name, mean in s.means.items())
     counts = [str(s.holds), str(s.open), str(len(s.reversed))]
     return [s.changed or "as it is", _text(s.value), f"{s.rank_correlation:.2f}", *counts, ranking]

@@ -6,30 +6,34 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from simenv.cli import options as common
+from simenv.cli import console
+from simenv.runs.options import names_of
 
 
 def validate_judge(
     judge: Annotated[
         str,
         typer.Option(
-            help="click (the click model), embedded (embedded models' likelihoods), llm, or auto: llm if able."
+            help="click (the click model), embedded (embedded models' likelihoods), llm, package.module:Class, "
+            "file.py:Class, or auto: llm if a model is named, else click."
         ),
     ] = "auto",
-    judge_ensemble: common.JudgeEnsemble = None,
-    judge_samples: common.JudgeSamples = 1,
+    judge_ensemble: Annotated[
+        str | None, typer.Option(help="Several judges in one: NAME,NAME,... (click, embedded, an LLM; #wording2).")
+    ] = None,
+    judge_samples: Annotated[int, typer.Option(help="Verdicts per answer of an LLM without probabilities.")] = 1,
     llm: Annotated[
-        str, typer.Option(help="The judge LLM: embedded, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini.")
-    ] = "embedded",
+        str | None,
+        typer.Option(help="The judge LLM: embedded, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini."),
+    ] = None,
     api_base: Annotated[str | None, typer.Option(help="Server of the judge LLM.")] = None,
     part: Annotated[str, typer.Option(help="Scenarios: test (never tune on it), dev or all.")] = "test",
     webis: Annotated[Path | None, typer.Option(help="Folder with the Webis pairs (TOPIC_query_pairs.csv).")] = None,
     labels: Annotated[
         Path | None, typer.Option(help=".csv, .tsv, .jsonl or .parquet with columns query, ad, label (0, 1).")
     ] = None,
-    label_columns: common.Columns = None,
+    label_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for other column names.")] = None,
     limit: Annotated[
         int | None, typer.Option(help="Most scenarios, attacks per kind, sessions and outside queries per topic.")
     ] = None,
@@ -37,17 +41,19 @@ def validate_judge(
         int, typer.Option(help="How often a judge without probabilities is asked where one is needed.")
     ] = 5,
     seed: Annotated[int, typer.Option(help="Names the draws.")] = 0,
-    concurrency: common.Concurrency = 16,
-    timeout: common.Timeout = 120.0,
+    concurrency: Annotated[int, typer.Option(help="Most calls in flight to a server.")] = 16,
+    timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
     out: Annotated[Path | None, typer.Option(help="A new folder for validity.json, report.md and plots.")] = None,
 ) -> None:
     """Reports whether a judge can be believed: contrasts, placebos, hostile ads, outside data, reliability."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    from functools import partial
 
     from simenv.background_loop import run_sync
+    from simenv.files.folders import check_folder
     from simenv.files.rows import parse_columns
     from simenv.judges.factory import make_judge
-    from simenv.validity.report import check_folder, print_report, write_report
+    from simenv.llm import make_llm
+    from simenv.validity.report import print_report, write_report
     from simenv.validity.run import ValidityOptions, validate
     from simenv.validity.scenarios import load_scenarios
 
@@ -66,24 +72,13 @@ def validate_judge(
     built = make_judge(
         judge,
         llm=llm,
-        ensemble=common.names(judge_ensemble),
+        ensemble=names_of(judge_ensemble),
         samples=judge_samples,
-        api_base=api_base,
-        concurrency=concurrency,
-        timeout=timeout,
+        find_llm=partial(make_llm, api_base=api_base, concurrency=concurrency, timeout=timeout),
     )
-    console = Console()
-    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def watch(section: str, done: int, planned: int) -> None:
-            if section not in bars:
-                bars[section] = progress.add_task(section)
-            progress.update(bars[section], completed=done, total=planned)
-
-        found = run_sync(lambda: validate(built, options, watch=watch))
-    print_report(found, console)
+    with console.named_bars() as (watch, _):
+        report = run_sync(lambda: validate(built, options, watch=watch))
+    print_report(report, console.out)
     if out is not None:
-        write_report(found, out)
-        console.print(f"written to {out}", style="dim", soft_wrap=True)
+        write_report(report, out)
+        console.written_to(out)

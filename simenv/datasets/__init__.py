@@ -1,1 +1,5 @@
-"""Datasets from the log of a run: click logs, and training data for TRL's trainers."""
+"""Datasets from the log of a run: `export.py` writes clicks, `training_data.py` preferences, SFT and KTO rows.
+
+Each file gets a dataset card (`dataset_card.py`). May import runs and what is below them; only the command line imports
+it.
+"""

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar, cast
+
+from cachetools import LRUCache
 
 from simenv.background_loop import PerLoop
 from simenv.errors import MissingCapability
@@ -155,6 +157,9 @@ class LLM(ABC):
         follows_formats: Whether the model can be trusted to follow a format and to judge on its own. Small models
             cannot: mechanisms then write in two constrained stages, and the click model judges.
         retries: Calls that had to be made again since the model was built.
+
+    Args:
+        memory: How many replies are remembered; the one that was not asked for longest is forgotten first.
     """
 
     name: str = "llm"
@@ -163,8 +168,7 @@ class LLM(ABC):
 
     def __init__(self, *, memory: int = 8192) -> None:
         self.retries = 0
-        self._memory = memory
-        self._done: OrderedDict[AnyRequest, Completion | Scores] = OrderedDict()
+        self._done: LRUCache[AnyRequest, Completion | Scores] = LRUCache(memory)
         self._under_way = PerLoop(_UnderWay)
 
     @abstractmethod
@@ -300,9 +304,8 @@ class LLM(ABC):
                 under_way.futures[request] = future
                 future.add_done_callback(lambda _: under_way.futures.pop(request, None))
             reply = await under_way.wait(request, future)
-            self._done[request] = reply
-            while len(self._done) > self._memory:
-                self._done.popitem(last=False)
+            if self._done.maxsize:  # a cache of size 0 refuses every item
+                self._done[request] = reply
         meter = _active_meter.get()
         if meter is not None:
             meter.add(request, reply.usage)

@@ -10,11 +10,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from simenv.abilities import hash_of
 from simenv.background_loop import run_sync
-from simenv.ctr.models import PredictsClicks
+from simenv.ctr.models import own_ctr_model
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.files.packs import pack_versions
@@ -24,8 +22,8 @@ from simenv.records import Transition
 from simenv.runs.build import Parts, Plan, build, open_cassette, plan
 from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
 from simenv.runs.metrics import METRICS
-from simenv.runs.options import BenchOptions, read_options
-from simenv.runs.rollout import Sessions, rollout
+from simenv.runs.options import OLDEST, BenchOptions, options_of_manifest, read_options
+from simenv.runs.rollout import Sessions, observers, rollout
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
 from simenv.world import Session
@@ -35,14 +33,6 @@ if TYPE_CHECKING:
 
 _MAY_CHANGE = frozenset({"concurrency", "timeout", "api_base", "judge_api_base"})
 """Options that a resumed run may have otherwise: they say how to reach a model, not what is run."""
-_OLDEST = {
-    **{name: BenchOptions.model_fields[name].default for name in ("values", "penalty")},
-    "quality": "none",
-    "judge_ensemble": [],
-    "judge_samples": 1,
-    "metrics": [],
-}
-"""What a run did whose manifest does not have the option."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +93,22 @@ def bench(
         SimenvError: wrong options or data before anything runs; later, whatever a model or mechanism raised. Finished
             chunks stay in the folder.
     """
-    if isinstance(mechanisms, str):
-        mechanisms = [mechanisms]
-    objects: dict[str, Mechanism] = {}
-    if isinstance(mechanisms, Mapping):
-        objects = {label: it for label, it in mechanisms.items() if not isinstance(it, str)}
-        mechanisms = [f"{label}={it}" for label, it in mechanisms.items() if isinstance(it, str)]
-    asked = read_options(BenchOptions, {"mechanisms": tuple(mechanisms), **options})
+    names, objects = named_and_given(mechanisms)
+    asked = read_options(BenchOptions, {"mechanisms": names, **options})
     folder = Path(out) if out is not None else Path(mkdtemp(prefix="simenv-")) / "run"
     return run_bench(asked, folder, resume=resume, objects=objects, progress=progress)
+
+
+def named_and_given(
+    mechanisms: str | Sequence[str] | Mapping[str, str | Mechanism],
+) -> tuple[tuple[str, ...], dict[str, Mechanism]]:
+    """Mechanisms as a caller may give them, apart: names as options have them, and objects by label."""
+    if isinstance(mechanisms, str):
+        return (mechanisms,), {}
+    if not isinstance(mechanisms, Mapping):
+        return tuple(mechanisms), {}
+    names = tuple(f"{label}={it}" for label, it in mechanisms.items() if isinstance(it, str))
+    return names, {label: it for label, it in mechanisms.items() if not isinstance(it, str)}
 
 
 def run_bench(
@@ -145,7 +142,7 @@ def run_bench(
     if resume:
         run, done, begun = RunFolder.reopen(folder)
         named = {name: value for name, value in options.model_dump().items() if name not in _MAY_CHANGE}
-        _refuse_other("with other options", named, _OLDEST | run.manifest["options"])
+        _refuse_other("with other options", named, dict(OLDEST) | run.manifest["options"])
     else:
         run = RunFolder(folder)
     hashes = {"catalog": records_hash(checked.catalog), "personas": records_hash(checked.personas)}
@@ -194,12 +191,8 @@ def resumed_options(options: BenchOptions, given: Collection[str], folder: Path)
     Raises:
         SimenvError: no run in `folder`, or its manifest holds no options that can be run.
     """
-    before = _OLDEST | read_manifest(folder)["options"]
-    try:
-        kept = BenchOptions.model_validate({k: v for k, v in before.items() if k in BenchOptions.model_fields})
-    except ValidationError as error:
-        raise InputError(f"{folder}: its manifest has no options that can be run: {error.errors()[0]['msg']}") from None
-    return kept.model_copy(update={name: getattr(options, name) for name in given if name in BenchOptions.model_fields})
+    kept = options_of_manifest(read_manifest(folder)["options"], str(folder))
+    return kept.model_copy(update={name: getattr(options, name) for name in given})
 
 
 def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, Any]:
@@ -214,12 +207,13 @@ def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, 
         "quality": world.quality.name if world.quality is not None else None,
         "quality_sha256": hash_of(world.quality),
         "packs": pack_versions(hashes),
+        "observers": observers(world, parts.mechanisms),
         "bidder_sha256": hash_of(world.bidder),
         "query_source": world.queries.name,
         "encoder": default_encoder().name,
         "objective": world.objective.facts(),
         "ctr_models": {
-            label: mechanism.ctr_model.name if isinstance(mechanism, PredictsClicks) else None
+            label: model.name if (model := own_ctr_model(mechanism)) is not None else None
             for label, mechanism in parts.mechanisms.items()
         },
         "objects": {label: f"{type(it).__module__}:{type(it).__qualname__}" for label, it in objects.items()},

@@ -25,7 +25,7 @@ from simenv.market.bidders import BIDDER, Bidder, Budgeted, make_bidder, populat
 from simenv.market.catalog import load_catalog
 from simenv.market.values import VALUES, ValueDistribution
 from simenv.mechanism import MECHANISM, Mechanism, MechanismSpec, find_mechanism, make_mechanism
-from simenv.objective import PENALTY, Objective
+from simenv.objective import PENALTY, Objective, make_penalty
 from simenv.quality.factory import QUALITY, make_quality
 from simenv.records import Ad, Persona
 from simenv.registry import Kind, Lazy
@@ -88,7 +88,7 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
         raise InputError(f"a mechanism is named twice: {', '.join(sorted(twice))}")
     if not names and not given:
         raise InputError("no mechanisms to run: name at least one, for instance gsp")
-    part_options = PartOptions(options.settings, list(_parts(options, names)))
+    part_options = part_options_of(options)
     found: dict[str, AnyMechanism] = {
         label: find_mechanism(name, part_options.of(MECHANISM, label)) for label, name in names.items()
     }
@@ -106,7 +106,7 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
         queries=FileQueries(options.queries, parse_columns(options.query_columns)) if options.queries else None,
         bidder=bidder,
         values=registry.make(VALUES, options.values, **part_options.of(VALUES, options.values)),
-        objective=Objective(rule=registry.make(PENALTY, options.penalty, **part_options.of(PENALTY, options.penalty))),
+        objective=objective_of(options),
         metrics=tuple(registry.make(METRIC, name, **part_options.of(METRIC, name)) for name in own_metrics),
     )
 
@@ -192,6 +192,25 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
 
     warning = self_judging(judge(), ad_llm)
     return Parts(world(), mechanisms, ad_llm, predictions, tuple(llms.values()), warning, rebuild)
+
+
+def part_options_of(options: RunOptions) -> PartOptions:
+    """The options of every plug-in that `options` name.
+
+    Raises:
+        UnknownName: a setting for another plug-in.
+        InputError: a setting of another form, or one that fits several plug-ins.
+    """
+    return PartOptions(options.settings, list(_parts(options, labelled(options.mechanisms))))
+
+
+def objective_of(options: RunOptions) -> Objective:
+    """The platform's objective.
+
+    Raises:
+        SimenvError: the penalty cannot be found or built.
+    """
+    return Objective(rule=make_penalty(options.penalty, **part_options_of(options).of(PENALTY, options.penalty)))
 
 
 def labelled(names: Iterable[str]) -> dict[str, str]:

@@ -194,6 +194,18 @@ def read_transitions(path: str | Path) -> Iterator[Transition]:
             yield transition
 
 
+def read_sessions(path: str | Path) -> dict[int, Session]:
+    """The sessions of a run's folder by number, up to the first row that is torn or changed.
+
+    Raises:
+        DataFileError: none there, or a row that is not a session.
+    """
+    file = Path(path) / "sessions.jsonl"
+    if not file.is_file():
+        raise DataFileError(f"{path}: no sessions.jsonl: not the folder of a run")
+    return {row["number"]: _session(row, Path(path)) for row in _whole_rows(file)}
+
+
 def _transition(line: bytes) -> Transition:
     try:
         return Transition.model_validate_json(line)

@@ -18,30 +18,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from simenv.ctr.models import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
 from simenv.errors import InputError
 from simenv.mechanism import ChoosesAd, Mechanism
-from simenv.records import Auction, Transition
+from simenv.records import Transition
 from simenv.runs.metrics import METRICS
 from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
 _NEGLIGIBLE = 1e-9
 """Tolerated probability of target choices without overlap. It changes no estimate; exp() can underflow to 0."""
-
-
-class ChoiceMechanism(Protocol):
-    """A target mechanism that knows the probability of each of its choices."""
-
-    def choice_probs(self, auction: Auction) -> Mapping[str, float]:
-        """Returns ad id, or "" for no ad, -> probability; they sum to 1. A missing choice has probability 0."""
-        ...
 
 
 class LoggedChoice(NamedTuple):
@@ -123,7 +115,7 @@ class OPEReport(NamedTuple):
     """Logged answers that are excluded because the judge abstained, so their reward is unknown."""
 
 
-def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> OPEReport:
+def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> OPEReport:
     """Computes all estimates of one target from a run. Transitions without propensities are ignored.
 
     Raises:
@@ -134,7 +126,7 @@ def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> OPER
     if len(labels) != 1:
         got = f"those of {', '.join(labels)}" if labels else "none"
         raise InputError(f"a run must hold the propensities of one mechanism, such as softmax: got {got}")
-    ctr_model = getattr(target, "ctr_model", None) or CosineCTR()
+    ctr_model = own_ctr_model(target) or CosineCTR()
     rows = [row for t in logged if (row := logged_choice(t, target, ctr_model)) is not None]
     if not rows:
         raise InputError(f"the judge abstained on all {len(logged)} answers of {labels[0]}: no reward is known")
@@ -143,7 +135,7 @@ def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> OPER
     return OPEReport(estimates, own, effective_sample_size(rows), len(rows), len(logged) - len(rows))
 
 
-def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CTRModel) -> LoggedChoice | None:
+def logged_choice(transition: Transition, target: ChoosesAd, ctr_model: CTRModel) -> LoggedChoice | None:
     """Returns the logged choice of one transition, or None if the judge abstained on it.
 
     Raises:

@@ -135,6 +135,15 @@ class BenchOptions(RunOptions, BidderOptions):
     """Auctions that run together."""
 
 
+OLDEST: Mapping[str, Any] = {
+    "values": "uniform",
+    "penalty": "linear",
+    "quality": "none",
+    "judge_ensemble": [],
+    "judge_samples": 1,
+    "metrics": [],
+}
+"""What a run did whose manifest does not have the option."""
 _LEAST = {
     "n": 1,
     "chunk": 1,
@@ -182,3 +191,16 @@ def _first_error(error: ValidationError, known: Iterable[str]) -> str:
         return f"unknown option {name!r}: known are {', '.join(sorted(known))}"
     message = first["msg"][:1].lower() + first["msg"][1:]
     return f"option {name}: {message}, got {first['input']!r:.80}"
+
+
+def options_of_manifest(options: Mapping[str, Any], where: str) -> BenchOptions:
+    """The options of a run from its manifest. Options that it does not have are those of the version that wrote it.
+
+    Raises:
+        InputError: they are no options that can be run.
+    """
+    known = {name: value for name, value in {**OLDEST, **options}.items() if name in BenchOptions.model_fields}
+    try:
+        return BenchOptions.model_validate(known)
+    except ValidationError as error:
+        raise InputError(f"{where}: its manifest has no options that can be run: {error.errors()[0]['msg']}") from None

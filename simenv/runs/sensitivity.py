@@ -1,8 +1,8 @@
 """Which conclusions about mechanisms survive other numbers in the click model.
 
 The answers of a run stay as they are; what their clicks would have been is worked out again with one number of the
-click model changed at a time, exactly. That is valid for mechanisms and bidders that do not learn from clicks: their
-answers, bids and prices do not depend on the judge.
+click model changed at a time, exactly. That is valid for mechanisms and bidders that observe no clicks or payments:
+their answers, bids and prices do not depend on the judge.
 
 A conclusion is "A earns more than B" wherever the paired 95% interval of A - B, clustered by persona, excludes 0. Under
 other numbers it holds (the same sign, the interval still excludes 0), is open (the interval holds 0) or is reversed.
@@ -11,15 +11,21 @@ other numbers it holds (the same sign, the interval still excludes 0), is open (
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from simenv.encoder import default_encoder
 from simenv.errors import InputError
 from simenv.judges.click_model import ClickModel, ClickParams
 from simenv.objective import Objective
 from simenv.records import Click, Feedback, Persona, Transition
+from simenv.runs.build import objective_of
+from simenv.runs.folder import read_manifest, read_sessions, read_transitions
 from simenv.runs.metrics import METRICS
+from simenv.runs.options import options_of_manifest
+from simenv.runs.rollout import BIDDERS
 from simenv.stats import Estimate, clustered_ratio
 from simenv.world import settle
 
@@ -55,7 +61,7 @@ class Conclusion(NamedTuple):
     difference: Estimate
 
 
-class Scenario(NamedTuple):
+class ChangedWorld(NamedTuple):
     """One world: what was changed and what the mechanisms are worth in it."""
 
     changed: str
@@ -74,14 +80,56 @@ class Sensitivity(NamedTuple):
     """The report."""
 
     measure: str
-    base: Scenario
+    base: ChangedWorld
     conclusions: list[Conclusion]
-    scenarios: list[Scenario]
+    worlds: list[ChangedWorld]
 
     def survivors(self) -> list[Conclusion]:
-        """Conclusions that no scenario reverses."""
-        gone = {frozenset(c[:2]) for scenario in self.scenarios for c in scenario.reversed}
+        """Conclusions that no changed world reverses."""
+        gone = {frozenset(c[:2]) for world in self.worlds for c in world.reversed}
         return [c for c in self.conclusions if frozenset(c[:2]) not in gone]
+
+
+def sensitivity_of_run(folder: str | Path, measure: str = "revenue") -> Sensitivity:
+    """`sensitivity` of a finished run: its own answers, personas and objective, the click model as it ships.
+
+    Args:
+        folder: The folder of a run with two mechanisms or more.
+        measure: What mechanisms are ranked by, one of `MEASURES`.
+
+    Raises:
+        DataFileError: no run there, or one that cannot be read.
+        InputError: somebody in the run observed clicks or payments, or as in `sensitivity`.
+        MissingWeights: the embedded encoder is needed and not installed.
+    """
+    manifest = read_manifest(folder)
+    _refuse_observers(folder, manifest)
+    personas = {session.persona.id: session.persona for session in read_sessions(folder).values()}
+    return sensitivity(
+        read_transitions(folder),
+        list(personas.values()),
+        ClickModel(default_encoder()),
+        objective_of(options_of_manifest(manifest["options"], str(folder))),
+        measure,
+    )
+
+
+def _refuse_observers(folder: str | Path, manifest: Mapping[str, Any]) -> None:
+    """Bids and answers that depend on earlier clicks would have been others under other clicks."""
+    options, observers = manifest["options"], manifest.get("world", {}).get("observers", [])
+    bidders = None
+    if options.get("budget") is not None:
+        bidders = "its bidders have a budget and observe what they pay"
+    elif str(options.get("bidder")).partition(":")[0] in ("learning", "exp3"):
+        bidders = "its bidders learn from clicks"
+    elif BIDDERS in observers:
+        bidders = "its bidders observe transitions"
+    if bidders is not None:
+        raise InputError(f"{folder}: {bidders}, so other clicks would have meant other bids")
+    if observers:
+        raise InputError(
+            f"{folder}: {', '.join(observers)} observe transitions, so other clicks would have meant other answers"
+        )
 
 
 def sensitivity(
@@ -109,18 +157,19 @@ def sensitivity(
     by_id = {persona.id: persona for persona in personas}
     strangers = {row.persona_id for row in rows} - set(by_id)
     if strangers:
-        raise InputError(f"the run's personas {', '.join(sorted(strangers)[:3])} are not in the pack given")
+        some = ", ".join(sorted(strangers)[:3])
+        raise InputError(f"the personas {some} of the run's answers are not among those given")
     if len({row.mechanism for row in rows}) < 2:
         raise InputError("sensitivity compares mechanisms: the run has fewer than two")
     judge = _Rejudge(rows, by_id, objective or Objective(), measure)
     before = judge.values(click_model)
     conclusions = list(_conclusions(before, judge.clusters))
-    base = _scenario("", "", before, before, conclusions, judge.clusters)
-    scenarios = [
-        _scenario(name, value, before, judge.values(click_model.with_params(changed)), conclusions, judge.clusters)
+    base = _changed_world("", "", before, before, conclusions, judge.clusters)
+    worlds = [
+        _changed_world(name, value, before, judge.values(click_model.with_params(changed)), conclusions, judge.clusters)
         for name, value, changed in _other_worlds(click_model.params)
     ]
-    return Sensitivity(measure, base, conclusions, scenarios)
+    return Sensitivity(measure, base, conclusions, worlds)
 
 
 def _other_worlds(params: ClickParams) -> Iterable[tuple[str, float | str, ClickParams]]:
@@ -190,14 +239,14 @@ def _conclusions(values: Values, clusters: Mapping[int, str]) -> Iterable[Conclu
                 yield Conclusion(better, worse, difference)
 
 
-def _scenario(
+def _changed_world(
     changed: str,
     value: float | str,
     before: Values,
     after: Values,
     conclusions: Sequence[Conclusion],
     clusters: Mapping[int, str],
-) -> Scenario:
+) -> ChangedWorld:
     from scipy.stats import kendalltau
 
     old, new = _means(before), _means(after)
@@ -205,4 +254,4 @@ def _scenario(
     now = [Conclusion(c.better, c.worse, _paired(after, c.better, c.worse, clusters)) for c in conclusions]
     holds = sum(c.difference.low > 0 for c in now)
     reversed_ = [c for c in now if c.difference.high < 0]
-    return Scenario(changed, value, new, tau, holds, len(now) - holds - len(reversed_), reversed_)
+    return ChangedWorld(changed, value, new, tau, holds, len(now) - holds - len(reversed_), reversed_)

@@ -119,7 +119,7 @@ def test_whatever_differs_in_a_request_makes_it_another() -> None:
     assert len(llm.generated) == 6
 
 
-def test_memory_is_bounded_and_forgets_the_oldest() -> None:
+def test_memory_is_bounded_and_forgets_what_was_not_asked_for_longest() -> None:
     async def go(*keys: str) -> list[int]:
         counts = []
         for key in keys:
@@ -128,7 +128,10 @@ def test_memory_is_bounded_and_forgets_the_oldest() -> None:
         return counts
 
     llm = CountingLLM(memory=2)
-    assert asyncio.run(go("a", "b", "b", "a", "c", "b", "a")) == [1, 2, 2, 2, 3, 3, 4]
+    # c takes the place of b, because a was asked for since; b then takes that of a, and a that of b.
+    assert asyncio.run(go("a", "b", "b", "a", "c", "a", "c", "b", "c", "a")) == [1, 2, 2, 2, 3, 3, 3, 4, 4, 5]
+    llm = CountingLLM(memory=0)
+    assert asyncio.run(go("a", "a")) == [1, 2]
 
 
 def test_equal_requests_in_flight_share_one_generation() -> None:

@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from mechanisms.menu import Item, Menu, choice_tables, log_prob, needed, scores, tilted
+from mechanisms.menu import Item, Menu, choice_points, choice_tables, log_prob, scores, tilted
 from mechanisms.menu_optimum import MenuOptimum
 from mechanisms.tilted_optimum import TiltedOptimum
 from mechanisms.writer import Writer
@@ -21,7 +21,8 @@ from simenv.errors import InputError, MissingCapability
 from simenv.llm import Capability, ScriptedLLM, metered
 from simenv.mechanism import Lottery, lottery_of, run_mechanism
 from simenv.records import Outcome
-from tests.fakes import FakeChooser, small_auction
+from tests.support.auctions import small_auction
+from tests.support.fakes import FakeChooser
 
 LLM = FakeChooser()
 
@@ -219,7 +220,7 @@ def test_probabilities_of_lists_follow_the_writers_steps() -> None:
     auction = small_auction(3, max_ads=2)
     a, b = auction.bids[0].ad, auction.bids[1].ad
     lists = [(), (a,), (a, b)]
-    sets = needed(auction, lists)
+    sets = choice_points(auction, lists)
     assert sets == {frozenset(), frozenset({a.id})}
     tables = asyncio.run(choice_tables(Writer(LLM), auction, sets))
     first, second = tables[frozenset()], tables[frozenset({a.id})]

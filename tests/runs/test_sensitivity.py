@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from simenv.background_loop import run_sync
-from simenv.errors import InputError
+from simenv.cli.main import main
+from simenv.errors import DataFileError, InputError
 from simenv.llm import ScriptedLLM
+from simenv.market.bidders import Budgeted, make_bidder
 from simenv.mechanism import make_mechanism
 from simenv.records import Transition
-from simenv.runs.rollout import Finished, rollout
-from simenv.runs.sensitivity import sensitivity
+from simenv.runs.folder import RunFolder
+from simenv.runs.rollout import Finished, observers, rollout
+from simenv.runs.sensitivity import sensitivity, sensitivity_of_run
 from simenv.runs.summary import summarize
-from tests.fakes import small_world
+from simenv.testing import FakeEncoder, small_world
 
 WORLD = small_world()
 NAMES = ("organic", "fixed_slots", "gsp")
@@ -41,13 +49,13 @@ def test_the_world_as_it_is_gives_the_runs_own_means(log: list[Transition]) -> N
 
 def test_every_number_is_moved_both_ways(log: list[Transition]) -> None:
     report = sensitivity(log, WORLD.personas, WORLD.judge, measure="reward")  # type: ignore[arg-type]
-    moved = [s.changed for s in report.scenarios]
+    moved = [s.changed for s in report.worlds]
     for name in WORLD.judge.params.numbers():  # type: ignore[attr-defined]
         assert moved.count(name) == 2
     assert moved.count("world") == 3
-    for s in report.scenarios:
+    for s in report.worlds:
         assert s.holds + s.open + len(s.reversed) == len(report.conclusions)
-    by_base = {s.value: s.means["gsp"] for s in report.scenarios if s.changed == "attraction.base"}
+    by_base = {s.value: s.means["gsp"] for s in report.worlds if s.changed == "attraction.base"}
     assert by_base[-1.6] < report.base.means["gsp"] < by_base[0.4]
 
 
@@ -57,7 +65,7 @@ def test_a_conclusion_that_the_world_decides_is_reversed_somewhere(log: list[Tra
     fee = [row.model_copy(update={"mechanism": "fee", "outcome": _for_a_fee(row)}) for row in gsp]
     report = sensitivity([*gsp, *fee], WORLD.personas, WORLD.judge)  # type: ignore[arg-type]
     assert [c[:2] for c in report.conclusions] == [("gsp", "fee")]
-    reversed_at = {(s.changed, s.value) for s in report.scenarios if s.reversed}
+    reversed_at = {(s.changed, s.value) for s in report.worlds if s.reversed}
     assert ("attraction.base", -1.6) in reversed_at
     assert ("attraction.base", 0.4) not in reversed_at
     assert report.survivors() == []
@@ -70,10 +78,82 @@ def _for_a_fee(row: Transition) -> object:
     return row.outcome.model_copy(update={"placements": free, "transfers": fees})
 
 
+@pytest.fixture
+def folder(log: list[Transition], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """The folder of that run, as if it had been run with other options and facts."""
+    encoder = FakeEncoder()
+    for module in ("simenv.encoder", "simenv.runs.sensitivity"):
+        monkeypatch.setattr(f"{module}.default_encoder", lambda: encoder, raising=False)
+
+    def write(options: dict[str, Any] | None = None, **facts: Any) -> Path:
+        run = RunFolder(tmp_path / "run")
+        run.begin({"bidder": "truthful", "personas": "everyday", **(options or {})}, facts, {})
+        sessions = {n: run_sync(WORLD.session, 0, n) for n in range(24 // WORLD.horizon)}
+        run.save_sessions(sessions)
+        run.append(Finished(log, {}))
+        return tmp_path / "run"
+
+    return write
+
+
+def test_the_personas_are_those_of_the_runs_own_sessions(
+    folder: Callable[..., Path], log: list[Transition], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pack that the run names has none of them: it has changed since, or is another machine's file."""
+    run, out = folder(), tmp_path / "table.csv"
+    with pytest.raises(SystemExit) as ended:
+        main(["sensitivity", str(run), "--measure", "welfare", "--out", str(out)])
+    assert (ended.value.code, capsys.readouterr().err) == (0, "")
+    report = sensitivity(log, WORLD.personas, WORLD.judge, measure="welfare")  # type: ignore[arg-type]
+    assert sensitivity_of_run(run, "welfare") == report
+    table = out.read_text(encoding="utf-8").splitlines()
+    assert len(table) == 2 + len(report.worlds)
+    assert table[1].startswith(f",,{report.base.rank_correlation},{report.base.holds}")
+
+
+@pytest.mark.parametrize(
+    ("options", "facts", "said"),
+    [
+        ({"budget": 50.0}, {}, "its bidders have a budget and observe what they pay, .* meant other bids"),
+        ({"bidder": "learning"}, {}, "its bidders learn from clicks, .* meant other bids"),
+        ({"bidder": "exp3"}, {}, "its bidders learn from clicks, .* meant other bids"),
+        ({}, {"observers": ["bidders"]}, "its bidders observe transitions, .* meant other bids"),
+        ({}, {"observers": ["gsp", "mine"]}, "gsp, mine observe transitions, .* meant other answers"),
+    ],
+)
+def test_runs_in_which_somebody_observes_clicks_are_refused(
+    folder: Callable[..., Path], options: dict[str, Any], facts: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["sensitivity", str(run := folder(options, **facts))])
+    with pytest.raises(InputError, match=f"^{re.escape(str(run))}: {said}"):
+        sensitivity_of_run(run)
+
+
+def test_who_observes_is_known_of_a_world_and_its_mechanisms() -> None:
+    class Learns:
+        def observe(self, transition: Transition) -> None: ...
+
+    assert observers(WORLD, {"gsp": make_mechanism("gsp", context={"llm": ScriptedLLM()})}) == []
+    assert observers(small_world(bidder=make_bidder("learning")), {"mine": Learns()}) == ["bidders", "mine"]  # type: ignore[dict-item]
+    assert observers(small_world(bidder=Budgeted(make_bidder("truthful"), 5.0)), {}) == ["bidders"]
+
+
+def test_a_run_without_its_sessions_is_refused(folder: Callable[..., Path]) -> None:
+    run = folder()
+    lines = (run / "sessions.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "sessions.jsonl").write_bytes(lines[0])
+    with pytest.raises(InputError, match=r"the personas .* of the run's answers are not among those given"):
+        sensitivity_of_run(run)
+    (run / "sessions.jsonl").unlink()
+    with pytest.raises(DataFileError, match=r"no sessions\.jsonl: not the folder of a run"):
+        sensitivity_of_run(run)
+
+
 def test_what_cannot_be_compared_is_refused(log: list[Transition]) -> None:
     with pytest.raises(InputError, match="unknown measure 'profit'"):
         sensitivity(log, WORLD.personas, WORLD.judge, measure="profit")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="fewer than two"):
         sensitivity([row for row in log if row.mechanism == "gsp"], WORLD.personas, WORLD.judge)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="not in the pack"):
+    with pytest.raises(InputError, match="not among those given"):
         sensitivity(log, WORLD.personas[:1], WORLD.judge)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import torch
 from mechanisms.llm_auction.irpo import Config, Group, distribution_facts, loss_of, teaches
 from mechanisms.llm_auction.levels import sample
 from mechanisms.llm_auction.policy import cell
-from mechanisms.llm_auction.reward_model import Impression, PredictedCTR, fit, load, save
+from mechanisms.llm_auction.reward_model import PCTRExample, PredictedCTR, fit, load, save
 from mechanisms.llm_auction.slim import LABELS, REPEATS, offer, repeats
 from mechanisms.llm_auction.split import only, part_of
 from simenv import make_mechanism
@@ -24,9 +24,9 @@ from simenv.market.catalog import load_catalog
 from simenv.mechanism import lottery_of, run_mechanism
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
+from simenv.testing import FakeEncoder
 from simenv.users.personas import load_personas
-from tests.auctions import make_auction
-from tests.fakes import FakeEncoder
+from tests.support.auctions import make_auction
 
 
 def with_bid(auction: Auction, place: int, amount: float) -> Auction:
@@ -156,7 +156,7 @@ def test_samples_follow_the_distribution_and_facts_are_exact() -> None:
     assert "reward" not in distribution_facts([logs], [logs], None, kl_weight=10.0)
 
 
-def clicks(n: int) -> list[Impression]:
+def clicks(n: int) -> list[PCTRExample]:
     """Clicked with probability 0.9 if the sentence has the query's word, else 0.1."""
     rng = keyed_rng("clicks for pctr")
     rows = []
@@ -165,7 +165,7 @@ def clicks(n: int) -> list[Impression]:
         fits = bool(rng.random() < 0.5)
         clicked = float(rng.random() < (0.9 if fits else 0.1))
         sentence = f"good {query if fits else other} for you"
-        rows.append(Impression(f"user {i % 7}", f"ad {i % 5}", f"which {query} now", sentence, (), 0, clicked))
+        rows.append(PCTRExample(f"user {i % 7}", f"ad {i % 5}", f"which {query} now", sentence, (), 0, clicked))
     return rows
 
 
@@ -173,7 +173,7 @@ def test_pctr_learns_relevance_that_holds_for_new_users_and_ads(tmp_path: Any) -
     encoder = FakeEncoder()
     model = fit(clicks(1200), encoder, seed=0, steps=150)
     new = [
-        Impression("nobody", "new ad", "which boots now", f"good {word} for you", (), 0, None)
+        PCTRExample("nobody", "new ad", "which boots now", f"good {word} for you", (), 0, None)
         for word in ("boots", "loans")
     ]
     fits, misses = model.predict(new)
