@@ -76,5 +76,5 @@ def learn(encoder: Encoder, examples: Examples) -> Cue:
 
 
 def ramp(score: float, none: float, full: float) -> float:
-    """How far a score reaches: 0 up to `none`, 1 from `full` on, straight between them."""
+    """Linear ramp: 0 for scores up to `none`, 1 for scores from `full`."""
     return min(1.0, max(0.0, (score - none) / (full - none)))

@@ -125,7 +125,7 @@ def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> OPEReport:
     labels = list(dict.fromkeys(t.mechanism for t in logged))
     if len(labels) != 1:
         got = f"those of {', '.join(labels)}" if labels else "none"
-        raise InputError(f"a run must hold the propensities of one mechanism, such as softmax: got {got}")
+        raise InputError(f"a run must contain the propensities of one mechanism, such as softmax: got {got}")
     ctr_model = own_ctr_model(target) or CosineCTR()
     rows = [row for t in logged if (row := logged_choice(t, target, ctr_model)) is not None]
     if not rows:

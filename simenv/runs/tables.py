@@ -60,7 +60,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_frame(table: Table) -> pandas.DataFrame:
-    """The rows of table.csv as a pandas DataFrame; an interval that cannot be told is NaN."""
+    """Returns the rows of table.csv as a pandas DataFrame; an undefined interval is NaN."""
     import pandas
 
     return pandas.read_csv(io.StringIO(to_csv(table)), keep_default_na=False, na_values=[""])

@@ -280,7 +280,7 @@ def changed(**details: Any) -> Transition:
 @pytest.mark.parametrize(
     ("rows", "target", "says"),
     [
-        (lambda: [], softmax(5.0), "must hold the propensities of one mechanism, such as softmax: got none"),
+        (lambda: [], softmax(5.0), "must contain the propensities of one mechanism, such as softmax: got none"),
         (lambda: transitions(small_world(), "gsp"), softmax(5.0), "one mechanism, such as softmax: got none"),
         (
             lambda: [changed(), changed().model_copy(update={"mechanism": "other"})],
