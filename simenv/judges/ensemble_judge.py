@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
+from simenv.background_loop import gather
 from simenv.errors import InputError
 from simenv.judges.base import Judge
 from simenv.llm.base import LLM
@@ -43,7 +43,7 @@ class JudgeEnsemble:
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        replies = await asyncio.gather(*(judge.judge(persona, auction, outcome) for judge in self.judges))
+        replies = await gather(judge.judge(persona, auction, outcome) for judge in self.judges)
         clicks, gaps = [], []
         for place, placement in enumerate(outcome.placements):
             probs = [prob_or_verdict(reply.clicks[place]) for reply in replies]

@@ -8,7 +8,6 @@ Capable local models can be constrained to the frame too; the probability of "tr
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
@@ -17,6 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from simenv.background_loop import gather
 from simenv.errors import InputError, UnreadableReply
 from simenv.files.prompts import read_prompt
 from simenv.judges.base import Judge
@@ -137,7 +137,7 @@ class LLMJudge:
                 verdicts = await self._framed(prompt, auction, shown)
             else:
                 samples = [self._free(prompt, auction, shown, sample) for sample in range(self._samples)]
-                verdicts = _pooled(shown, await asyncio.gather(*samples))
+                verdicts = _pooled(shown, await gather(samples))
         return Feedback(clicks=tuple(verdicts[ad_id] for ad_id in shown), usage=meter.usage)
 
     def prompt(self, persona: Persona, auction: Auction, outcome: Outcome) -> Prompt:

@@ -7,11 +7,11 @@ agreement, not calibration, because the click model is a reference and not the t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
 
+from simenv.background_loop import gather
 from simenv.records import Record, Usage
 from simenv.seeding import keyed_rng
 from simenv.stats import Bin, Estimate, deciles, mean
@@ -100,7 +100,7 @@ async def measure_agreement(judge: CachedJudge, world: World, sessions: int = SE
     """Measures agreement with `world.judge`, which must give click probabilities."""
     cases = await world_cases(world, sessions, seed)
     verdicts = await judge.ask(cases, "reliability")
-    replies = await asyncio.gather(*(world.judge.judge(*case[:3]) for case in cases))
+    replies = await gather(world.judge.judge(*case[:3]) for case in cases)
     rows = [
         (case.persona.id, reply.clicks[0].click_prob, verdict.prob)
         for case, verdict, reply in zip(cases, verdicts, replies, strict=True)
