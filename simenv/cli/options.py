@@ -35,7 +35,7 @@ def takes(model: type[R]) -> Callable[[Callable[..., None]], Callable[..., None]
         def run(context: typer.Context, **arguments: Any) -> None:
             fields = {name: arguments[name] for name in model.model_fields if name in arguments}
             values = {name: _value(model.model_fields[name], value) for name, value in fields.items()}
-            passed = {p.name: arguments[p.name] for p in own if p.name not in model.model_fields}
+            passed = {p.name: arguments[p.name] for p in own}
             if "given" in wanted:
                 passed["given"] = {name for name in fields if _was_given(context, name)}
             command(**passed, options=read_options(model, values))
