@@ -79,8 +79,8 @@ class Reach(Record):
     spent: Estimate
     """Payments divided by budgets; null without budgets."""
     strategy: tuple[float, ...] = ()
-    """Mean probability of each of the audit's `shares`, over advertisers that are shown at one of them or more; empty in
-    the oldest files."""
+    """Mean probability of each of the audit's `shares`, over advertisers that are shown at one of them or more; empty
+    in the oldest files."""
 
 
 class Distorted(Record):
