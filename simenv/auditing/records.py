@@ -79,7 +79,7 @@ class Reach(Record):
     spent: Estimate
     """Payments divided by budgets; null without budgets."""
     strategy: tuple[float, ...] = ()
-    """Mean probability of each of the audit's `shares`, over advertisers that are shown at one of them or more; empty
+    """Mean probability of each of the audit's `shares`, over advertisers that are shown at one of them or more. Empty
     in the oldest files."""
 
 
