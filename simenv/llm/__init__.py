@@ -63,7 +63,7 @@ def make_llm(
     if registry.is_name_of(LANGUAGE_MODEL, name):
         return registry.find(LANGUAGE_MODEL, name, options).build(server)
     if "/" not in name:
-        known = ", ".join(registry.names(LANGUAGE_MODEL))
+        known = ", ".join(name for name in registry.names(LANGUAGE_MODEL) if name != "local")
         raise InputError(
             f"unknown language model {name!r}: expected {known}, local:FOLDER, PROVIDER/MODEL for LiteLLM, "
             "package.module:Class or file.py:Class"

@@ -20,7 +20,7 @@ from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.build import Parts, Plan, build, open_cassette, plan
-from simenv.runs.folder import RunFolder, read_manifest, read_transitions, records_hash
+from simenv.runs.folder import RunFolder, manifest_to_resume, read_manifest, read_transitions, records_hash
 from simenv.runs.metrics import METRICS
 from simenv.runs.options import OLDEST, BenchOptions, options_of_manifest, read_options
 from simenv.runs.rollout import Sessions, observers, rollout
@@ -134,31 +134,32 @@ def run_bench(
         SimenvError: as `bench`.
     """
     progress = progress or Progress()
+    before = manifest_to_resume(folder) if resume else None
+    if before is None:
+        run = RunFolder(folder)
+    else:
+        named = {name: value for name, value in options.model_dump().items() if name not in _MAY_CHANGE}
+        _refuse_other("with other options", named, {**OLDEST, **before["options"]})
     checked = plan(options, objects)
     if options.baseline is not None and options.baseline not in checked.mechanisms:
         raise UnknownName("baseline", options.baseline, checked.mechanisms)
-    done: dict[tuple[int, str], Transition] = {}
-    begun: dict[int, Session] = {}
-    if resume:
-        run, done, begun = RunFolder.reopen(folder)
-        named = {name: value for name, value in options.model_dump().items() if name not in _MAY_CHANGE}
-        _refuse_other("with other options", named, dict(OLDEST) | run.manifest["options"])
-    else:
-        run = RunFolder(folder)
     hashes = {"catalog": records_hash(checked.catalog), "personas": records_hash(checked.personas)}
     if checked.queries is not None:
         hashes["queries"] = checked.queries.hash
-    if resume and run.manifest.get("data_sha256") != hashes:
-        raise InputError(f"{folder} was run on other data: hashes {run.manifest.get('data_sha256')}, now {hashes}")
+    if before is not None and before.get("data_sha256") != hashes:
+        raise InputError(f"{folder} was run on other data: hashes {before.get('data_sha256')}, now {hashes}")
     parts = build(checked, open_cassette(options, resume))
     if parts.warning is not None:
         progress.warned(parts.warning)
     facts = _facts(checked, parts, hashes)
-    if resume:
-        # The same options and data may come to something else: a file of parameters edited, a model trained again.
-        _refuse_other("in another world", facts, facts | run.manifest.get("world", {}))
-    else:
+    done: dict[tuple[int, str], Transition] = {}
+    begun: dict[int, Session] = {}
+    if before is None:
         run.begin(options.model_dump(), facts, hashes)
+    else:
+        # The same options and data may come to something else: a file of parameters edited, a model trained again.
+        _refuse_other("in another world", facts, facts | before.get("world", {}))
+        run, done, begun = RunFolder.reopen(folder)  # only now is anything touched
     progress.started(options.n * len(parts.mechanisms))
     run_sync(
         lambda: rollout(

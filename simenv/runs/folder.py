@@ -77,8 +77,7 @@ class RunFolder:
         """
         folder = cls.__new__(cls)
         folder.path = Path(path)
-        folder._manifest = read_manifest(path)
-        _refuse_other_version(folder.path, folder._manifest)
+        folder._manifest = manifest_to_resume(path)
         chunks, folder._end = _finished_chunks(folder.path)
         if (folder.path / "transitions.jsonl").is_file():
             with (folder.path / "transitions.jsonl").open("r+b") as file:
@@ -247,6 +246,21 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     return upgrade_manifest(manifest)
 
 
+def manifest_to_resume(path: str | Path) -> dict[str, Any]:
+    """The manifest of a run that is to go on.
+
+    Raises:
+        DataFileError: no run there, or a manifest that cannot be read.
+        InputError: another version of simenv began it, which may have logged other bytes.
+    """
+    manifest = read_manifest(path)
+    packages = manifest.get("packages")
+    before = packages.get("simenv-ads") if isinstance(packages, dict) else None
+    if before != (now := _version("simenv-ads")):
+        raise InputError(f"{path} was begun by simenv {before}, this is simenv {now}: only the same one can resume it")
+    return manifest
+
+
 def _contradiction(transition: Transition) -> str | None:
     """Whom the parts of a transition speak of differently: readers look ads up by their ids."""
     candidates = [bid.ad.id for bid in transition.auction.bids]
@@ -259,13 +273,6 @@ def _contradiction(transition: Transition) -> str | None:
     if transition.values.keys() != set(candidates):
         return f"its candidates are {candidates}, its values of {list(transition.values)}"
     return None
-
-
-def _refuse_other_version(path: Path, manifest: Mapping[str, Any]) -> None:
-    packages = manifest.get("packages")
-    before = packages.get("simenv-ads") if isinstance(packages, dict) else None
-    if before != (now := _version("simenv-ads")):
-        raise InputError(f"{path} was begun by simenv {before}, this is simenv {now}: only the same one can resume it")
 
 
 def _finished_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:

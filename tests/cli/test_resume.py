@@ -118,7 +118,7 @@ def begun(tmp_path: Path, files: list[str]) -> list[str]:
         (["--chunk", "2"], "chunk was 16, now 2"),
         (["--bidder", "learning"], "bidder was 'truthful', now 'learning'"),
         (["--set", "organic.x=1"], "settings was [], now ['organic.x=1']"),
-        (["--n", "7", "--seed", "1"], "n was 6, now 7; seed was 0, now 1"),
+        (["--n", "7", "--seed", "1"], "seed was 0, now 1; n was 6, now 7"),
         (["--n", "6", "--seed", "1"], "seed was 0, now 1"),
     ],
 )

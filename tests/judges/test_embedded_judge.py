@@ -192,7 +192,7 @@ def test_a_model_that_cannot_score_cannot_judge() -> None:
     llm = ScriptedLLM(capabilities=frozenset({Capability.CONSTRAINT}))
     with pytest.raises(MissingCapability, match="logprobs"):
         EmbeddedJudge(llm, FakeEncoder())
-    with pytest.raises(InputError, match="the judge embedded asks no language model of yours, got 'x/y'"):
+    with pytest.raises(InputError, match="the judge embedded asks no User-LLM, got 'x/y'"):
         make_judge("embedded", llm="x/y")
 
 

@@ -101,7 +101,7 @@ def test_members_are_named_and_may_be_variants() -> None:
     assert built == ["x/one", "x/two"], "a model that is named twice is built once"
     with pytest.raises(UnknownName, match=r"unknown variant of the judge x/one 'wording9': .* known are wording2, "):
         make_judge(ensemble=["x/one#wording9", "x/two"], find_llm=find)
-    with pytest.raises(InputError, match="give --judge or --judge-ensemble, got 'click' and 'x/one,x/two'"):
+    with pytest.raises(InputError, match="judge and judge_ensemble exclude each other, got 'click' and 'x/one,x/two'"):
         make_judge("click", ensemble=["x/one", "x/two"], find_llm=find)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from simenv import make_mechanism, outcome
 from simenv.background_loop import run_sync
@@ -370,24 +369,24 @@ def test_the_grader_reads_material_in_fences_that_it_cannot_close() -> None:
 
 
 def test_a_bench_names_the_measures_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="unknown quality measure 'good'"):
-        run_bench(BenchOptions(mechanisms=("gsp",), quality="good"), tmp_path / "run", Console(), Console())
+    with pytest.raises(UnknownName, match="unknown quality 'good'"):
+        run_bench(BenchOptions(mechanisms=("gsp",), quality="good"), tmp_path / "run")
 
 
 def test_measures_by_name() -> None:
     encoder = FakeEncoder()
     assert make_quality("none", encoder) is None
     assert isinstance(make_quality("embedded", encoder), EmbeddedQuality)
-    assert isinstance(make_quality("likelihood", encoder, ScriptedLLM()), LikelihoodQuality)
-    assert isinstance(make_quality("llm", encoder, ScriptedLLM(follows_formats=True)), LLMQuality)
-    with pytest.raises(UnknownName, match="known are embedded, likelihood, llm, none"):
+    assert isinstance(make_quality("likelihood", encoder, llm=ScriptedLLM()), LikelihoodQuality)
+    assert isinstance(make_quality("llm", encoder, user_llm=ScriptedLLM(follows_formats=True)), LLMQuality)
+    with pytest.raises(UnknownName, match="known are embedded, likelihood, llm"):
         make_quality("good", encoder)
-    with pytest.raises(InputError, match="capable User-LLM"):
+    with pytest.raises(InputError, match="needs a User-LLM that follows formats"):
         make_quality("llm", encoder)
     with pytest.raises(InputError, match="'scripted' is not"):
-        make_quality("llm", encoder, ScriptedLLM())
+        make_quality("llm", encoder, user_llm=ScriptedLLM())
     with pytest.raises(MissingCapability, match="logprobs"):
-        make_quality("likelihood", encoder, ScriptedLLM(capabilities=frozenset({Capability.PREFILL})))
+        make_quality("likelihood", encoder, llm=ScriptedLLM(capabilities=frozenset({Capability.PREFILL})))
 
 
 # In the table

@@ -332,7 +332,7 @@ def test_every_key_of_the_report_is_documented() -> None:
     [
         (["--part", "train"], "unknown part of the suite 'train'"),
         (["--judge", "clik"], "did you mean click"),
-        (["--judge", "click", "--llm", "openai/x"], "asks no language model"),
+        (["--judge", "click", "--llm", "openai/x"], "asks no User-LLM"),
         (["--limit", "0"], "at least 1"),
         (["--label-columns", "query"], "OURS=THEIRS"),
     ],
