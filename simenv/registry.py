@@ -135,7 +135,9 @@ def find(kind: Kind[T], name: str, options: Mapping[str, Any] | None = None) -> 
     if not callable(factory):
         if given or text is not None:
             raise InputError(f"{kind.name} {name!r} has no options, got {', '.join(given) or text}")
-        return Spec(kind, name, factory)
+        spec = Spec(kind, name, factory)
+        spec.build()  # a wrong object is refused now
+        return spec
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simenv import Ad, Auction, Bid, Click, Feedback, Objective, Query, outcome
+from simenv.objective import LinearPenalty
 from simenv.runs.summary import summarize
 from simenv.world import settle
 
@@ -19,7 +20,7 @@ VALUES = {"A0": 12.0, "A1": 25.0, "A2": 40.0}
 
 
 def test_reward_is_bid_weighted_clicks_minus_the_penalty() -> None:
-    objective = Objective(penalty_weight=2.0, per_extra_ad=7.0, per_violation={"unknown_ad": 3.0})
+    objective = Objective(weight=2.0, rule=LinearPenalty(per_extra_ad=7.0, per_violation={"unknown_ad": 3.0}))
     made = outcome(AUCTION, f"{ADS[0].link} {ADS[1].link} @Ghost@[X]", {"A0": 1, "A1": 1})
     # 10 * 1 + 20 * 0.5 - 2 * (7 for one extra ad + 3 for the unknown one)
     assert objective.reward(AUCTION, {"A0": 1.0, "A1": 0.5}, made.violations) == pytest.approx(20 - 2 * 10)
@@ -27,7 +28,7 @@ def test_reward_is_bid_weighted_clicks_minus_the_penalty() -> None:
 
 def test_no_penalty_up_to_the_free_number_of_ads() -> None:
     assert Objective().penalty(AUCTION, 1) == 0
-    assert Objective().penalty(AUCTION, 3) == 2 * Objective().per_extra_ad
+    assert Objective().penalty(AUCTION, 3) == 2 * LinearPenalty().per_extra_ad
 
 
 def settled(clicks: tuple[Click, ...], transfers: dict[str, float] | None = None):
@@ -37,7 +38,7 @@ def settled(clicks: tuple[Click, ...], transfers: dict[str, float] | None = None
         made,
         Feedback(clicks=clicks),
         VALUES,
-        Objective(per_extra_ad=0.0),
+        Objective(rule=LinearPenalty(per_extra_ad=0.0)),
         index=0,
         mechanism="m",
         persona_id="p",

@@ -192,7 +192,10 @@ def resumed_options(options: BenchOptions, given: Collection[str], folder: Path)
     Raises:
         SimenvError: no run in `folder`, or its manifest holds no options that can be run.
     """
-    kept = options_of_manifest(read_manifest(folder)["options"], str(folder))
+    before = read_manifest(folder)["options"]
+    if "mechanisms" not in before:
+        raise InputError(f"{folder}: its manifest has no options that can be run: it names no mechanisms")
+    kept = options_of_manifest(before, str(folder))
     return kept.model_copy(update={name: getattr(options, name) for name in given})
 
 

@@ -139,7 +139,6 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
             ad_llm=ad_llm,
             ensemble=options.judge_ensemble,
             samples=options.judge_samples,
-            encoder=default_encoder(),
             find_llm=find_llm,
             options={name: part_options.of(JUDGE, name) for name in _judge_names(options)},
         )

@@ -22,5 +22,6 @@ def upgrade_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
     objective = manifest.get("world", {}).get("objective")
     if isinstance(objective, dict) and "per_fault" in objective:
         objective = {("per_violation" if name == "per_fault" else name): value for name, value in objective.items()}
+        objective["penalty"] = "linear"
         return {**manifest, "world": {**manifest["world"], "objective": objective}}
     return manifest

@@ -203,8 +203,6 @@ def options_of_manifest(options: Mapping[str, Any], where: str) -> BenchOptions:
     Raises:
         InputError: they are no options that can be run.
     """
-    if "mechanisms" not in options:
-        raise InputError(f"{where}: its manifest has no options that can be run: no mechanisms")
     known = {name: value for name, value in {**OLDEST, **options}.items() if name in BenchOptions.model_fields}
     try:
         return BenchOptions.model_validate(known)

@@ -12,7 +12,9 @@ import pytest
 from simenv.background_loop import run_sync
 from simenv.datasets.export import CLICK_COLUMNS, export_clicks
 from simenv.errors import InputError
-from simenv.records import Ad, Traits, Transition
+from simenv.market.bidders import BidRequest
+from simenv.market.values import UniformValues
+from simenv.records import Traits, Transition
 from simenv.testing import PERSONAS, small_world
 from simenv.world import World
 from tests.support.fakes import Hesitant
@@ -136,10 +138,10 @@ def secretive(monkeypatch: pytest.MonkeyPatch) -> World:
     class Seven:
         name = "seven"
 
-        def bid(self, auction_id: str, ad: Ad, value: float) -> float:
+        def bid(self, request: BidRequest) -> float:
             return 7.0
 
-    monkeypatch.setattr("simenv.world.private_value", lambda auction_id, ad: 90210.125)
+    monkeypatch.setattr(UniformValues, "value", lambda self, auction_id, ad: 90210.125)
     traits = Traits(
         ad_tolerance=0.123456789, price_sensitivity=0.234567891, patience=0.345678912, affinity={"shoes": -0.456789123}
     )

@@ -96,7 +96,7 @@ def test_record_and_replay_through_the_command_line(tmp_path: Path, capsys: pyte
     assert bench("more", "--replay", tape, "--n", "6") == 2
     assert re.search(r"simenv: .* has no completion of 'scripted' for key \[.*\(the nearest", capsys.readouterr().err)
     assert bench("both", "--replay", tape, "--cache", tape) == 2
-    assert capsys.readouterr().err == "simenv: give one of --record, --replay and --cache, got --replay and --cache\n"
+    assert capsys.readouterr().err == "simenv: record, replay and cache exclude each other, got replay and cache\n"
     assert Path(tape).read_bytes() == before
 
 

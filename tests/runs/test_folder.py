@@ -121,7 +121,7 @@ def test_a_run_of_another_version_is_not_resumed_and_left_alone(tmp_path: Path, 
 
 def test_a_folder_that_holds_files_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("mine", encoding="utf-8")
-    with pytest.raises(DataFileError, match="is not empty: give a new folder, or --resume") as caught:
+    with pytest.raises(DataFileError, match="is not empty: give a new folder, or resume its run") as caught:
         RunFolder(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert [(p.name, p.read_text(encoding="utf-8")) for p in tmp_path.iterdir()] == [("manifest.json", "mine")]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from simenv.errors import InputError
-from simenv.objective import Objective
+from simenv.objective import LinearPenalty, Objective
 from simenv.records import Query, Transition
 from simenv.runs.summary import Cell, Table, summarize
 from simenv.runs.tables import caption, to_csv, to_markdown
@@ -39,7 +39,7 @@ def test_means_of_what_happened_by_hand() -> None:
     )
     assert not table.expected
     found = means(table)
-    penalty = Objective().penalty_weight * Objective().per_extra_ad  # one ad over max_ads in the last answer
+    penalty = Objective().weight * LinearPenalty().per_extra_ad  # one ad over max_ads in the last answer
     assert found["revenue"] == pytest.approx((4 + 5 + 0 + 9) / 4)
     assert found["bid_weighted_clicks"] == pytest.approx((10 + 20 + 0 + 30) / 4)
     assert found["welfare"] == pytest.approx((11 + 22 + 0 + 33) / 4)
