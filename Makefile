@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that run tests at the same time: one per core, at most 4, since each takes up to 2 GB. WORKERS=0 is one.
+WORKERS ?= logical
 
 .PHONY: install demo test test-slow lint clean
 
@@ -19,7 +21,7 @@ demo: install
 	$(BIN)/simenv demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
@@ -28,6 +30,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

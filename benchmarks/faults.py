@@ -1,10 +1,10 @@
 """A server that fails 30% of all requests, one kind of fault at a time: is the log the same, and what did it cost?
 
-    python -m benchmarks.faults --n 40        # from the repository's root: the server is the tests' fake
+    python -m benchmarks.faults --n 40
 
-One fake server writes the queries and the answers and judges them, for three mechanisms, over real HTTP through the
-same client as any server. Waits between tries are off, so that only the count of tries is measured. Exit code 1 if
-any log differs from the undisturbed one.
+One fake server (`simenv.testing.FakeOpenAI`) writes the queries and the answers and judges them, for three
+mechanisms, over real HTTP through the same client as any server. Waits between tries are off, so that only the count
+of tries is measured. Exit code 1 if any log differs from the undisturbed one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tests.cli.test_hosted import Roles
-from tests.fake_openai import FAULTS, FakeOpenAI, Fault
-from tests.runs.test_faults import NAMES, run
+from simenv import make_mechanism
+from simenv.background_loop import run_sync
+from simenv.judges.llm_judge import LLMJudge
+from simenv.llm.hosted import HostedLLM
+from simenv.runs.folder import RunFolder
+from simenv.runs.rollout import Sessions, rollout
+from simenv.testing import FAULTS, FakeOpenAI, FakeRoles, Fault, small_world
+from simenv.users.queries import LLMQueries
 
+NAMES = ("gsp", "best_of_n", "fixed_slots")
+CHUNK = 4
 SHARE = 0.3
 
 
@@ -44,13 +51,33 @@ def main() -> None:
     sys.exit(not all(equal))
 
 
+def run(path: Path, server: FakeOpenAI, n: int, timeout: float = 30.0) -> bytes:
+    """Runs n auctions with one model in all roles (writes queries and answers, judges); gives the log.
+
+    A request fails all of its 25 attempts with probability 0.3^25 = 8e-14.
+    """
+    llm = HostedLLM("openai/fake", api_base=server.url, timeout=timeout, attempts=25, max_wait=0)
+    world = small_world(queries=LLMQueries(llm), judge=LLMJudge(llm), horizon=3)
+    mechanisms = {name: make_mechanism(name, context={"llm": llm}) for name in NAMES}
+    folder = RunFolder(path)
+    folder.begin({}, {}, {})
+
+    async def go() -> None:
+        sessions = Sessions(save=folder.save_sessions)
+        await rollout(world, mechanisms, n=n, seed=2, on_chunk=folder.append, chunk=CHUNK, sessions=sessions)
+
+    run_sync(go)
+    folder.finish(retries={llm.name: llm.retries})
+    return (path / "transitions.jsonl").read_bytes()
+
+
 def trial(path: Path, whole: Path, fault: Fault | None, n: int, shown: Table) -> bool:
     """One run into `path`, compared with the undisturbed one in `whole`, and its row of the table."""
     began = time.perf_counter()
-    with FakeOpenAI(Roles()) as server:
+    with FakeOpenAI(FakeRoles()) as server:
         if fault is not None:
             server.fail_share(SHARE, fault)
-        run(path, server, timeout=0.5 if fault == "timeout" else 30.0, n=n)
+        run(path, server, n, timeout=0.5 if fault == "timeout" else 30.0)
     seconds = time.perf_counter() - began
     (retries,) = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["retries"].values()
     same = [

@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simenv.audit.records import Audit, Audited
-from simenv.audit.report import show
+from simenv.auditing.records import Audit, Audited
+from simenv.auditing.report import show
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import Claim, make_mechanism, mechanism_names
 

@@ -35,7 +35,8 @@ from mechanisms.llm_auction.reward_model import FILE, PredictedCTR, load
 from mechanisms.llm_auction.train import part_world
 from simenv import make_llm, make_mechanism
 from simenv.background_loop import run_sync
-from simenv.ctr.models import CosineCTR, CTRModel, OracleCTR
+from simenv.ctr.models import CosineCTR, CTRModel
+from simenv.ctr.oracle import OracleCTR
 from simenv.encoder import default_encoder
 from simenv.judges.click_model import ClickModel
 from simenv.llm import LLM

@@ -40,7 +40,7 @@ from mechanisms.llm_auction.irpo import Config, distribution_facts
 from mechanisms.llm_auction.levels import Episode, Links, episodes
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import PLACES, offer
-from mechanisms.llm_auction.train import part_world, train
+from mechanisms.llm_auction.train import LLMAuctionTrainer, part_world
 from simenv.judges.click_model import ClickModel
 from simenv.llm.weights import embedded_path
 from simenv.objective import Objective
@@ -129,7 +129,7 @@ def run(
     config = BUDGET | variant.changes | {"seed": seed} | ({"auctions": auctions} if auctions else {})
     manifest: dict[str, Any] = {"best_epoch": None, "seconds": {}}
     if name != "untrained":
-        train(config, folder, console)
+        LLMAuctionTrainer().train(config, folder, console)
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     measured = measure(None if name == "untrained" else folder, Config.model_validate(config), n)
     work.mkdir(parents=True, exist_ok=True)

@@ -12,13 +12,37 @@ from __future__ import annotations
 
 import gymnasium
 
+from simenv.abilities import AsksModels, Hashed, Observer
+from simenv.auditing.command import AuditResult, audit
 from simenv.check import check_mechanism
+from simenv.ctr.models import CTRModel, PredictsClicks, make_ctr_model
 from simenv.errors import SimenvError
-from simenv.llm import make_llm
+from simenv.judges.base import HasVariants, Judge
+from simenv.judges.factory import make_judge
+from simenv.llm import LLM, make_llm
+from simenv.market.bidders import Bidder, BidRequest, PerMechanism, make_bidder
+from simenv.market.values import ValueDistribution, make_values
 from simenv.markup import outcome, strip_markup
-from simenv.mechanism import Claim, Mechanism, make_mechanism, mechanism_names, run_mechanism
-from simenv.objective import Objective
+from simenv.mechanism import (
+    ChoosesAd,
+    Claim,
+    Claiming,
+    Lottery,
+    Mechanism,
+    Randomised,
+    make_mechanism,
+    mechanism_names,
+    run_mechanism,
+)
+from simenv.objective import LinearPenalty, Objective, Penalty, make_penalty
+from simenv.plugins import plugins
+from simenv.quality.embedded import QualityMeasure
+from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Placement, Query, Transition
+from simenv.runs.bench import BenchResult, bench
+from simenv.runs.compare import Comparison, compare
+from simenv.runs.metrics import Metric, make_metric
+from simenv.training import Trainer, make_trainer
 from simenv.world import World, make_world
 
 __version__ = "0.1.0"
@@ -30,27 +54,63 @@ gymnasium.register(
 )
 
 __all__ = [
+    "LLM",
     "Ad",
+    "AsksModels",
     "Auction",
+    "AuditResult",
+    "BenchResult",
     "Bid",
+    "BidRequest",
+    "Bidder",
+    "CTRModel",
+    "ChoosesAd",
     "Claim",
+    "Claiming",
     "Click",
+    "Comparison",
     "Feedback",
+    "HasVariants",
+    "Hashed",
+    "Judge",
+    "LinearPenalty",
+    "Lottery",
     "Mechanism",
+    "Metric",
     "Objective",
+    "Observer",
     "Outcome",
+    "Penalty",
+    "PerMechanism",
     "Persona",
     "Placement",
+    "PredictsClicks",
+    "QualityMeasure",
     "Query",
+    "Randomised",
     "SimenvError",
+    "Trainer",
     "Transition",
+    "ValueDistribution",
     "World",
+    "audit",
+    "bench",
     "check_mechanism",
+    "compare",
+    "make_bidder",
+    "make_ctr_model",
+    "make_judge",
     "make_llm",
     "make_mechanism",
+    "make_metric",
+    "make_penalty",
+    "make_quality",
+    "make_trainer",
+    "make_values",
     "make_world",
     "mechanism_names",
     "outcome",
+    "plugins",
     "run_mechanism",
     "strip_markup",
 ]

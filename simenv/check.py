@@ -14,10 +14,10 @@ import numpy as np
 
 from simenv import markup
 from simenv.background_loop import run_sync
-from simenv.ctr.models import CTRModel
+from simenv.ctr.models import CTRModel, own_ctr_model
 from simenv.errors import ClaimViolated, InputError, MechanismFailed, OutcomeError, SimenvError
 from simenv.llm.base import AnyRequest, metered
-from simenv.mechanism import Claim, Lottery, Mechanism, lottery_of, mechanism_name, run_mechanism
+from simenv.mechanism import Claim, Claiming, Lottery, Mechanism, Randomised, lottery_of, mechanism_name, run_mechanism
 from simenv.records import Ad, Auction, Bid, Outcome, Query, Record
 from simenv.seeding import keyed_rng
 
@@ -167,7 +167,7 @@ class _Checker:
         self.mechanism = mechanism
         self.claims = _claims(mechanism)
         self.runs = 0
-        self._ctr: CTRModel | None = getattr(mechanism, "ctr_model", None)
+        self._ctr = own_ctr_model(mechanism)
 
     def check(self, case: str, auction: Auction) -> None:
         outcome, requests = self._run(case, auction)
@@ -176,7 +176,7 @@ class _Checker:
             self._fail(case, "deterministic: a second run with the same auction and generator gave another outcome")
         if Claim.INDIVIDUALLY_RATIONAL in self.claims:
             self._check_rational(case, auction, outcome)
-        lottery = self._lottery(case, auction) if hasattr(self.mechanism, "lottery") else [(1.0, outcome)]
+        lottery = self._lottery(case, auction) if isinstance(self.mechanism, Randomised) else [(1.0, outcome)]
         if not any(prob > 0 and _same_answer(outcome, other) for prob, other in lottery):
             self._fail(case, "consistent with its lottery: it returned an outcome that is not in the lottery")
         for ad_id in self._probed(auction, outcome):
@@ -339,7 +339,7 @@ def _same_answer(a: Outcome, b: Outcome) -> bool:
 
 
 def _claims(mechanism: Mechanism) -> frozenset[Claim]:
-    declared = getattr(mechanism, "claims", ())
+    declared = mechanism.claims if isinstance(mechanism, Claiming) else ()
     known = ", ".join(claim.name for claim in Claim)
     try:
         claims = set(declared) if not isinstance(declared, str) else None

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from simenv.errors import MissingWeights
+from simenv.llm import make_llm
+from simenv.testing import ADS, PERSONAS
 
+if TYPE_CHECKING:
+    from simenv.llm.local import LocalLLM
+
+# Neither import above loads torch: it reads these once, here and in the processes that tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores; several threads in each would fight for them
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +31,16 @@ def _weights(request: pytest.FixtureRequest) -> None:
             embedded_path()
         except MissingWeights as error:
             pytest.fail(str(error))
+
+
+@pytest.fixture(scope="session")
+def embedded() -> LocalLLM:
+    """The embedded model as it ships, loaded once; of the encoder, `default_encoder` does the same."""
+    from simenv.llm.local import LocalLLM
+
+    llm = make_llm("embedded")
+    assert isinstance(llm, LocalLLM)
+    return llm
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +66,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Options that name a small catalog and small personas without queries of their own."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    personas = [persona.model_copy(update={"queries": ()}) for persona in PERSONAS]
+    for name, records in (("ads", ADS), ("personas", personas)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{r.model_dump_json()}\n" for r in records), encoding="utf-8")
+    return ["--catalog", str(tmp_path / "ads.jsonl"), "--personas", str(tmp_path / "personas.jsonl")]

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from simenv.abilities import hash_of
 from simenv.ctr.learned import calibration_error
 from simenv.encoder import default_encoder
 from simenv.judges.base import Judge
@@ -285,7 +286,7 @@ class Training:
             "seconds": {stage: round(seconds, 1) for stage, seconds in self.state["seconds"].items()},
             "base_model": self.policy.base,
             "judge": self.judge.name,
-            "judge_sha256": getattr(self.judge, "sha256", None),
+            "judge_sha256": hash_of(self.judge),
             "data_sha256": {
                 "catalog": records_hash(load_catalog(self.config.catalog)),
                 "personas": records_hash(load_personas(self.config.personas)),

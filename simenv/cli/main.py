@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -30,7 +31,7 @@ from simenv.errors import SimenvError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="LLM-native advertising auctions."
 )
-for name, command in {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "compare": compare,
     "audit": audit,
@@ -45,7 +46,8 @@ for name, command in {
     "make-pack": make_pack,
     "fetch-weights": fetch_weights,
     "demo": demo,
-}.items():
+}
+for name, command in _COMMANDS.items():
     app.command(name)(command)
 
 

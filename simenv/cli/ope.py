@@ -25,5 +25,5 @@ def ope(
     from simenv.runs.settings import options_of_one
 
     mechanism = make_mechanism(target, context={"llm": make_llm(llm)}, **options_of_one(target, settings or ()))
-    require_choices(mechanism, target)
-    print_report(evaluate(read_transitions(run), mechanism), " ".join([target, *(settings or ())]), console.out)
+    policy = require_choices(mechanism, target)
+    print_report(evaluate(read_transitions(run), policy), " ".join([target, *(settings or ())]), console.out)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def sensitivity(
     run: Annotated[
-        Path, typer.Argument(help="The folder of a run with two mechanisms or more, none of which learns or has a budget.")
+        Path,
+        typer.Argument(help="The folder of a run with two mechanisms or more, without learning or budgets."),
     ],
     measure: Annotated[str, typer.Option(help="revenue, bid_weighted_clicks, reward or welfare.")] = "revenue",
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,

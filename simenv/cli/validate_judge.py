@@ -49,10 +49,11 @@ def validate_judge(
     from functools import partial
 
     from simenv.background_loop import run_sync
+    from simenv.files.folders import check_folder
     from simenv.files.rows import parse_columns
     from simenv.judges.factory import make_judge
     from simenv.llm import make_llm
-    from simenv.validity.report import check_folder, print_report, write_report
+    from simenv.validity.report import print_report, write_report
     from simenv.validity.run import ValidityOptions, validate
     from simenv.validity.scenarios import load_scenarios
 

@@ -43,9 +43,14 @@ class CTRModel(Protocol):
 
 @runtime_checkable
 class PredictsClicks(Protocol):
-    """A mechanism with a CTR model of its own."""
+    """A mechanism with a CTR model of its own, or with None in its place."""
 
-    ctr_model: CTRModel
+    ctr_model: CTRModel | None
+
+
+def own_ctr_model(mechanism: object) -> CTRModel | None:
+    """A mechanism's own CTR model; None where it has none."""
+    return mechanism.ctr_model if isinstance(mechanism, PredictsClicks) else None
 
 
 class CosineCTR:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 
+from simenv.abilities import Observer
 from simenv.background_loop import run_sync
 from simenv.env.spaces import AuctionSpace, OutcomeSpace
 from simenv.errors import InputError
@@ -134,9 +135,8 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         index = place * self._parts + self._part
         transition = await world.step(self._session, self._turn, action, index=index, auction=self._auction)
         for learner in (self._bidder, action):
-            observe = getattr(learner, "observe", None)
-            if observe is not None:
-                observe(transition)
+            if isinstance(learner, Observer):
+                learner.observe(transition)
         self._last = transition
         self._turn += 1
         terminated = self._turn >= len(self._session.questions)

@@ -8,11 +8,8 @@ bidders of its own.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,7 +17,7 @@ import numpy.typing as npt
 
 from simenv import registry
 from simenv.abilities import Observer
-from simenv.errors import DataFileError, InputError, UnknownName
+from simenv.errors import InputError, UnknownName
 from simenv.market.values import HIGHEST
 from simenv.records import Ad, Transition
 from simenv.registry import Kind
@@ -168,59 +165,6 @@ class MixedBidder:
     def bid(self, request: BidRequest) -> float:
         rng = keyed_rng("mixed bid", request.auction_id, request.ad.id)
         return float(rng.choice(self._shares, p=self._probs)) * request.value
-
-
-class LearnedBidders:
-    """Bids as the advertisers of an audit learned to, under each mechanism those that learned under it.
-
-    They learned in the audit's auctions (`simenv.audit.play`), and bid in any: strategies are shares of the value,
-    and all advertisers of a mechanism draw from the mean strategy. A bench asks for them by its mechanisms' labels.
-
-    Args:
-        strategies: Mechanism -> probability of each share of the value in `simenv.audit.play.SHARES`.
-        name: How manifests call them.
-    """
-
-    def __init__(self, strategies: Mapping[str, Sequence[float]], name: str = "learned") -> None:
-        from simenv.audit.play import SHARES
-
-        self.name = name
-        self._bidders = {label: MixedBidder(SHARES, probs) for label, probs in strategies.items()}
-        self.sha256 = hashlib.sha256(json.dumps(dict(strategies), sort_keys=True).encode()).hexdigest()
-
-    @classmethod
-    def read(cls, files: str) -> LearnedBidders:
-        """From one audit.json or several, comma-separated; the last that has a mechanism counts.
-
-        Raises:
-            DataFileError: no such file, or not an audit's.
-        """
-        from simenv.audit.records import Audit
-
-        strategies: dict[str, tuple[float, ...]] = {}
-        for file in files.split(","):
-            try:
-                found = Audit.model_validate_json(Path(file).read_bytes())
-            except (OSError, ValueError) as error:
-                raise DataFileError(f"{file}: no audit.json: {str(error).splitlines()[0]}") from None
-            learned = {label: made.play.get("learned") for label, made in found.mechanisms.items()}
-            strategies |= {label: reach.strategy for label, reach in learned.items() if reach and reach.strategy}
-        if not strategies:
-            raise DataFileError(f"{files}: nobody learned there", hint="simenv audit ... --play 4")
-        return cls(strategies, f"learned:{files}")
-
-    def of(self, mechanism: str) -> Bidder:
-        """Those of one mechanism.
-
-        Raises:
-            UnknownName: nobody learned under it.
-        """
-        if mechanism not in self._bidders:
-            raise UnknownName("mechanism of learned bidders", mechanism, self._bidders)
-        return self._bidders[mechanism]
-
-    def bid(self, request: BidRequest) -> float:
-        raise InputError("learned bidders bid under a mechanism: ask for them by of(mechanism)")
 
 
 def population(bidder: Bidder, mechanism: str) -> Bidder:

@@ -5,4 +5,7 @@ cells.py         what the next record is to be like, so that the pack stays bala
 filters.py       texts that no pack should hold
 duplicates.py    texts that are there already, exactly, nearly, or in their beginning
 write.py         asking, appending, going on, and the manifest
+pack_file.py     the file that is written, and its manifest
+
+May import users, the market and what is below them; only the command line imports it.
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from simenv.abilities import hash_of
 from simenv.background_loop import run_sync
-from simenv.ctr.models import PredictsClicks
+from simenv.ctr.models import own_ctr_model
 from simenv.encoder import default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.files.packs import pack_versions
@@ -93,15 +93,22 @@ def bench(
         SimenvError: wrong options or data before anything runs; later, whatever a model or mechanism raised. Finished
             chunks stay in the folder.
     """
-    if isinstance(mechanisms, str):
-        mechanisms = [mechanisms]
-    objects: dict[str, Mechanism] = {}
-    if isinstance(mechanisms, Mapping):
-        objects = {label: it for label, it in mechanisms.items() if not isinstance(it, str)}
-        mechanisms = [f"{label}={it}" for label, it in mechanisms.items() if isinstance(it, str)]
-    asked = read_options(BenchOptions, {"mechanisms": tuple(mechanisms), **options})
+    names, objects = named_and_given(mechanisms)
+    asked = read_options(BenchOptions, {"mechanisms": names, **options})
     folder = Path(out) if out is not None else Path(mkdtemp(prefix="simenv-")) / "run"
     return run_bench(asked, folder, resume=resume, objects=objects, progress=progress)
+
+
+def named_and_given(
+    mechanisms: str | Sequence[str] | Mapping[str, str | Mechanism],
+) -> tuple[tuple[str, ...], dict[str, Mechanism]]:
+    """Mechanisms as a caller may give them, apart: names as options have them, and objects by label."""
+    if isinstance(mechanisms, str):
+        return (mechanisms,), {}
+    if not isinstance(mechanisms, Mapping):
+        return tuple(mechanisms), {}
+    names = tuple(f"{label}={it}" for label, it in mechanisms.items() if isinstance(it, str))
+    return names, {label: it for label, it in mechanisms.items() if not isinstance(it, str)}
 
 
 def run_bench(
@@ -206,7 +213,7 @@ def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, 
         "encoder": default_encoder().name,
         "objective": world.objective.facts(),
         "ctr_models": {
-            label: mechanism.ctr_model.name if isinstance(mechanism, PredictsClicks) else None
+            label: model.name if (model := own_ctr_model(mechanism)) is not None else None
             for label, mechanism in parts.mechanisms.items()
         },
         "objects": {label: f"{type(it).__module__}:{type(it).__qualname__}" for label, it in objects.items()},

@@ -18,30 +18,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from simenv.ctr.models import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
 from simenv.errors import InputError
 from simenv.mechanism import ChoosesAd, Mechanism
-from simenv.records import Auction, Transition
+from simenv.records import Transition
 from simenv.runs.metrics import METRICS
 from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
 _NEGLIGIBLE = 1e-9
 """Mass of the target without overlap that is forgiven: it moves no estimate, and exp() underflows somewhere."""
-
-
-class ChoiceMechanism(Protocol):
-    """A target: knows the probability of each of its choices."""
-
-    def choice_probs(self, auction: Auction) -> Mapping[str, float]:
-        """Ad id, or "" for no ad, to probability; they sum to 1. A choice that is missing has probability 0."""
-        ...
 
 
 class Logged(NamedTuple):
@@ -119,7 +111,7 @@ class Report(NamedTuple):
     """Logged answers left out because the judge abstained: their reward is unknown."""
 
 
-def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> Report:
+def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> Report:
     """All estimates of one target from a run. Transitions without propensities are those of other mechanisms.
 
     Raises:
@@ -130,7 +122,7 @@ def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> Repo
     if len(labels) != 1:
         got = f"those of {', '.join(labels)}" if labels else "none"
         raise InputError(f"a run must hold the propensities of one mechanism, such as softmax: got {got}")
-    ctr_model = getattr(target, "ctr_model", None) or CosineCTR()
+    ctr_model = own_ctr_model(target) or CosineCTR()
     rows = [row for t in logged if (row := logged_choice(t, target, ctr_model)) is not None]
     if not rows:
         raise InputError(f"the judge abstained on all {len(logged)} answers of {labels[0]}: no reward is known")
@@ -139,7 +131,7 @@ def evaluate(transitions: Iterable[Transition], target: ChoiceMechanism) -> Repo
     return Report(estimates, own, effective_sample_size(rows), len(rows), len(logged) - len(rows))
 
 
-def logged_choice(transition: Transition, target: ChoiceMechanism, ctr_model: CTRModel) -> Logged | None:
+def logged_choice(transition: Transition, target: ChoosesAd, ctr_model: CTRModel) -> Logged | None:
     """One transition seen from the target, or None if the judge abstained on it.
 
     Raises:

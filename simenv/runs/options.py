@@ -135,6 +135,15 @@ class BenchOptions(RunOptions, BidderOptions):
     """Auctions that run together."""
 
 
+OLDEST: Mapping[str, Any] = {
+    "values": "uniform",
+    "penalty": "linear",
+    "quality": "none",
+    "judge_ensemble": [],
+    "judge_samples": 1,
+    "metrics": [],
+}
+"""What a run did whose manifest does not have the option."""
 _LEAST = {
     "n": 1,
     "chunk": 1,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from simenv.abilities import Observer
 from simenv.background_loop import gather
 from simenv.errors import InputError
 from simenv.market.bidders import population
@@ -131,7 +132,7 @@ async def rollout(
 def observers(world: World, mechanisms: Mapping[str, Mechanism]) -> list[str]:
     """Who is given the transitions, so that earlier clicks may change later bids or answers: bidders, labels."""
     known = [(BIDDERS, world.bidder), *mechanisms.items()]
-    return [name for name, it in known if callable(getattr(it, "observe", None))]
+    return [name for name, it in known if isinstance(it, Observer)]
 
 
 class _Learners:
@@ -139,9 +140,9 @@ class _Learners:
 
     def __init__(self, label: str, mechanism: Mechanism, world: World) -> None:
         self.bidder = population(world.bidder, label)
-        self.bidder_learns = callable(getattr(self.bidder, "observe", None))
+        self.bidder_learns = isinstance(self.bidder, Observer)
         self._observers: list[Callable[[Transition], Any]] = [
-            observe for learner in (self.bidder, mechanism) if callable(observe := getattr(learner, "observe", None))
+            learner.observe for learner in (self.bidder, mechanism) if isinstance(learner, Observer)
         ]
 
     def waves(self, indices: Sequence[int], horizon: int) -> Iterable[list[int]]:

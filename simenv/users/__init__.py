@@ -1,1 +1,4 @@
-"""Users: personas, where their queries come from, and the judges that click for them."""
+"""Users: personas, and where their questions come from.
+
+May import language models and files, not the market or judges. The world and all above import it.
+"""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simenv.errors import DataFileError
 from simenv.files.blocks import Block, markdown_parts, print_block
+from simenv.files.folders import make_folder
 from simenv.stats import Estimate
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
@@ -22,25 +22,13 @@ tolerant are ad_tolerance 0.1 and 0.9, interested and uninterested are affinity 
 frugal is price_sensitivity 0.9."""
 
 
-def check_folder(folder: Path) -> None:
-    """Raises DataFileError unless `folder` is new or empty."""
-    if folder.is_file():
-        raise DataFileError(f"{folder} is a file: give a new folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise DataFileError(f"{folder} is not empty: give a new folder")
-
-
 def write_report(found: Validity, folder: Path) -> None:
     """Writes validity.json, report.md and the plots.
 
     Raises:
         DataFileError: the folder is not empty, or cannot be made.
     """
-    check_folder(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataFileError(f"cannot make folder {folder}: {error.strerror}") from None
+    make_folder(folder)
     (folder / "validity.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
     pictures = write_plots(found, folder)
     (folder / "report.md").write_text(to_markdown(found, pictures), encoding="utf-8")

@@ -6,110 +6,15 @@ import csv
 import json
 import re
 import socket
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from simenv.cli import main as cli
 from simenv.records import Transition
 from simenv.runs.folder import read_transitions
-from simenv.seeding import keyed_int
-from tests.fake_openai import FakeOpenAI
-from tests.fakes import ADS, PERSONAS
-
-QUESTIONS = (
-    "Which hiking boots stay dry on wet trails?",
-    "Where are quiet campsites near a lake?",
-    "What knife should I buy for cooking?",
-)
-
-
-def clicked(ad_id: str) -> bool:
-    """What the fake judge clicks: ads of even number."""
-    return int(ad_id.removeprefix("ad-")) % 2 == 0
-
-
-def unreadable(answer: str) -> bool:
-    """About which answers the fake judge speaks in prose: a third, by their text."""
-    return keyed_int("unreadable", answer) % 3 == 0
-
-
-class Roles:
-    """Replies in every role, told apart by their prompts; `seen` counts them."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, int] = {}
-        self.once: Callable[[], None] = lambda: None
-
-    def __call__(self, messages: list[dict[str, Any]]) -> str:
-        system = messages[0]["content"] if messages[0]["role"] == "system" else ""
-        user = messages[-1]["content"]
-        roles = {
-            "judge": "You simulate one user" in system,
-            "one_call": "paid for by advertisers" in system,
-            "answer": "Answer the question in two or three" in system,
-            "queries": "You are role-playing this person" in user,
-            "sentence": "Write ONE sentence" in user,
-            "preflight": user == "Hello",
-        }
-        (role,) = [name for name, fits in roles.items() if fits]  # any other prompt: status 500, the run fails
-        self.seen[role] = self.seen.get(role, 0) + 1
-        reply: str = getattr(self, role)(user)
-        return reply
-
-    def preflight(self, user: str) -> str:
-        return "Hi"
-
-    def queries(self, user: str) -> str:
-        self.once()
-        self.once = lambda: None
-        return "\n".join(f"{i}. {text}" for i, text in enumerate(QUESTIONS, start=1))
-
-    def answer(self, user: str) -> str:
-        return f"That depends on what you need. You asked: {user}"
-
-    def one_call(self, user: str) -> str:
-        listed = re.search(r"\(JSON\):\n(.*)\n", user)
-        assert listed
-        ads = json.loads(listed[1])
-        best = sorted(ads, key=lambda ad: (-ad.get("bid", 0), ad["id"]))[:2]
-        return "It depends. " + " ".join(f"Many like @{ad['title']}@[{ad['id']}] for it." for ad in best)
-
-    def sentence(self, user: str) -> str:
-        link = re.search(r"character by character: (.*)", user)
-        assert link
-        # Now and then the link is copied badly: the mechanism must not show it so.
-        return f"Have a look at {link[1] if clicked(link[1].rpartition('[')[2][:-1]) else link[1].lower()} some day."
-
-    def judge(self, user: str) -> str:
-        answer = re.search(r"<answer (\w+)>\n(?P<text>.*)\n</answer \1>", user, re.DOTALL)
-        shown = re.search(r"by Ad-ID: (.*)", user)
-        assert answer
-        assert shown
-        if unreadable(answer["text"]):
-            return "As this person I would click the first one, I think."
-        rows = [{"ad_id": i, "clicked": clicked(i), "reason": "it is even or not"} for i in shown[1].split(", ")]
-        return f"```json\n{json.dumps({'verdicts': rows})}\n```"
-
-
-@pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Options that name a small catalog and small personas without queries of their own."""
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    personas = [persona.model_copy(update={"queries": ()}) for persona in PERSONAS]
-    for name, records in (("ads", ADS), ("personas", personas)):
-        (tmp_path / f"{name}.jsonl").write_text("".join(f"{r.model_dump_json()}\n" for r in records), encoding="utf-8")
-    return ["--catalog", str(tmp_path / "ads.jsonl"), "--personas", str(tmp_path / "personas.jsonl")]
-
-
-def bench(out: Path, *options: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["bench", "--out", str(out), *options])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
-
+from simenv.testing import FakeOpenAI, FakeRoles
+from simenv.testing.fake_roles import QUESTIONS, clicked, unreadable
+from tests.support.command_line import bench
 
 MECHANISMS = {"organic": 1, "prompted": 1, "gsp": 3, "best_of_n": 4}
 """Name -> completions per answer: GSP writes two sentences to its answer, best of n is run with n = 3."""
@@ -117,7 +22,7 @@ MECHANISMS = {"organic": 1, "prompted": 1, "gsp": 3, "best_of_n": 4}
 
 @pytest.mark.weights
 def test_a_language_model_in_every_role(tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    roles, out = Roles(), tmp_path / "run"
+    roles, out = FakeRoles(), tmp_path / "run"
     with FakeOpenAI(roles) as server:
         roles.once = lambda: server.fail_next(1, "500")  # one call is to be made again, wherever it falls
         options = ["--llm", "openai/fake", "--api-base", server.url, "--mechanisms", ",".join(MECHANISMS)]
@@ -200,7 +105,7 @@ def check_table(out: Path, rows: list[Transition]) -> None:
 
 @pytest.mark.weights
 def test_users_may_be_another_model_than_the_writer(tmp_path: Path, files: list[str]) -> None:
-    roles, out = Roles(), tmp_path / "run"
+    roles, out = FakeRoles(), tmp_path / "run"
     with FakeOpenAI(roles) as server:
         options = ["--llm", "scripted", "--judge-llm", "openai/fake", "--judge-api-base", server.url]
         assert bench(out, *options, *files, "--mechanisms", "gsp", "--n", "2", "--horizon", "2") == 0
@@ -216,7 +121,7 @@ def test_users_may_be_another_model_than_the_writer(tmp_path: Path, files: list[
 def test_two_servers_of_one_model_name_count_their_retries_apart(
     tmp_path: Path, files: list[str], cassette: bool
 ) -> None:
-    ads, users, out = Roles(), Roles(), tmp_path / "run"
+    ads, users, out = FakeRoles(), FakeRoles(), tmp_path / "run"
     with FakeOpenAI(ads) as writer, FakeOpenAI(users) as judge:
         users.once = lambda: judge.fail_next(2, "500")
         options = ["--llm", "openai/fake", "--api-base", writer.url, "--judge-llm", "openai/fake"]
@@ -241,7 +146,7 @@ def test_a_server_that_is_not_there_is_one_line(
 
 
 def test_a_refused_key_is_one_line(tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with FakeOpenAI(Roles(), api_key="right") as server:
+    with FakeOpenAI(FakeRoles(), api_key="right") as server:
         options = ["--llm", "openai/fake", "--api-base", server.url, "--mechanisms", "organic"]
         assert bench(tmp_path / "run", *options, *files) == 2
     assert server.count == 1

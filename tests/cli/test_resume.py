@@ -18,8 +18,8 @@ from simenv.market.catalog import load_catalog
 from simenv.runs.bench import BenchOptions
 from simenv.runs.folder import RunFolder, records_hash
 from simenv.seeding import keyed_rng
+from simenv.testing import ADS, PERSONAS
 from simenv.users.personas import load_personas
-from tests.fakes import ADS, PERSONAS
 
 Fails = Callable[..., str]
 

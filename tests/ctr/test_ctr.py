@@ -10,10 +10,11 @@ import pytest
 
 from simenv import Ad, Auction, Bid, Query, outcome
 from simenv.ctr.learned import Impression, calibration_error, fit, held_out_quality
-from simenv.ctr.models import CosineCTR, OracleCTR, make_ctr_model
+from simenv.ctr.models import CosineCTR, make_ctr_model
+from simenv.ctr.oracle import OracleCTR
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.seeding import keyed_rng
-from tests.fakes import small_world
+from simenv.testing import small_world
 
 
 def a_log(n: int, discount: float = 0.6) -> tuple[list[Impression], dict[str, float]]:
@@ -89,7 +90,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path, text: str) -> None:
 
 def test_the_oracle_is_the_worlds_click_model() -> None:
     world = small_world()
-    oracle = make_ctr_model("oracle", world)
+    oracle = make_ctr_model("oracle", {"judge": world.judge, "personas": world.personas})
     assert isinstance(oracle, OracleCTR)
     persona = world.personas[0]
     ad = world.retriever.catalog[0]

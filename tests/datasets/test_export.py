@@ -9,42 +9,14 @@ from pathlib import Path
 import pandas
 import pytest
 
-from simenv import make_mechanism
 from simenv.background_loop import run_sync
 from simenv.datasets.export import CLICK_COLUMNS, export_clicks
 from simenv.errors import InputError
-from simenv.judges.click_model import ClickModel
-from simenv.llm import ScriptedLLM
-from simenv.mechanism import Mechanism
-from simenv.records import Ad, Auction, Feedback, Outcome, Persona, Traits, Transition
-from simenv.runs.rollout import Finished, rollout
+from simenv.records import Ad, Traits, Transition
+from simenv.testing import PERSONAS, small_world
 from simenv.world import World
-from tests.fakes import PERSONAS, FakeEncoder, small_world
-
-
-class Hesitant:
-    """The click model's verdict, but none, and no probability, on ads that bid an even number."""
-
-    name = "hesitant"
-
-    async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        feedback = await ClickModel(FakeEncoder()).judge(persona, auction, outcome)
-        amounts = {bid.ad.id: bid.amount for bid in auction.bids}
-        none = {"clicked": None, "click_prob": None, "reason": "cannot say"}
-        clicks = [c.model_copy(update=none) if amounts[c.ad_id] % 2 == 0 else c for c in feedback.clicks]
-        return Feedback(clicks=tuple(clicks))
-
-
-def transitions(world: World, *names: str, n: int = 12) -> list[Transition]:
-    llm = ScriptedLLM()
-    mechanisms: dict[str, Mechanism] = {name: make_mechanism(name, context={"llm": llm}) for name in names}
-    chunks: list[Finished] = []
-
-    async def go() -> None:
-        await rollout(world, mechanisms, n=n, seed=1, on_chunk=chunks.append)
-
-    run_sync(go)
-    return [row for chunk in chunks for row in chunk.transitions]
+from tests.support.fakes import Hesitant
+from tests.support.runs import transitions
 
 
 @pytest.fixture(scope="module")

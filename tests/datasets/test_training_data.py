@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from simenv.errors import InputError
 from simenv.llm import ScriptedLLM
 from simenv.objective import Objective
 from simenv.records import Auction, Click, Feedback, Transition
+from simenv.testing import small_world
 from simenv.world import settle
-from tests.datasets.test_export import Hesitant, transitions
-from tests.fakes import small_world
+from tests.support.fakes import Hesitant
+from tests.support.runs import save, transitions
 
 NAMES = ("organic", "gsp", "prompted", "best_of_n", "softmax")
 
@@ -35,20 +35,6 @@ def rows() -> list[Transition]:
 @pytest.fixture
 def run(tmp_path: Path, rows: list[Transition]) -> Path:
     return save(tmp_path / "run", rows)
-
-
-def save(folder: Path, rows: Sequence[Transition]) -> Path:
-    """As `RunFolder` writes it, as far as an export looks."""
-    folder.mkdir()
-    (folder / "transitions.jsonl").write_text("".join(f"{t.model_dump_json()}\n" for t in rows), encoding="utf-8")
-    manifest = {
-        "options": {"mechanisms": NAMES, "n": 12, "seed": 1, "catalog": "/home/someone/ads.csv"},
-        "world": {"ad_llm": "scripted", "judge": "click-model-v0"},
-        "data_sha256": {"catalog": "abc"},
-        "packages": {"simenv-ads": "0.1.0"},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    return folder
 
 
 def auction() -> Auction:

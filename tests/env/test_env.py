@@ -21,7 +21,7 @@ from simenv.llm import ScriptedLLM
 from simenv.records import Click, Feedback, Transition
 from simenv.runs.rollout import Finished, rollout
 from simenv.runs.summary import summarize
-from tests.fakes import ADS, PERSONAS, FakeEncoder, small_world
+from simenv.testing import ADS, PERSONAS, FakeEncoder, small_world
 
 
 @pytest.fixture

@@ -26,8 +26,7 @@ from simenv.llm import ScriptedLLM
 from simenv.llm.batching import Batcher
 from simenv.llm.hosted import HostedLLM
 from simenv.mechanism import Mechanism
-from tests.fake_openai import FakeOpenAI
-from tests.fakes import small_world
+from simenv.testing import FakeOpenAI, small_world
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -126,7 +125,7 @@ def test_the_parents_exit_handler_does_not_hold_up_a_child() -> None:
         import os, sys
         from simenv.env.environment import NativeAdsEnv
         from tests.env.test_processes import episode, gsp
-        from tests.fakes import small_world
+        from simenv.testing import small_world
         env, mechanism = NativeAdsEnv(small_world()), gsp()
         before = episode(env, mechanism)
         pids = [os.fork()]

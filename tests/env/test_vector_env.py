@@ -16,11 +16,11 @@ from simenv.env.vector import NativeAdsVectorEnv
 from simenv.errors import InputError, OutcomeError
 from simenv.llm import Request, ScriptedLLM
 from simenv.llm.base import Completion
-from simenv.market.bidders import LearningBidder
+from simenv.market.bidders import Exp3Bidder
 from simenv.mechanism import Mechanism
 from simenv.runs.summary import summarize
+from simenv.testing import small_world
 from simenv.world import World
-from tests.fakes import small_world
 
 ENVS = 8
 
@@ -98,7 +98,7 @@ def test_make_vec_gives_it() -> None:
 @pytest.mark.parametrize("learning", [False, True])
 def test_each_part_is_a_single_environment(seeds: int | list[int], learning: bool) -> None:
     """Over four sessions a part, with bidders that learn and without."""
-    world = small_world(bidder=LearningBidder(rate=0.5)) if learning else small_world()
+    world = small_world(bidder=Exp3Bidder(rate=0.5)) if learning else small_world()
     own = [seeds + i for i in range(4)] if isinstance(seeds, int) else seeds
     singles = [Single(world, seed) for seed in own]
     vector = made(world, 4)

@@ -25,11 +25,11 @@ from simenv.market.catalog import load_catalog
 from simenv.runs.folder import RunFolder
 from simenv.runs.rollout import Finished
 from simenv.runs.summary import summarize
+from simenv.testing import ADS, PERSONAS, small_world
 from simenv.users.personas import load_personas
 from simenv.users.queries import load_queries
-from tests.datasets.test_export import transitions
-from tests.fakes import ADS, PERSONAS, small_world
-from tests.files.test_rows import complaint
+from tests.support.loading import complaint
+from tests.support.runs import transitions
 
 ROWS = [{"title": "Trail Boots", "body": 'They say "warm", and\ndry.'}, {"title": "Größe 38", "body": "x\ty"}]
 

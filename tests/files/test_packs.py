@@ -19,7 +19,7 @@ from simenv.records import Traits
 from simenv.runs.folder import records_hash
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, Question, load_queries
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 REGIONS = ("north america", "europe", "latin america", "africa", "south asia", "east asia", "middle east", "oceania")
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from simenv.errors import DataFileError, SimenvError
+from simenv.errors import DataFileError
 from simenv.files.rows import Row, parse_columns, read_rows, require
 from simenv.market.catalog import load_catalog
 from simenv.users.personas import load_personas
 from simenv.users.queries import load_queries
+from tests.support.loading import complaint
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -181,13 +182,3 @@ def test_any_bytes_load_or_raise_one_line_that_names_the_file(
 ) -> None:
     path = write(tmp_path, f"fuzz.{ending}", content)
     assert complaint(load, path).startswith(str(path))
-
-
-def complaint(load: Callable[[Path], Sequence[object]], path: Path) -> str:
-    """The error's message, which must be one line; the path where it loads."""
-    try:
-        records = load(path)
-    except SimenvError as error:
-        (line,) = str(error).splitlines()
-        return line
-    return str(path) if records else "nothing was loaded, and nothing said"

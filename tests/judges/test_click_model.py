@@ -13,8 +13,8 @@ from simenv.encoder import default_encoder
 from simenv.errors import InputError
 from simenv.judges.click_model import ClickModel, world_v1
 from simenv.records import Placement, Traits
+from simenv.testing import FakeEncoder
 from simenv.text import sentence_around
-from tests.fakes import FakeEncoder
 
 ADS = (
     Ad(id="A1", advertiser="Tern", title="Tern hiking boots", body="Boots for wet trails.", category="outdoor"),

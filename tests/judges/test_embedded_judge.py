@@ -19,14 +19,16 @@ from simenv.errors import InputError, MissingCapability
 from simenv.judges.embedded_judge import EmbeddedJudge, Weights, fitted_weights
 from simenv.judges.factory import make_judge
 from simenv.judges.features import FEATURES, Reader, seen
-from simenv.llm import Capability, ScriptedLLM, make_llm
+from simenv.llm import Capability, ScriptedLLM
 from simenv.llm.base import ScoreRequest, Scores
+from simenv.llm.local import LocalLLM
 from simenv.records import Auction, Bid, Feedback, Outcome, Persona, Traits
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_int
+from simenv.testing import ADS, PERSONAS, FakeEncoder
 from simenv.validity.scenarios import Scenario, load_scenarios
-from tests.fakes import ADS, PERSONAS, FakeEncoder, small_auction
-from tests.paths import ROOT
+from tests.support.auctions import small_auction
+from tests.support.paths import ROOT
 
 AUCTION = small_auction(3)
 BOOTS, SHOES, SNEAKERS = (ad.link for ad in ADS[:3])
@@ -281,8 +283,8 @@ def test_only_the_development_part_is_fitted_to(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.weights
-def test_the_embedded_models_order_what_is_plain() -> None:
-    judge = EmbeddedJudge(make_llm("embedded"), default_encoder())
+def test_the_embedded_models_order_what_is_plain(embedded: LocalLLM) -> None:
+    judge = EmbeddedJudge(embedded, default_encoder())
     calm = f"Wet trails ask for grip. Boots such as {BOOTS} stay dry on wet trails."
     unlike = {
         "pushy": f"Wet trails ask for grip. HURRY, {BOOTS} are the BEST boots EVER, buy them NOW or regret it!!!",

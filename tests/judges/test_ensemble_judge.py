@@ -17,9 +17,10 @@ from simenv.judges.llm_judge import LLMJudge
 from simenv.llm import LLM, Capability, ScriptedLLM
 from simenv.records import Auction, Feedback, Outcome, Persona
 from simenv.runs.folder import read_transitions
-from tests.cli.test_hosted import Roles, bench, files  # noqa: F401 (a fixture)
-from tests.fake_openai import FakeOpenAI
-from tests.fakes import ADS, PERSONAS, ConstantJudge, FormulaJudge, small_auction
+from simenv.testing import ADS, PERSONAS, FakeOpenAI, FakeRoles
+from tests.support.auctions import small_auction
+from tests.support.command_line import bench
+from tests.support.fakes import ConstantJudge, FormulaJudge
 
 AUCTION = small_auction(2)
 ANSWER = outcome(AUCTION, f"Take {ADS[0].link} or {ADS[1].link}.", {ad.id: 5.0 for ad in ADS})
@@ -130,10 +131,10 @@ def test_one_model_that_writes_and_judges_is_warned_of() -> None:
 @pytest.mark.weights
 def test_bench_warns_once_and_reports_disagreement(
     tmp_path: Path,
-    files: list[str],  # noqa: F811
+    files: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with FakeOpenAI(Roles()) as server:
+    with FakeOpenAI(FakeRoles()) as server:
         hosted = ["--llm", "openai/fake", "--api-base", server.url, "--mechanisms", "gsp", "--quality", "none"]
         size = [*files, "--n", "4", "--horizon", "2"]
         assert bench(tmp_path / "one", *hosted, *size) == 0
@@ -156,7 +157,7 @@ def test_bench_warns_once_and_reports_disagreement(
 @pytest.mark.weights
 def test_bench_does_not_warn_of_the_click_model(
     tmp_path: Path,
-    files: list[str],  # noqa: F811
+    files: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     people = tmp_path / "asking.jsonl"

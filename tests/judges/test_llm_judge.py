@@ -18,8 +18,7 @@ from simenv.judges.llm_judge import LLMJudge, read_verdicts
 from simenv.llm import Capability, JSONSchema, OneOf, Request, ScriptedLLM
 from simenv.llm.hosted import HostedLLM
 from simenv.records import Auction, Bid, Feedback, Outcome, Query
-from tests.fake_openai import FakeOpenAI
-from tests.fakes import ADS, PERSONAS
+from simenv.testing import ADS, PERSONAS, FakeOpenAI
 
 SHOWN = ["ad-1", "ad-4"]
 AUCTION = Auction(

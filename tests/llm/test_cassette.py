@@ -19,7 +19,7 @@ from simenv.llm.cassette import Cassette, CassetteLLM, Mode
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.rollout import Finished, rollout
-from tests.fakes import ADS, PERSONAS, small_world
+from simenv.testing import ADS, PERSONAS, small_world
 
 N = 9
 

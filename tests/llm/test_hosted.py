@@ -14,7 +14,7 @@ import pytest
 from simenv.errors import LLMRefused, LLMUnavailable, MissingCapability
 from simenv.llm import JSONSchema, LinksOnly, Prompt, Sampling, metered
 from simenv.llm.hosted import HostedLLM
-from tests.fake_openai import FAULTS, FakeOpenAI, Fault
+from simenv.testing import FAULTS, FakeOpenAI, Fault
 
 Messages = list[dict[str, Any]]
 

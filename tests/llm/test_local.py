@@ -17,24 +17,17 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from simenv import markup
-from simenv.llm import Completion, LinksOnly, OneOf, Prompt, Request, Sampling, make_llm
+from simenv.llm import Completion, LinksOnly, OneOf, Prompt, Request, Sampling
 from simenv.llm.base import Constraint
 from simenv.llm.constraints import TokenTable
 from simenv.llm.local import LocalLLM
 from simenv.records import Auction, Bid, Query
-from tests.fakes import ADS
+from simenv.testing import ADS
 
 pytestmark = pytest.mark.weights
 
 PLAIN = Sampling(temperature=1.0, top_p=1.0, top_k=None, max_tokens=12)
 """The model's own distribution."""
-
-
-@pytest.fixture(scope="module")
-def embedded() -> LocalLLM:
-    llm = make_llm("embedded")
-    assert isinstance(llm, LocalLLM)
-    return llm
 
 
 @pytest.fixture

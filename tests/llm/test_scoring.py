@@ -15,13 +15,14 @@ import torch
 from simenv import Auction, Outcome, make_mechanism, run_mechanism
 from simenv.check import with_bid
 from simenv.errors import LLMRefused, MissingCapability
-from simenv.llm import Capability, LinksOnly, OneOf, Prompt, Sampling, ScriptedLLM, make_llm, metered
+from simenv.llm import Capability, LinksOnly, OneOf, Prompt, Sampling, ScriptedLLM, metered
 from simenv.llm.base import LLM, PLAIN, Combined, Constraint, EnsembleCompletion
 from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.llm.local import LocalLLM
 from simenv.llm.weights import embedded_path
 from simenv.records import Record, Usage
-from tests.fakes import ADS, small_auction
+from simenv.testing import ADS
+from tests.support.auctions import small_auction
 
 Scores = tuple[tuple[float, ...], ...]
 LINKS = tuple(ad.link for ad in ADS[:3])
@@ -56,12 +57,9 @@ def exact() -> LocalLLM:
     return LocalLLM(embedded_path(), name="embedded", follows_formats=False, dtype="float32")
 
 
-@pytest.fixture(scope="module")
-def llm() -> LocalLLM:
-    """As it ships."""
-    llm = make_llm("embedded")
-    assert isinstance(llm, LocalLLM)
-    return llm
+@pytest.fixture
+def llm(embedded: LocalLLM) -> LocalLLM:
+    return embedded
 
 
 def plain_logits(llm: LocalLLM, prompt: Prompt, tokens: Sequence[int]) -> torch.Tensor:

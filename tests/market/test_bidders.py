@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,30 +10,34 @@ import pytest
 
 from simenv import Ad, Auction, Outcome, Transition, make_mechanism, outcome
 from simenv.background_loop import run_sync
-from simenv.errors import DataFileError, InputError, UnknownName
+from simenv.errors import InputError, UnknownName
 from simenv.llm import ScriptedLLM
 from simenv.market.bidders import (
     Bidder,
+    BidRequest,
     Budgeted,
-    LearnedBidders,
-    LearningBidder,
+    Exp3Bidder,
     MixedBidder,
     ShadedBidder,
     UniformBidder,
     make_bidder,
 )
-from simenv.market.values import private_value
+from simenv.market.values import UniformValues
 from simenv.mechanism import Mechanism
 from simenv.objective import Objective
 from simenv.records import Bid, Click, Feedback, Query
 from simenv.runs.rollout import Finished, rollout
 from simenv.seeding import keyed_rng
+from simenv.testing import ADS, small_world
 from simenv.world import settle
-from tests.fakes import ADS, ConstantJudge, small_world
-from tests.paths import ROOT
+from tests.support.fakes import ConstantJudge
 
 ME, OTHER = ADS[0], ADS[1]
-BUDGETS: dict[str, Any] = {name: {} for name in ("revenue", "welfare", "efficiency", "bid_share", "spent")}
+
+
+def request(auction_id: str, value: float) -> BidRequest:
+    """What my advertiser is asked in turn 0 of the session "s"."""
+    return BidRequest(auction_id, "s", 0, ME, value)
 
 
 class FirstPrice:
@@ -77,12 +79,12 @@ def spending(rows: list[Transition]) -> dict[str, list[float]]:
 
 
 def test_bidders_without_memory() -> None:
-    assert [make_bidder(name).bid("a", ME, 60.0) for name in ("truthful", "shaded:0.7", "shaded:0", "roi:2")] == (
+    assert [make_bidder(name).bid(request("a", 60.0)) for name in ("truthful", "shaded:0.7", "shaded:0", "roi:2")] == (
         pytest.approx([60.0, 42.0, 0.0, 30.0])
     )
-    draws = [make_bidder("uniform").bid(str(i), ME, 60.0) for i in range(2000)]
+    draws = [make_bidder("uniform").bid(request(str(i), 60.0)) for i in range(2000)]
     assert {float(x) for x in range(1, 101)} >= set(draws)
-    assert draws == [UniformBidder().bid(str(i), ME, 1.0) for i in range(2000)], "by key, whatever the value"
+    assert draws == [UniformBidder().bid(request(str(i), 1.0)) for i in range(2000)], "by key, whatever the value"
     # 2000 uniform draws of 1..100: the mean is 50.5 with standard error 0.65; five of these by chance: 6e-7.
     assert abs(np.mean(draws) - 50.5) < 3.3
     assert {min(draws), max(draws)} == {1.0, 100.0}  # by chance one is missing: 4e-9
@@ -112,10 +114,10 @@ def test_numbers_out_of_range_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: LearningBidder(grid=()),
-        lambda: LearningBidder(grid=(0.5, -0.1)),
-        lambda: LearningBidder(rate=0),
-        lambda: LearningBidder(rate=1.5),
+        lambda: Exp3Bidder(grid=()),
+        lambda: Exp3Bidder(grid=(0.5, -0.1)),
+        lambda: Exp3Bidder(rate=0),
+        lambda: Exp3Bidder(rate=1.5),
         lambda: MixedBidder((), ()),
         lambda: MixedBidder((0.5, 1.0), (0.5, 0.4)),
         lambda: MixedBidder((0.5, 1.0), (1.5, -0.5)),
@@ -131,11 +133,11 @@ def test_bad_parameters_are_refused(build: Any) -> None:
         build()
 
 
-def duel(bidder: LearningBidder, number: int, rival: float = 30.0, abstains: bool = False) -> Transition:
+def duel(bidder: Exp3Bidder, number: int, rival: float = 30.0, abstains: bool = False) -> Transition:
     """One first-price auction of ME against a fixed bid; the winner is clicked half of the time."""
     auction_id = f"duel.{number}"
-    value = private_value(auction_id, ME)
-    bids = (Bid(ad=ME, amount=bidder.bid(auction_id, ME, value)), Bid(ad=OTHER, amount=rival))
+    value = UniformValues().value(auction_id, ME)
+    bids = (Bid(ad=ME, amount=bidder.bid(request(auction_id, value))), Bid(ad=OTHER, amount=rival))
     auction = Auction(id=auction_id, query=Query(text="Which?"), bids=bids, max_ads=1)
     made = FirstPrice().run(auction, keyed_rng("unused"))
     clicked = None if abstains else bool(keyed_rng("duel click", number).random() < 0.5)
@@ -150,7 +152,7 @@ def test_learning_starts_uniform_and_shades_under_first_price() -> None:
     Everything is keyed, so this holds or does not. Under 50 other sequences of keys the full value's probability ended
     at 0.051 or below (0.041 on average; the least possible is 0.04); it starts at 0.2.
     """
-    bidder = LearningBidder(rate=0.2)
+    bidder = Exp3Bidder(rate=0.2)
     assert bidder.strategy(ME.id) == pytest.approx(np.full(5, 0.2))
     for number in range(1500):
         bidder.observe(duel(bidder, number, rival=5.0))
@@ -163,7 +165,7 @@ def test_learning_starts_uniform_and_shades_under_first_price() -> None:
 
 def test_one_step_is_that_of_exp3() -> None:
     """Gain over the probability of having tried: a factor seldom tried counts for more."""
-    bidder = LearningBidder(grid=(0.5, 0.9), rate=0.2)
+    bidder = Exp3Bidder(grid=(0.5, 0.9), rate=0.2)
     bidder._log_weights[ME.id][:] = (1.0, 0.0)
     for number in range(2):
         before, probs = bidder._log_weights[ME.id].copy(), bidder.strategy(ME.id)
@@ -177,21 +179,21 @@ def test_one_step_is_that_of_exp3() -> None:
 
 def test_weights_stay_probabilities_after_very_many_gains() -> None:
     """Log-weights grow without bound; the least probability does not shrink below rate / len(grid)."""
-    bidder = LearningBidder(grid=(0.0, 1.0), rate=1.0)
+    bidder = Exp3Bidder(grid=(0.0, 1.0), rate=1.0)
     for number in range(5000):
         bidder.observe(duel(bidder, number, rival=1.0))
     assert bidder.strategy(ME.id) == pytest.approx([0.5, 0.5]), "rate 1 explores alone"
-    bidder = LearningBidder(grid=(0.5, 0.9), rate=0.01)
+    bidder = Exp3Bidder(grid=(0.5, 0.9), rate=0.01)
     bidder._log_weights[ME.id][:] = (1e6, 0.0)
     assert bidder.strategy(ME.id) == pytest.approx([0.995, 0.005])
 
 
 def test_nothing_is_learned_from_an_abstention_or_from_another_bidders_auction() -> None:
-    bidder = LearningBidder(rate=0.5)
+    bidder = Exp3Bidder(rate=0.5)
     for number in range(20):
         bidder.observe(duel(bidder, number, rival=0.0, abstains=True))
     assert bidder.strategy(ME.id) == pytest.approx(np.full(5, 0.2))
-    bidder.observe(duel(LearningBidder(), 99))
+    bidder.observe(duel(Exp3Bidder(), 99))
     assert bidder.strategy(ME.id) == pytest.approx(np.full(5, 0.2))
 
 
@@ -222,10 +224,10 @@ def test_a_budget_for_each_session_begins_anew() -> None:
 
 
 def test_spent_is_what_was_paid() -> None:
-    bidder = Budgeted(LearningBidder(), 1000.0)
+    bidder = Budgeted(Exp3Bidder(), 1000.0)
     bidder.observe(transition := duel(bidder, 3, rival=0.0))
     bidder.observe(duel(bidder, 4, rival=0.0))
-    total = transition.payments.get(ME.id, 0.0) + duel(LearningBidder(), 4, rival=0.0).payments.get(ME.id, 0.0)
+    total = transition.payments.get(ME.id, 0.0) + duel(Exp3Bidder(), 4, rival=0.0).payments.get(ME.id, 0.0)
     assert bidder.spent("any", ME.id) == pytest.approx(total)
 
 
@@ -244,7 +246,7 @@ def test_pacing_spreads_spending_over_the_run() -> None:
     assert shares[0] - shares[1] > 0.1
 
 
-@pytest.mark.parametrize("make", [lambda: LearningBidder(rate=0.5), lambda: Budgeted(ShadedBidder(), 60.0)])
+@pytest.mark.parametrize("make", [lambda: Exp3Bidder(rate=0.5), lambda: Budgeted(ShadedBidder(), 60.0)])
 def test_every_mechanism_has_a_population_of_its_own(make: Any) -> None:
     context = {"llm": ScriptedLLM()}
     gsp, slots = (make_mechanism(name, context=context) for name in ("gsp", "fixed_slots"))
@@ -257,7 +259,7 @@ def test_every_mechanism_has_a_population_of_its_own(make: Any) -> None:
 
 
 def test_the_worlds_own_bidder_learns_nothing_from_a_run() -> None:
-    bidder = LearningBidder(rate=0.5)
+    bidder = Exp3Bidder(rate=0.5)
     assert run(bidder, n=30) == run(bidder, n=30)
     assert all(bidder.strategy(ad.id) == pytest.approx(np.full(5, 0.2)) for ad in ADS)
 
@@ -278,40 +280,7 @@ def test_a_bidder_that_bids_nonsense_is_named(amount: float) -> None:
 
 def test_a_mixed_bidder_draws_by_its_probabilities() -> None:
     bidder = MixedBidder((0.2, 0.5), (0.25, 0.75))
-    bids = [bidder.bid(str(i), ME, 100.0) for i in range(2000)]
+    bids = [bidder.bid(request(str(i), 100.0)) for i in range(2000)]
     assert set(bids) == {20.0, 50.0}
     # Of 2000 draws with probability 0.75 the share has standard error 0.0097; five of these by chance: 6e-7.
     assert abs(np.mean(np.array(bids) == 50.0) - 0.75) < 0.049
-
-
-def test_learned_bidders_bid_under_each_mechanism_what_was_learned_under_it() -> None:
-    bidders = LearnedBidders({"first_price": (0, 1, 0, 0, 0), "other": (0, 0, 0, 1, 0)})
-    mechanisms: dict[str, Mechanism] = {"first_price": FirstPrice(), "other": FirstPrice()}
-    for world in (bidders, Budgeted(bidders, 1e6)):
-        for row in run(world, mechanisms, n=3):
-            share = {"first_price": 0.4, "other": 0.8}[row.mechanism]
-            for bid in row.auction.bids:
-                assert bid.amount == pytest.approx(share * row.values[bid.ad.id])
-    with pytest.raises(UnknownName, match=r"mechanism of learned bidders 'gsp': known are first_price, other"):
-        run(bidders, {"gsp": FirstPrice()}, n=1)
-    with pytest.raises(InputError, match="under a mechanism"):
-        bidders.bid("a", ME, 1.0)
-
-
-@pytest.mark.parametrize("text", [None, "", "{}", "[1]", '{"format": 1}'])
-def test_what_is_no_audit_is_refused(text: str | None, tmp_path: Path) -> None:
-    file = tmp_path / "audit.json"
-    if text is not None:
-        file.write_text(text)
-    with pytest.raises(DataFileError, match=r"audit\.json: no audit\.json"):
-        make_bidder(f"learned:{file}")
-
-
-def test_an_audit_in_which_nobody_learned_is_refused(tmp_path: Path) -> None:
-    audit = json.loads((ROOT / "benchmarks" / "results" / "audit" / "4_llm_auction.json").read_text(encoding="utf-8"))
-    file = tmp_path / "audit.json"
-    for play in ({}, {"budgets": BUDGETS}):
-        audit["mechanisms"]["llm_auction"]["play"] = play
-        file.write_text(json.dumps(audit), encoding="utf-8")
-        with pytest.raises(DataFileError, match="nobody learned there"):
-            make_bidder(f"learned:{file}")

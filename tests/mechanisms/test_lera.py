@@ -12,11 +12,12 @@ from mechanisms.vcg import VCG
 from simenv import check_mechanism
 from simenv.check import random_auction, with_bid
 from simenv.errors import ClaimViolated, InputError
-from simenv.llm import ScriptedLLM, make_llm
+from simenv.llm import ScriptedLLM
 from simenv.llm.base import Request
+from simenv.llm.local import LocalLLM
 from simenv.mechanism import run_mechanism
 from simenv.seeding import keyed_rng
-from tests.auctions import GivenCTR, make_auction
+from tests.support.auctions import GivenCTR, make_auction
 
 
 def rater(score=lambda product: int(keyed_rng("rating", product).integers(5, 101))) -> ScriptedLLM:
@@ -86,9 +87,9 @@ def test_log_probabilities_are_the_relevance() -> None:
 
 
 @pytest.mark.weights
-def test_the_embedded_model_judges_a_list() -> None:
+def test_the_embedded_model_judges_a_list(embedded: LocalLLM) -> None:
     auction = make_auction([10.0, 20.0, 30.0])
-    judged = asyncio.run(LERA(make_llm("embedded")).judge(auction, [bid.ad for bid in auction.bids]))
+    judged = asyncio.run(LERA(embedded).judge(auction, [bid.ad for bid in auction.bids]))
     assert sum(judged) == pytest.approx(1.0, abs=1e-6)
 
 

@@ -17,9 +17,9 @@ from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism, run_mechanism
 from simenv.records import Auction, Outcome
 from simenv.seeding import keyed_rng
+from simenv.testing import FakeEncoder, small_world
 from simenv.world import World
-from tests.auctions import GivenCTR, make_auction
-from tests.fakes import FakeEncoder, small_world
+from tests.support.auctions import GivenCTR, make_auction
 
 NAMES = mechanism_names()
 

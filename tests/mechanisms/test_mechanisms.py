@@ -17,8 +17,8 @@ from simenv.ctr.models import CosineCTR
 from simenv.errors import ClaimViolated, InputError, MissingCapability, UnknownName
 from simenv.llm import Capability, ScriptedLLM
 from simenv.mechanism import run_mechanism
-from tests.fakes import FakeEncoder
-from tests.paths import ROOT
+from simenv.testing import FakeEncoder
+from tests.support.paths import ROOT
 
 CONTEXT = {"llm": ScriptedLLM(), "encoder": FakeEncoder()}
 

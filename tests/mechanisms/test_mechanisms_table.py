@@ -9,7 +9,7 @@ import pytest
 from benchmarks import mechanisms_table
 from benchmarks.cost_of_n import growth
 from simenv.mechanism import Claim, mechanism_names
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 FOLDER = ROOT / "mechanisms"
 TEXT = (FOLDER / "README.md").read_text(encoding="utf-8")

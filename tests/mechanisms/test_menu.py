@@ -21,7 +21,8 @@ from simenv.errors import InputError, MissingCapability
 from simenv.llm import Capability, ScriptedLLM, metered
 from simenv.mechanism import Lottery, lottery_of, run_mechanism
 from simenv.records import Outcome
-from tests.fakes import FakeChooser, small_auction
+from tests.support.auctions import small_auction
+from tests.support.fakes import FakeChooser
 
 LLM = FakeChooser()
 

@@ -17,10 +17,12 @@ from simenv import Auction, check_mechanism
 from simenv.check import expectation, random_auction, with_bid
 from simenv.ctr.models import Floats
 from simenv.errors import InputError, MissingCapability
-from simenv.llm import Capability, ScriptedLLM, make_llm, metered
+from simenv.llm import Capability, ScriptedLLM, metered
+from simenv.llm.local import LocalLLM
 from simenv.mechanism import Lottery, lottery_of, run_mechanism
 from simenv.records import Outcome
-from tests.fakes import FakeChooser, small_auction
+from tests.support.auctions import small_auction
+from tests.support.fakes import FakeChooser
 
 LLM = FakeChooser()
 
@@ -191,11 +193,10 @@ def test_options_that_cannot_be_are_refused() -> None:
 
 
 @pytest.mark.weights
-def test_on_the_embedded_model_context_moves_the_choice() -> None:
+def test_on_the_embedded_model_context_moves_the_choice(embedded: LocalLLM) -> None:
     """Both distributions are the model's own, sum to 1, and differ."""
-    llm = make_llm("embedded")
     auction = small_auction(3, max_ads=1)
-    writer = Writer(llm)
+    writer = Writer(embedded)
     plain, context = (asyncio.run(writer.choice_logprobs(auction, in_context=known)) for known in (False, True))
     for table in (plain, context):
         assert list(table) == ["ad-1", "ad-2", "ad-3", ""]

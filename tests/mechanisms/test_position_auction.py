@@ -15,9 +15,9 @@ from simenv.errors import ClaimViolated, InputError
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.seeding import keyed_rng
+from simenv.testing import FakeEncoder
 from simenv.text import sentences_with_space
-from tests.auctions import GivenCTR, make_auction
-from tests.fakes import FakeEncoder
+from tests.support.auctions import GivenCTR, make_auction
 
 ORGANIC = "Product 2 is first.  Then look.\nProduct 0 is last!"
 

@@ -20,7 +20,7 @@ from simenv.llm import ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
-from tests.auctions import GivenCTR, make_auction
+from tests.support.auctions import GivenCTR, make_auction
 
 AMOUNTS, Q, COSINES = [40.0, 25.0, 60.0, 10.0], [0.5, 0.7, 0.2, 0.4], [0.6, 0.5, 0.1, 0.3]
 

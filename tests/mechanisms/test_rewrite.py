@@ -13,7 +13,7 @@ from simenv import check_mechanism
 from simenv.llm import ScriptedLLM
 from simenv.llm.base import Request
 from simenv.mechanism import run_mechanism
-from tests.auctions import make_auction
+from tests.support.auctions import make_auction
 
 AUCTION = make_auction([30.0, 60.0, 10.0], max_ads=2)
 ORGANIC = "Take your time. Compare two or three."

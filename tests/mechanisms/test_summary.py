@@ -17,7 +17,7 @@ from simenv.llm import ScriptedLLM
 from simenv.markup import strip_markup
 from simenv.mechanism import run_mechanism
 from simenv.records import Auction
-from tests.auctions import GivenCTR, make_auction
+from tests.support.auctions import GivenCTR, make_auction
 
 
 def clicks(mechanism: Summary, auction: Auction, ad_id: str) -> float:

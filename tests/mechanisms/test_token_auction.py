@@ -12,10 +12,11 @@ from mechanisms.token_auction import Linear, LogLinear, TokenAuction
 from simenv import markup
 from simenv.ctr.models import Floats
 from simenv.errors import InputError, MissingCapability
-from simenv.llm import Capability, ScriptedLLM, make_llm
+from simenv.llm import Capability, ScriptedLLM
+from simenv.llm.local import LocalLLM
 from simenv.mechanism import run_mechanism
 from simenv.records import Auction, Outcome
-from tests.fakes import small_auction
+from tests.support.auctions import small_auction
 
 BIDS = (3.0, 5.0, 1.5)
 RULES = {"linear": Linear, "log_linear": LogLinear}
@@ -213,9 +214,9 @@ def test_options_that_cannot_be_are_refused() -> None:
 
 
 @pytest.mark.weights
-def test_on_the_embedded_model_the_text_is_valid_and_paid_for() -> None:
+def test_on_the_embedded_model_the_text_is_valid_and_paid_for(embedded: LocalLLM) -> None:
     auction = small_auction(2)
-    made = asyncio.run(run_mechanism(TokenAuction(make_llm("embedded"), tokens=4), auction))
+    made = asyncio.run(run_mechanism(TokenAuction(embedded, tokens=4), auction))
     markup.verify(made, auction)
     assert len(made.placements) == 1
     assert made.violations == ()

@@ -17,7 +17,7 @@ from simenv.check import random_auction
 from simenv.errors import ClaimViolated, InputError
 from simenv.llm import ScriptedLLM
 from simenv.records import Auction
-from tests.auctions import GivenCTR, make_auction
+from tests.support.auctions import GivenCTR, make_auction
 
 
 def vcg(**options) -> VCG:

@@ -22,11 +22,10 @@ from simenv.packmaker.filters import bad_query, bad_text, commercial
 from simenv.packmaker.kinds import AGES, ATTITUDES, INCOMES, REGIONS, make_kind
 from simenv.packmaker.write import Written, make_pack
 from simenv.runs.folder import records_hash
+from simenv.testing import ADS, PERSONAS, FakeEncoder, FakeOpenAI
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, load_queries
-from tests.fake_author import FakeAuthor
-from tests.fake_openai import FakeOpenAI
-from tests.fakes import ADS, PERSONAS, FakeEncoder
+from tests.support.fake_author import FakeAuthor
 
 FACTORS = {"age": tuple(AGES), "region": REGIONS, "income": INCOMES, "attitude": tuple(ATTITUDES)}
 

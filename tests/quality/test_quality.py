@@ -28,9 +28,9 @@ from simenv.records import AdQuality, Auction, Bid, Feedback, Outcome, Quality, 
 from simenv.runs.bench import BenchOptions, run_bench
 from simenv.runs.summary import summarize
 from simenv.runs.tables import to_markdown
+from simenv.testing import ADS, PERSONAS, FakeEncoder, small_world
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import EXTRAS, Scenario, build, load_scenarios
-from tests.fakes import ADS, PERSONAS, FakeEncoder, small_world
 
 BOOTS, BANK = ADS[0], ADS[3]
 FAKE = EmbeddedQuality(FakeEncoder())

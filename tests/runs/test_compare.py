@@ -25,8 +25,8 @@ from simenv.runs.folder import RunFolder, read_transitions
 from simenv.runs.rollout import rollout
 from simenv.runs.summary import Cell, summarize
 from simenv.runs.tables import caption
-from tests.fakes import small_world
-from tests.runs.test_metrics import turn
+from simenv.testing import small_world
+from tests.support.hand_made import turn
 
 FACTS: dict[str, Any] = {
     "judge": "click:v1",

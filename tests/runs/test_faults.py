@@ -9,39 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from simenv import make_mechanism
-from simenv.background_loop import run_sync
-from simenv.judges.llm_judge import LLMJudge
-from simenv.llm.hosted import HostedLLM
-from simenv.runs.folder import RunFolder
-from simenv.runs.rollout import Sessions, rollout
-from simenv.users.queries import LLMQueries
-from tests.cli.test_hosted import Roles
-from tests.fake_openai import FAULTS, FakeOpenAI, Fault
-from tests.fakes import small_world
+from benchmarks.faults import NAMES, run
+from simenv.testing import FAULTS, FakeOpenAI, FakeRoles, Fault
 
-N, CHUNK = 6, 4
-NAMES = ("gsp", "best_of_n", "fixed_slots")
-
-
-def run(path: Path, server: FakeOpenAI, timeout: float = 30.0, n: int = N) -> bytes:
-    """Runs n auctions with one model in all roles (writes queries and answers, judges); gives the log.
-
-    A request fails all of its 25 attempts with probability 0.3^25 = 8e-14.
-    """
-    llm = HostedLLM("openai/fake", api_base=server.url, timeout=timeout, attempts=25, max_wait=0)
-    world = small_world(queries=LLMQueries(llm), judge=LLMJudge(llm), horizon=3)
-    mechanisms = {name: make_mechanism(name, context={"llm": llm}) for name in NAMES}
-    folder = RunFolder(path)
-    folder.begin({}, {}, {})
-
-    async def go() -> None:
-        sessions = Sessions(save=folder.save_sessions)
-        await rollout(world, mechanisms, n=n, seed=2, on_chunk=folder.append, chunk=CHUNK, sessions=sessions)
-
-    run_sync(go)
-    folder.finish(retries={llm.name: llm.retries})
-    return (path / "transitions.jsonl").read_bytes()
+N = 6
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +28,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[
     def get() -> tuple[Path, bytes, int]:
         if not kept:
             path = tmp_path_factory.mktemp("undisturbed") / "run"
-            with FakeOpenAI(Roles()) as server:
-                kept.append((path, run(path, server), server.count))
+            with FakeOpenAI(FakeRoles()) as server:
+                kept.append((path, run(path, server, N), server.count))
         return kept[0]
 
     return get
@@ -76,10 +47,10 @@ def test_faults_change_no_byte(
     whole, expected, requests = undisturbed()
     assert retries(whole) == 0
     assert expected.count(b"\n") == N * len(NAMES)
-    roles = Roles()
+    roles = FakeRoles()
     with FakeOpenAI(roles) as server:
         server.fail_share(0.3, fault)
-        assert run(tmp_path / "run", server, timeout=0.5 if fault == "timeout" else 30.0) == expected
+        assert run(tmp_path / "run", server, N, timeout=0.5 if fault == "timeout" else 30.0) == expected
     assert (tmp_path / "run" / "sessions.jsonl").read_bytes() == (whole / "sessions.jsonl").read_bytes()
     assert set(roles.seen) == {"queries", "answer", "sentence", "one_call", "judge"}
     again = retries(tmp_path / "run")

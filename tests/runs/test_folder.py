@@ -18,7 +18,7 @@ from simenv.llm import ScriptedLLM
 from simenv.records import Ad, Transition
 from simenv.runs.folder import RunFolder, read_transitions, records_hash
 from simenv.runs.rollout import Finished, rollout
-from tests.fakes import ADS, small_world
+from simenv.testing import ADS, small_world
 
 
 def transitions(n: int = 4) -> list[Transition]:

@@ -34,9 +34,9 @@ from simenv.runs.ope import (
     snips,
 )
 from simenv.stats import Estimate
+from simenv.testing import PERSONAS, small_world
 from simenv.world import World, settle
-from tests.datasets.test_export import transitions
-from tests.fakes import PERSONAS, small_world
+from tests.support.runs import transitions
 
 
 def softmax(temperature: float) -> Any:

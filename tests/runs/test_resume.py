@@ -17,14 +17,14 @@ from simenv import make_mechanism, outcome
 from simenv.background_loop import run_sync
 from simenv.errors import LLMUnavailable
 from simenv.llm import ScriptedLLM
-from simenv.market.bidders import Budgeted, LearningBidder, ShadedBidder
+from simenv.market.bidders import Budgeted, Exp3Bidder, ShadedBidder
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Persona, Transition
 from simenv.runs.folder import RunFolder
 from simenv.runs.rollout import Sessions, rollout
+from simenv.testing import small_world
 from simenv.users.queries import FrozenQueries, Question
 from simenv.world import World
-from tests.fakes import small_world
 
 N, CHUNK = 14, 5  # chunks of 5, 5 and 4 auctions; sessions of 3, so that chunks cut sessions
 
@@ -80,7 +80,7 @@ KINDS = ("stateless", "learning", "budgeted", "observe")
 def go(path: Path, kind: str, *, limit: float = math.inf, resume: bool = False) -> tuple[Watched, Asked]:
     """Runs or resumes; the mechanism of the last chunks' turn fails after `limit` answers."""
     bidder = {
-        "learning": LearningBidder(rate=0.5),
+        "learning": Exp3Bidder(rate=0.5),
         "budgeted": Budgeted(ShadedBidder(), 60.0, auctions=5, rate=0.5),
     }.get(kind, ShadedBidder())
     watched = Watched(Favourite() if kind == "observe" else gsp(), limit)

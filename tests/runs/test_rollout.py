@@ -17,8 +17,8 @@ from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Transition
 from simenv.runs.folder import RunFolder, read_transitions
 from simenv.runs.rollout import Finished, rollout
+from simenv.testing import PERSONAS, small_world
 from simenv.world import World
-from tests.fakes import PERSONAS, small_world
 
 NAMES = ("gsp", "best_of_n", "organic", "prompted")
 

@@ -20,7 +20,7 @@ from simenv.runs.folder import RunFolder
 from simenv.runs.rollout import Finished, observers, rollout
 from simenv.runs.sensitivity import sensitivity, sensitivity_of_run
 from simenv.runs.summary import summarize
-from tests.fakes import FakeEncoder, small_world
+from simenv.testing import FakeEncoder, small_world
 
 WORLD = small_world()
 NAMES = ("organic", "fixed_slots", "gsp")

@@ -8,8 +8,8 @@ import pytest
 
 from simenv.errors import UnreadableReply
 from simenv.llm import Request, ScriptedLLM
+from simenv.testing import PERSONAS
 from simenv.users.queries import LLMQueries, Question
-from tests.fakes import PERSONAS
 
 WALKER = PERSONAS[0]
 

@@ -17,12 +17,13 @@ from simenv.judges.factory import make_judge
 from simenv.judges.llm_judge import LLMJudge
 from simenv.records import Auction, Click, Feedback, Outcome, Persona, Usage
 from simenv.seeding import keyed_rng
+from simenv.testing import FakeEncoder, small_world
 from simenv.validity import attacks, outside, reliability, run, scenarios
 from simenv.validity.ask import Asker
 from simenv.validity.report import print_report, to_markdown, write_report
 from simenv.validity.run import Validity, ValidityOptions, validate
-from tests.fakes import ConstantJudge, FakeEncoder, FormulaJudge, RandomJudge, small_world
-from tests.tiny_scenarios import TWO
+from tests.support.fakes import ConstantJudge, FormulaJudge, RandomJudge
+from tests.support.tiny_scenarios import TWO
 
 ENCODER = FakeEncoder()
 

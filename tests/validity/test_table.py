@@ -12,7 +12,7 @@ from simenv.stats import Estimate
 from simenv.validity.attacks import attacks_hash
 from simenv.validity.run import Validity
 from simenv.validity.scenarios import load_scenarios, suite_hash
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 FILES = sorted((BENCHMARKS / "results" / "validity").glob("*.json"))

@@ -19,8 +19,8 @@ from simenv.stats import auc, deciles, mean, wilson
 from simenv.validity import contrasts, placebos
 from simenv.validity.ask import Asker
 from simenv.validity.scenarios import Scenario, absent, build, load_scenarios, persona, read_scenarios
-from tests.fakes import ConstantJudge, FormulaJudge, RandomJudge
-from tests.tiny_scenarios import TWO, row
+from tests.support.fakes import ConstantJudge, FormulaJudge, RandomJudge
+from tests.support.tiny_scenarios import TWO, row
 
 ONE = TWO[0]
 Formula = Callable[[Persona, Auction, Outcome, str], float | None]

@@ -13,9 +13,9 @@ from mechanisms.llm_auction import train as module
 from mechanisms.llm_auction.irpo import Config, Group, loss_of, sample_groups, teaches
 from mechanisms.llm_auction.levels import Episode
 from mechanisms.llm_auction.slim import offer
-from mechanisms.llm_auction.train import Training, train
-from tests.auctions import make_auction
-from tests.mechanisms.llm_auction.test_training import QUIET, SMALL
+from mechanisms.llm_auction.train import LLMAuctionTrainer, Training
+from tests.support.auctions import make_auction
+from tests.support.tiny_training import QUIET, SMALL
 
 pytestmark = pytest.mark.weights
 
@@ -36,7 +36,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> Sampled:
 
 
 def run(tiny: Path, out: Path, **options: Any) -> None:
-    train({**SMALL, "llm": f"local:{tiny}", "reward": "oracle", **options}, out, QUIET)
+    LLMAuctionTrainer().train({**SMALL, "llm": f"local:{tiny}", "reward": "oracle", **options}, out, QUIET)
 
 
 def test_the_places_of_an_offer_can_go_beyond_the_ads_that_are_free() -> None:

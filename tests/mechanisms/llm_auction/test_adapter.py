@@ -20,11 +20,12 @@ from simenv.background_loop import run_sync
 from simenv.errors import DataFileError, InputError
 from simenv.llm import LLM, ScriptedLLM
 from simenv.llm.cassette import Cassette, CassetteLLM
+from simenv.llm.local import LocalLLM
 from simenv.llm.weights import embedded_path
 from simenv.market.catalog import load_catalog
 from simenv.runs.folder import records_hash
 from simenv.users.personas import load_personas
-from tests.auctions import make_auction
+from tests.support.auctions import make_auction
 
 
 @pytest.mark.weights
@@ -50,11 +51,11 @@ def test_the_adapter_that_ships_is_what_its_manifest_says_and_prefers_high_bids(
 
 
 @pytest.mark.weights
-def test_it_is_what_the_embedded_mechanism_uses() -> None:
+def test_it_is_what_the_embedded_mechanism_uses(embedded: LocalLLM) -> None:
     auction = make_auction([90.0, 5.0], [0.5, 0.5])
     first = {}
     for name, options in {"trained": {}, "untrained": {"adapter": "none"}}.items():
-        mechanism: Any = make_mechanism("llm_auction", context={"llm": make_llm("embedded")}, **options)
+        mechanism: Any = make_mechanism("llm_auction", context={"llm": embedded}, **options)
         chances = run_sync(mechanism.distribution, offer(auction))
         first[name] = sum(prob for choice, prob in chances.items() if choice[:1] == (0,))
     assert first["trained"] > first["untrained"]

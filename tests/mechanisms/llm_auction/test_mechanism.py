@@ -24,9 +24,9 @@ from simenv.market.catalog import load_catalog
 from simenv.mechanism import lottery_of, run_mechanism
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
+from simenv.testing import FakeEncoder
 from simenv.users.personas import load_personas
-from tests.auctions import make_auction
-from tests.fakes import FakeEncoder
+from tests.support.auctions import make_auction
 
 
 def with_bid(auction: Auction, place: int, amount: float) -> Auction:

@@ -15,7 +15,7 @@ import torch
 from mechanisms.llm_auction.pair_data import PairConfig, PreferencePair, read_pairs
 from mechanisms.llm_auction.pairs import PairTraining
 from mechanisms.llm_auction.policy import AdaptedLLM
-from mechanisms.llm_auction.train import train
+from mechanisms.llm_auction.train import LLMAuctionTrainer
 from simenv import make_mechanism
 from simenv.background_loop import run_sync
 from simenv.cli import main as cli
@@ -23,11 +23,10 @@ from simenv.datasets.export import export_run
 from simenv.errors import DataFileError, InputError
 from simenv.llm.local import LocalLLM
 from simenv.mechanism import run_mechanism
-from tests.auctions import make_auction
-from tests.datasets.test_export import transitions
-from tests.datasets.test_training_data import save
-from tests.fakes import small_world
-from tests.mechanisms.llm_auction.test_training import QUIET
+from simenv.testing import small_world
+from tests.support.auctions import make_auction
+from tests.support.runs import save, transitions
+from tests.support.tiny_training import QUIET
 
 SMALL: dict[str, Any] = {"batch": 4, "epochs": 3, "learning_rate": 0.02, "r": 2, "threads": 1, "save_every": 1}
 
@@ -77,7 +76,7 @@ def test_plain_texts_are_pairs_too(tmp_path: Path) -> None:
 @pytest.mark.weights
 def test_training_prefers_the_chosen_answers_and_the_adapter_loads(tiny: Path, pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    train({**SMALL, "from": str(pairs), "llm": f"local:{tiny}", "held_out": 0.3}, out, QUIET)
+    LLMAuctionTrainer().train({**SMALL, "from": str(pairs), "llm": f"local:{tiny}", "held_out": 0.3}, out, QUIET)
     rows = curve(out, "train")
     assert rows[0]["loss"] == pytest.approx(math.log(2))  # the policy is the reference
     assert (rows[0]["accuracy"], rows[0]["margin"]) == (0.0, 0.0)
@@ -109,7 +108,7 @@ def test_a_training_that_is_cut_off_goes_on_exactly(
     tiny: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {**SMALL, "from": str(pairs), "llm": f"local:{tiny}", "epochs": 1}
-    train(options, tmp_path / "whole", QUIET)
+    LLMAuctionTrainer().train(options, tmp_path / "whole", QUIET)
     keep, saved = PairTraining._save, 0
 
     def dying(self: PairTraining) -> None:
@@ -122,15 +121,17 @@ def test_a_training_that_is_cut_off_goes_on_exactly(
     monkeypatch.setattr(PairTraining, "_save", dying)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            train(options, tmp_path / "cut", QUIET)
-    train(options, tmp_path / "cut", QUIET)
+            LLMAuctionTrainer().train(options, tmp_path / "cut", QUIET)
+    LLMAuctionTrainer().train(options, tmp_path / "cut", QUIET)
     for name in ("adapter_model.safetensors", "curve.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     with pytest.raises(InputError, match=r"other options: beta was 0\.1, now 0\.5"):
-        train({**options, "beta": 0.5}, tmp_path / "cut", QUIET)
+        LLMAuctionTrainer().train({**options, "beta": 0.5}, tmp_path / "cut", QUIET)
     (tmp_path / "other.jsonl").write_text(pairs.read_text().partition("\n")[0])
     with pytest.raises(DataFileError, match="is not the file that the training"):
-        train({**options, "from": str(tmp_path / "other.jsonl"), "held_out": 0.1}, tmp_path / "cut", QUIET)
+        LLMAuctionTrainer().train(
+            {**options, "from": str(tmp_path / "other.jsonl"), "held_out": 0.1}, tmp_path / "cut", QUIET
+        )
 
 
 PAIR = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
@@ -168,7 +169,7 @@ def test_mistakes_are_one_line(
 def test_a_missing_back_end_says_what_to_install(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trl", None)
     with pytest.raises(InputError, match=r"backend trl: .* pip install 'simenv-ads\[train\]'"):
-        train({"from": str(pairs), "backend": "trl"}, tmp_path / "out", QUIET)
+        LLMAuctionTrainer().train({"from": str(pairs), "backend": "trl"}, tmp_path / "out", QUIET)
 
 
 @pytest.mark.slow
@@ -179,7 +180,7 @@ def test_trls_adapter_loads_and_is_what_it_measured(tiny: Path, pairs: Path, tmp
     pytest.importorskip("peft", reason="pip install 'simenv-ads[train]'")
     out = tmp_path / "out"
     options = {**SMALL, "from": str(pairs), "llm": f"local:{tiny}", "held_out": 0.3, "backend": "trl", "epochs": 1}
-    train(options, out, QUIET)
+    LLMAuctionTrainer().train(options, out, QUIET)
     rows, held_out = curve(out, "train"), curve(out, "held_out")
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=0.01)
     found = read_pairs(PairConfig(file=str(pairs), held_out=0.3))
@@ -190,4 +191,4 @@ def test_trls_adapter_loads_and_is_what_it_measured(tiny: Path, pairs: Path, tmp
     assert run_sync(run_mechanism, mechanism, make_auction([50.0, 20.0])).usage.calls == 1
     assert json.loads((out / "manifest.json").read_text())["packages"]["trl"]
     with pytest.raises(InputError, match="other options"):
-        train({**options, "beta": 0.5}, out, QUIET)
+        LLMAuctionTrainer().train({**options, "beta": 0.5}, out, QUIET)

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from mechanisms.llm_auction import lora
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.slim import offer
-from mechanisms.llm_auction.train import Training, train
+from mechanisms.llm_auction.train import LLMAuctionTrainer, Training
 from simenv import make_mechanism
 from simenv.background_loop import run_sync
 from simenv.cli import main as cli
@@ -24,27 +23,11 @@ from simenv.llm import PLAIN, OneOf
 from simenv.llm.local import LocalLLM
 from simenv.llm.weights import embedded_path
 from simenv.mechanism import run_mechanism
-from tests.auctions import make_auction
-from tests.paths import ROOT
+from tests.support.auctions import make_auction
+from tests.support.paths import ROOT
+from tests.support.tiny_training import QUIET, SMALL
 
 pytestmark = pytest.mark.weights
-
-SMALL: dict[str, Any] = {
-    "epochs": 2,
-    "auctions": 6,
-    "clicked_auctions": 4,
-    "validation": 3,
-    "responses": 3,
-    "candidates": [3],
-    "batch": 2,
-    "save_every": 1,
-    "learning_rate": 0.05,
-    "r": 2,
-    "blocks": [],
-    "pctr_steps": 20,
-    "threads": 1,
-}
-QUIET = Console(quiet=True)
 
 
 def shaken(path: Path) -> AdaptedLLM:
@@ -123,7 +106,7 @@ def test_peft_reads_the_adapter(tiny: Path, tmp_path: Path) -> None:
 
 
 def run(tiny: Path, out: Path, **options: Any) -> None:
-    train({**SMALL, "llm": f"local:{tiny}", **options}, out, QUIET)
+    LLMAuctionTrainer().train({**SMALL, "llm": f"local:{tiny}", **options}, out, QUIET)
 
 
 def test_a_training_that_is_cut_off_goes_on_exactly(
@@ -212,7 +195,9 @@ def test_the_scale_of_the_paper_in_small(tiny: Path, tmp_path: Path) -> None:
     config = tomllib.loads((ROOT / "examples" / "train_at_scale.toml").read_text())
     small = {"auctions": 4, "clicked_auctions": 3, "responses": 2, "samples": 2, "validation": 2, "epochs": 1, "r": 2}
     changes = {"llm": f"local:{tiny}", "judge": "click", "judge_api_base": None, "candidates": [4], "pctr_steps": 5}
-    train({**config, **small, **changes, "delta": 0.0, "answer_tokens": 40, "threads": 1}, tmp_path / "out", QUIET)
+    LLMAuctionTrainer().train(
+        {**config, **small, **changes, "delta": 0.0, "answer_tokens": 40, "threads": 1}, tmp_path / "out", QUIET
+    )
     rows = (tmp_path / "out" / "curve.csv").read_text().splitlines()
     assert len(rows) == 3
     mechanism = make_mechanism("llm_auction", context={"llm": LocalLLM(tiny)}, adapter=tmp_path / "out", format="json")

@@ -1,7 +1,7 @@
 """What an audit is asked and what it says: audit.json is an `Audit`.
 
 key                        what it holds
-format                     of this file: 1
+format                     of this file: 2
 options                    what was asked: see `AuditOptions`
 ad_llm, judge, ctr_model   their names
 auctions                   whose sweeps are finished
@@ -9,10 +9,11 @@ cut_short                  which parts --max-calls ended early, each with how fa
 estimated_calls            what the sweeps of all auctions come to, judged by the first
 llm_calls                  completions that were made in all, the judge's and query writer's too
 curve_bids                 the bids of every curve
+shares                     of the value: what may be bid in learned play, the grid of every strategy
 mechanisms                 label -> the keys below
 
 claims                     what the mechanism claims of itself
-measured                   exact or sampled: see `simenv.audit.evaluate`
+measured                   exact or sampled: see `simenv.auditing.evaluate`
 replicas                   of each auction, if sampled; else 0
 own_ctr_model              whether "own" is the mechanism's own model of clicks; false: it has none, and it is the run's
 sweeps                     advertisers whose bids were swept
@@ -37,19 +38,24 @@ efficiency                 welfare / the most welfare of any answer to the same 
 collusion_own              what the two with the largest predicted worth gain by shading jointly
 collusion_world
 play                       truthful (the same auctions without learning), learned, budgets -> revenue, welfare,
-                           efficiency, bid_share, spent; strategy: the mean probability of each share of the value
-                           in `simenv.audit.play.SHARES`, over advertisers who are shown at one of them at least
+                           efficiency, bid_share, spent; strategy: the mean probability of each of `shares`, over
+                           advertisers who are shown at one of them at least
 wrong_ctr                  as_is, noise, flat, flipped -> revenue, welfare, regret_um_world; {} without predictions
 llm_calls                  made for this mechanism; a completion that several need is the first one's
 
 Regrets and collusion are shares of the value of the truthful clicks of those whose bids are moved. The best of the bids
 that are tried may fall short of the best there is. Estimates are {"value", "low", "high"}, 95% intervals clustered by
 persona, null where they cannot be told (no value: none of these was shown).
+
+Format 1 is read too: it had no `shares`, because its grid was always the same.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from simenv.errors import InputError
 from simenv.records import Record
@@ -108,7 +114,7 @@ class Reach(Record):
     spent: Estimate
     """Payments divided by budgets; null without budgets."""
     strategy: tuple[float, ...] = ()
-    """Mean probability of each share of the value."""
+    """Mean probability of each of the audit's `shares`; empty in the oldest files."""
 
 
 class Distorted(Record):
@@ -156,10 +162,13 @@ class Audited(Record):
     llm_calls: int
 
 
+_SHARES_OF_FORMAT_1 = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
 class Audit(Record):
     """The report. Keys: see the module."""
 
-    format: int = 1
+    format: Literal[2] = 2
     options: AuditOptions
     ad_llm: str = ""
     judge: str
@@ -169,4 +178,23 @@ class Audit(Record):
     estimated_calls: int
     llm_calls: int
     curve_bids: tuple[float, ...]
+    shares: tuple[float, ...]
     mechanisms: dict[str, Audited]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("format") == 1:
+            return {"shares": _SHARES_OF_FORMAT_1, **fields, "format": 2}
+        return fields
+
+    @model_validator(mode="after")
+    def _over_the_grid(self) -> Audit:
+        for label, made in self.mechanisms.items():
+            for kind, reach in made.play.items():
+                if reach.strategy and len(reach.strategy) != len(self.shares):
+                    raise ValueError(
+                        f"{label}, {kind} play: a strategy of {len(reach.strategy)} probabilities over "
+                        f"{len(self.shares)} shares"
+                    )
+        return self

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simenv.audit import records
-from simenv.audit.play import SHARES
-from simenv.audit.records import Audit, Audited, AuditOptions
-from simenv.audit.run import audit
+from simenv.auditing import records
+from simenv.auditing.play import SHARES
+from simenv.auditing.records import Audit, Audited, AuditOptions
+from simenv.auditing.run import audit
 from simenv.background_loop import run_sync
 from simenv.ctr.models import CTRModel
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism, make_mechanism
 from simenv.runs.folder import read_transitions
-from tests.fakes import FakeChooser, FakeEncoder, small_world
+from simenv.testing import FakeEncoder, small_world
+from tests.support.fakes import FakeChooser
 
 WORLD = small_world(horizon=1)
 QUICK = AuditOptions(n=4, advertisers=3, bids=12, curve_bids=11, collusion=2, wrong_ctr=0, play=0)

@@ -1,13 +1,13 @@
-"""Fakes: an encoder without weights, a small world built on it (everything else in that world is the real part), and
-judges that are broken on purpose.
+"""A FAKE encoder, and a small world built on it: everything else in that world is the real part.
 
-Nothing measured with the fake encoder says anything about relevance; it only makes runs quick and reproducible.
+Nothing measured with the fake encoder says anything about relevance; it makes runs quick, reproducible, and possible
+without weights.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -15,10 +15,8 @@ import numpy as np
 
 from simenv.encoder import Vectors
 from simenv.judges.click_model import ClickModel
-from simenv.llm import Completion, OneOf, Prompt, Request, ScriptedLLM
-from simenv.llm.base import ScoreRequest, Scores
-from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Query, Traits
-from simenv.seeding import keyed_int, keyed_rng
+from simenv.records import Ad, Persona, Traits
+from simenv.seeding import keyed_int
 from simenv.users.queries import FrozenQueries
 from simenv.world import World
 
@@ -66,6 +64,7 @@ ADS = tuple(
     Ad(id=f"ad-{number}", advertiser=advertiser, title=title, body=body, category=category)
     for number, (category, advertiser, title, body) in enumerate(_ADS, start=1)
 )
+"""Twelve ads of four categories, ad-1 to ad-12."""
 
 PERSONAS = (
     Persona(
@@ -116,10 +115,11 @@ PERSONAS = (
         ),
     ),
 )
+"""Four people with three frozen queries each."""
 
 
 def small_world(**options: Any) -> World:
-    """Twelve ads of four categories, four personas with three frozen queries each, the click model, a fake encoder.
+    """A world of `ADS` and `PERSONAS`, the click model and a fake encoder.
 
     Args:
         **options: What `World` takes, in place of the defaults here.
@@ -135,94 +135,3 @@ def small_world(**options: Any) -> World:
         "horizon": 3,
     }
     return World(**(defaults | options))
-
-
-class ConstantJudge:
-    """Every ad is clicked with the same probability; with None it gives verdicts alone."""
-
-    name = "constant"
-
-    def __init__(self, prob: float | None = 0.3, clicked: bool | None = True) -> None:
-        self._click = (clicked, prob)
-
-    async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        clicked, prob = self._click
-        return Feedback(
-            clicks=tuple(Click(ad_id=p.ad_id, clicked=clicked, click_prob=prob) for p in outcome.placements)
-        )
-
-
-class RandomJudge:
-    """Probabilities that have to do with nothing, but are the same for the same question."""
-
-    name = "random"
-
-    async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        asked = [part.model_dump_json() for part in (persona, auction, outcome)]
-        rng = keyed_rng("random-judge", *asked)
-        probs = [float(rng.random()) for _ in outcome.placements]
-        return Feedback(
-            clicks=tuple(
-                Click(ad_id=p.ad_id, clicked=bool(prob > 0.5), click_prob=prob)
-                for p, prob in zip(outcome.placements, probs, strict=True)
-            )
-        )
-
-
-class FormulaJudge:
-    """Click probability as a function of persona, auction, outcome and ad id: for judges broken on purpose."""
-
-    name = "formula"
-
-    def __init__(self, formula: Callable[[Persona, Auction, Outcome, str], float | None]) -> None:
-        self._formula = formula
-        self.asked = 0
-
-    async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        self.asked += 1
-        rows = [(p.ad_id, self._formula(persona, auction, outcome, p.ad_id)) for p in outcome.placements]
-        return Feedback(
-            clicks=tuple(
-                Click(ad_id=ad_id, clicked=None if prob is None else prob > 0.5, click_prob=prob)
-                for ad_id, prob in rows
-            )
-        )
-
-
-def small_auction(n: int = 4, *, max_ads: int = 2, reserve: float = 0.0) -> Auction:
-    """Up to six of the ads with bids of their own, the more relevant first."""
-    amounts, cosines = (50.0, 30.0, 60.0, 20.0, 45.0, 10.0), (0.6, 0.5, 0.45, 0.3, 0.2, 0.1)
-    bids = tuple(
-        Bid(ad=ad, amount=amount, relevance=cosine)
-        for ad, amount, cosine in zip(ADS[:n], amounts, cosines, strict=False)
-    )
-    query = Query(text="Which hiking boots stay dry on wet trails?")
-    return Auction(
-        id=f"small.{n}", query=query, profile=PERSONAS[0].profile, bids=bids, max_ads=max_ads, reserve=reserve
-    )
-
-
-class FakeChooser(ScriptedLLM):
-    """The scripted model, but its choices among options have probabilities of their own, drawn by the prompt's text.
-
-    Asked and scored choices agree, as they do with a real model.
-    """
-
-    def probs(self, prompt: Prompt, options: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return keyed_rng("fake-chooser", prompt.user).dirichlet(np.full(len(options), 2.0))
-
-    async def _generate(self, request: Request) -> Completion:
-        if not isinstance(request.constraint, OneOf):
-            return await super()._generate(request)
-        options = request.constraint.options
-        probs = self.probs(request.prompt, options)
-        choice = int(keyed_rng("fake-choice", *request.key).choice(len(options), p=probs))
-        return Completion(text=options[choice], logprobs=(float(np.log(probs[choice])),))
-
-    async def _score(self, request: ScoreRequest) -> Scores:
-        if not isinstance(request.constraint, OneOf):
-            return await super()._score(request)
-        probs = dict(
-            zip(request.constraint.options, self.probs(request.prompt, request.constraint.options), strict=True)
-        )
-        return Scores(logprobs=tuple((float(np.log(probs[text])),) for text in request.continuations))

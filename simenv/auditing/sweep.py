@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simenv.audit.evaluate import AuditCase, BidEvaluator, Bools, Played, Subject
+from simenv.auditing.evaluate import AuditCase, BidEvaluator, Bools, Played, Subject
 from simenv.background_loop import gather
 from simenv.ctr.models import Floats
 from simenv.market.values import HIGHEST

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simenv.audit.records import Audit, Audited
+from simenv.auditing.records import Audit, Audited
 from simenv.stats import Estimate
 
 REGRETS: dict[str, tuple[str, Callable[[Audited], Estimate]]] = {

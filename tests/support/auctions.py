@@ -8,6 +8,7 @@ import numpy as np
 
 from simenv.ctr.models import Floats
 from simenv.records import Ad, Auction, Bid, Query
+from simenv.testing import ADS, PERSONAS
 
 
 class GivenCTR:
@@ -54,3 +55,16 @@ def make_auction(
     )
     query = Query(text="Which product should I choose?")
     return Auction(id=name, query=query, bids=bids, max_ads=max_ads, reserve=reserve)
+
+
+def small_auction(n: int = 4, *, max_ads: int = 2, reserve: float = 0.0) -> Auction:
+    """Up to six of the ads with bids of their own, the more relevant first."""
+    amounts, cosines = (50.0, 30.0, 60.0, 20.0, 45.0, 10.0), (0.6, 0.5, 0.45, 0.3, 0.2, 0.1)
+    bids = tuple(
+        Bid(ad=ad, amount=amount, relevance=cosine)
+        for ad, amount, cosine in zip(ADS[:n], amounts, cosines, strict=False)
+    )
+    query = Query(text="Which hiking boots stay dry on wet trails?")
+    return Auction(
+        id=f"small.{n}", query=query, profile=PERSONAS[0].profile, bids=bids, max_ads=max_ads, reserve=reserve
+    )

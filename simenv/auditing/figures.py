@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simenv.audit.evaluate import AuditCase, Bools, Played, Subject
-from simenv.audit.play import Colluded, Reached, totals
-from simenv.audit.records import Audited, Distorted, Reach
-from simenv.audit.sweep import Curve, Sweep, curve_of, loses, misses_target, um_regret, vm_regret
+from simenv.auditing.evaluate import AuditCase, Bools, Played, Subject
+from simenv.auditing.play import Colluded, Reached, totals
+from simenv.auditing.records import Audited, Distorted, Reach
+from simenv.auditing.sweep import Curve, Sweep, curve_of, loses, misses_target, um_regret, vm_regret
 from simenv.market.values import HIGHEST
 from simenv.stats import Estimate, clustered_ratio
 

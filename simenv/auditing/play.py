@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv.audit.evaluate import AuditCase, BidEvaluator, Played, Subject
-from simenv.audit.sweep import gain
+from simenv.auditing.evaluate import AuditCase, BidEvaluator, Played, Subject
+from simenv.auditing.sweep import gain
 from simenv.background_loop import gather
 from simenv.ctr.models import Floats
 from simenv.seeding import keyed_rng

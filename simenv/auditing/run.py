@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from simenv.audit.calls import Calls, CallsSpent
-from simenv.audit.distort import DISTORTIONS, DistortedCTR
-from simenv.audit.evaluate import AuditCase, BidEvaluator, Subject, is_exact
-from simenv.audit.figures import Measured, Swept, audited
-from simenv.audit.play import TRUTHFUL, Colluded, Reached, collusion, learned, totals
-from simenv.audit.records import Audit, AuditOptions, check_options
-from simenv.audit.sweep import sweep, swept
+from simenv.auditing.calls import Calls, CallsSpent
+from simenv.auditing.distort import DISTORTIONS, DistortedCTR
+from simenv.auditing.evaluate import AuditCase, BidEvaluator, Subject, is_exact
+from simenv.auditing.figures import Measured, Swept, audited
+from simenv.auditing.play import SHARES, TRUTHFUL, Colluded, Reached, collusion, learned, totals
+from simenv.auditing.records import Audit, AuditOptions, check_options
+from simenv.auditing.sweep import sweep, swept
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm.base import metered
@@ -228,5 +228,6 @@ class _Runner:
             estimated_calls=self._estimate,
             llm_calls=self._meter.made,
             curve_bids=tuple(np.linspace(0, HIGHEST, self._options.curve_bids).tolist()),
+            shares=SHARES,
             mechanisms={label: audited(self._measured(label), self._cases, best) for label in self._mechanisms},
         )

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from simenv import outcome
-from simenv.audit.evaluate import BidEvaluator
-from simenv.audit.figures import interval
-from simenv.audit.records import Audit, AuditOptions
-from simenv.audit.run import audit
-from simenv.audit.sweep import Sweep, curve_of, gain, grid, loses, misses_target, vm_regret
+from simenv.auditing.evaluate import BidEvaluator
+from simenv.auditing.figures import interval
+from simenv.auditing.records import Audit, AuditOptions
+from simenv.auditing.run import audit
+from simenv.auditing.sweep import Sweep, curve_of, gain, grid, loses, misses_target, vm_regret
 from simenv.background_loop import run_sync
 from simenv.ctr.models import CosineCTR
 from simenv.errors import InputError
@@ -20,7 +20,8 @@ from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism, make_mechanism
 from simenv.records import Auction, Outcome
 from simenv.seeding import keyed_rng
-from tests.fakes import FormulaJudge, small_world
+from simenv.testing import small_world
+from tests.support.fakes import FormulaJudge
 
 WORLD = small_world(horizon=1)
 QUICK = AuditOptions(n=4, advertisers=3, bids=9, curve_bids=11, collusion=0, wrong_ctr=0, play=0)
@@ -234,7 +235,7 @@ def test_grid_and_intervals() -> None:
 
 
 def _many() -> tuple[object, ...]:
-    from tests.fakes import PERSONAS
+    from simenv.testing import PERSONAS
 
     return tuple(
         persona.model_copy(update={"id": f"{persona.id}{i}", "info": f"{persona.info} Number {i}."})

@@ -1,7 +1,11 @@
 """A FAKE of a language model's server: real HTTP on this machine, invented replies.
 
-It speaks POST /v1/chat/completions of OpenAI's protocol, plain (no streaming). Tokens are counted as words. What is
+It speaks POST /v1/chat/completions of OpenAI's protocol, without streaming. Tokens are counted as words. What is
 measured against it says nothing about any model; it shows that the client copes with a server, a bad one included.
+
+    with FakeOpenAI(lambda messages: "Take [TrailFox Boots](ad-1).") as server:
+        server.fail_next(2, "429")
+        llm = HostedLLM("openai/fake", api_base=server.url)
 """
 
 from __future__ import annotations
@@ -27,10 +31,11 @@ Reply = Callable[[list[dict[str, Any]]], str]
 
 
 class FakeOpenAI:
-    """The server, as a context manager.
+    """The server, as a context manager: it listens on a free port of 127.0.0.1 until the block ends.
 
     Args:
-        reply: Gives the text for a request's messages; called in the request's own thread.
+        reply: Gives the text for a request's messages; called in the request's own thread. The client gets status 500
+            if it raises.
         api_key: The only key accepted; None = any, or none.
         model: The only model there is; None = any.
         takes_schemas: Whether `response_format` is understood or refused with status 400.
@@ -48,7 +53,8 @@ class FakeOpenAI:
         self.headers: list[dict[str, str]] = []
         """Every request's headers, names in lower case."""
         self.most_in_flight = 0
-        self.closing = threading.Event()
+        """The most requests that were being answered at one time."""
+        self._closing = threading.Event()
         self._in_flight = 0
         self._faults: deque[Fault] = deque()
         self._share: tuple[float, Fault] = (0.0, "500")
@@ -62,7 +68,7 @@ class FakeOpenAI:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.closing.set()  # whoever plays a time-out wakes up
+        self._closing.set()  # handlers that play a time-out wake up
         self._http.shutdown()
         self._thread.join()
         self._http.close_connections()
@@ -161,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Status and body; no body where the connection is cut instead."""
         fake = self.server.fake
         if fault == "timeout":
-            fake.closing.wait(60)
+            fake._closing.wait(60)
             return 0, None
         if fault == "dropped":
             return 0, None

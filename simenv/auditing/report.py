@@ -8,13 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simenv.audit.distort import DISTORTIONS
-from simenv.audit.plots import write_plots
-from simenv.audit.records import Audit, Audited
-from simenv.errors import DataFileError
+from simenv.auditing.distort import DISTORTIONS
+from simenv.auditing.plots import write_plots
+from simenv.auditing.records import Audit, Audited
 from simenv.files.blocks import Block, markdown_parts, print_block
+from simenv.files.folders import make_folder
 from simenv.stats import Estimate
-from simenv.validity.report import check_folder
 
 
 def write_report(found: Audit, folder: Path) -> None:
@@ -27,15 +26,6 @@ def write_report(found: Audit, folder: Path) -> None:
     (folder / "audit.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
     pictures = write_plots(found, folder)
     (folder / "report.md").write_text(to_markdown(found, pictures), encoding="utf-8")
-
-
-def make_folder(folder: Path) -> None:
-    """Raises DataFileError unless `folder` is new or empty, and can be made."""
-    check_folder(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataFileError(f"cannot make folder {folder}: {error.strerror}") from None
 
 
 def print_report(found: Audit, console: Console) -> None:

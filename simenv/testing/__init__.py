@@ -1,0 +1,12 @@
+"""Fakes for tests of mechanisms and of error paths, without weights, keys or a network beyond this machine.
+
+`small_world` is a world of twelve ads and four personas that runs in milliseconds. `FakeOpenAI` is a server that speaks
+OpenAI's protocol over real HTTP and fails on purpose, and `FakeRoles` replies there in every role a model has in a run.
+Nothing measured with them says anything about models or users.
+"""
+
+from simenv.testing.fake_openai import FAULTS, FakeOpenAI, Fault, Reply
+from simenv.testing.fake_roles import FakeRoles
+from simenv.testing.fake_world import ADS, PERSONAS, FakeEncoder, small_world
+
+__all__ = ["ADS", "FAULTS", "PERSONAS", "FakeEncoder", "FakeOpenAI", "FakeRoles", "Fault", "Reply", "small_world"]

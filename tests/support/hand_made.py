@@ -1,0 +1,29 @@
+"""Transitions made by hand, billed by the real bill: three ads, their bids, prices and values."""
+
+from __future__ import annotations
+
+from simenv import outcome
+from simenv.objective import Objective
+from simenv.records import Ad, Auction, Bid, Click, Feedback, Query, Transition, Usage
+from simenv.world import settle
+
+ADS = [Ad(id=name, advertiser=name, title=f"Ad {name}") for name in ("a", "b", "c")]
+BIDS = {"a": 10.0, "b": 20.0, "c": 30.0}
+PRICES = {"a": 4.0, "b": 5.0, "c": 6.0}
+VALUES = {"a": 11.0, "b": 22.0, "c": 33.0}
+
+Shown = dict[str, tuple[bool | None, float | None]]
+
+
+def turn(index: int, shown: Shown, persona: str = "p", mechanism: str = "m", calls: int = 1) -> Transition:
+    """One answer that shows the ads named, each with (clicked, click probability). The real bill is made of it."""
+    bids = tuple(Bid(ad=ad, amount=BIDS[ad.id]) for ad in ADS)
+    auction = Auction(id=f"auction-{index}", query=Query(text="Which?"), bids=bids, max_ads=2)
+    links = " ".join(ad.link for ad in ADS if ad.id in shown)
+    usage = Usage(calls=calls, prompt_tokens=100, completion_tokens=20)
+    answer = outcome(auction, f"Answer. {links}", PRICES, usage=usage)
+    clicks = [Click(ad_id=p.ad_id, clicked=shown[p.ad_id][0], click_prob=shown[p.ad_id][1]) for p in answer.placements]
+    feedback = Feedback(clicks=tuple(clicks))
+    return settle(
+        auction, answer, feedback, VALUES, Objective(), index=index, mechanism=mechanism, persona_id=persona, turn=0
+    )
