@@ -1,9 +1,9 @@
-"""Writes the result tables of README: between its marks, from a run and from what lies under benchmarks/results.
+"""Writes the result tables of README.md between their marks, from a run and from the files in benchmarks/results.
 
 simenv bench --mechanisms organic,prompted,gsp,llm_auction --n 32 --horizon 2 --seed 0 --out runs/readme
 python -m benchmarks.readme_table [runs/readme ...]
 
-Of several runs, the auctions that all their mechanisms met. Without a run the first table stays as it is.
+With several runs, only the auctions that all mechanisms answered are used. Without a run the first table is unchanged.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def main() -> None:
 
 
 def common(rows: list[Transition]) -> list[Transition]:
-    """Those of the auctions that all mechanisms met."""
-    met: dict[str, set[str]] = {}
+    """The transitions of auctions that all mechanisms answered."""
+    answered: dict[str, set[str]] = {}
     for row in rows:
-        met.setdefault(row.mechanism, set()).add(row.auction.id)
-    shared = set.intersection(*met.values())
+        answered.setdefault(row.mechanism, set()).add(row.auction.id)
+    shared = set.intersection(*answered.values())
     return [row for row in rows if row.auction.id in shared]
 
 
 def put(text: str, name: str, block: str) -> str:
-    """`text` with a block of its own between the marks of that name."""
+    """Replaces the block of `text` between the marks of this name."""
     start, end = f"<!-- {name}: written by benchmarks/readme_table.py -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
@@ -55,7 +55,7 @@ def put(text: str, name: str, block: str) -> str:
 
 
 def compact(table: Table) -> str:
-    """One table of the columns that a first look needs."""
+    """One table with the most important columns."""
     rows: dict[str, list[str]] = {}
     for column in COLUMNS:
         for cell in table.cells:
@@ -65,7 +65,7 @@ def compact(table: Table) -> str:
 
 
 def learned() -> str:
-    """Money at truthful bids and at those that were learned in an audit, from two benches on the same auctions."""
+    """Revenue and welfare at truthful bids and at bids learned in an audit, from two runs on the same auctions."""
     runs = []
     for name in ("embedded_truthful.csv", "embedded_learned.csv"):
         with (RESULTS / "bench" / name).open(encoding="utf-8", newline="") as file:
@@ -85,7 +85,7 @@ def learned() -> str:
 
 
 def paper(*candidates: int) -> str:
-    """Shares of the optimum, of what `paper_exact.py` measured for each number of candidates."""
+    """Shares of the optimum from the results of `paper_exact.py`, for each number of candidates."""
     rows: dict[str, list[str]] = {}
     for n in candidates:
         with (PAPER / f"exact_{n}.csv").open(encoding="utf-8", newline="") as file:
