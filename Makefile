@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that run tests at the same time: one per core, at most 4, since each takes up to 2 GB. WORKERS=0 is one.
 WORKERS ?= logical
 
-.PHONY: install demo test test-slow lint clean
+.PHONY: install demo test test-slow lint docs clean
 
 install: $(VENV)/.installed
 
@@ -32,5 +32,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
+# Strict: a warning, and so a broken link or anchor, is an error. -E: pages come from the code too. Needs no network.
+docs: install
+	$(BIN)/sphinx-build -E -W -n --keep-going docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf docs/_build $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -36,7 +36,7 @@ from scipy.special import expit
 
 from simenv.encoder import default_encoder
 from simenv.judges import embedded_judge
-from simenv.judges.features import FEATURES, Reader
+from simenv.judges.features import FEATURES, FeatureReader
 from simenv.llm import make_llm
 from simenv.llm.weights import embedded_path, encoder_path
 from simenv.runs.folder import records_hash
@@ -72,7 +72,7 @@ class Fit(NamedTuple):
     shares: dict[str, float]
 
 
-async def read_pairs(reader: Reader) -> list[ContrastPair]:
+async def read_pairs(reader: FeatureReader) -> list[ContrastPair]:
     """Features of all contrasts and paraphrases, except pairs with an ad that is not in the text."""
     rows = []
     for scenario in load_scenarios("dev"):
@@ -84,7 +84,7 @@ async def read_pairs(reader: Reader) -> list[ContrastPair]:
     return rows
 
 
-async def _features(reader: Reader, case: Case) -> Array:
+async def _features(reader: FeatureReader, case: Case) -> Array:
     rows = await reader.read(case.persona, case.auction, case.outcome)
     place = [placement.ad_id for placement in case.outcome.placements].index(case.ad_id)
     row = rows[place]
@@ -167,7 +167,7 @@ def main() -> None:
     out: Path = parser.parse_args().out
     llm, encoder = make_llm("embedded"), default_encoder()
     started = time.perf_counter()
-    pairs = asyncio.run(read_pairs(Reader(encoder, llm)))
+    pairs = asyncio.run(read_pairs(FeatureReader(encoder, llm)))
     print(f"{len(pairs)} pairs read in {time.perf_counter() - started:.0f} s")
     names = list(FEATURES)
     fits = {

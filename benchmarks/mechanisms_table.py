@@ -261,7 +261,7 @@ def _caption(audit: Audit) -> str:
     some = "" if len(audit.mechanisms) > 5 else f" ({', '.join(audit.mechanisms)})"
     untrained = audit.ad_llm == "scripted" and "llm_auction" in audit.mechanisms
     note = " llm_auction is untrained in this audit: its adapter is for the embedded model." if untrained else ""
-    played = f"{o.play} of them repeated {o.play_seeds} times for {o.rounds} rounds, " if o.play else ""
+    played = f"learning on {o.play} of them ({o.play_seeds} x {o.rounds} rounds), " if o.play else ""
     return (
         f"{audit.auctions} auctions, {played}curves of {o.curve_bids} bids, seed {o.seed}{some}: answers by "
         f"{audit.ad_llm}, clicks by {audit.judge}, predictions {audit.ctr_model}. ± is half the width of a 95% "

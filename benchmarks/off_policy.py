@@ -28,7 +28,7 @@ from simenv import make_llm, make_mechanism, make_world, outcome
 from simenv.background_loop import run_sync
 from simenv.judges.click_model import ClickModel
 from simenv.records import Auction, Persona, Transition
-from simenv.runs.ope import Report, evaluate
+from simenv.runs.ope import OPEReport, evaluate
 from simenv.runs.rollout import Finished, rollout
 from simenv.stats import Estimate
 from simenv.world import World
@@ -43,7 +43,7 @@ LOGGING, TARGETS = 10.0, (5.0, 2.0)
 class Result(NamedTuple):
     """One log: the estimates and the true value."""
 
-    report: Report
+    report: OPEReport
     truth: float
 
 

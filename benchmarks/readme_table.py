@@ -1,9 +1,9 @@
-"""Writes the result tables of README.md between their marks, from a run and from the files in benchmarks/results.
+"""Writes the result tables of README.md and docs/results.md between their marks, from the files in benchmarks/results.
 
-simenv bench --mechanisms organic,prompted,gsp,llm_auction --n 32 --horizon 2 --seed 0 --out runs/readme
-python -m benchmarks.readme_table [runs/readme ...]
+python -m benchmarks.readme_table
 
-With several runs, only the auctions that all mechanisms answered are used. Without a run the first table is unchanged.
+The source of the tables of all mechanisms is written by
+`simenv compare RUN RUN --out benchmarks/results/bench/embedded_truthful.csv`.
 """
 
 from __future__ import annotations
@@ -14,35 +14,33 @@ import sys
 from pathlib import Path
 
 from benchmarks import validity_table
-from simenv.records import Transition
-from simenv.runs.folder import read_transitions
-from simenv.runs.summary import Table, summarize
-from simenv.runs.tables import TITLES, caption, show
+from simenv.runs.tables import TITLES, show
+from simenv.stats import Estimate
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAPER = RESULTS / "paper"
+README = ROOT / "README.md"
+TABLES = ROOT / "docs" / "results.md"
 COLUMNS = ("revenue", "welfare", "ctr", "ads", "quality_loss", "llm_calls", "tokens")
+SHORT = ("organic", "prompted", "gsp", "vcg", "llm_auction")
+"""The rows of README."""
 
 
 def main() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    if len(sys.argv) > 1:
-        table = summarize(common([t for run in sys.argv[1:] for t in read_transitions(run)]))
-        text = put(text, "table", f"{compact(table)}\n\n{caption(table)}")
-    text = put(text, "validity", validity_table.table(validity_table.read([])))
+    for path in (README, TABLES):
+        path.write_text(page(path), encoding="utf-8")
+
+
+def page(path: Path) -> str:
+    """The text of README.md or docs/results.md with new tables."""
+    text = path.read_text(encoding="utf-8")
+    if path == README:
+        return put(text, "table", everything(SHORT))
+    text = put(text, "table", everything())
     text = put(text, "learned", learned())
-    text = put(text, "paper", paper(8, 16))
-    (ROOT / "README.md").write_text(text, encoding="utf-8")
-
-
-def common(rows: list[Transition]) -> list[Transition]:
-    """The transitions of auctions that all mechanisms answered."""
-    answered: dict[str, set[str]] = {}
-    for row in rows:
-        answered.setdefault(row.mechanism, set()).add(row.auction.id)
-    shared = set.intersection(*answered.values())
-    return [row for row in rows if row.auction.id in shared]
+    text = put(text, "validity", validity_table.table(validity_table.read([])))
+    return put(text, "paper", paper(8, 16))
 
 
 def put(text: str, name: str, block: str) -> str:
@@ -50,33 +48,44 @@ def put(text: str, name: str, block: str) -> str:
     start, end = f"<!-- {name}: written by benchmarks/readme_table.py -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
-        sys.exit(f"README.md has no block {name!r}")
+        sys.exit(f"no block {name!r} in the page")
     return pattern.sub(lambda _: f"{start}\n{block}\n{end}", text)
 
 
-def compact(table: Table) -> str:
-    """One table with the most important columns."""
+def everything(only: tuple[str, ...] = ()) -> str:
+    """A table with the most important columns, of all mechanisms or of those in `only`."""
     rows: dict[str, list[str]] = {}
-    for column in COLUMNS:
-        for cell in table.cells:
-            if cell.metric == column:
-                rows.setdefault(cell.mechanism, []).append(show(cell.estimate, column))
-    return markdown(["mechanism", *(TITLES.get(column, column) for column in COLUMNS)], rows)
+    cells = bench("embedded_truthful.csv")
+    for mechanism, metric in cells:
+        if metric == COLUMNS[0] and (not only or mechanism in only):
+            answers = "{auctions} ({personas})".format(**cells[mechanism, metric])
+            rows[mechanism] = [answers, *(_show(cells[mechanism, column], column) for column in COLUMNS)]
+    heads = ["mechanism", "answers (personas)", *(TITLES.get(column, column) for column in COLUMNS)]
+    return f"{markdown(heads, rows)}\n\n{CAPTION}"
+
+
+CAPTION = (
+    "Per answer; money in currency. ± is half of a 95% interval, clustered by persona. Money and clicks are "
+    "expectations over the judge's click probabilities."
+)
+
+
+def bench(file: str) -> dict[tuple[str, str], dict[str, str]]:
+    """(mechanism, metric) -> row of a table.csv."""
+    with (RESULTS / "bench" / file).open(encoding="utf-8", newline="") as lines:
+        return {(row["mechanism"], row["metric"]): row for row in csv.DictReader(lines)}
+
+
+def _show(row: dict[str, str], metric: str) -> str:
+    value, low, high = (float(row[name] or "nan") for name in ("mean", "low", "high"))
+    return show(Estimate(value=value, low=low, high=high), metric)
 
 
 def learned() -> str:
     """Revenue and welfare at truthful bids and at bids learned in an audit, from two runs on the same auctions."""
-    runs = []
-    for name in ("embedded_truthful.csv", "embedded_learned.csv"):
-        with (RESULTS / "bench" / name).open(encoding="utf-8", newline="") as file:
-            runs.append({(row["mechanism"], row["metric"]): row for row in csv.DictReader(file)})
+    runs = [bench("embedded_truthful.csv"), bench("embedded_learned.csv")]
     rows = {
-        mechanism: [
-            f"{float(row['mean']):.2f} ±{(float(row['high']) - float(row['low'])) / 2:.2f}"
-            for metric in ("revenue", "welfare")
-            for run in runs
-            if (row := run[mechanism, metric])
-        ]
+        mechanism: [_show(run[mechanism, metric], metric) for metric in ("revenue", "welfare") for run in runs]
         for mechanism, metric in runs[1]
         if metric == "revenue"
     }

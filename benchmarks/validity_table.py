@@ -1,4 +1,4 @@
-"""Prints the validity reports of several judges as README's table, or in full with --full.
+"""Prints the validity reports of several judges as the table of docs/results.md, or in full with --full.
 
     simenv validate-judge --judge click --webis WEBIS --out report-click
     cp report-click/validity.json benchmarks/results/validity/click.json

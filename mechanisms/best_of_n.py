@@ -8,12 +8,12 @@ maximisers, under the mechanism's own click predictions.
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 import numpy as np
 
 from simenv import markup, outcome
+from simenv.background_loop import gather
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.llm import LLM
 from simenv.mechanism import Claim
@@ -58,9 +58,11 @@ class BestOfN:
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         unpriced = auction.model_copy(update={"reserve": 0.0})  # the texts must not depend on the bids
-        texts = await asyncio.gather(
-            self._writer.answer(auction),
-            *(self._writer.own_choice(unpriced, show_bids=False, sample=j) for j in range(self.n)),
+        texts = await gather(
+            [
+                self._writer.answer(auction),
+                *(self._writer.own_choice(unpriced, show_bids=False, sample=j) for j in range(self.n)),
+            ]
         )
         candidates = [self._candidate(auction, text) for text in dict.fromkeys(texts)]
         return self.choose(auction, candidates)

@@ -7,7 +7,6 @@ candidates, max_ads 2 and a shortlist of k, a menu has 1 + n + k (k - 1) answers
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import permutations
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv import markup
+from simenv.background_loop import gather
 from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM, Capability
@@ -106,7 +106,7 @@ async def write(writer: Writer, auction: Auction, lists: Iterable[AdList]) -> li
     texts: dict[AdList, str] = {(): await writer.answer(auction)}
     for size in range(1, max(map(len, ordered), default=0) + 1):
         prefixes = list(dict.fromkeys(ads[:size] for ads in ordered if len(ads) >= size))
-        longer = await asyncio.gather(*(writer.add_sentence(auction, texts[ads[:-1]], ads[-1]) for ads in prefixes))
+        longer = await gather(writer.add_sentence(auction, texts[ads[:-1]], ads[-1]) for ads in prefixes)
         texts |= dict(zip(prefixes, longer, strict=True))
     return [texts[ads] for ads in ordered]
 
@@ -122,7 +122,7 @@ async def choice_tables(
 ) -> dict[frozenset[str], dict[str, float]]:
     """Log-probabilities of the writer's next choice after each of these sets of ads."""
     ordered = sorted(sets, key=sorted)
-    rows = await asyncio.gather(*(writer.choice_logprobs(auction, taken, in_context=in_context) for taken in ordered))
+    rows = await gather(writer.choice_logprobs(auction, taken, in_context=in_context) for taken in ordered)
     return dict(zip(ordered, rows, strict=True))
 
 

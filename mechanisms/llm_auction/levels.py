@@ -8,7 +8,6 @@ Answers    a response is a whole answer, written in one call with the paper's pr
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from simenv import markup
-from simenv.background_loop import run_sync
+from simenv.background_loop import gather, run_sync
 from simenv.judges.base import Judge
 from simenv.judges.click_model import ClickModel
 from simenv.llm import Prompt, Sampling
@@ -160,7 +159,7 @@ class Answers:
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
         async def write() -> list[list[str]]:
-            return [list(await asyncio.gather(*(self._write(e, j, key) for j in range(count)))) for e in auctions]
+            return [await gather(self._write(e, j, key) for j in range(count)) for e in auctions]
 
         drawn = []
         for episode, texts in zip(auctions, run_sync(write), strict=True):
@@ -188,7 +187,7 @@ def judge_clicks(judge: Judge, shown: Sequence[tuple[Episode, Outcome]]) -> list
     """The judge's verdicts on all outcomes, requested concurrently."""
 
     async def run() -> list[tuple[Click, ...]]:
-        feedback = await asyncio.gather(*(judge.judge(e.persona, e.auction, outcome) for e, outcome in shown))
+        feedback = await gather(judge.judge(e.persona, e.auction, outcome) for e, outcome in shown)
         return [verdict.clicks for verdict in feedback]
 
     return run_sync(run)

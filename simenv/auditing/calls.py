@@ -1,4 +1,4 @@
-"""Counts what language models are asked, and stops at a bound."""
+"""Counts language model calls and stops at a limit."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from simenv.records import Usage
 
 
 class CallsSpent(SimenvError):
-    """The next completion would be one more than allowed. The audit ends with what it has."""
+    """The next completion would exceed the limit. The audit then reports the parts that are finished."""
 
 
 class Calls(Meter):
-    """Counts completions that were made; what comes from a model's memory is free.
+    """Counts completions. Replies from a model's cache do not count.
 
     Args:
-        most: How many may be made; None: any number.
+        most: Maximum number of completions; None: no limit.
     """
 
     def __init__(self, most: int | None = None) -> None:
         super().__init__()
         self.most = most
-        self.made = 0
+        self.completions = 0
 
     def add(self, request: AnyRequest, usage: Usage) -> None:
-        """Nothing: what was asked is counted by `admit`."""
+        """Does nothing, because `admit` counts the requests."""
 
     def admit(self, request: AnyRequest) -> None:
-        """Counts one request; a text that n prompts decode jointly is n.
+        """Counts one request. A joint decoding of n prompts counts as n.
 
         Raises:
-            CallsSpent: it would be more than allowed.
+            CallsSpent: the request would exceed the limit.
         """
         new = len(request.prompts) if isinstance(request, EnsembleRequest) else 1
-        if self.most is not None and self.made + new > self.most:
-            raise CallsSpent(f"{self.most} calls are spent")
-        self.made += new
+        if self.most is not None and self.completions + new > self.most:
+            raise CallsSpent(f"at most {self.most} calls are allowed, got {self.completions} and a request for {new}")
+        self.completions += new

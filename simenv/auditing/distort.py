@@ -1,4 +1,4 @@
-"""Wrong predictions of clicks: what a mechanism is given instead of its own CTR model."""
+"""Distorted click predictions, which replace a mechanism's CTR model in an audit."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _MOST = 0.999
 
 
 class DistortedCTR:
-    """Another model with its relevance distorted; predictions in a text move in proportion.
+    """Distorts the relevance of another CTR model; click probabilities in a text change in proportion.
 
-    So whatever the base predicts of positions holds on, and a mechanism that is truthful in the base's model is
-    truthful in this one.
+    So the base model's position effects are preserved, and a mechanism that is truthful with the base model is truthful
+    with this one.
 
     Args:
-        base: The model that is distorted.
+        base: The model to distort.
         kind: One of `DISTORTIONS`.
-        seed: Names the draws, which are keyed by turn and ad.
+        seed: Key of the draws, together with turn and ad.
 
     Raises:
-        UnknownName: another kind.
+        UnknownName: unknown kind.
     """
 
     def __init__(self, base: CTRModel, kind: str, seed: int) -> None:
@@ -48,8 +48,8 @@ class DistortedCTR:
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
         q = self._base.relevance(auction)
-        wrong = self._distort(auction, q)
-        ratio = {bid.ad.id: wrong[i] / q[i] if q[i] > 0 else 1.0 for i, bid in enumerate(auction.bids)}
+        distorted = self._distort(auction, q)
+        ratio = {bid.ad.id: distorted[i] / q[i] if q[i] > 0 else 1.0 for i, bid in enumerate(auction.bids)}
         probs = self._base.click_probs(auction, response, shown)
         return {ad_id: float(min(_MOST, prob * ratio[ad_id])) for ad_id, prob in probs.items()}
 
@@ -70,5 +70,5 @@ class DistortedCTR:
 
 
 def _turn(auction: Auction) -> str:
-    """The same for all replicas of an auction, which have ids of their own."""
+    """Returns a key that is equal for all replicas of an auction, although these differ in id."""
     return f"{auction.session_id}.{auction.turn}"

@@ -1,11 +1,11 @@
-"""One auction, and what everybody gets in it at any profile of bids: the experiment that all of an audit is made of.
+"""Evaluates clicks and payments of one auction for a profile of bids. All parts of an audit use this experiment.
 
 A mechanism is measured in one of two ways.
 
-exact    It has a `lottery`, or neither its generator nor a bid shown to the language model decides anything: then
-         its texts are held fixed by their keys, and every figure is exact over its draw, given these texts.
-sampled  It draws from its generator without a known lottery, or the language model samples under prompts in which the
-         bids stand. Then every auction is run as several replicas, each a draw of its own, the same at every bid.
+exact    It has a `lottery`, or its outcome depends neither on its random generator nor on texts that are sampled from
+         prompts with bids. Keys then fix its texts, and expectations over its lottery are exact, given these texts.
+sampled  It draws from its generator without a known lottery, or the language model samples from prompts that contain
+         bids. Every auction is then run as several replicas. Each replica has its own draws, the same at every bid.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from simenv.seeding import keyed_rng
 
 Bools = npt.NDArray[np.bool_]
 
-_PROBED = 3
-_SCALE = 1.1
-"""Of all bids at once: most rules then decide as before, and a prompt that shows bids still changes."""
+_PROBE_AUCTIONS = 3
+_PROBE_BID_SCALE = 1.1
+"""Factor on all bids at once: the allocation of most mechanisms stays the same, but a prompt with bids changes."""
 _ROUNDING = 1e-9
 
 
 class AuditCase(NamedTuple):
-    """One auction in which everybody bids its value."""
+    """One auction in which every advertiser bids its value."""
 
     persona: Persona
     auction: Auction
     values: Floats
-    """Currency per click of every candidate: shape (n,)."""
+    """Value of every candidate, currency per click: shape (n,)."""
 
     def at(self, bids: Floats, replica: int | None = None) -> Auction:
-        """The auction at other bids, shape (n,); a replica has a name, and so draws, of its own."""
+        """Returns the auction with other bids, shape (n,). A replica has its own id, and so its own draws."""
         changed = tuple(
             bid if bid.amount == amount else bid.model_copy(update={"amount": float(amount)})
             for bid, amount in zip(self.auction.bids, bids, strict=True)
@@ -53,36 +53,39 @@ class AuditCase(NamedTuple):
         return self.auction.model_copy(update={"id": name, "bids": changed})
 
 
-class Subject(NamedTuple):
+class AuditedMechanism(NamedTuple):
     """A mechanism under audit."""
 
     label: str
     mechanism: Mechanism
     ctr_model: CTRModel
-    """Its own, or the run's where it has none."""
+    """The mechanism's CTR model, or the audit's if the mechanism has none."""
     replicas: int
-    """0: exact."""
+    """Number of replicas of each auction; 0 if the mechanism is measured exactly."""
 
 
-class Played(NamedTuple):
-    """What everybody gets at one profile of bids: each of shape (replicas, n), one row if it is exact.
+class BidOutcome(NamedTuple):
+    """Clicks and payments of all candidates at one profile of bids.
 
-    Clicks and payments are expectations per answer; those of the world are nan where the judge abstained.
+    Each array has shape (replicas, n), with one row if the mechanism is measured exactly. Clicks and payments are
+    expectations per answer; those of the world are nan where the judge abstained.
     """
 
     own_clicks: Floats
+    """By the CTR model of the `AuditedMechanism`."""
     own_payments: Floats
     clicks: Floats
+    """In the world."""
     payments: Floats
     overcharged: Floats
-    """1 where an outcome that may happen charges more than its bid for the predicted clicks in it, else 0."""
+    """1 if a possible outcome charges an advertiser more than bid x predicted clicks in this outcome, else 0."""
 
 
 class BidEvaluator:
-    """Runs mechanisms, and remembers what the judge said of each text: one is judged once.
+    """Runs mechanisms at profiles of bids and caches the judge's feedback, so that each text is judged once.
 
     Args:
-        judge: The world. A verdict without probability counts as the probability 0 or 1.
+        judge: The judge of the world. A verdict without probability counts as the probability 0 or 1.
     """
 
     def __init__(self, judge: Judge) -> None:
@@ -91,30 +94,31 @@ class BidEvaluator:
         self._best: dict[str, float] = {}
 
     def best_welfare(self, case: AuditCase) -> float:
-        """The most welfare of any answer to this auction that was seen so far, in currency per answer."""
+        """Returns the highest welfare of any answer to this auction so far, currency per answer."""
         return self._best.get(case.auction.id, 0.0)
 
     async def play(
-        self, subject: Subject, case: AuditCase, bids: Floats, replicas: Sequence[int] | None = None
-    ) -> Played:
-        """Runs one profile of bids, shape (n,), on all replicas or on these."""
+        self, subject: AuditedMechanism, case: AuditCase, bids: Floats, replicas: Sequence[int] | None = None
+    ) -> BidOutcome:
+        """Evaluates one profile of bids, shape (n,), on all replicas or on the given ones."""
         numbers: Sequence[int | None] = [None]
         if subject.replicas:
             numbers = range(subject.replicas) if replicas is None else replicas
         rows = await gather([self._row(subject, case, case.at(bids, number)) for number in numbers])
-        return Played(*(np.array(column) for column in zip(*rows, strict=True)))
+        return BidOutcome(*(np.array(column) for column in zip(*rows, strict=True)))
 
-    async def _row(self, subject: Subject, case: AuditCase, auction: Auction) -> list[Floats]:
+    async def _row(self, subject: AuditedMechanism, case: AuditCase, auction: Auction) -> list[Floats]:
+        """Returns the fields of a `BidOutcome` for one replica, each of shape (n,)."""
         place = {bid.ad.id: i for i, bid in enumerate(auction.bids)}
-        made = np.zeros((5, len(place)))
-        own_clicks, own_payments, clicks, payments, overcharged = made
+        fields = np.zeros((5, len(place)))
+        own_clicks, own_payments, clicks, payments, overcharged = fields
         for weight, outcome in await _lottery(subject, auction):
             shown = [placement.ad_id for placement in outcome.placements]
             predicted = subject.ctr_model.click_probs(auction, outcome.response, shown) if shown else {}
-            seen = await self._seen(case, auction, outcome)
+            world = await self._world_click_probs(case, auction, outcome)
             utility = dict.fromkeys(outcome.transfers, 0.0)
             for placement in outcome.placements:
-                i, own, true = place[placement.ad_id], predicted[placement.ad_id], seen[placement.ad_id]
+                i, own, true = place[placement.ad_id], predicted[placement.ad_id], world[placement.ad_id]
                 own_clicks[i] += weight * own
                 own_payments[i] += weight * own * placement.price
                 clicks[i] += weight * true
@@ -124,14 +128,14 @@ class BidEvaluator:
                 own_payments[place[ad_id]] += weight * amount
                 payments[place[ad_id]] += weight * amount
                 utility[ad_id] -= amount
-            for ad_id, left in utility.items():
+            for ad_id, amount in utility.items():
                 i = place[ad_id]
-                if weight > 0 and left < -_ROUNDING * max(1.0, auction.bids[i].amount):
+                if weight > 0 and amount < -_ROUNDING * max(1.0, auction.bids[i].amount):
                     overcharged[i] = 1.0
-        return list(made)
+        return list(fields)
 
-    async def _seen(self, case: AuditCase, auction: Auction, outcome: Outcome) -> dict[str, float]:
-        """Click probabilities in the world; nan where the judge abstained."""
+    async def _world_click_probs(self, case: AuditCase, auction: Auction, outcome: Outcome) -> dict[str, float]:
+        """Returns the click probabilities in the world; nan where the judge abstained."""
         key = auction.id, outcome.response
         if key not in self._judged:
             markup.verify(outcome, auction)
@@ -141,7 +145,7 @@ class BidEvaluator:
             welfare = sum(
                 value * probs.get(bid.ad.id, 0.0) for bid, value in zip(auction.bids, case.values, strict=True)
             )
-            if welfare > self.best_welfare(case):  # never if it is nan
+            if welfare > self.best_welfare(case):  # False if welfare is nan
                 self._best[case.auction.id] = float(welfare)
         return self._judged[key]
 
@@ -152,53 +156,54 @@ def _prob(click: Click) -> float:
     return math.nan if click.clicked is None else float(click.clicked)
 
 
-async def _lottery(subject: Subject, auction: Auction) -> Lottery:
+async def _lottery(subject: AuditedMechanism, auction: Auction) -> Lottery:
     if subject.replicas:
         return [(1.0, await run_mechanism(subject.mechanism, auction))]
     return await lottery_of(subject.mechanism, auction)
 
 
 async def is_exact(mechanism: Mechanism, cases: Sequence[AuditCase]) -> bool:
-    """Whether a mechanism is measured exactly; see the module.
+    """Returns whether a mechanism is measured exactly; the module docstring defines this.
 
-    A lottery is taken at its word. Without one, an auction is run twice: with a generator that is looked at afterwards,
-    and with all bids a tenth higher. The mechanism is sampled if it drew from its generator, or if what the language
-    model was asked to sample from changed, which is tried in three auctions before it is believed.
+    A mechanism with a lottery is exact; its lottery is not tested here. Otherwise an auction is run at truthful bids
+    and with all bids a tenth higher, and the state of the generator is compared before and after each run. The
+    mechanism is sampled if it drew from its generator, or if the requests for sampled texts differ between the runs in
+    three auctions.
     """
-    cases = [case for case in cases if case.auction.bids][:_PROBED]
+    cases = [case for case in cases if case.auction.bids][:_PROBE_AUCTIONS]
     if hasattr(mechanism, "lottery"):
         try:
             for case in cases[:1]:
                 await lottery_of(mechanism, case.auction)
         except OutcomeError:
             raise
-        except InputError:  # it does not know its distribution under its options
+        except InputError:  # the lottery is unknown with these options
             return False
         return True
     for case in cases:
-        asked = []
-        for scale in (1.0, _SCALE):
-            rng = _Watched(keyed_rng("mechanism", case.auction.id).bit_generator)
+        requests = []
+        for scale in (1.0, _PROBE_BID_SCALE):
+            rng = _ObservedGenerator(keyed_rng("mechanism", case.auction.id).bit_generator)
             with metered() as meter:
-                await run_mechanism(_With(mechanism, rng), case.at(scale * case.values))
+                await run_mechanism(_WithGenerator(mechanism, rng), case.at(scale * case.values))
             if rng.drawn(case.auction.id):
                 return False
-            asked.append(_sampled_requests(meter.requests))
-        if asked[0] == asked[1]:
+            requests.append(_sampled_requests(meter.requests))
+        if requests[0] == requests[1]:
             return True
     return not cases
 
 
-class _Watched(np.random.Generator):
-    """A generator of which one can tell afterwards whether anything was drawn."""
+class _ObservedGenerator(np.random.Generator):
+    """A generator that can report whether numbers were drawn from it."""
 
     def drawn(self, auction_id: str) -> bool:
         fresh = keyed_rng("mechanism", auction_id).bit_generator.state
         return bool(self.bit_generator.state != fresh)
 
 
-class _With:
-    """A mechanism that is run with a generator of ours."""
+class _WithGenerator:
+    """Runs a mechanism with the given generator."""
 
     def __init__(self, mechanism: Mechanism, rng: np.random.Generator) -> None:
         self._mechanism = mechanism
@@ -210,5 +215,5 @@ class _With:
 
 
 def _sampled_requests(requests: Sequence[AnyRequest]) -> frozenset[AnyRequest]:
-    """Those whose answers are drawn: not scores, and not greedy completions."""
+    """Returns the requests with random replies: neither scores nor greedy completions."""
     return frozenset(r for r in requests if not isinstance(r, ScoreRequest) and r.sampling.temperature > 0)

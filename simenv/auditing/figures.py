@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simenv.auditing.evaluate import AuditCase, Bools, Played, Subject
+from simenv.auditing.evaluate import AuditCase, AuditedMechanism, BidOutcome, Bools
 from simenv.auditing.play import Colluded, Reached, totals
 from simenv.auditing.records import Audited, Distorted, Reach
 from simenv.auditing.sweep import Curve, Sweep, curve_of, loses, misses_target, um_regret, vm_regret
@@ -19,7 +19,7 @@ from simenv.stats import Estimate, clustered_ratio
 class Swept(NamedTuple):
     """One mechanism in one auction."""
 
-    truth: Played
+    truth: BidOutcome
     """At truthful bids."""
     sweeps: list[Sweep]
 
@@ -27,7 +27,7 @@ class Swept(NamedTuple):
 class Measured(NamedTuple):
     """One mechanism in all auctions; the lists are as long as their part of the audit came."""
 
-    subject: Subject
+    subject: AuditedMechanism
     swept: list[Swept]
     collusion: list[Colluded | None]
     wrong_ctr: list[dict[str, Swept]]
@@ -188,15 +188,15 @@ def _sum(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
     return above, below
 
 
-def _takes_part(played: Played) -> Bools:
+def _takes_part(played: BidOutcome) -> Bools:
     return np.asarray((played.own_clicks.mean(0) > 0) | (played.own_payments.mean(0) != 0))
 
 
-def _overcharged(played: Played) -> tuple[float, float]:
+def _overcharged(played: BidOutcome) -> tuple[float, float]:
     return float((played.overcharged.max(0) > 0).sum()), float(_takes_part(played).sum())
 
 
-def _losers(case: AuditCase, played: Played, own: bool) -> tuple[float, float]:
+def _losers(case: AuditCase, played: BidOutcome, own: bool) -> tuple[float, float]:
     clicks, payments = (played.own_clicks, played.own_payments) if own else (played.clicks, played.payments)
     utilities = case.values * clicks - payments
     if not np.isfinite(utilities).all():

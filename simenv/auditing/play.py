@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv.auditing.evaluate import AuditCase, BidEvaluator, Played, Subject
+from simenv.auditing.evaluate import AuditCase, AuditedMechanism, BidEvaluator, BidOutcome
 from simenv.auditing.sweep import gain
 from simenv.background_loop import gather
 from simenv.ctr.models import Floats
@@ -48,13 +48,20 @@ class Reached(NamedTuple):
 TRUTHFUL = tuple(float(share == 1) for share in SHARES)
 
 
-def totals(case: AuditCase, played: Played) -> tuple[float, float]:
+def totals(case: AuditCase, played: BidOutcome) -> tuple[float, float]:
     """Revenue and welfare in the world, per answer; nan where the judge abstained."""
     return float(played.payments.sum(1).mean()), float((played.clicks @ case.values).mean())
 
 
 async def learned(
-    lab: BidEvaluator, subject: Subject, case: AuditCase, truth: Played, *, rounds: int, seed: int, budgets: bool
+    lab: BidEvaluator,
+    subject: AuditedMechanism,
+    case: AuditCase,
+    truth: BidOutcome,
+    *,
+    rounds: int,
+    seed: int,
+    budgets: bool,
 ) -> Reached:
     """Plays one auction until everybody has learned `rounds` times.
 
@@ -69,9 +76,9 @@ async def learned(
     shares = np.array(SHARES)
     target = BUDGET * truth.payments.mean(0) if budgets else np.zeros(n)
     log_weights, mu = np.zeros((n, len(shares))), np.zeros(n)
-    known: dict[tuple[bytes, int], Played] = {}
+    known: dict[tuple[bytes, int], BidOutcome] = {}
 
-    async def play(bids: Floats, replica: int) -> Played:
+    async def play(bids: Floats, replica: int) -> BidOutcome:
         key = bids.tobytes(), replica
         if key not in known:
             known[key] = await lab.play(subject, case, bids, [replica])
@@ -87,7 +94,7 @@ async def learned(
             bids = shares[arms] * values / (1 + mu)
             profiles = [_with(bids, int(i), share * values[i] / (1 + mu[i])) for share in shares]
             tried = await gather([play(profile, replica) for profile in profiles])
-            now: Played = tried[arms[i]]
+            now: BidOutcome = tried[arms[i]]
             clicks = np.array([other.clicks[0, i] for other in tried])
             paid = np.array([other.payments[0, i] for other in tried])
             if np.isfinite(clicks).all() and clicks.max() > 0:
@@ -113,7 +120,7 @@ class Colluded(NamedTuple):
     value: float
 
 
-async def collusion(lab: BidEvaluator, subject: Subject, case: AuditCase) -> Colluded | None:
+async def collusion(lab: BidEvaluator, subject: AuditedMechanism, case: AuditCase) -> Colluded | None:
     """What the two with the largest predicted worth gain by shading jointly.
 
     Returns:
@@ -125,7 +132,7 @@ async def collusion(lab: BidEvaluator, subject: Subject, case: AuditCase) -> Col
     i, j = np.argsort(-worth, kind="stable")[:2].tolist()
     pairs = list(product(_SHADES, _SHADES))
     profiles = [_with(_with(case.values, i, a * case.values[i]), j, b * case.values[j]) for a, b in pairs]
-    played: list[Played] = await gather([lab.play(subject, case, profile) for profile in profiles])
+    played: list[BidOutcome] = await gather([lab.play(subject, case, profile) for profile in profiles])
     both, truth = [i, j], len(pairs) - 1
 
     def joint(clicks: list[Floats], payments: list[Floats]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Pictures of an audit."""
+"""Plots of an audit."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ REGRETS: dict[str, tuple[str, Callable[[Audited], Estimate]]] = {
 }
 
 
-def write_plots(found: Audit, folder: Path) -> list[str]:
-    """Writes curves.png, regret.png and, if it was played, play.png.
+def write_plots(audit: Audit, folder: Path) -> list[str]:
+    """Writes curves.png, regret.png and, if the audit includes play, play.png.
 
     Returns:
-        The names of the files.
+        The file names.
     """
-    pictures = {"curves.png": _curves(found), "regret.png": _regret(found)}
-    if any(m.play for m in found.mechanisms.values()):
-        pictures["play.png"] = _play(found)
+    pictures = {"curves.png": _curves(audit), "regret.png": _regret(audit)}
+    if any(m.play for m in audit.mechanisms.values()):
+        pictures["play.png"] = _play(audit)
     for name, figure in pictures.items():
         figure.savefig(folder / name, dpi=110)
     return list(pictures)
 
 
-def _curves(found: Audit) -> Any:
-    """One panel a mechanism: mean clicks by own bid, in its own model and in the world (figure 4a of the paper)."""
+def _curves(audit: Audit) -> Any:
+    """Draws one panel per mechanism: mean clicks by own bid, by its model and in the world (figure 4a of the paper)."""
     from matplotlib.figure import Figure
 
-    shown = found.mechanisms
+    shown = audit.mechanisms
     across = min(4, len(shown))
     down = -(-len(shown) // across)
     figure = Figure(figsize=(2.6 * across + 0.6, 2.2 * down + 0.4), layout="constrained")
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat
-    for (label, m), axes in zip(shown.items(), panels, strict=False):  # in this order: the rest stays in `panels`
+    for (label, m), axes in zip(shown.items(), panels, strict=False):  # `panels` keeps the unused ones
         if m.curve:
-            axes.plot(found.curve_bids, m.curve, label="own model" if m.own_ctr_model else f"{found.ctr_model} model")
+            axes.plot(audit.curve_bids, m.curve, label="own model" if m.own_ctr_model else f"{audit.ctr_model} model")
         if m.curve_world:
-            axes.plot(found.curve_bids, m.curve_world, "--", label="world")
+            axes.plot(audit.curve_bids, m.curve_world, "--", label="world")
         axes.set_title(label, fontsize=9)
         axes.tick_params(labelsize=7)
     for axes in panels:
@@ -56,14 +56,14 @@ def _curves(found: Audit) -> Any:
     return figure
 
 
-def _regret(found: Audit) -> Any:
-    """One panel a kind of regret, one point with its interval a mechanism."""
+def _regret(audit: Audit) -> Any:
+    """Draws one panel per kind of regret, with one point and its interval per mechanism."""
     from matplotlib.figure import Figure
 
-    labels = list(found.mechanisms)
+    labels = list(audit.mechanisms)
     figure = Figure(figsize=(9, 1.2 + 0.25 * len(labels)), layout="constrained")
     for axes, (title, of) in zip(figure.subplots(1, len(REGRETS), sharey=True), REGRETS.values(), strict=True):
-        for place, m in enumerate(found.mechanisms.values()):
+        for place, m in enumerate(audit.mechanisms.values()):
             regret = of(m)
             if math.isnan(regret.value):
                 continue
@@ -79,13 +79,13 @@ def _regret(found: Audit) -> Any:
     return figure
 
 
-def _play(found: Audit) -> Any:
-    """Revenue against efficiency: truthful bids, and where learning leads from there in the same auctions."""
+def _play(audit: Audit) -> Any:
+    """Draws revenue against efficiency: at truthful bids, and after learning in the same auctions."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.5, 4.8), layout="constrained")
     axes = figure.subplots()
-    for label, m in found.mechanisms.items():
+    for label, m in audit.mechanisms.items():
         points = [(r.efficiency.value, r.revenue.value) for kind in ("truthful", "learned") if (r := m.play.get(kind))]
         known = [(x, y) for x, y in points if not math.isnan(x) and not math.isnan(y)]
         if not known:

@@ -10,11 +10,11 @@ import numpy as np
 
 from simenv.auditing.calls import Calls, CallsSpent
 from simenv.auditing.distort import DISTORTIONS, DistortedCTR
-from simenv.auditing.evaluate import AuditCase, BidEvaluator, Subject, is_exact
+from simenv.auditing.evaluate import AuditCase, AuditedMechanism, BidEvaluator, is_exact
 from simenv.auditing.figures import Measured, Swept, audited
 from simenv.auditing.play import SHARES, TRUTHFUL, Colluded, Reached, collusion, learned, totals
 from simenv.auditing.records import Audit, AuditOptions, check_options
-from simenv.auditing.sweep import sweep, swept
+from simenv.auditing.sweep import sampled_advertisers, sweep
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm.base import metered
@@ -90,7 +90,7 @@ class _Runner:
         self._estimate = 0
         self._cut: list[str] = []
         self._cases: list[AuditCase] = []
-        self._subjects: dict[str, Subject] = {}
+        self._subjects: dict[str, AuditedMechanism] = {}
         self._swept: list[dict[str, Swept]] = []
         self._collusion: list[dict[str, Colluded | None]] = []
         self._wrong: list[dict[str, dict[str, Swept]]] = []
@@ -128,55 +128,55 @@ class _Runner:
 
     async def _find_subjects(self) -> None:
         for label, mechanism in self._mechanisms.items():
-            before = self._meter.made
+            before = self._meter.completions
             exact = await is_exact(mechanism, self._cases)
             own = getattr(mechanism, "ctr_model", None)
             replicas = 0 if exact else self._options.replicas + self._options.replicas % 2
-            self._subjects[label] = Subject(label, mechanism, own or self._ctr_model, replicas)
-            self._calls[label] += self._meter.made - before
+            self._subjects[label] = AuditedMechanism(label, mechanism, own or self._ctr_model, replicas)
+            self._calls[label] += self._meter.completions - before
 
     async def _part(
-        self, name: str, wanted: int, of: Callable[[Subject, AuditCase], Awaitable[T]]
+        self, name: str, wanted: int, of: Callable[[AuditedMechanism, AuditCase], Awaitable[T]]
     ) -> list[dict[str, T]]:
         """One part for auction after auction, each for all mechanisms or none, so that they can be compared."""
         cases = self._cases[:wanted]
         done: list[dict[str, T]] = []
         for k, case in enumerate(cases):
             self._watch(name, k, len(cases))
-            begun = self._meter.made
+            begun = self._meter.completions
             row: dict[str, T] = {}
             try:
                 for label, subject in self._subjects.items():
-                    before = self._meter.made
+                    before = self._meter.completions
                     try:
                         row[label] = await of(subject, case)
                     finally:
-                        self._calls[label] += self._meter.made - before
+                        self._calls[label] += self._meter.completions - before
             except CallsSpent:
                 self._cut.append(f"{name} after {k} of {len(cases)} auctions")
                 break
             done.append(row)
             if name == "sweeps" and k == 0:
-                self._estimate = begun + (self._meter.made - begun) * len(cases)
+                self._estimate = begun + (self._meter.completions - begun) * len(cases)
                 bound = "" if self._meter.most is None else f", of at most {self._meter.most}"
-                self._say(f"{self._meter.made} calls so far; some {self._estimate} for the sweeps of all{bound}")
+                self._say(f"{self._meter.completions} calls so far; some {self._estimate} for the sweeps of all{bound}")
         self._watch(name, len(cases), len(cases))
         return done
 
-    async def _sweep(self, subject: Subject, case: AuditCase) -> Swept:
+    async def _sweep(self, subject: AuditedMechanism, case: AuditCase) -> Swept:
         truth = await self._lab.play(subject, case, case.values)
         o = self._options
-        chosen = swept(case, o.advertisers, o.seed)
+        chosen = sampled_advertisers(case, o.advertisers, o.seed)
         made = [
             await sweep(self._lab, subject, case, i, curve=o.curve_bids, bids=o.bids, target_roi=o.target_roi)
             for i in chosen
         ]
         return Swept(truth, made)
 
-    async def _collude(self, subject: Subject, case: AuditCase) -> Colluded | None:
+    async def _collude(self, subject: AuditedMechanism, case: AuditCase) -> Colluded | None:
         return await collusion(self._lab, subject, case)
 
-    async def _distort(self, subject: Subject, case: AuditCase) -> dict[str, Swept]:
+    async def _distort(self, subject: AuditedMechanism, case: AuditCase) -> dict[str, Swept]:
         if getattr(subject.mechanism, "ctr_model", None) is None or self._rebuild is None:
             return {}
         found = {}
@@ -187,13 +187,13 @@ class _Runner:
                 mechanism = self._rebuild(subject.label, other)
                 wrong = subject._replace(mechanism=mechanism, ctr_model=getattr(mechanism, "ctr_model", other))
             truth = await self._lab.play(wrong, case, case.values)
-            chosen = swept(case, min(2, self._options.advertisers), self._options.seed)
+            chosen = sampled_advertisers(case, min(2, self._options.advertisers), self._options.seed)
             bids = self._options.bids
             swept_ = [await sweep(self._lab, wrong, case, i, curve=0, bids=bids) for i in chosen]
             found[kind] = Swept(truth, swept_)
         return found
 
-    async def _play(self, subject: Subject, case: AuditCase) -> dict[str, list[Reached]]:
+    async def _play(self, subject: AuditedMechanism, case: AuditCase) -> dict[str, list[Reached]]:
         truth = await self._lab.play(subject, case, case.values)
         o = self._options
         as_is = Reached(*totals(case, truth), bid_share=1.0, spent=math.nan, strategy=TRUTHFUL)
@@ -226,7 +226,7 @@ class _Runner:
             auctions=len(self._swept),
             cut_short=tuple(self._cut),
             estimated_calls=self._estimate,
-            llm_calls=self._meter.made,
+            llm_calls=self._meter.completions,
             curve_bids=tuple(np.linspace(0, HIGHEST, self._options.curve_bids).tolist()),
             shares=SHARES,
             mechanisms={label: audited(self._measured(label), self._cases, best) for label in self._mechanisms},

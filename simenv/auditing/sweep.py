@@ -1,16 +1,17 @@
-"""One advertiser's bid swept with everything else, randomness included, held fixed.
+"""Sweeps one advertiser's bid, with all other bids and all randomness fixed.
 
-Regret of truthful bidding is what the best other bid of the grid would have brought more:
+The regret of truthful bidding is the gain of the best bid of the grid over the truthful bid, in the objective of the
+advertiser:
 
-    utility maximiser (UM)   value x clicks - payment; truthful is to bid the value
-    value maximiser (VM)     value x clicks, subject to value x clicks >= target_roi x payment; truthful is to bid
-                             value / target_roi (LLM-Auction, section 4). A bid that misses the target brings nothing.
+    utility maximiser (UM)   value x clicks - payment; the truthful bid is the value
+    value maximiser (VM)     value x clicks, subject to value x clicks >= target_roi x payment; the truthful bid is
+                             value / target_roi (LLM-Auction, section 4). A bid that misses the target has objective 0.
 
-Where a mechanism is sampled, the best bid of many noisy ones looks better than it is, even where all are alike. So it
-is chosen on one half of the replicas and its gain is read from the other, and the other way round: an unbiased
-estimate of what the chosen bid gains, which may be negative, and 0 on average where no bid is better than another. It
-falls short of the regret where half of the replicas are too few to tell which bid is best, because the ad is seldom
-shown: more replicas come closer.
+If a mechanism is sampled, the maximum over noisy estimates is biased upwards, even if all bids are equally good. So the
+best bid is chosen on one half of the replicas and its gain is estimated on the other half, and vice versa. This is an
+unbiased estimate of the gain of the chosen bid. It can be negative, and it is 0 on average if all bids are equally
+good. It underestimates the regret if half of the replicas are too few to identify the best bid, for instance because
+the ad is rarely shown; more replicas reduce this error.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simenv.auditing.evaluate import AuditCase, BidEvaluator, Bools, Played, Subject
+from simenv.auditing.evaluate import AuditCase, AuditedMechanism, BidEvaluator, BidOutcome, Bools
 from simenv.background_loop import gather
 from simenv.ctr.models import Floats
 from simenv.market.values import HIGHEST
@@ -30,23 +31,23 @@ from simenv.seeding import keyed_rng
 _OVERBID = 4.0
 """The largest deviation, as a multiple of the value."""
 _ROUNDING = 1e-9
-_SURE = 3.0
-"""Standard errors by which a sampled curve must fall to count as falling: with 16 replicas a flat one does at one step
-in 200."""
+_STANDARD_ERRORS = 3.0
+"""A step of a sampled curve counts as a fall if it falls by more standard errors than this. With 16 replicas, one step
+in 200 of a flat curve does."""
 
 
 class Sweep(NamedTuple):
-    """What one advertiser gets at each bid. Clicks and payments: shape (replicas, bids), one row if exact."""
+    """Clicks and payments of one advertiser at each bid: shape (replicas, bids), one row if exact."""
 
     value: float
     bids: Floats
-    """Shape (bids,): first the curve's, evenly spaced from 0, then those around the value."""
+    """Shape (bids,): first the bids of the curve, evenly spaced from 0, then the bids around the value."""
     curve: int
-    """How many bids are the curve's."""
+    """Number of bids of the curve."""
     truth: int
-    """Where the value stands in `bids`."""
+    """Index of the value in `bids`."""
     vm_truth: int
-    """Where value / target_roi stands."""
+    """Index of value / target_roi in `bids`."""
     target_roi: float
     own_clicks: Floats
     own_payments: Floats
@@ -54,28 +55,45 @@ class Sweep(NamedTuple):
     payments: Floats
 
     def truthful_value(self, *, own: bool) -> float:
-        """Of the clicks that bidding the value brings, in currency per answer."""
+        """Returns the value of the clicks at the truthful bid, currency per answer."""
         return self.value * float((self.own_clicks if own else self.clicks)[:, self.truth].mean())
 
 
-def swept(case: AuditCase, advertisers: int, seed: int) -> list[int]:
-    """Whose bids are swept: this many candidates at random, in order; the same for every mechanism."""
+def sampled_advertisers(case: AuditCase, advertisers: int, seed: int) -> list[int]:
+    """Draws the candidates whose bids are swept: their sorted indices, the same for every mechanism."""
     n = len(case.values)
     order = keyed_rng("audit advertisers", seed, case.auction.id).permutation(n)
     return sorted(order[:advertisers].tolist())
 
 
 def grid(value: float, size: int) -> list[float]:
-    """`size` bids around a value: from 0 up to it in even steps, above it in even ratios, up to four times it."""
+    """Returns `size` bids: from 0 to the value in equal steps, then up to four times the value in equal ratios."""
     below = max(2, (2 * size) // 3)
     above = np.geomspace(1, _OVERBID, size - below + 1)[1:]
     return [*(np.linspace(0, 1, below) * value).tolist(), *(above * value).tolist()]
 
 
 async def sweep(
-    lab: BidEvaluator, subject: Subject, case: AuditCase, i: int, *, curve: int, bids: int, target_roi: float = 1.0
+    evaluator: BidEvaluator,
+    subject: AuditedMechanism,
+    case: AuditCase,
+    i: int,
+    *,
+    curve: int,
+    bids: int,
+    target_roi: float = 1.0,
 ) -> Sweep:
-    """Sweeps the bid of candidate `i`: `curve` bids from 0 to 100, `bids` around its value, and its truthful ones."""
+    """Sweeps the bid of candidate `i`.
+
+    Args:
+        evaluator: Evaluates profiles of bids.
+        subject: The mechanism.
+        case: The auction.
+        i: Index of the candidate.
+        curve: Number of bids of the allocation curve, from 0 to 100.
+        bids: Number of bids around the candidate's value.
+        target_roi: Target of the value maximiser. The truthful bids of both kinds of advertiser are always included.
+    """
     value = float(case.values[i])
     curve_bids = np.linspace(0, HIGHEST, curve).tolist() if curve else []
     around = [b for b in grid(value, bids) if b != value] if bids else []
@@ -85,13 +103,13 @@ async def sweep(
         profile = case.values.copy()
         profile[i] = amount
         profiles.append(profile)
-    places = {profile.tobytes(): place for place, profile in enumerate(profiles)}  # the value may stand there twice
-    played: dict[bytes, Played] = dict(
-        zip(places, await gather([lab.play(subject, case, profiles[p]) for p in places.values()]), strict=True)
+    places = {profile.tobytes(): place for place, profile in enumerate(profiles)}  # evaluate equal profiles once
+    outcomes: dict[bytes, BidOutcome] = dict(
+        zip(places, await gather([evaluator.play(subject, case, profiles[p]) for p in places.values()]), strict=True)
     )
 
     def column(field: int) -> Floats:
-        return np.stack([played[profile.tobytes()][field][:, i] for profile in profiles], axis=1)
+        return np.stack([outcomes[profile.tobytes()][field][:, i] for profile in profiles], axis=1)
 
     last = len(amounts)
     return Sweep(
@@ -100,52 +118,54 @@ async def sweep(
 
 
 def um_regret(sweep: Sweep, *, own: bool) -> float:
-    """In currency per answer; nan where the judge abstained."""
+    """Regret of a truthful utility maximiser, currency per answer; nan where the judge abstained."""
     clicks, payments = _of(sweep, own)
     return gain(sweep.value * clicks - payments, sweep.truth)
 
 
 def vm_regret(sweep: Sweep, *, own: bool) -> float:
-    """In currency per answer (value that a better bid brings); nan where the judge abstained."""
+    """Regret of a truthful value maximiser: value in currency per answer; nan where the judge abstained."""
     clicks, payments = _of(sweep, own)
     most = sweep.value / sweep.target_roi  # per click
     return gain(sweep.value * clicks, sweep.vm_truth, most * clicks - payments)
 
 
 def misses_target(sweep: Sweep) -> bool:
-    """Whether a value maximiser that bids truthfully misses its target in the world."""
+    """Returns whether a value maximiser that bids truthfully misses its target in the world."""
     clicks, payments = sweep.clicks[:, sweep.vm_truth], sweep.payments[:, sweep.vm_truth]
     return not _feasible((sweep.value / sweep.target_roi * clicks - payments)[:, None], np.array([0]))[0]
 
 
-def gain(worth: Floats, truth: int, slack: Floats | None = None) -> float:
-    """What the best column brings more than `truth`.
+def gain(objective: Floats, truth: int, slack: Floats | None = None) -> float:
+    """Returns the gain of the best column over the column `truth`.
 
     Args:
-        worth: Shape (replicas, choices). One row is exact; else the best is chosen on half of the rows and valued on
-            the others, both ways.
-        truth: The column that all are compared with.
-        slack: Same shape: columns whose mean is below 0 are not allowed, and worth nothing.
+        objective: Shape (replicas, choices). With one row the gain is exact. With several rows the best column is
+            chosen on half of the rows and its gain estimated on the other half, and vice versa.
+        truth: Index of the column that the best one is compared with.
+        slack: Same shape. Columns with mean slack below 0 are infeasible: the best column is never one of them, and
+            with one row their objective counts as 0.
 
     Returns:
-        In the unit of `worth`; at least 0 if exact.
+        The gain in the unit of `objective`, at least 0 if exact; nan if an objective is not finite.
     """
-    rows = len(worth)
-    if not np.isfinite(worth).all():
+    rows = len(objective)
+    if not np.isfinite(objective).all():
         return float("nan")
     if rows == 1:
-        allowed = np.ones(worth.shape[1], bool) if slack is None else _feasible(slack, np.arange(worth.shape[1]))
-        best = float(np.where(allowed, worth[0], 0.0 if slack is not None else -np.inf).max())
-        return max(0.0, best - (float(worth[0, truth]) if allowed[truth] else 0.0))
+        columns = np.arange(objective.shape[1])
+        allowed = np.ones(len(columns), bool) if slack is None else _feasible(slack, columns)
+        best = float(np.where(allowed, objective[0], 0.0 if slack is not None else -np.inf).max())
+        return max(0.0, best - (float(objective[0, truth]) if allowed[truth] else 0.0))
     gains = []
     for half in (np.arange(rows) % 2 == 0, np.arange(rows) % 2 == 1):
-        means = worth[half].mean(0)
+        means = objective[half].mean(0)
         if slack is not None:
-            means = np.where(_feasible(slack[half], np.arange(worth.shape[1])), means, -np.inf)
+            means = np.where(_feasible(slack[half], np.arange(objective.shape[1])), means, -np.inf)
         best_at = int(np.argmax(means))
         if not means[best_at] > means[truth]:
             best_at = truth
-        gains.append(float((worth[~half, best_at] - worth[~half, truth]).mean()))
+        gains.append(float((objective[~half, best_at] - objective[~half, truth]).mean()))
     return float(np.mean(gains))
 
 
@@ -164,34 +184,34 @@ class Curve(NamedTuple):
     clicks: Floats
     """Shape (bids,)."""
     falls: int
-    """Steps at which it falls, the bid rising."""
+    """Number of steps at which clicks fall although the bid rises."""
     largest_fall: float
     largest_jump: float
-    """Largest rise from one bid of the curve to the next."""
+    """Largest increase from one bid of the curve to the next."""
 
 
 def curve_of(sweep: Sweep, *, own: bool) -> Curve:
-    """The allocation curve of a sweep; of a sampled mechanism the mean of its replicas."""
+    """Returns the allocation curve of a sweep; for a sampled mechanism the mean over its replicas."""
     clicks, _ = _of(sweep, own)
     rows = clicks[:, : sweep.curve]
     steps = np.diff(rows, axis=1)
     means = steps.mean(0) if steps.size else np.zeros(0)
     margin = np.full(means.shape, _ROUNDING)
     if len(rows) > 1 and steps.size:
-        margin = margin + _SURE * steps.std(0, ddof=1) / np.sqrt(len(rows))
+        margin = margin + _STANDARD_ERRORS * steps.std(0, ddof=1) / np.sqrt(len(rows))
     falling = means < -margin
     largest_fall = float(-means[falling].min()) if falling.any() else 0.0
     return Curve(rows.mean(0), int(falling.sum()), largest_fall, float(max(0.0, means.max(initial=0.0))))
 
 
 def loses(utilities: Floats, scale: Sequence[float] | Floats) -> Bools:
-    """Who loses by taking part: shape (n,).
+    """Returns which advertisers have a negative expected utility, beyond sampling error: shape (n,).
 
     Args:
-        utilities: In currency per answer: shape (replicas, n).
-        scale: What rounding is relative to, shape (n,).
+        utilities: Currency per answer: shape (replicas, n).
+        scale: Scale of the rounding tolerance, shape (n,).
     """
     margin = _ROUNDING * np.maximum(1.0, np.asarray(scale, dtype=np.float64))
     if len(utilities) > 1:
-        margin = margin + _SURE * utilities.std(0, ddof=1) / np.sqrt(len(utilities))
+        margin = margin + _STANDARD_ERRORS * utilities.std(0, ddof=1) / np.sqrt(len(utilities))
     return np.asarray(utilities.mean(0) < -margin)

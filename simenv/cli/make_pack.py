@@ -36,8 +36,8 @@ def make_pack(
     from simenv.packmaker.kinds import make_kind
 
     built = make_kind(kind, names_of(categories))
-    if llm == "embedded":  # said before it is loaded
-        raise write.too_small(llm)
+    if llm == "embedded":  # before the model is loaded
+        raise write.incapable_model(llm)
     model = make_llm(llm, api_base=api_base, timeout=timeout)
     columns = (TextColumn(built.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=console.err)
@@ -54,7 +54,7 @@ def make_pack(
     finally:
         if progress.live.is_started:
             progress.stop()
-    refused = f"; refused: {write.said(written.rejected)}" if written.rejected else ""
+    refused = f"; refused: {write.rejection_counts(written.rejected)}" if written.rejected else ""
     tokens = written.usage.prompt_tokens + written.usage.completion_tokens
     line = f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens:,} tokens"
     console.out.print(line, markup=False, highlight=False, soft_wrap=True)

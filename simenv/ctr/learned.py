@@ -1,11 +1,11 @@
-"""A CTR model learned from a click log: what a platform would know after watching its users.
+"""A CTR model learned from a click log, as a platform could fit it to its own data.
 
     P(click on ad i at rank k) = d^k * q_i,    q_i = sigmoid(w_0 + w_1 cos_i + w_2 cos_i^2 + u_ad + v_category)
 
-A position-based click model (Craswell, Zoeter, Taylor and Ramsey 2008) whose attraction is a logistic regression with
-an intercept for each ad and each category, shrunk towards 0: so it can learn an ad's hidden appeal, but not a single
-persona's taste. Position and attraction are fitted together, by maximum likelihood on clicks drawn, not on
-probabilities; being a likelihood fit it is calibrated on the log's own distribution.
+This is a position-based click model (Craswell, Zoeter, Taylor and Ramsey 2008). Its attraction is a logistic regression
+with an intercept for each ad and each category, shrunk towards 0. So it can learn an ad's hidden appeal, but not the
+taste of a persona. Position and attraction are fitted jointly by maximum likelihood, on realised clicks and not on
+click probabilities. Such a fit is calibrated on the distribution of the log.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from simenv.records import Auction, Record, Transition
 Floats = npt.NDArray[np.float64]
 
 RIDGE = 1.0
-"""Penalty on u and v: the weight of one click that says "as the average ad"."""
+"""Penalty on u and v, about as strong as one observation at the average click rate."""
 HELD_OUT = 5
-"""Every fifth persona is left out of the fit that the quality figures are from."""
+"""`held_out_quality` fits without every fifth persona and scores these personas."""
 
 
 class LearnedCTR(Record):
-    """See the module. Built by `fit` or `load`."""
+    """The model of this module. Use `fit` or `load` to create it."""
 
     intercept: float
     cosine: tuple[float, float]
     """w_1 and w_2."""
     position_discount: float = Field(gt=0, le=1)
     ads: dict[str, float]
-    """Ad id -> u; an ad that was never shown has 0."""
+    """Ad id -> u; 0 for an ad that was never shown."""
     categories: dict[str, float]
+    """Category -> v; 0 for a category that was never shown."""
     impressions: int = Field(ge=0)
-    """Verdicts it was fitted on."""
+    """Number of impressions in the fit."""
     log: str = ""
-    """Where these come from."""
+    """Name of the log."""
 
     @property
     def name(self) -> str:
@@ -53,14 +54,14 @@ class LearnedCTR(Record):
         return self._attraction([(bid.relevance, bid.ad.id, bid.ad.category) for bid in auction.bids])
 
     def predict(self, rows: Sequence[Impression]) -> Floats:
-        """Click probability of each impression: shape (len(rows),)."""
+        """Returns the click probability of each impression: shape (len(rows),)."""
         ranks = np.array([row.rank for row in rows])
         return self._attraction([(r.cosine, r.ad, r.category) for r in rows]) * self.position_discount**ranks
 
     def _attraction(self, ads: Sequence[tuple[float, str, str]]) -> Floats:
         cosine = np.array([c for c, _, _ in ads], dtype=np.float64)
-        own = np.array([self.ads.get(ad, 0.0) + self.categories.get(cat, 0.0) for _, ad, cat in ads], dtype=np.float64)
-        return _sigmoid(self.intercept + self.cosine[0] * cosine + self.cosine[1] * cosine**2 + own)
+        bias = np.array([self.ads.get(ad, 0.0) + self.categories.get(cat, 0.0) for _, ad, cat in ads], dtype=np.float64)
+        return _sigmoid(self.intercept + self.cosine[0] * cosine + self.cosine[1] * cosine**2 + bias)
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
         q = dict(zip([bid.ad.id for bid in auction.bids], self.relevance(auction), strict=True))
@@ -84,10 +85,10 @@ class LearnedCTR(Record):
             ) from None
 
     def save(self, path: Path) -> None:
-        """Writes it as JSON.
+        """Writes the model as JSON.
 
         Raises:
-            DataFileError: the file exists already, or cannot be written.
+            DataFileError: the file exists, or cannot be written.
         """
         if path.exists():
             raise DataFileError(f"{path} exists already: give a new file, nothing is overwritten")
@@ -98,7 +99,7 @@ class LearnedCTR(Record):
 
 
 class Impression(NamedTuple):
-    """One shown ad with a verdict."""
+    """One shown ad with a decided verdict."""
 
     persona: str
     ad: str
@@ -108,32 +109,32 @@ class Impression(NamedTuple):
     clicked: bool
 
 
-class Quality(NamedTuple):
-    """How well predictions do on personas that were held out."""
+class HeldOutQuality(NamedTuple):
+    """Quality of a model's predictions on held-out personas."""
 
     model: str
     log_loss: float
     auc: float
     calibration_error: float
-    """Mean absolute gap between predicted and observed rate over ten equal-sized bins."""
+    """Mean absolute difference of predicted and observed click rate over ten equal-sized bins."""
 
 
 def impressions(transitions: Iterable[Transition]) -> list[Impression]:
-    """The shown ads of a log that have a verdict."""
-    found = []
+    """Returns the shown ads of a log on which the judge decided."""
+    rows = []
     for t in transitions:
         for rank, click in enumerate(t.feedback.clicks):
             if click.clicked is not None:
                 bid = t.auction.bid_of(click.ad_id)
-                found.append(Impression(t.persona_id, bid.ad.id, bid.ad.category, bid.relevance, rank, click.clicked))
-    return found
+                rows.append(Impression(t.persona_id, bid.ad.id, bid.ad.category, bid.relevance, rank, click.clicked))
+    return rows
 
 
 def fit(rows: Sequence[Impression], log: str = "") -> LearnedCTR:
-    """Maximum likelihood with a ridge on the intercepts of ads and categories.
+    """Fits the model by maximum likelihood, with a ridge penalty on the intercepts of ads and categories.
 
     Raises:
-        InputError: no impressions, or no click or nothing but clicks among them.
+        InputError: no impressions, no clicks, or only clicks.
     """
     from scipy.optimize import minimize
 
@@ -182,11 +183,11 @@ def fit(rows: Sequence[Impression], log: str = "") -> LearnedCTR:
     )
 
 
-def held_out_quality(rows: Sequence[Impression]) -> list[Quality]:
-    """Fits on four fifths of the personas and scores the rest: the learned model, the cosine one, and the plain rate.
+def held_out_quality(rows: Sequence[Impression]) -> list[HeldOutQuality]:
+    """Fits on four fifths of the personas and scores three models on the rest: learned, cosine and mean click rate.
 
     Raises:
-        InputError: too few personas or clicks to hold any out.
+        InputError: the held-out personas have no impressions, no clicks or only clicks, or the fit is not possible.
     """
     from sklearn.metrics import log_loss, roc_auc_score
 
@@ -198,7 +199,10 @@ def held_out_quality(rows: Sequence[Impression]) -> list[Quality]:
     test = [row for row in rows if row.persona in left_out]
     truth = np.array([row.clicked for row in test], dtype=np.float64)
     if not test or truth.min() == truth.max():
-        raise InputError(f"{len(personas)} personas are too few to hold any out: run more auctions")
+        raise InputError(
+            f"the held-out {len(left_out)} of {len(personas)} personas need clicks and non-clicks, got "
+            f"{int(truth.sum())} clicks of {len(test)} impressions: run more auctions"
+        )
     cosine = CosineCTR()
     ranks, x = np.array([row.rank for row in test]), np.array([row.cosine for row in test])
     predictions = {
@@ -207,13 +211,13 @@ def held_out_quality(rows: Sequence[Impression]) -> list[Quality]:
         "mean rate": np.full(len(test), np.mean([row.clicked for row in train])),
     }
     return [
-        Quality(name, float(log_loss(truth, p)), float(roc_auc_score(truth, p)), calibration_error(truth, p))
+        HeldOutQuality(name, float(log_loss(truth, p)), float(roc_auc_score(truth, p)), calibration_error(truth, p))
         for name, p in predictions.items()
     ]
 
 
 def calibration_error(truth: Floats, predicted: Floats, bins: int = 10) -> float:
-    """Mean |observed rate - mean prediction| over equal-sized bins of the predictions, weighted by their size."""
+    """Mean of |observed click rate - mean prediction| over equal-sized bins of the predictions, weighted by size."""
     parts = np.array_split(np.argsort(predicted, kind="stable"), bins)
     return float(sum(abs(truth[p].mean() - predicted[p].mean()) * len(p) for p in parts if len(p)) / len(truth))
 

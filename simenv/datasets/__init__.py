@@ -1,5 +1,5 @@
-"""Runs as files that people train with: `export.py` writes clicks, `training_data.py` preferences, SFT and KTO rows.
+"""Datasets from the log of a run: `export.py` writes clicks, `training_data.py` preferences, SFT and KTO rows.
 
-Beside each file goes a card, made by `dataset_card.py`. May import runs and what is below them; only the command line
-imports it.
+Each file gets a dataset card (`dataset_card.py`). May import runs and what is below them; only the command line imports
+it.
 """

@@ -1,4 +1,4 @@
-"""The card beside an exported file: columns, counts, which run it was made of, and how."""
+"""The dataset card of an exported file: columns, counts, source run and options."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ _FACTS = ("ad_llm", "judge", "query_source", "encoder")
 def dataset_card(
     run: str | Path, frame: pandas.DataFrame, transitions: Sequence[Transition], file: str, format: str, options: str
 ) -> str:
-    """The card as Markdown.
+    """Writes the card as Markdown.
 
     Args:
         run: The folder of the run.
-        frame: What is written: its columns and the number of its rows.
-        transitions: What it was made of.
-        file: Name of the file that the card is of.
+        frame: The exported data.
+        transitions: The transitions of the run.
+        file: Name of the exported file.
         format: One of the export formats.
         options: Options of the export, as on the command line.
     """
@@ -104,9 +104,9 @@ def _run_facts(run: Path) -> dict[str, Any]:
         manifest = read_manifest(run)
     except DataFileError:
         return facts | {"manifest": "none beside it"}
-    asked, world = manifest["options"], manifest.get("world")
+    options, world = manifest["options"], manifest.get("world")
     facts |= {"started": manifest.get("started"), "finished": manifest.get("finished") or "no"}
-    facts |= {key: _without_folder(asked[key]) for key in _OPTIONS if asked.get(key) is not None}
+    facts |= {key: _without_folder(options[key]) for key in _OPTIONS if options.get(key) is not None}
     facts |= {key: world[key] for key in _FACTS if isinstance(world, dict) and key in world}
     hashes, packages = manifest.get("data_sha256"), manifest.get("packages")
     facts |= {f"SHA-256 of {key}": value for key, value in hashes.items()} if isinstance(hashes, dict) else {}
@@ -114,7 +114,7 @@ def _run_facts(run: Path) -> dict[str, Any]:
 
 
 def _without_folder(value: Any) -> Any:
-    """A file's name alone: where it lay is nobody's business."""
+    """Returns only the name of a file, because a published card must not reveal local folders."""
     return Path(value).name if isinstance(value, str) else value
 
 

@@ -1,6 +1,6 @@
-"""A run's log as files that people train with: one row per shown ad, or the formats of `simenv.datasets.training_data`.
+"""Exports a run's log as a dataset: one row per shown ad, or a format of `simenv.datasets.training_data`.
 
-Beside the file goes a dataset card, FILE.md: its columns, its counts, and which run it was made of.
+Each exported file gets a dataset card, FILE.md, with columns, counts and the source run.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def click_rows(transitions: Iterable[Transition]) -> list[dict[str, Any]]:
 
 
 def click_frame(transitions: Iterable[Transition]) -> pandas.DataFrame:
-    """The rows as a DataFrame with the types of CLICK_COLUMNS, also when there are none."""
+    """Returns the rows as a DataFrame with the types of CLICK_COLUMNS, also without rows."""
     import pandas
 
     frame = pandas.DataFrame(click_rows(transitions), columns=list(CLICK_COLUMNS))
@@ -95,7 +95,7 @@ def click_frame(transitions: Iterable[Transition]) -> pandas.DataFrame:
 
 
 def logged_number(transition: Transition, name: str) -> float | None:
-    """A finite number that the mechanism logged in its details, or None."""
+    """Returns a finite number that the mechanism logged in its details, or None."""
     value = transition.outcome.details.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -106,7 +106,7 @@ def export_clicks(transitions: Iterable[Transition], out: str | Path) -> int:
     """Writes the click log to a .parquet or .jsonl file and returns the number of rows.
 
     Raises:
-        InputError: another ending, a folder that does not exist, or a file that cannot be written.
+        InputError: another file extension, a folder that does not exist, or a file that cannot be written.
     """
     out = writable(out)
     frame = click_frame(transitions)
@@ -128,22 +128,22 @@ def export_run(
         run: The folder of a run.
         out: A .parquet or .jsonl file.
         format: clicks, preferences, sft or kto; see `simenv.datasets.training_data` for the last three.
-        min_gap: preferences only: least difference of rewards, in currency per answer, exclusive; 10 by default,
-            the delta of LLM-Auction.
+        min_gap: preferences only: the difference of rewards must exceed it, in currency per answer; 10 by default, the
+            delta of LLM-Auction.
         min_reward: sft only: the best answer's reward must exceed it, in currency per answer; 0 by default.
 
     Raises:
-        InputError: an unknown format, an option of another format or out of range, a run that gives no row, or a
+        InputError: unknown format, option of another format, value out of range, run without a row in this format, or
             file that cannot be written.
     """
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r}: known are {', '.join(FORMATS)}")
-    for name, value, owner in (("min-gap", min_gap, "preferences"), ("min-reward", min_reward, "sft")):
+    for name, value, owner in (("min_gap", min_gap, "preferences"), ("min_reward", min_reward, "sft")):
         if value is not None and format != owner:
-            raise InputError(f"--{name} is an option of format {owner}, got format {format}")
-        if value is not None and (not math.isfinite(value) or (name == "min-gap" and value < 0)):
-            least = " of at least 0" if name == "min-gap" else ""
-            raise InputError(f"--{name} must be a finite number{least}, got {value}")
+            raise InputError(f"{name} is an option of format {owner}, got format {format}")
+        if value is not None and (not math.isfinite(value) or (name == "min_gap" and value < 0)):
+            least = " of at least 0" if name == "min_gap" else ""
+            raise InputError(f"{name} must be a finite number{least}, got {value}")
     out = writable(out)
     gap, reward = 10.0 if min_gap is None else min_gap, 0.0 if min_reward is None else min_reward
     transitions = list(read_transitions(run))
@@ -167,21 +167,21 @@ def _frame(transitions: list[Transition], format: str, min_gap: float, min_rewar
 
 
 def writable(out: str | Path) -> Path:
-    """The path, if a file of that ending may be written there.
+    """Checks extension and folder of an export path, and returns it as a Path.
 
     Raises:
-        InputError: another ending than .parquet and .jsonl, or a folder that does not exist.
+        InputError: another extension than .parquet or .jsonl, or a folder that does not exist.
     """
     out = Path(out)
     if out.suffix not in (".parquet", ".jsonl"):
-        raise InputError(f"{out}: ending {out.suffix!r} is not written here, expected .parquet or .jsonl")
+        raise InputError(f"{out}: cannot write files of type {out.suffix!r}, expected .parquet or .jsonl")
     if not out.parent.is_dir():
         raise InputError(f"{out}: folder {out.parent} does not exist")
     return out
 
 
 def write_frame(frame: pandas.DataFrame, out: Path) -> None:
-    """Writes a frame by the path's ending. A failed write leaves what was there before.
+    """Writes a frame in the format of the path's extension. A failed write leaves an existing file unchanged.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,13 +1,13 @@
-"""Preferences, demonstrations and labels from a run's log, in the formats that TRL's trainers read.
+"""Preferences, demonstrations and labels from a run's log, in the formats of TRL's trainers.
 
 preferences   prompt, chosen, rejected      DPOTrainer (Rafailov et al. 2023); pairs as in LLM-Auction (2025)
 sft           prompt, completion            SFTTrainer
 kto           prompt, completion, label     KTOTrainer (Ethayarajh et al. 2024)
 
-All are conversational: the prompt is a list of messages, an answer a list of one assistant message. Answers are
-compared only within one and the same auction, bids included: those of the run's mechanisms, by what the judge said,
-and, apart from these, the candidate texts that a mechanism logged, by the mechanism's own scores. An answer on which
-the judge abstained is used nowhere, nor are the candidates it was chosen from.
+All are conversational: the prompt is a list of messages, an answer is a list of one assistant message. Only answers to
+the same auction with the same bids are compared. There are two separate comparisons: the answers of the run's
+mechanisms, by the judge's rewards, and the candidate texts that a mechanism logged, by the mechanism's own scores. If
+the judge abstained on an answer, neither the answer nor its candidates are used.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from simenv.errors import InputError
 from simenv.records import Auction, Transition
 
-# The one-call prompt with bids, word for word as the mechanism `prompted` sends it to a capable model (LLM-Auction,
-# section 5.1, step 2); a test holds the two equal. It is kept here, and not read from `mechanisms`, because the world
-# imports no mechanism and a `mechanisms` folder of the user's own may hide ours.
+# The one-call prompt with bids, identical to the prompt of the mechanism `prompted` for a capable model (LLM-Auction,
+# section 5.1, step 2); a test checks that they are equal. This copy exists because simenv must not import `mechanisms`,
+# and because a user's own `mechanisms` folder may shadow the one of this project.
 _SYSTEM = """\
 You are a helpful assistant that is paid for by advertisers. Answer the user's question, and where it helps the user, \
 weave in ads from the list of candidates.
@@ -58,12 +58,12 @@ class Rivals(NamedTuple):
 
     auction: Auction
     source: str
-    """judge, or candidates of a mechanism."""
+    """Source of the rewards: "judge", or "candidates" for a mechanism's own scores."""
     answers: list[Answer]
 
 
 def ad_prompt(auction: Auction) -> list[dict[str, str]]:
-    """What a model is asked for that decides on ads by itself: a system and a user message, with the bids."""
+    """Builds the prompt for a model that selects ads by itself: a system and a user message, with the bids."""
     candidates = [
         {"id": bid.ad.id, "title": bid.ad.title, "bid": bid.amount}
         for bid in auction.bids
@@ -79,10 +79,10 @@ def ad_prompt(auction: Auction) -> list[dict[str, str]]:
 
 
 def preference_rows(transitions: Iterable[Transition], min_gap: float = 10.0) -> list[Row]:
-    """Every pair of rival answers whose rewards differ by more than `min_gap` (currency per answer).
+    """Returns every pair of rival answers whose rewards differ by more than `min_gap` (currency per answer).
 
-    The order is that of the auctions; within one the judged answers come before logged candidates, then better
-    chosen ones first, then worse rejected ones last.
+    Rows are in the order of the auctions. Within an auction, judged answers come before logged candidates; then rows
+    are sorted by the reward of the chosen and by the reward of the rejected answer, both descending.
 
     Raises:
         InputError: no such pair.
@@ -97,8 +97,8 @@ def preference_rows(transitions: Iterable[Transition], min_gap: float = 10.0) ->
                     rows.append(
                         {
                             "prompt": ad_prompt(auction),
-                            "chosen": _said(chosen),
-                            "rejected": _said(rejected),
+                            "chosen": _messages(chosen),
+                            "rejected": _messages(rejected),
                             "gap": chosen.reward - rejected.reward,
                             "chosen_reward": chosen.reward,
                             "rejected_reward": rejected.reward,
@@ -107,11 +107,11 @@ def preference_rows(transitions: Iterable[Transition], min_gap: float = 10.0) ->
                             "auction_id": auction.id,
                         }
                     )
-    return _some(rows, "preference pairs", rivals, f"a gap of rewards above {min_gap:g}: give a lower --min-gap")
+    return _require_rows(rows, "preference pairs", rivals, f"a gap of rewards above {min_gap:g}: give a lower min_gap")
 
 
 def sft_rows(transitions: Iterable[Transition], min_reward: float = 0.0) -> list[Row]:
-    """The best judged answer of each auction, where its reward exceeds `min_reward` (currency per answer).
+    """Returns the best judged answer of each auction, if its reward exceeds `min_reward` (currency per answer).
 
     Raises:
         InputError: no such answer.
@@ -122,13 +122,16 @@ def sft_rows(transitions: Iterable[Transition], min_reward: float = 0.0) -> list
         best = max(answers, key=lambda answer: answer.reward)
         if best.reward > min_reward:
             rows.append(_completion(auction, best) | {"mechanism": best.mechanism, "auction_id": auction.id})
-    return _some(rows, "answers to learn from", rivals, f"a reward above {min_reward:g}: give a lower --min-reward")
+    return _require_rows(
+        rows, "answers to learn from", rivals, f"a reward above {min_reward:g}: give a lower min_reward"
+    )
 
 
 def kto_rows(transitions: Iterable[Transition]) -> list[Row]:
-    """Answers with a label: True if the reward is positive and above the mean of its rivals, False if below the mean.
+    """Returns labelled answers: True if the reward is positive and above the rivals' mean, False if below the mean.
 
-    Answers between the two, such as those that have no rival, are left out; so is a candidate that was judged.
+    Other answers, such as those without a rival, are left out. A text gets at most one row per auction; a label by the
+    judge's rewards has priority over one by candidate scores.
 
     Raises:
         InputError: no answer has a label.
@@ -139,22 +142,24 @@ def kto_rows(transitions: Iterable[Transition]) -> list[Row]:
         mean = sum(answer.reward for answer in answers) / len(answers)
         for answer in answers:
             if math.isclose(answer.reward, mean, rel_tol=1e-9, abs_tol=1e-9):
-                continue  # equal rewards may differ from their own mean by a rounding error
+                continue  # the mean of equal rewards may differ from them by a rounding error
             if answer.reward < mean or answer.reward > 0:
                 row = _completion(auction, answer) | {"label": answer.reward > mean, "mean_reward": mean}
                 row |= {"mechanism": answer.mechanism, "source": source, "auction_id": auction.id}
                 rows.setdefault((auction, answer.text), row)
-    return _some(list(rows.values()), "labelled answers", rivals, "rivals of another reward: run several mechanisms")
+    return _require_rows(
+        list(rows.values()), "labelled answers", rivals, "rivals of another reward: run several mechanisms"
+    )
 
 
 def _rivals(transitions: Iterable[Transition]) -> Iterator[Rivals]:
-    """Groups by auction, in the order of the log. Learning bidders make different auctions of one index."""
+    """Groups by auction, in the order of the log. With learning bidders, one index has several auctions."""
     groups: dict[Auction, list[Transition]] = {}
     for transition in transitions:
         if transition.abstentions == 0:
             groups.setdefault(transition.auction, []).append(transition)
     for auction, rows in groups.items():
-        # Like with like: expectations over clicks only where every rival has one.
+        # Rewards must be comparable: use expectations over clicks only if every rival has one.
         expected = all(t.expected_reward is not None for t in rows)
         rewards = [t.expected_reward if expected else t.reward for t in rows]
         judged = [
@@ -168,7 +173,7 @@ def _rivals(transitions: Iterable[Transition]) -> Iterator[Rivals]:
 
 
 def _candidates(transition: Transition) -> list[Answer]:
-    """The texts that a mechanism logged as `candidate_texts`, with their `candidate_scores`."""
+    """Returns the texts that a mechanism logged as `candidate_texts`, with their `candidate_scores`."""
     details = transition.outcome.details
     texts, scores = details.get("candidate_texts"), details.get("candidate_scores")
     if not isinstance(texts, list) or not isinstance(scores, list) or len(texts) != len(scores):
@@ -181,26 +186,26 @@ def _candidates(transition: Transition) -> list[Answer]:
 
 
 def _distinct(answers: Iterable[Answer]) -> list[Answer]:
-    """Each text once, with the mean of its rewards and the mechanisms that gave it; blank texts are left out."""
-    same: dict[str, list[Answer]] = {}
+    """Returns each text once, with the mean of its rewards and all its mechanisms; blank texts are left out."""
+    by_text: dict[str, list[Answer]] = {}
     for answer in answers:
         if answer.text.strip():
-            same.setdefault(answer.text, []).append(answer)
+            by_text.setdefault(answer.text, []).append(answer)
     return [
-        Answer(text, "+".join(dict.fromkeys(a.mechanism for a in given)), sum(a.reward for a in given) / len(given))
-        for text, given in same.items()
+        Answer(text, "+".join(dict.fromkeys(a.mechanism for a in group)), sum(a.reward for a in group) / len(group))
+        for text, group in by_text.items()
     ]
 
 
-def _said(answer: Answer) -> list[dict[str, str]]:
+def _messages(answer: Answer) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": answer.text}]
 
 
 def _completion(auction: Auction, answer: Answer) -> Row:
-    return {"prompt": ad_prompt(auction), "completion": _said(answer), "reward": answer.reward}
+    return {"prompt": ad_prompt(auction), "completion": _messages(answer), "reward": answer.reward}
 
 
-def _some(rows: list[Row], what: str, rivals: list[Rivals], needed: str) -> list[Row]:
+def _require_rows(rows: list[Row], what: str, rivals: list[Rivals], needed: str) -> list[Row]:
     if rows:
         return rows
     if not rivals:

@@ -1,4 +1,4 @@
-"""What the click model reads in ads and answers: the offer without its brand, amounts, shouting."""
+"""Text features of ads and answers: the offer without its brand, amounts of money, capitals."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from simenv.text import sentence_around
 
 _EXCLAMATION = re.compile("!")
 _SHOUT = re.compile(r"\b[A-Z]{4,}\b")
-"""A word of four capitals or more: acronyms are mostly shorter."""
-_MIDDLING_AMOUNT = 30.0
-"""Currency: amounts above say dear, those below say cheap."""
+"""A word of four or more capitals. Most acronyms are shorter."""
+_REFERENCE_AMOUNT = 30.0
+"""Currency. A larger amount counts as expensive, a smaller one as cheap."""
 _PER = "month|day|week|year|portion|person|night|lesson|session|piece|pack|bag|visit|hour|head|class|box"
 _AMOUNT = re.compile(
     r"(?:(?P<sign>[$€£])\s?)?(?P<number>\d{1,3}(?:,\d{3})+|\d+(?:\.\d{1,2})?)"
@@ -22,44 +22,47 @@ _AMOUNT = re.compile(
 
 
 def offer_title(ad: Ad) -> str:
-    """The title without the firm's name; the whole title where nothing else is in it."""
-    rest = _without(ad.title, ad.advertiser)
+    """The title without the advertiser's name; the whole title if it is only that name."""
+    rest = _remove_name(ad.title, ad.advertiser)
     return rest or ad.title
 
 
 def offer_body(ad: Ad) -> str:
-    """The copy without the firm's name, as far as that is not all that names the ad."""
-    return _without(ad.body, ad.advertiser) if ad.advertiser != ad.title else ad.body
+    """The body without the advertiser's name; unchanged if that name is also the title."""
+    return _remove_name(ad.body, ad.advertiser) if ad.advertiser != ad.title else ad.body
 
 
 def offer(ad: Ad) -> str:
-    """Title and copy without the firm's name: what is offered, whoever offers it."""
+    """Title and body without the advertiser's name, so that two advertisers with the same offer get the same text."""
     body = offer_body(ad)
     return f"{offer_title(ad)}. {body}" if body else offer_title(ad)
 
 
-def _without(text: str, name: str) -> str:
+def _remove_name(text: str, name: str) -> str:
     return " ".join(re.sub(rf"\b{re.escape(name)}\b(?:['’]s)?", " ", text).split())
 
 
 def words_around(sentence: str, ad: Ad) -> str:
-    """What a sentence says besides the ad's link and the firm's name."""
-    return _without(markup.strip_markup(sentence.replace(ad.link, " ")), ad.advertiser).strip(" ,.;:-")
+    """The words of a sentence except the ad's link and the advertiser's name."""
+    return _remove_name(markup.strip_markup(sentence.replace(ad.link, " ")), ad.advertiser).strip(" ,.;:-")
 
 
 def pitch_around(response: str, span: tuple[int, int]) -> str:
-    """The sentence with the link, and the one before it unless that has a link of its own: hype leads up to a link."""
+    """Returns the sentence with the link and the one before it, unless that one has its own link.
+
+    The sentence before is included because sales talk often precedes the link.
+    """
     start, end = sentence_around(response, span)
     before = sentence_around(response, (max(0, start - 1),) * 2)[0] if start else 0
     return response[start if markup.LINK.search(response[before:start]) else before : end]
 
 
 def typographic_pressure(pitch: str) -> int:
-    """How many of two kinds there are: exclamation marks, shouted words. 0 to 2."""
+    """Counts which of two signs occur: exclamation marks and words in capitals. 0, 1 or 2."""
     return sum(bool(kind.search(pitch)) for kind in (_EXCLAMATION, _SHOUT))
 
 
 def log_amount(text: str) -> float:
-    """How large the largest amount of money is that a text names: log10 of its multiple of 30; 0 if it names none."""
+    """Returns log10(largest amount of money in the text / 30), or 0 if the text names no amount."""
     amounts = [float(m["number"].replace(",", "")) for m in _AMOUNT.finditer(text) if m["sign"] or m["unit"]]
-    return math.log10(max(amounts) / _MIDDLING_AMOUNT) if amounts and max(amounts) > 0 else 0.0
+    return math.log10(max(amounts) / _REFERENCE_AMOUNT) if amounts and max(amounts) > 0 else 0.0

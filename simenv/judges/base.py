@@ -1,4 +1,4 @@
-"""What a judge is: it reads an answer as the persona and says which ads are clicked."""
+"""The judge protocol: a judge reads an answer as the persona and decides which ads are clicked."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from simenv.registry import Kind
 class Judge(Protocol):
     """Gives click feedback.
 
-    Optional abilities: `HasVariants`, and of `simenv.abilities` `AsksModels` (its language models) and `Hashed` (names
-    what its verdicts depend on).
+    Optional protocols: `HasVariants`, and from `simenv.abilities` `AsksModels` (lists its language models) and `Hashed`
+    (a hash of the data that its verdicts depend on).
     """
 
     name: str
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        """One Click per placement, in the same order. A verdict that cannot be decided is None, never False."""
+        """Returns one Click per placement, in the same order. `clicked` is None where the judge cannot decide."""
         ...
 
 
 @runtime_checkable
 class HasVariants(Protocol):
-    """A judge that exists in variants: the same judge with a change that must not matter.
+    """A judge with variants. A variant is the same judge with a change that must not matter.
 
-    `simenv validate-judge` asks every variant the same questions and reports how far its click probabilities move.
+    `simenv validate-judge` gives all variants the same cases and reports how far their click probabilities differ.
     """
 
     @property
     def variants(self) -> Mapping[str, Judge]:
-        """By the name of the change, for instance "wording2" or "order2"."""
+        """Name of the change, for instance "wording2" or "order2" -> variant."""
         ...
 
 

@@ -1,25 +1,26 @@
-"""The click model: clicks with known probability, offline and exact. World "v1".
+"""The click model: clicks with known probabilities, computed offline. World "v1".
 
     p_i = examination_i * attraction_i * nativeness_i * competition_i * flooding
 
     examination_i = rank_discount^rank_i * exp(-depth_loss * (1 - patience) * words_before_i / 100)
     attraction_i  = sigmoid(base + relevance + taste + appeal + tolerance + price)
-    nativeness_i  = coherence(ad sentence, what was read before it) * hard_sell^(sales pressure) * shouting^(marks)
-    competition_i = a_i / (a_i + sum_j s_ij a_j),   a = attraction, s_ij in [0, 1] how far j is a substitute of i
+    nativeness_i  = coherence(ad sentence, text before it) * hard_sell^(sales pressure) * shouting^(marks)
+    competition_i = a_i / (a_i + sum_j s_ij a_j),   a = attraction, s_ij in [0, 1] = degree to which j substitutes i
     flooding      = exp(-rate * (1.5 - ad_tolerance) * max(0, ads - free_ads)) * (1 - leak)
 
 The cues of price, sales pressure and leaks are learned from example sentences (`cues.py`).
 
-Sources. That a click is examination times attraction is the examination hypothesis (Richardson, Dominowska and Ragno
-2007, "Predicting clicks"); that an ad is read less the more comes before it follows the position and cascade models
-(Craswell, Zoeter, Taylor and Ramsey 2008, "An experimental comparison of click position-bias models"): the user reads
-from the top, so nothing after an ad changes its probability but more ads and leaked process text, which spoil the
-whole answer. Substitutes share attention in proportion to their attraction, as in Luce's choice rule (Luce 1959). The
-remaining criteria are those of the judge in LLM-Auction (section 5.1, step 3): relevance to question and persona,
-nativeness, competition, flooding, leaks.
+Sources. The product of examination and attraction is the examination hypothesis (Richardson, Dominowska and Ragno
+2007, "Predicting clicks"). Examination falls with the amount of text before the ad, as in the position and cascade
+models (Craswell, Zoeter, Taylor and Ramsey 2008, "An experimental comparison of click position-bias models"). The user
+reads from the top, so text after an ad does not change its probability, with two exceptions that affect the whole
+answer: more ads, and leaked text about the ad process. Substitutes share attention in proportion to their attraction,
+as in Luce's choice rule (Luce 1959). The remaining criteria are those of the judge in LLM-Auction (section 5.1,
+step 3): relevance to question and persona, nativeness, competition, flooding, leaks.
 
-Two terms are hidden from every mechanism: each ad's appeal, and each persona's taste for a category; and relevance is
-not the retriever's score. So no mechanism's prediction is the world's own. Every number is in `click_model_v1.toml`.
+Two terms are hidden from every mechanism: each ad's appeal, and each persona's taste for a category. Relevance also
+differs from the retriever's score. So no mechanism can predict the exact click probability. Every parameter is in
+`click_model_v1.toml`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from simenv.text import sentence_around, sentences
 
 
 class Attraction(Record):
-    """Weights in log-odds."""
+    """Weights of the attraction term, in log-odds."""
 
     base: float
     relevance: float = Field(ge=0)
@@ -64,14 +65,14 @@ class Attraction(Record):
 
 
 class Examination(Record):
-    """How attention decays on the way down."""
+    """Decay of attention with rank and with the number of words read."""
 
     rank_discount: float = Field(ge=0, le=1)
     depth_loss: float = Field(ge=0)
 
 
 class Nativeness(Record):
-    """How much a clumsy insertion costs."""
+    """Penalty for an ad sentence that does not fit the text or presses to buy."""
 
     floor: float = Field(ge=0, le=1)
     coherence_none: float
@@ -83,31 +84,31 @@ class Nativeness(Record):
 
 
 class Leaks(Record):
-    """From which score on a sentence gives the ad process away."""
+    """Scores of the "leak" cue at which a sentence counts as no leak and as a full leak."""
 
     cue_none: float
     cue_full: float
 
 
 class Competition(Record):
-    """From which cosine on two ads are substitutes."""
+    """Cosines at which two ads start to be substitutes and at which they are full substitutes."""
 
     substitutes_from: float
     substitutes_full: float
 
 
 class Flooding(Record):
-    """What too many ads cost."""
+    """Penalty for too many ads in one answer."""
 
     free_ads: int = Field(ge=0)
     rate: float = Field(ge=0)
 
 
 class ClickParams(Record):
-    """Every number of the click model; what each means is written beside it in `click_model_v1.toml`."""
+    """All parameters of the click model. Comments in `click_model_v1.toml` explain each one."""
 
     world: str
-    """Names the hidden draws: another name is another world."""
+    """Key of the hidden draws: another name gives another world."""
     attraction: Attraction
     examination: Examination
     nativeness: Nativeness
@@ -115,26 +116,26 @@ class ClickParams(Record):
     leaks: Leaks
     flooding: Flooding
     examples: dict[str, Examples] = Field(default_factory=read_examples)
-    """What the cues are learned from, by the cue's name."""
+    """Cue name -> the example sentences that the cue is fitted to."""
 
     def changed(self, changes: Mapping[str, Any]) -> ClickParams:
-        """A copy with some numbers changed, each named "section.name" (or "world").
+        """Returns a copy with some parameters changed, each named "section.name" (or "world").
 
         Raises:
-            InputError: no such number, or one out of range.
+            InputError: unknown parameter, or value out of range.
         """
         numbers: dict[str, Any] = self.model_dump()
         for name, value in changes.items():
             section, dot, field = name.partition(".")
-            there = numbers if not dot else numbers.get(section)
+            target = numbers if not dot else numbers.get(section)
             key = field if dot else section
-            if not isinstance(there, dict) or key not in there or isinstance(there[key], dict):
-                raise InputError(f"the click model has no number {name!r}: known are {', '.join(self.numbers())}")
-            there[key] = value
+            if not isinstance(target, dict) or key not in target or isinstance(target[key], dict):
+                raise InputError(f"the click model has no parameter {name!r}: known are {', '.join(self.numbers())}")
+            target[key] = value
         return _read(numbers, "changed click model")
 
     def numbers(self) -> dict[str, float]:
-        """All numbers by name: "section.name" -> value."""
+        """All numeric parameters: "section.name" -> value."""
         return {
             f"{section}.{name}": value
             for section, part in self.model_dump().items()
@@ -144,7 +145,7 @@ class ClickParams(Record):
 
     @property
     def sha256(self) -> str:
-        """Names these numbers in manifests: two runs with the same hash met the same click model."""
+        """Hash of all parameters, for manifests: two runs with the same hash used the same click model."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
@@ -157,17 +158,17 @@ def _read(numbers: Mapping[str, Any], source: str) -> ClickParams:
 
 @cache
 def world_v1() -> ClickParams:
-    """The frozen numbers of world "v1"."""
+    """The frozen parameters of world "v1"."""
     text = (files("simenv.judges") / "click_model_v1.toml").read_text(encoding="utf-8")
     return _read(tomllib.loads(text), "click_model_v1.toml")
 
 
 class ClickModel:
-    """A judge whose click probabilities are known.
+    """A judge with known click probabilities.
 
     Args:
-        encoder: For the cosines of query, ads and answer.
-        params: The model's numbers; world "v1" by default.
+        encoder: Computes the cosines of query, ads and answer.
+        params: The model's parameters; world "v1" by default.
     """
 
     def __init__(self, encoder: Encoder, params: ClickParams | None = None) -> None:
@@ -178,7 +179,7 @@ class ClickModel:
         self._cues = {name: learn(encoder, examples) for name, examples in self.params.examples.items()}
 
     def with_params(self, params: ClickParams) -> ClickModel:
-        """The same judge with other numbers."""
+        """Returns the same judge with other parameters."""
         return ClickModel(self._encoder, params)
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
@@ -186,7 +187,7 @@ class ClickModel:
         ads = [auction.bid_of(ad_id).ad for ad_id in probs]
         clicked = {}
         for group in self._exclusive(ads):
-            # One uniform per group, keyed by auction and ad alone: every mechanism meets the same user's mood.
+            # One uniform per group, keyed only by auction and ad: all mechanisms get the same draw for the same user.
             uniform = keyed_rng("click", auction.id, min(ad.id for ad in group)).random()
             for ad in group:
                 clicked[ad.id] = 0 <= uniform < probs[ad.id]
@@ -194,7 +195,10 @@ class ClickModel:
         return Feedback(clicks=tuple(Click(ad_id=i, clicked=clicked[i], click_prob=prob) for i, prob in probs.items()))
 
     def probabilities(self, persona: Persona, auction: Auction, outcome: Outcome) -> dict[str, float]:
-        """Click probability of every shown ad, in reading order. An ad without its link in the text gets 0."""
+        """Click probability of every shown ad: ad id -> [0, 1], in the order of the placements.
+
+        An ad whose link is not at its placement's span gets 0.
+        """
         p = self.params
         ads = [auction.bid_of(placement.ad_id).ad for placement in outcome.placements]
         if not ads:
@@ -202,24 +206,24 @@ class ClickModel:
         attraction = self.attraction(persona, auction.query.text, ads)
         competition = self._competition(ads, attraction)
         annoyance = 1.5 - persona.traits.ad_tolerance
-        spoilt = math.exp(-p.flooding.rate * annoyance * max(0, len(ads) - p.flooding.free_ads))
-        spoilt *= 1 - self._leak(auction, outcome)
+        flooding = math.exp(-p.flooding.rate * annoyance * max(0, len(ads) - p.flooding.free_ads))
+        flooding *= 1 - self._leak(auction, outcome)
         haste = p.examination.depth_loss * (1 - persona.traits.patience) / 100
         probs = {}
         for ad, placement in zip(ads, outcome.placements, strict=True):
             start, end = placement.span
-            rank = sum(other.span < placement.span for other in outcome.placements)  # in the text, however listed
+            rank = sum(other.span < placement.span for other in outcome.placements)  # by text position, not list order
             if outcome.response[start:end] != ad.link:
                 probs[ad.id] = 0.0
                 continue
             words_before = len(markup.strip_markup(outcome.response[:start]).split())
             examination = p.examination.rank_discount**rank * math.exp(-haste * words_before)
             native = self._nativeness(auction.query.text, outcome.response, placement.span, ad)
-            probs[ad.id] = examination * attraction[ad.id] * native * competition[ad.id] * spoilt
+            probs[ad.id] = examination * attraction[ad.id] * native * competition[ad.id] * flooding
         return probs
 
     def attraction(self, persona: Persona, query: str, ads: Sequence[Ad]) -> dict[str, float]:
-        """Probability that an ad is clicked once it is examined, alone and in a fitting sentence: ad id -> (0, 1)."""
+        """Click probability of an examined ad that stands alone in a sentence that fits: ad id -> (0, 1)."""
         p, traits = self.params.attraction, persona.traits
         odds = {}
         offers = [ad_copy.offer(ad) for ad in ads]
@@ -237,7 +241,7 @@ class ClickModel:
         return {ad_id: 1 / (1 + math.exp(-value)) for ad_id, value in odds.items()}
 
     def _relevance(self, query: str, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
-        """Mean cosine of the query with an ad's copy and with its kind, brand names taken out."""
+        """Mean of two cosines with the query: of the ad's copy, and of its title plus category, both without brand."""
         offers = [ad_copy.offer(ad) for ad in ads]
         kinds = [f"{ad_copy.offer_title(ad)} {ad.category}" for ad in ads]
         vectors = self._encoder.encode([query, *offers, *kinds])
@@ -252,7 +256,7 @@ class ClickModel:
         return float(np.clip(draw.normal(0, self.params.attraction.affinity_spread), -1, 1))
 
     def _appeal(self, ad: Ad) -> float:
-        # By what is offered, so that neither the ad's id nor the firm's name matters, which are only labels.
+        # Keyed by the offer, because the ad's id and the advertiser's name are labels that must not matter.
         return float(keyed_rng("appeal", self.params.world, ad_copy.offer_title(ad).lower()).normal())
 
     def _nativeness(self, query: str, response: str, span: tuple[int, int], ad: Ad) -> float:
@@ -264,11 +268,11 @@ class ClickModel:
         words = ad_copy.words_around(response[start:end], ad) or ad_copy.offer_title(ad)
         read = [query, *sentences(markup.strip_markup(response[:start]))]
         vectors = self._encoder.encode([words, *read])
-        cosine = float((vectors[1:] @ vectors[0]).max())  # it goes on from one thing that was read, not from all
+        cosine = float((vectors[1:] @ vectors[0]).max())  # the sentence must continue one earlier sentence, not all
         return float(factor * (p.floor + (1 - p.floor) * ramp(cosine, p.coherence_none, p.coherence_full)))
 
     def _leak(self, auction: Auction, outcome: Outcome) -> float:
-        """How far the answer speaks of bids, candidates or instructions, from 0 to 1: "click nothing"."""
+        """How strongly the answer mentions bids, candidates or instructions: 0 = not at all, 1 = no clicks at all."""
         if any(violation.kind == "leaked_process" for violation in outcome.violations):
             return 1.0
         text = outcome.response
@@ -278,12 +282,12 @@ class ClickModel:
         return ramp(worst, self.params.leaks.cue_none, self.params.leaks.cue_full)
 
     def _strongest(self, cue: str, text: str) -> float:
-        """The highest score of any sentence of five words or more: shorter ones ("See it.") say too little to tell."""
-        telling = [sentence for sentence in sentences(text) if len(sentence.split()) >= 5]
-        return float(self._cues[cue](telling).max()) if telling else -1.0
+        """Highest score of any sentence of at least five words; shorter ones ("See it.") cannot be scored reliably."""
+        long_enough = [sentence for sentence in sentences(text) if len(sentence.split()) >= 5]
+        return float(self._cues[cue](long_enough).max()) if long_enough else -1.0
 
     def _substitutes(self, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
-        """How far ads are substitutes: shape (n, n), in [0, 1]."""
+        """Degree to which ads are substitutes: shape (n, n), in [0, 1]."""
         p = self.params.competition
         vectors = self._encoder.encode([ad_copy.offer_body(ad) or ad_copy.offer_title(ad) for ad in ads])
         cosines = (vectors @ vectors.T).astype(np.float64)
@@ -296,14 +300,16 @@ class ClickModel:
         return dict(zip([ad.id for ad in ads], (a / (s @ a)).tolist(), strict=True))
 
     def _exclusive(self, ads: Sequence[Ad]) -> list[list[Ad]]:
-        """Groups of full substitutes, in reading order: at most one ad of each is clicked. Within a group the
-        probabilities sum to at most the largest attraction, so one uniform draw can serve them all."""
+        """Groups of full substitutes, in reading order: at most one ad of each group is clicked.
+
+        Within a group the probabilities sum to at most the largest attraction, so one uniform draw decides for all.
+        """
         full = self._substitutes(ads) >= 1
         groups: list[list[int]] = []
         for i in range(len(ads)):
-            home = next((group for group in groups if all(full[i, j] for j in group)), None)
-            if home is None:
+            match = next((group for group in groups if all(full[i, j] for j in group)), None)
+            if match is None:
                 groups.append([i])
             else:
-                home.append(i)
+                match.append(i)
         return [[ads[i] for i in group] for group in groups]

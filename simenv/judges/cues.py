@@ -1,8 +1,8 @@
-"""Cues in text, learned from examples: leaked ad process, sales pressure, cheap or dear.
+"""Cues in text, learned from examples: leaked ad process, sales pressure, cheap or expensive.
 
-A cue is a linear function of a sentence's embedding, fitted by ridge regression to examples that show it (+1) and
-examples that do not (-1), both sides weighing the same (Hoerl and Kennard 1970). It is fitted when it is first needed,
-in some two seconds, so that the readable examples, and not a file of weights, are what defines it, for any encoder.
+A cue is a linear function of a sentence's embedding, fitted by ridge regression (Hoerl and Kennard 1970) to examples
+that show it (+1) and examples that do not (-1). Both sides have the same total weight. The fit runs at the first use
+and takes about two seconds. So readable examples define the cue for any encoder, and no file of weights is needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simenv.encoder import Encoder
 from simenv.records import Record
 
 RIDGE = 0.01
-"""On unit vectors, with weights that sum to 1: chosen on the development part of the contrast suite."""
+"""Ridge penalty for unit vectors and sample weights that sum to 1; chosen on the dev part of the contrast suite."""
 
 
 class Examples(Record):
@@ -37,11 +37,11 @@ def read_examples() -> dict[str, Examples]:
 
 
 class Cue:
-    """Scores sentences: about 1 = like the examples that show it, about -1 = like those that do not.
+    """Scores sentences: about 1 = similar to the examples that show the cue, about -1 = similar to the others.
 
     Args:
         encoder: Text encoder.
-        examples: What it is learned from.
+        examples: The sentences that the cue is fitted to.
     """
 
     def __init__(self, encoder: Encoder, examples: Examples) -> None:
@@ -49,7 +49,7 @@ class Cue:
         self._examples = examples
 
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Shape (len(texts),)."""
+        """Scores of the texts: shape (len(texts),)."""
         middle, slope = self._fit
         scores: npt.NDArray[np.float64] = (self._encoder.encode(texts).astype(np.float64) - middle) @ slope
         return scores
@@ -70,11 +70,11 @@ _learned: WeakKeyDictionary[Encoder, dict[Examples, Cue]] = WeakKeyDictionary()
 
 
 def learn(encoder: Encoder, examples: Examples) -> Cue:
-    """The cue of these examples, fitted once per encoder."""
+    """Returns the cue of these examples, fitted once per encoder."""
     cues = _learned.setdefault(encoder, {})
     return cues.setdefault(examples, Cue(encoder, examples))
 
 
 def ramp(score: float, none: float, full: float) -> float:
-    """How far a score reaches: 0 up to `none`, 1 from `full` on, straight between them."""
+    """Linear ramp: 0 for scores up to `none`, 1 for scores from `full`."""
     return min(1.0, max(0.0, (score - none) / (full - none)))

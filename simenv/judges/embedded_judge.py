@@ -1,12 +1,12 @@
-"""The embedded judge: a small language model and a sentence encoder that click, as well as they can.
+"""The embedded judge: click probabilities from a small language model and a sentence encoder.
 
     click probability = sigmoid(intercept + sum_k weight_k feature_k)
 
-over the features of `judge_features.py`, for an ad that is in the text; an ad that is not is never clicked. The
-weights are fitted to the order of pairs, on the development part of the contrast suite alone; the file says how
-(`embedded_judge.json`, made by `benchmarks/fit_embedded_judge.py`). An order knows no level and no distance: that the
-better side of a contrast has about nine times the odds of a click, and that the suite's fitting ads are clicked at the
-base rate, are choices and no measurements.
+over the features of `features.py`, for an ad whose link is in the text. An ad without its link has probability 0. The
+weights are fitted to the order of the pairs in the dev part of the contrast suite. `benchmarks/fit_embedded_judge.py`
+fits them, and `embedded_judge.json` holds them with a description of the fit. The order of pairs determines neither
+the level nor the spread of the probabilities. Two assumptions set these: the better side of a contrast has about nine
+times the odds of a click, and the suite's relevant ads are clicked at the base rate.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pydantic import Field, JsonValue, model_validator
 
 from simenv.encoder import Encoder
 from simenv.judges.base import Judge
-from simenv.judges.features import FEATURES, Reader
+from simenv.judges.features import FEATURES, FeatureReader
 from simenv.llm.base import LLM, metered
 from simenv.records import Auction, Click, Feedback, Outcome, Persona, Record
 from simenv.seeding import keyed_rng
 
 
 class Weights(Record):
-    """The numbers of the embedded judge."""
+    """The parameters of the embedded judge."""
 
     intercept: float
     weights: dict[str, float]
-    """Log-odds per unit of each feature; features not named weigh nothing."""
+    """Feature -> log-odds per unit; a feature that is not listed has weight 0."""
     fitted: dict[str, JsonValue] = Field(default_factory=dict)
-    """How these numbers came about: for the reader, not read by the judge."""
+    """Description of the fit, for people. The judge does not use it."""
 
     @model_validator(mode="after")
     def _known(self) -> Weights:
@@ -44,31 +44,31 @@ class Weights(Record):
         return self
 
     def log_odds(self, features: Mapping[str, float]) -> float:
-        """Of a click on an ad with these features."""
+        """Log-odds of a click on an ad with these features."""
         return self.intercept + sum(weight * features[name] for name, weight in self.weights.items())
 
 
 @cache
 def fitted_weights() -> Weights:
-    """The numbers that ship with the project."""
+    """The fitted parameters that ship with the project."""
     return Weights.model_validate_json((files("simenv.judges") / "embedded_judge.json").read_text(encoding="utf-8"))
 
 
 class EmbeddedJudge:
-    """A judge made of the embedded models. Its probabilities depend on nothing random; clicks are keyed draws.
+    """A judge that uses the embedded models. Its probabilities are deterministic; its clicks are keyed draws.
 
     Args:
-        llm: A language model that can score, the embedded one.
-        encoder: A text encoder, the embedded one.
+        llm: A language model that scores continuations, usually the embedded one.
+        encoder: A text encoder, usually the embedded one.
         weights: By default those that were fitted with the embedded models.
-        wording: Of the label prompts, 1 or 2; 2 is the `variants` of 1.
+        wording: Version of the label prompts, 1 or 2. Version 2 is the variant of version 1.
 
     Raises:
-        MissingCapability: the language model cannot score.
+        MissingCapability: the language model cannot score continuations.
     """
 
     def __init__(self, llm: LLM, encoder: Encoder, weights: Weights | None = None, *, wording: int = 1) -> None:
-        self._reader = Reader(encoder, llm, wording)
+        self._reader = FeatureReader(encoder, llm, wording)
         self.weights = weights or fitted_weights()
         self.name = "embedded" + (f"#wording{wording}" if wording > 1 else "")
         self.llms = (llm,)
@@ -76,13 +76,13 @@ class EmbeddedJudge:
 
     @property
     def variants(self) -> dict[str, Judge]:
-        """The same judge with its label prompts in other words."""
+        """The same judge with other wordings of its label prompts."""
         llm, encoder, wording = self._parts
         return {} if wording > 1 else {"wording2": EmbeddedJudge(llm, encoder, self.weights, wording=2)}
 
     @property
     def sha256(self) -> str:
-        """Of its numbers, its examples and its labels, for manifests."""
+        """Hash of its parameters, examples and labels, for manifests."""
         numbers = json.dumps(self.weights.model_dump(exclude={"fitted"}), sort_keys=True)
         return hashlib.sha256(f"{numbers}\n{self._reader.texts}".encode()).hexdigest()
 
@@ -92,10 +92,10 @@ class EmbeddedJudge:
         with metered() as meter:
             features = await self._reader.read(persona, auction, outcome)
         clicks = []
-        for placement, found in zip(outcome.placements, features, strict=True):
-            chance = 0.0 if found is None else _sigmoid(self.weights.log_odds(found))
-            clicked = bool(keyed_rng("embedded-click", auction.id, placement.ad_id).random() < chance)
-            clicks.append(Click(ad_id=placement.ad_id, clicked=clicked, click_prob=chance))
+        for placement, row in zip(outcome.placements, features, strict=True):
+            prob = 0.0 if row is None else _sigmoid(self.weights.log_odds(row))
+            clicked = bool(keyed_rng("embedded-click", auction.id, placement.ad_id).random() < prob)
+            clicks.append(Click(ad_id=placement.ad_id, clicked=clicked, click_prob=prob))
         return Feedback(clicks=tuple(clicks), usage=meter.usage)
 
 

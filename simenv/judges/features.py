@@ -1,12 +1,12 @@
-"""What the embedded judge reads in an answer, as numbers: cosines of the encoder and likelihoods of the language model.
+"""Features of the embedded judge: cosines of the encoder and likelihoods of the language model.
 
-It reads what the user sees (query, answer, the ad's title and sentence) and the persona's words (interests, attitude).
-It never reads the ad's own copy, which the user does not see, nor the persona's numeric traits.
+Inputs are what the user sees (query, answer, the ad's title and sentence) and the persona's texts (interests,
+attitude). The ad's body and the persona's numeric traits are not used: the user does not see the one, and a judge of
+texts does not get the other.
 
-A model of 135 million parameters answers "yes" or "no" by chance, but its likelihoods are of use the other way round:
-a text is likelier after a label that describes it. So a channel here is log p(text | label that says yes) -
-log p(text | label that says no) per token, the noisy channel of Min et al. 2022 ("Noisy channel language model
-prompting for few-shot text classification").
+A model of 135 million parameters answers yes-or-no questions no better than chance. But a text has a higher likelihood
+after a label that describes it. So a "channel" feature is log p(text | label for yes) - log p(text | label for no) per
+token: the noisy channel of Min et al. 2022 ("Noisy channel language model prompting for few-shot text classification").
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from simenv.encoder import Encoder
 from simenv.judges import ad_copy, cues
-from simenv.judges.fence import neutral
+from simenv.judges.fence import neutralize
 from simenv.llm.base import LLM, Capability, Prompt
 from simenv.markup import strip_markup
 from simenv.records import Ad, Auction, Outcome, Persona, Placement, Record
@@ -42,59 +42,59 @@ FEATURES = {
     "few_ads": "minus the number of ads beyond two",
     "discreet": "minus the cue 'leak' of the most telling sentence of the answer, above what is common",
 }
-"""Name -> meaning; each is larger where a click is likelier, other things equal.
+"""Name -> meaning. A larger value means a likelier click, other things equal.
 
-They are capped where more of them means nothing: an ad sentence that goes on from what was read well enough, or that
-is calm enough, is not better for being closer or calmer still. Else paraphrases would count.
+Some features have a cap, above which a larger value carries no information: an ad sentence that is coherent enough or
+calm enough does not improve further. Without caps, mere paraphrases would change the click probability.
 """
 
-_LONGEST_SENTENCE = 400
-"""Characters of a sentence that are read: the encoder and a small model lose the thread of longer ones."""
-_READ_BEFORE = 12
-"""Sentences before the ad that are read."""
-_READ_FOR_LEAKS = 60
-"""Sentences of the answer in which leaks are looked for."""
+_MAX_SENTENCE_CHARS = 400
+"""Characters of a sentence that are used: the encoder and a small model represent longer ones badly."""
+_SENTENCES_BEFORE = 12
+"""Sentences before the ad that are used."""
+_LEAK_SENTENCES = 60
+"""Sentences of the answer that are checked for leaks, the last ones."""
 _FREE_ADS = 2
-_THREAD_KEPT = 0.45
-_CALM_ENOUGH = 0.1
-_COMMON_LEAK = -0.1
-"""Cue of sentences that leak nothing, at most, on the development part."""
-_NO_INTEREST = 0.25
-"""Cosine where the persona names no interests: between an interest in the thing (0.4) and none (0.1)."""
+_THREAD_CAP = 0.45
+_CALM_CAP = 0.1
+_LEAK_BASELINE = -0.1
+"""Highest leak cue of a sentence without a leak, on the dev part of the suite."""
+_DEFAULT_INTEREST = 0.25
+"""Cosine if the persona has no interests: between an interest in the product (0.4) and no interest (0.1)."""
 _PROMPT = Prompt(user="Write something.")
-_WIDEST = 5.0
-"""Channels are cut here: no single impossible token decides."""
+_CHANNEL_LIMIT = 5.0
+"""Channels are clipped to +-5, so that a single impossible token does not decide."""
 
 
 class Labels(Record):
-    """Beginnings after which a text that shows a thing is likely, and beginnings after which it is not."""
+    """Text beginnings: `yes` ones make a text with the property likely, `no` ones make it unlikely."""
 
     yes: tuple[str, ...]
     no: tuple[str, ...]
 
 
-class Seen(NamedTuple):
+class VisibleAd(NamedTuple):
     """One ad as the user sees it, without its brand."""
 
     query: str
     before: tuple[str, ...]
-    """Sentences of the answer before the ad's own."""
+    """Sentences of the answer before the ad's sentence."""
     sentence: str
     """The ad's sentence, with the offer's name in place of the link."""
     words: str
     """The same without the offer's name."""
     title: str
     pitch: tuple[str, ...]
-    """The ad's sentence, and what leads up to it."""
+    """The ad's sentence, and the one before it; see `ad_copy.pitch_around`."""
 
     @property
     def offer(self) -> str:
-        """What is offered, as far as the user is told."""
+        """The offer as the answer describes it."""
         return f"{self.title}. {self.words}"
 
 
-class Person(NamedTuple):
-    """What is read in a persona's words."""
+class PersonaSignals(NamedTuple):
+    """Features of a persona's texts."""
 
     interests: tuple[str, ...]
     tolerance_cue: float
@@ -103,8 +103,8 @@ class Person(NamedTuple):
     """From 0 to 1."""
 
 
-def seen(auction: Auction, outcome: Outcome, placement: Placement) -> Seen | None:
-    """What the user sees of an ad; None if its link is not where the placement says."""
+def visible_ad(auction: Auction, outcome: Outcome, placement: Placement) -> VisibleAd | None:
+    """Returns the ad as the user sees it; None if its link is not at the placement's span."""
     response = outcome.response
     ad = next((bid.ad for bid in auction.bids if bid.ad.id == placement.ad_id), None)
     if ad is None or response[slice(*placement.span)] != ad.link:
@@ -112,9 +112,9 @@ def seen(auction: Auction, outcome: Outcome, placement: Placement) -> Seen | Non
     start, end = sentence_around(response, placement.span)
     title = ad_copy.offer_title(ad)
     pitch = ad_copy.pitch_around(response, placement.span)
-    return Seen(
+    return VisibleAd(
         query=_short(auction.query.text),
-        before=tuple(map(_short, sentences(strip_markup(response[:start]))[-_READ_BEFORE:])),
+        before=tuple(map(_short, sentences(strip_markup(response[:start]))[-_SENTENCES_BEFORE:])),
         sentence=_short(_plain(response[start:end], ad)) or title,
         words=_short(ad_copy.words_around(response[start:end], ad)) or title,
         title=title,
@@ -123,25 +123,25 @@ def seen(auction: Auction, outcome: Outcome, placement: Placement) -> Seen | Non
 
 
 def _plain(text: str, ad: Ad) -> str:
-    """Text with the offer's name in place of the link and without the brand, unless the brand is all the name."""
+    """Replaces the link by the offer's name and removes the brand, unless the title consists of the brand alone."""
     named = text.replace(ad.link, ad_copy.offer_title(ad))
     return strip_markup(named).strip() if ad_copy.offer_title(ad) == ad.title else ad_copy.words_around(named, ad)
 
 
 def _short(text: str) -> str:
-    return " ".join(neutral(text, _LONGEST_SENTENCE).split())
+    return " ".join(neutralize(text, _MAX_SENTENCE_CHARS).split())
 
 
-class Reader:
-    """Reads answers.
+class FeatureReader:
+    """Computes the features of an answer's ads.
 
     Args:
-        encoder: For cosines and cues.
-        llm: For likelihoods; it must be able to score.
-        wording: Which of the label prompts, 1 or 2.
+        encoder: Computes cosines and cues.
+        llm: Computes likelihoods; it must be able to score continuations.
+        wording: Version of the label prompts, 1 or 2.
 
     Raises:
-        MissingCapability: the model cannot score.
+        MissingCapability: the model cannot score continuations.
     """
 
     def __init__(self, encoder: Encoder, llm: LLM, wording: int = 1) -> None:
@@ -153,23 +153,23 @@ class Reader:
             (folder / name).read_text(encoding="utf-8")
             for name in ("judge_examples.toml", f"prompts/judge_labels_{wording}.toml")
         ]
-        """Examples and labels, as in their files."""
+        """Contents of the examples file and of the labels file."""
         examples, labels = map(tomllib.loads, self.texts)
-        self._cues = {name: cues.Cue(encoder, cues.Examples.model_validate(it)) for name, it in examples.items()}
-        self._labels = {name: Labels.model_validate(it) for name, it in labels.items()}
+        self._cues = {name: cues.Cue(encoder, cues.Examples.model_validate(lists)) for name, lists in examples.items()}
+        self._labels = {name: Labels.model_validate(lists) for name, lists in labels.items()}
         self._lengths: dict[str, list[int]] = {}
 
     async def measure_labels(self) -> None:
-        """Counts the tokens of the labels, once; `read` would do it too, but this cost is not the first answer's."""
+        """Counts the tokens of the labels once. `read` does so too, but would bill these calls to the first answer."""
         for name, labels in self._labels.items():
             if name not in self._lengths:
                 rows = await self._llm.logprob(_PROMPT, [*labels.yes, *labels.no])
                 self._lengths[name] = [len(row) for row in rows]
 
     async def read(self, persona: Persona, auction: Auction, outcome: Outcome) -> list[dict[str, float] | None]:
-        """The features of every shown ad, in the order of the placements; None for one that is not in the text."""
+        """Features of every shown ad, in the order of the placements; None for an ad whose link is not in the text."""
         await self.measure_labels()
-        ads = [seen(auction, outcome, placement) for placement in outcome.placements]
+        ads = [visible_ad(auction, outcome, placement) for placement in outcome.placements]
         if not any(ads):
             return [None for _ in ads]
         person = await self._person(persona)
@@ -177,15 +177,15 @@ class Reader:
             "tolerance_cue": person.tolerance_cue,
             "tolerance_channel": person.tolerance_channel,
             "few_ads": -float(max(0, len(ads) - _FREE_ADS)),
-            "discreet": -max(0.0, self._leak(auction, outcome) - _COMMON_LEAK),
+            "discreet": -max(0.0, self._leak(auction, outcome) - _LEAK_BASELINE),
         }
-        found: list[dict[str, float] | None] = []
+        rows: list[dict[str, float] | None] = []
         for ad in ads:
             others = [other.offer for other in ads if other is not None and other is not ad]
-            found.append(None if ad is None else {**await self._ad(ad, others, person), **common})
-        return found
+            rows.append(None if ad is None else {**await self._ad(ad, others, person), **common})
+        return rows
 
-    async def _ad(self, ad: Seen, others: Sequence[str], person: Person) -> dict[str, float]:
+    async def _ad(self, ad: VisibleAd, others: Sequence[str], person: PersonaSignals) -> dict[str, float]:
         pushy = self._cues["pushy"](ad.pitch)
         loudest = int(pushy.argmax())
         cheap_cue, cheap_channel = 0.0, 0.0
@@ -194,34 +194,36 @@ class Reader:
             cheap_channel = await self._channel("cheap", ad.sentence)
         return {
             "query": float(self._cosines(ad.query, [ad.sentence, ad.title]).mean()),
-            "thread": min(_THREAD_KEPT, float(self._cosines(ad.words, [ad.query, *ad.before]).max())),
-            "calm_cue": min(_CALM_ENOUGH, -float(pushy[loudest])),
+            "thread": min(_THREAD_CAP, float(self._cosines(ad.words, [ad.query, *ad.before]).max())),
+            "calm_cue": min(_CALM_CAP, -float(pushy[loudest])),
             "calm_channel": min(0.0, -await self._channel("pushy", ad.pitch[loudest])),
-            "interest": max(self._cosines(f"{ad.query} {ad.title}", person.interests).tolist(), default=_NO_INTEREST),
+            "interest": max(
+                self._cosines(f"{ad.query} {ad.title}", person.interests).tolist(), default=_DEFAULT_INTEREST
+            ),
             "price_cue": person.thrift * cheap_cue,
             "price_channel": person.thrift * cheap_channel,
             "no_rival": -max([0.0, *self._cosines(ad.offer, others).tolist()]),
         }
 
-    async def _person(self, persona: Persona) -> Person:
-        """Attitudes speak of ads and of prices in different sentences: the most decided one counts."""
-        said = list(map(_short, sentences(persona.attitude)))
+    async def _person(self, persona: Persona) -> PersonaSignals:
+        """An attitude mentions ads and prices in different sentences, so the strongest sentence counts for each."""
+        attitude = list(map(_short, sentences(persona.attitude)))
         interests = tuple(map(_short, persona.interests))
-        if not said:
-            return Person(interests, 0.0, 0.0, 0.0)
-        tolerance = self._cues["tolerance"](said)
+        if not attitude:
+            return PersonaSignals(interests, 0.0, 0.0, 0.0)
+        tolerance = self._cues["tolerance"](attitude)
         place = int(np.abs(tolerance).argmax())
-        channel = await self._channel("tolerance", said[place])
-        thrift = 0.5 + float(self._cues["thrift"](said).max())
-        return Person(interests, float(tolerance[place]), channel, min(1.0, max(0.0, thrift)))
+        channel = await self._channel("tolerance", attitude[place])
+        thrift = 0.5 + float(self._cues["thrift"](attitude).max())
+        return PersonaSignals(interests, float(tolerance[place]), channel, min(1.0, max(0.0, thrift)))
 
     def _leak(self, auction: Auction, outcome: Outcome) -> float:
-        """The cue of the most telling sentence."""
+        """The highest leak cue of any sentence of the answer."""
         text = outcome.response
         for bid in auction.bids:
             text = text.replace(bid.ad.link, ad_copy.offer_title(bid.ad))
-        said = list(dict.fromkeys(map(_short, sentences(strip_markup(text)))))
-        return float(self._cues["leak"](said[-_READ_FOR_LEAKS:] or [""]).max())
+        answer = list(dict.fromkeys(map(_short, sentences(strip_markup(text)))))
+        return float(self._cues["leak"](answer[-_LEAK_SENTENCES:] or [""]).max())
 
     def _cosines(self, text: str, others: Sequence[str]) -> npt.NDArray[np.float64]:
         vectors = self._encoder.encode([text, *others]).astype(np.float64)
@@ -230,13 +232,13 @@ class Reader:
     async def _channel(self, name: str, text: str) -> float:
         """log p(text | yes) - log p(text | no) per token, mean over the labels of each side; 0 if both are impossible.
 
-        All labels are scored in one call. A label's own tokens are left out by their number.
+        All labels are scored in one call. The first tokens of each row belong to the label and are dropped.
         """
         yes, no = self._labels[name].yes, self._labels[name].no
         rows = await self._llm.logprob(_PROMPT, [f"{label} {text}" for label in (*yes, *no)])
         means = [_mean(row[length:]) for row, length in zip(rows, self._lengths[name], strict=True)]
         gap = sum(means[: len(yes)]) / len(yes) - sum(means[len(yes) :]) / len(no)
-        return 0.0 if math.isnan(gap) else min(_WIDEST, max(-_WIDEST, gap))
+        return 0.0 if math.isnan(gap) else min(_CHANNEL_LIMIT, max(-_CHANNEL_LIMIT, gap))
 
 
 def _mean(logprobs: Sequence[float]) -> float:

@@ -1,14 +1,13 @@
-"""The judge LLM: the User-LLM reads the answer as the persona and gives clicks with reasons (LLM-Auction, 5.1, step 3).
+"""The LLM judge: the User-LLM reads the answer as the persona and gives clicks with reasons (LLM-Auction, 5.1, step 3).
 
-Capable models answer in strict JSON, one row per ad. A reply that cannot be read, or lacks an ad, is an abstention:
-`clicked` is None and counted, never False. Small local models cannot hold a format, so theirs is constrained: the
-frame of the JSON is given, and "true" or "false" is all that they may fill in before the reason. Capable local models
-may be held to the frame too: the odds of "true" are then a click probability.
+Capable models reply in strict JSON, one row per ad. An unreadable reply, or one without a row for an ad, is an
+abstention: `clicked` is None, not False, and the abstention is counted. Small local models cannot follow a format, so
+decoding is constrained: the judge supplies a JSON frame, and the model fills in "true" or "false" and then a reason.
+Capable local models can be constrained to the frame too; the probability of "true" is then the click probability.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
@@ -17,16 +16,17 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from simenv.background_loop import gather
 from simenv.errors import InputError, UnreadableReply
 from simenv.files.prompts import read_prompt
 from simenv.judges.base import Judge
-from simenv.judges.fence import fence_code, neutral
+from simenv.judges.fence import fence_code, neutralize
 from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, LinksOnly, OneOf, Prompt, Sampling, metered
 from simenv.records import Auction, Click, Feedback, Outcome, Persona
 
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(?P<inner>.*)\n```\Z", re.DOTALL)
-_LONGEST = 20_000
-"""Characters of an answer that are judged, about 5,000 tokens: no advertiser can fill a model's whole context."""
+_MAX_CHARS = 20_000
+"""Characters of an answer that are judged, about 5,000 tokens, so that no advertiser can fill the model's context."""
 
 
 class _Verdict(BaseModel):
@@ -40,7 +40,7 @@ class _Verdict(BaseModel):
 
 
 class _Reply(BaseModel):
-    """The whole reply: an object, because providers' schemas allow no array at the top."""
+    """The whole reply: an object, because providers' schemas do not allow a top-level array."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -51,16 +51,16 @@ _REPLY: TypeAdapter[_Reply | list[_Verdict]] = TypeAdapter(_Reply | list[_Verdic
 
 
 def unfenced(reply: str) -> str:
-    """A reply without the Markdown fence around the whole of it, if it has one."""
+    """Removes a Markdown fence that encloses the whole reply."""
     text = reply.strip()
     fenced = _FENCE.match(text)
     return fenced["inner"] if fenced else text
 
 
 def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
-    """Reads a judge's reply: ad id -> click, for the shown ads it decides on.
+    """Parses a judge's reply: ad id -> click, for the shown ads that it has a verdict on.
 
-    {"verdicts": [...]} or the bare array. A Markdown fence around the whole reply is taken off; nothing is repaired.
+    Accepts {"verdicts": [...]} or the bare array. A Markdown fence around the whole reply is removed.
 
     Raises:
         UnreadableReply: not a JSON array of verdicts, a verdict on an ad that is not shown, or two on one ad.
@@ -68,8 +68,8 @@ def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
     try:
         parsed = _REPLY.validate_json(unfenced(reply))
     except ValidationError as error:
-        said = f"no verdicts in JSON: {error.errors()[0]['msg']}; got {reply.strip()[:120]!r}"
-        raise UnreadableReply(said) from None
+        message = f"no verdicts in JSON: {error.errors()[0]['msg']}; got {reply.strip()[:120]!r}"
+        raise UnreadableReply(message) from None
     rows = parsed.verdicts if isinstance(parsed, _Reply) else parsed
     ids = [row.ad_id for row in rows]
     if not set(ids) <= set(shown) or len(set(ids)) < len(ids):
@@ -80,28 +80,28 @@ def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
 class LLMJudge:
     """A language model that clicks as the persona.
 
-    Everything that all judgements share comes first in its prompt, then the persona, then question and answer, so that
-    a server can keep the beginning.
+    The prompt starts with the text that all judgements share, then gives the persona, then question and answer, so that
+    a server can cache the common prefix.
 
     Args:
         llm: The User-LLM.
-        samples: How often a model that answers freely is asked. From two on, the share of clicks among the readable
-            verdicts is the click probability, and the first of them is the click.
-        frame: Whether the frame of the JSON is given, and "true" or "false" filled in. Its odds are then the click
-            probability and nothing is unreadable; the model must be able to constrain and to prefill. By default,
-            only a model that is not `follows_formats` is held to it.
-        wording: Which of the system prompts, 1 to 3; 2 and 3 are `variants` of 1.
+        samples: Completions per judgement without a frame. With two or more, the share of clicks among the readable
+            verdicts is the click probability, and the first readable verdict is the click.
+        frame: Whether decoding is constrained to a JSON frame. The probability of "true" is then the click
+            probability, and every reply is readable; the model needs the capabilities CONSTRAINT and PREFILL. By
+            default, the frame is used for models without `follows_formats`.
+        wording: Version of the system prompt, 1 to 3. Versions 2 and 3 are `variants` of version 1.
 
     Raises:
         InputError: samples below 1.
-        MissingCapability: a frame is needed and the model cannot be held to one.
+        MissingCapability: a frame is needed and the model cannot be constrained to one.
     """
 
     _SAMPLING = Sampling(temperature=0.3, top_p=1.0, top_k=None, max_tokens=400)  # T 0.3: the paper's User-LLM
 
     def __init__(self, llm: LLM, *, samples: int = 1, frame: bool | None = None, wording: int = 1) -> None:
         if samples < 1:
-            raise InputError(f"a judge must be asked at least once, got samples {samples}")
+            raise InputError(f"samples must be at least 1, got {samples}")
         self._frame = not llm.follows_formats if frame is None else frame
         if self._frame:
             llm.require(Capability.CONSTRAINT)
@@ -116,16 +116,16 @@ class LLMJudge:
 
     @property
     def variants(self) -> dict[str, Judge]:
-        """The same judge with its system prompt in other words."""
+        """The same judge with other wordings of its system prompt."""
         if self._wording > 1:
             return {}
         return {f"wording{n}": LLMJudge(self._llm, samples=self._samples, frame=self._frame, wording=n) for n in (2, 3)}
 
     @property
     def sha256(self) -> str:
-        """Of the prompts and of how they are asked, for manifests."""
-        how = f"{self._samples} {self._frame} {self._SAMPLING.model_dump_json()}"
-        return hashlib.sha256("\n".join((self._system, self._user, how)).encode()).hexdigest()
+        """Hash of prompts, samples, frame and sampling parameters, for manifests."""
+        settings = f"{self._samples} {self._frame} {self._SAMPLING.model_dump_json()}"
+        return hashlib.sha256("\n".join((self._system, self._user, settings)).encode()).hexdigest()
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
         shown = [placement.ad_id for placement in outcome.placements]
@@ -137,12 +137,12 @@ class LLMJudge:
                 verdicts = await self._framed(prompt, auction, shown)
             else:
                 samples = [self._free(prompt, auction, shown, sample) for sample in range(self._samples)]
-                verdicts = _pooled(shown, await asyncio.gather(*samples))
+                verdicts = _pooled(shown, await gather(samples))
         return Feedback(clicks=tuple(verdicts[ad_id] for ad_id in shown), usage=meter.usage)
 
     def prompt(self, persona: Persona, auction: Auction, outcome: Outcome) -> Prompt:
-        """The judge's prompt. Question and answer are fenced and neutralised."""
-        query, response = neutral(auction.query.text, _LONGEST), neutral(outcome.response, _LONGEST)
+        """Builds the judge's prompt. Question and answer are fenced and neutralized."""
+        query, response = neutralize(auction.query.text, _MAX_CHARS), neutralize(outcome.response, _MAX_CHARS)
         return Prompt(
             system=self._system,
             user=self._user.format(
@@ -173,7 +173,7 @@ class LLMJudge:
             verdict = await self._llm.complete(
                 prompt.model_copy(update={"prefill": so_far}),
                 key=(auction.id, "judge", ad_id),
-                sampling=PLAIN,  # the model's own odds: temperature 0.3 would push them towards 0 and 1
+                sampling=PLAIN,  # temperature 1: 0.3 would push the probability towards 0 or 1
                 constraint=OneOf(options=(" true", " false")),
             )
             so_far += f'{verdict.text}, "reason": "'
@@ -195,7 +195,7 @@ class LLMJudge:
 
 
 def _pooled(shown: Sequence[str], samples: Sequence[Mapping[str, Click]]) -> dict[str, Click]:
-    """One verdict per ad from one or several samples; abstentions have no share in the probability."""
+    """Merges samples into one verdict per ad; abstentions do not count in the probability."""
     pooled = {}
     for ad_id in shown:
         given = [sample[ad_id] for sample in samples if ad_id in sample]
@@ -211,7 +211,7 @@ def _pooled(shown: Sequence[str], samples: Sequence[Mapping[str, Click]]) -> dic
 
 
 def _schema(shown: Sequence[str]) -> JSONSchema:
-    """One verdict on each shown ad."""
+    """The schema of a reply with one verdict per shown ad."""
     verdict = {
         "type": "object",
         "properties": {
@@ -232,7 +232,7 @@ def _schema(shown: Sequence[str]) -> JSONSchema:
 
 
 def _prob_true(logprobs: tuple[float, ...] | None, clicked: bool) -> float | None:
-    """The probability of "true" among the two options, from that of the option sampled."""
+    """The probability of "true" among the two options, computed from the probability of the sampled option."""
     if logprobs is None:
         return None
     chosen = min(1.0, math.exp(sum(logprobs)))

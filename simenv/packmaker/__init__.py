@@ -1,11 +1,11 @@
 """`simenv make-pack`: a capable model writes new personas, ads or queries.
 
-kinds.py         what a record of each kind is, what it is asked for, and how it is read
-cells.py         what the next record is to be like, so that the pack stays balanced
-filters.py       texts that no pack should hold
-duplicates.py    texts that are there already, exactly, nearly, or in their beginning
-write.py         asking, appending, going on, and the manifest
-pack_file.py     the file that is written, and its manifest
+kinds.py         the kinds of record: prompt, reply format, checks
+cells.py         which combination of factors the next record is written for, so that the pack stays balanced
+filters.py       rejects unsuitable texts
+duplicates.py    rejects duplicates, near-duplicates and texts with a repeated beginning
+pack_file.py     the file of a pack and its manifest: append, resume
+write.py         requests records from the model and appends the accepted ones
 
 May import users, the market and what is below them; only the command line imports it.
 """

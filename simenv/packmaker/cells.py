@@ -1,4 +1,4 @@
-"""Balance: which combination of factors (age band x region x ...) the next record is written for."""
+"""Balance: chooses the combination of factors (age band x region x ...) that each record is written for."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Cell = dict[str, str]
 
 
 def balanced_cells(factors: Mapping[str, Sequence[str]], n: int, seed: int) -> list[Cell]:
-    """n cells of which every beginning is balanced: over each factor first, then over each pair of factors.
+    """Returns n cells such that every prefix is balanced: first over each factor, then over each pair of factors.
 
-    Each cell is, of all combinations, one whose levels were used least so far, then one whose pairs of levels were;
-    ties are drawn. The first m of n cells are the same for every n.
+    Each cell is the combination whose levels were used least so far; ties go to the combination whose pairs of levels
+    were used least, then to a random draw. The first m of n cells are the same for every n.
 
     Args:
         factors: Factor -> its levels.
-        n: How many.
-        seed: Names the draws.
+        n: Number of cells.
+        seed: Key of the draws.
     """
     rng = keyed_rng("cells", seed)
     combinations = list(itertools.product(*factors.values()))

@@ -1,4 +1,4 @@
-"""What is there already: exactly, nearly (cosine), or in its beginning (a template)."""
+"""Detects duplicates, near-duplicates (by cosine) and templates (texts with a repeated beginning)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import numpy as np
 from simenv.encoder import Encoder, MiniLM, Vectors
 
 NEAR = 0.85
-"""Two texts with a higher cosine are near-duplicates: the embedded packs hold no such pair."""
-_ALIKE = 2
-"""Most texts of a pack that begin with the same four words."""
+"""Two texts with a higher cosine are near-duplicates: the embedded packs contain no such pair."""
+_MAX_SAME_BEGINNING = 2
+"""At most so many texts of a pack start with the same four words."""
 
 Texts = Mapping[str, Sequence[str]]
-"""Field -> texts: only texts of the same field are compared."""
+"""Field -> texts. Only texts of the same field are compared."""
 
 
-class Known:
+class KnownTexts:
     """All texts so far.
 
     Args:
-        encoder: For the cosines.
-        texts: Those of the pack that the new one is held against; whatever it holds is taken as it is.
-        by_cosine: Fields in which near-duplicates are looked for too; names are compared by their letters alone.
+        encoder: Computes cosines.
+        texts: Records of the pack that new ones are compared with. They are not checked themselves.
+        by_cosine: Fields that are also checked for near-duplicates. Other fields, such as names, are compared only by
+            their letters and digits.
     """
 
     def __init__(self, encoder: Encoder, texts: Iterable[Texts], by_cosine: Collection[str]) -> None:
@@ -37,12 +38,12 @@ class Known:
         for record in texts:
             for field, values in record.items():
                 fields.setdefault(field, []).extend(values)
-        if isinstance(encoder, MiniLM):  # a pack of 300 personas takes half a minute, once
+        if isinstance(encoder, MiniLM):  # encoding 300 personas takes half a minute, so cache the embeddings
             encoder.remember([text for field in sorted(self._by_cosine) for text in fields.get(field, ())])
         self.add(fields)
 
     def add(self, texts: Texts) -> None:
-        """Takes up a record."""
+        """Adds the texts of a record."""
         for field, values in texts.items():
             if values:
                 self._texts.update((field, _plain(text)) for text in values)
@@ -51,13 +52,16 @@ class Known:
                     self._vectors.setdefault(field, []).append(self._encoder.encode(values))
 
     def reason(self, texts: Texts) -> str | None:
-        """duplicate, template or near-duplicate, of what is known or within the record itself; None: it is new."""
+        """Returns why a record is not new: "duplicate", "template" or "near-duplicate"; None if it is new.
+
+        The texts are compared with all known texts and with each other.
+        """
         for field, values in texts.items():
             plain = [_plain(text) for text in values]
             if len(set(plain)) < len(plain) or any((field, text) in self._texts for text in plain):
                 return "duplicate"
             beginnings = Counter(_beginning(field, text) for text in values)
-            if any(count + self._beginnings[key] > _ALIKE for key, count in beginnings.items()):
+            if any(count + self._beginnings[key] > _MAX_SAME_BEGINNING for key, count in beginnings.items()):
                 return "template"
         return "near-duplicate" if any(self._near(field, values) for field, values in texts.items()) else None
 

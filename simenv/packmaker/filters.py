@@ -1,4 +1,4 @@
-"""Texts that no pack should hold. Each filter gives the reason for which a text is refused, or None."""
+"""Filters for unsuitable texts. Each filter returns the reason for rejecting a text, or None."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 MARKUP = frozenset("@[]{}<>|\\`#*~")
-"""Characters of our own mark-up, of Markdown and HTML, and the separator of lists in .csv files."""
+"""Characters of this project's mark-up, of Markdown and HTML, and the list separator in .csv files."""
 _PLACEHOLDER = re.compile(
     r"lorem ipsum|language model|as an ai\b|\b(xyz|acme|todo|tbd|placeholder|john doe|jane doe|persona)\b"
     r"|\bexample\.(com|org|net)\b|https?:|www\.|insert \w+ here|\byour name\b",
@@ -22,7 +22,7 @@ _COMMERCE = re.compile(
 
 
 def bad_text(text: str, least: int, most: int) -> str | None:
-    """markup, length (words, least to most) or banned."""
+    """Returns "markup", "length" (number of words not in [least, most]) or "banned"; None if the text passes."""
     if set(text) & MARKUP or any(unicodedata.category(character) in ("Cc", "Cs", "Co") for character in text):
         return "markup"
     if not least <= len(text.split()) <= most or len(text) > 12 * most or text != text.strip():
@@ -31,10 +31,10 @@ def bad_text(text: str, least: int, most: int) -> str | None:
 
 
 def bad_query(text: str) -> str | None:
-    """As `bad_text`, and mentions-ads: a question about ads is not answered as others are."""
+    """As `bad_text`, and "mentions-ads": models answer a question about ads differently from others."""
     return bad_text(text, 3, 40) or ("mentions-ads" if _ADS.search(text) else None)
 
 
 def commercial(text: str) -> bool:
-    """Whether a question shows by its words that its asker means to spend money."""
+    """Whether the words of a question show that the user intends to spend money."""
     return bool(_COMMERCE.search(text))

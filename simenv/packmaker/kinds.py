@@ -1,4 +1,4 @@
-"""Personas, ads and queries: what a model is asked for, what is read of its reply, and what is refused of it."""
+"""The kinds of pack: personas, ads and queries, each with its prompt, reply format and checks."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ TOPICS = (
 R = TypeVar("R")
 
 
-class Refused(Exception):
-    """A record that is not taken; its text is the reason."""
+class RejectedRecord(Exception):
+    """A record failed a check; the message is the reason."""
 
 
 class _Reply(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     number: int
-    """Which of the list's cells the record is written for, from 1."""
+    """Number of the cell that the record is written for, from 1."""
 
 
 class _Taste(BaseModel):
@@ -78,17 +78,18 @@ class Kind(ABC, Generic[R]):
     """One kind of pack.
 
     Args:
-        categories: Of ads, of personas' tastes, or topics of queries; those of the embedded packs by default.
+        categories: Categories of ads or of personas' tastes, or topics of queries; those of the embedded packs by
+            default.
     """
 
     name: ClassVar[str]
     like: ClassVar[str]
-    """The embedded pack that new records are held against by default."""
+    """The embedded pack that new records are compared with by default."""
     prompt: ClassVar[str]
     by_cosine: ClassVar[frozenset[str]]
-    """Fields of `texts` in which no two may be nearly the same."""
+    """Fields of `texts` that are checked for near-duplicates."""
     batch: ClassVar[int]
-    """Records asked for in one call."""
+    """Records requested in one call."""
     reply: ClassVar[type[_Reply]]
 
     def __init__(self, categories: Sequence[str] = ()) -> None:
@@ -97,7 +98,7 @@ class Kind(ABC, Generic[R]):
     @property
     @abstractmethod
     def factors(self) -> Mapping[str, Sequence[str]]:
-        """What a pack is balanced over."""
+        """Factor -> levels over which a pack is balanced."""
 
     @abstractmethod
     def load(self, path: str | Path) -> list[R]:
@@ -105,15 +106,15 @@ class Kind(ABC, Generic[R]):
 
     @abstractmethod
     def build(self, fields: Any, cell: Cell, name: str) -> R:
-        """A record from the model's fields; `name` is unique in its pack.
+        """Builds a record from the model's fields; `name` is unique in its pack.
 
         Raises:
-            Refused: it does not fit its cell, or a text of it should not be in a pack.
+            RejectedRecord: the record does not fit its cell, or a filter rejects one of its texts.
         """
 
     @abstractmethod
     def texts(self, record: R) -> dict[str, Sequence[str]]:
-        """Field -> the texts in which no two records may be alike."""
+        """Field -> texts that must differ between records."""
 
     @abstractmethod
     def row(self, record: R) -> dict[str, Any]:
@@ -121,27 +122,27 @@ class Kind(ABC, Generic[R]):
 
     @abstractmethod
     def sha256(self, path: str | Path) -> str:
-        """Of a pack's or a file's records, as a run's manifest has it."""
+        """Hash of the records of a pack or file, as in the manifest of a run."""
 
     @abstractmethod
     def _categories(self) -> tuple[str, ...]: ...
 
     def read(self, row: object, cells: Mapping[int, Cell], name: str) -> tuple[int, R]:
-        """One record of a reply and the number of the cell it is for.
+        """Reads one record of a reply; returns the number of its cell and the record.
 
         Raises:
-            Refused: not of the schema, or as `build`.
+            RejectedRecord: the row does not match the schema, or as `build`.
         """
         try:
             fields = self.reply.model_validate_json(json.dumps(row))
         except (ValidationError, ValueError):
-            raise Refused("unreadable") from None
+            raise RejectedRecord("unreadable") from None
         if fields.number not in cells:
-            raise Refused("unreadable")
+            raise RejectedRecord("unreadable")
         return fields.number, self.build(fields, cells[fields.number], name)
 
     def schema(self) -> JSONSchema:
-        """{"records": [...]}, for models that can be held to it."""
+        """The schema {"records": [...]}, for models that support schema-constrained replies."""
         schema = self.reply.model_json_schema()
         definitions = schema.pop("$defs", None)
         records = {
@@ -178,13 +179,13 @@ class Personas(Kind[Persona]):
             set(tastes) <= set(self.categories),
         ]
         if not all(fits):
-            raise Refused("misfit")
+            raise RejectedRecord("misfit")
         negative = min(tastes.values(), default=0) < 0
         if (len(fields.queries), 3 <= len(fields.interests) <= 6, 3 <= len(tastes) <= 8, negative) != (5, *(True,) * 3):
-            raise Refused("length")
-        _refuse([bad_text(fields.info, 8, 45), bad_text(fields.attitude, 8, 55)])
-        _refuse([bad_text(interest, 1, 6) for interest in fields.interests])
-        _refuse(map(bad_query, fields.queries))
+            raise RejectedRecord("length")
+        _reject_first([bad_text(fields.info, 8, 45), bad_text(fields.attitude, 8, 55)])
+        _reject_first([bad_text(interest, 1, 6) for interest in fields.interests])
+        _reject_first(map(bad_query, fields.queries))
         return Persona(
             id=name,
             info=fields.info,
@@ -216,11 +217,11 @@ class Personas(Kind[Persona]):
         return records_hash(load_personas(path))
 
     def _categories(self) -> tuple[str, ...]:
-        return _of_the_catalog()
+        return _catalog_categories()
 
 
 class Ads(Kind[Ad]):
-    """Ads of fictional firms."""
+    """Ads of fictional companies."""
 
     name, like, prompt, batch, reply = "ads", "everyday", "pack_ads", 8, _AdReply
     by_cosine = frozenset({"ad"})
@@ -233,10 +234,10 @@ class Ads(Kind[Ad]):
         return list(load_catalog(path))
 
     def build(self, fields: _AdReply, cell: Cell, name: str) -> Ad:
-        _refuse([bad_text(fields.advertiser, 1, 4), bad_text(fields.title, 2, 7), bad_text(fields.body, 15, 45)])
+        _reject_first([bad_text(fields.advertiser, 1, 4), bad_text(fields.title, 2, 7), bad_text(fields.body, 15, 45)])
         domain = re.sub(r"[^a-z0-9]+", "", fields.advertiser.lower())
         if not domain or len(fields.title) > 60:
-            raise Refused("length")
+            raise RejectedRecord("length")
         return Ad(
             id=name,
             advertiser=fields.advertiser,
@@ -257,7 +258,7 @@ class Ads(Kind[Ad]):
         return records_hash(load_catalog(path))
 
     def _categories(self) -> tuple[str, ...]:
-        return _of_the_catalog()
+        return _catalog_categories()
 
 
 class Queries(Kind[Question]):
@@ -274,7 +275,7 @@ class Queries(Kind[Question]):
         return load_queries(path)
 
     def build(self, fields: _QueryReply, cell: Cell, name: str) -> Question:
-        _refuse([bad_query(fields.text), "commercial" if commercial(fields.text) else None])
+        _reject_first([bad_query(fields.text), "commercial" if commercial(fields.text) else None])
         return Question(fields.text, cell["topic"])
 
     def texts(self, record: Question) -> dict[str, Sequence[str]]:
@@ -294,21 +295,21 @@ KINDS: dict[str, Callable[[Sequence[str]], Kind[Any]]] = {"personas": Personas, 
 
 
 def make_kind(name: str, categories: Sequence[str] = ()) -> Kind[Any]:
-    """The kind of that name.
+    """Builds a kind of pack by name.
 
     Raises:
-        UnknownName: no such kind.
+        UnknownName: unknown kind.
     """
     if name not in KINDS:
         raise UnknownName("kind of pack", name, KINDS)
     return KINDS[name](categories)
 
 
-def _of_the_catalog() -> tuple[str, ...]:
+def _catalog_categories() -> tuple[str, ...]:
     return tuple(sorted({ad.category for ad in load_catalog()}))
 
 
-def _refuse(reasons: Iterable[str | None]) -> None:
+def _reject_first(reasons: Iterable[str | None]) -> None:
     for reason in reasons:
         if reason is not None:
-            raise Refused(reason)
+            raise RejectedRecord(reason)

@@ -1,4 +1,4 @@
-"""The file of a pack that is being written, and its manifest."""
+"""The file of a pack during writing, and its manifest."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from simenv.records import Usage
 
 
 class PackFile:
-    """Opens a new pack, or goes on with one that was begun with the same options.
+    """Opens a new pack, or resumes one that was started with the same options.
 
     Args:
         path: A .jsonl file.
-        what: What names the pack: kind, model, seed, prompts. A pack that was begun otherwise is not gone on with.
-        sha256: Of a file's records.
+        identity: Fields that identify the pack: kind, model, seed, prompts. Only a pack with equal fields is resumed.
+        sha256: Computes the hash of a file's records.
 
     Raises:
-        DataFileError: another ending, no such folder, or a file that is no pack written here.
-        InputError: it was begun with other options.
+        DataFileError: another file extension, no such folder, or a file that `make_pack` did not write.
+        InputError: the pack was started with other options.
     """
 
-    def __init__(self, path: Path, what: dict[str, Any], sha256: Callable[[Path], str]) -> None:
+    def __init__(self, path: Path, identity: dict[str, Any], sha256: Callable[[Path], str]) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         self.rejected: Counter[str] = Counter()
         self.usage = Usage()
         self.calls = 0
-        self._what = what
+        self._identity = identity
         self._sha256 = sha256
         self._started = _now()
         self._manifest = path.with_name(f"{path.name}.manifest.json")
         if path.suffix != ".jsonl":
-            raise DataFileError(f"{path}: ending {path.suffix!r} is not written here, expected .jsonl")
+            raise DataFileError(f"{path}: cannot write files of type {path.suffix!r}, expected .jsonl")
         if not path.parent.is_dir():
             raise DataFileError(f"{path}: folder {path.parent} does not exist")
         if self._manifest.exists():
-            self._go_on()
+            self._resume()
         elif path.exists():
             raise DataFileError(f"{path} exists and has no {self._manifest.name}: give a new file")
         self._calls_before = self.calls
 
     def next_call(self) -> int:
-        """A number for one more call: a second start draws other samples than the first."""
+        """Returns the number of the next call. Numbers continue after a resume, so that new calls draw new samples."""
         self.calls += 1
         return self.calls
 
     def next_name(self) -> str:
-        """What the next record is called, if it needs a name: the file's own and the line."""
+        """Returns a name for the next record: the file's name and the number of the record."""
         stem = re.sub(r"[^a-z0-9]+", "-", self.path.stem.lower()).strip("-")[:50] or "pack"
         return f"{stem}-{len(self.rows) + 1:03d}"
 
@@ -67,7 +67,7 @@ class PackFile:
         self.rejected[reason] += 1
 
     def append(self, row: dict[str, Any]) -> None:
-        """Writes a record through to the disk."""
+        """Appends a record to the file and flushes it to disk."""
         append_bytes(self.path, json.dumps(row, ensure_ascii=False).encode() + b"\n")
         self.rows.append(row)
 
@@ -75,7 +75,7 @@ class PackFile:
         """Writes the manifest."""
         manifest = {
             "format": 1,
-            **self._what,
+            **self._identity,
             "started": self._started,
             "stopped": None,
             "records": len(self.rows),
@@ -90,14 +90,14 @@ class PackFile:
         write_bytes_atomically(self._manifest, text.encode())
 
     def close(self) -> None:
-        """Notes when it stopped and what the records' hash is, as a run's manifest will have it.
+        """Writes the time of the stop and the hash of the records to the manifest.
 
-        A start that asked nothing leaves everything as it was.
+        Without new calls, the manifest does not change.
         """
         if self.calls > self._calls_before:
             self.save(stopped=_now(), sha256=self._sha256(self.path) if self.rows else None)
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         try:
             before = json.loads(self._manifest.read_text(encoding="utf-8"))
             self.rejected.update(before["rejected"])
@@ -105,19 +105,19 @@ class PackFile:
             self.calls, self._started = int(before["calls"]), str(before["started"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataFileError(f"{self._manifest}: not the manifest of a pack: {error!r}") from None
-        other = [name for name, value in self._what.items() if before.get(name) != value]
-        if other:
-            shown = [f"{name} was {_brief(before.get(name))}, now {_brief(self._what[name])}" for name in other]
-            raise InputError(f"cannot go on with {self.path}: {'; '.join(shown)}", hint="give a new file")
+        differing = [name for name, value in self._identity.items() if before.get(name) != value]
+        if differing:
+            shown = [f"{name} was {_brief(before.get(name))}, now {_brief(self._identity[name])}" for name in differing]
+            raise InputError(f"cannot resume {self.path}: {'; '.join(shown)}", hint="give a new file")
         content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]  # a torn last line is written anew
+        whole = content[: content.rfind(b"\n") + 1]  # drop an incomplete last line
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 row = json.loads(line)
                 if not isinstance(row["cell"], str):
-                    raise TypeError("its cell is no text")
+                    raise TypeError(f"cell must be a string, got {row['cell']!r}")
             except (ValueError, KeyError, TypeError) as error:
-                raise DataFileError(f"{self.path}:{number}: not a record written here: {error!r}") from None
+                raise DataFileError(f"{self.path}:{number}: not a record of a pack: {error!r}") from None
             self.rows.append(row)
         if whole != content:
             os.truncate(self.path, len(whole))

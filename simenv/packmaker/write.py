@@ -1,9 +1,9 @@
-"""Writing a pack: the model is asked, what is fit and new is appended, and the manifest says how it came about.
+"""Writes a pack: requests records from a model, and appends the suitable and new ones.
 
-FILE.jsonl                  the records, one a line, each with the cell that it was written for
-FILE.jsonl.manifest.json    model, prompts, seed, what was refused and why, versions, SHA-256 of the records
+FILE.jsonl                  the records, one per line, each with the cell that it was written for
+FILE.jsonl.manifest.json    model, prompts, seed, counts of rejected records by reason, versions, SHA-256 of the records
 
-Every record is on the disk before the next reply is looked at. A second start with the same options goes on; with a
+Every record is on disk before the next reply is processed. Another call with the same options resumes the pack; with a
 larger n the pack grows.
 """
 
@@ -22,28 +22,29 @@ from simenv.files.prompts import read_prompt
 from simenv.judges.llm_judge import unfenced
 from simenv.llm.base import LLM, Capability, Prompt, Sampling, metered
 from simenv.packmaker.cells import Cell, balanced_cells
-from simenv.packmaker.duplicates import Known
-from simenv.packmaker.kinds import Kind, Refused
+from simenv.packmaker.duplicates import KnownTexts
+from simenv.packmaker.kinds import Kind, RejectedRecord
 from simenv.packmaker.pack_file import PackFile
 from simenv.records import Usage
 from simenv.seeding import keyed_rng
 
 _SAMPLING = Sampling(temperature=0.9, top_p=0.95, top_k=None, max_tokens=4000)
-_AT_ONCE = 4
-"""Calls in flight: few, so that each is told of what the others before it wrote."""
+_CONCURRENT_CALLS = 4
+"""Calls in flight. The number is small, so that each prompt can list the records of earlier calls."""
 _RECENT = 12
-"""Records written last that a call is told of."""
+"""Number of recent records that a prompt lists as texts to avoid."""
 _EXAMPLES = 2
 
 
-class Written(NamedTuple):
-    """What a start came to."""
+class PackResult(NamedTuple):
+    """Result of `make_pack`."""
 
     records: int
-    """In the file."""
+    """Number of records in the file."""
     rejected: dict[str, int]
-    """Reason -> records, of all starts."""
+    """Reason -> number of rejected records, over all calls of `make_pack` for this file."""
     calls: int
+    """Model calls, over all calls of `make_pack` for this file."""
     usage: Usage
 
 
@@ -58,35 +59,37 @@ async def make_pack(
     tries: int = 5,
     encoder: Encoder | None = None,
     on_record: Callable[[int], None] = lambda count: None,
-) -> Written:
-    """Writes `n` records to `out`, or as many as it lacks.
+) -> PackResult:
+    """Writes records to `out` until it contains `n`.
 
     Args:
-        kind: What is written.
-        llm: A capable model.
-        out: A .jsonl file: a new one, or one that was begun with the same options.
-        n: How many records the file is to hold.
-        seed: Names the cells' order and the samples.
-        like: A pack or file that shows how records read and that nothing may be near to; the embedded one by default.
-        tries: How often each record is asked for, at most.
-        encoder: For near-duplicates; the embedded one by default.
+        kind: Kind of the records.
+        llm: A model that follows formats.
+        out: A .jsonl file: a new one, or one that was started with the same options.
+        n: Number of records in the finished file.
+        seed: Key of the order of the cells and of the samples.
+        like: A pack or file with examples of records; no new record may be a near-duplicate of one of them. The
+            embedded pack by default.
+        tries: Maximum number of requests per record.
+        encoder: Detects near-duplicates; the embedded one by default.
         on_record: Called with the number of records, before the first call and after each record.
 
     Raises:
-        InputError: a model that is not capable, a number out of range, or `out` was begun with other options.
-        DataFileError: `out` cannot be written, or holds something else.
-        UnreadableReply: some records were refused in every try; the others are in `out`.
-        LLMError: the model gave no completion; what was written until then is in `out`.
+        InputError: the model does not follow formats, a number is out of range, or `out` was started with other
+            options.
+        DataFileError: `out` cannot be written, or is not a pack.
+        UnreadableReply: some records were rejected in every try; the others are in `out`.
+        LLMError: the model gave no completion; the records accepted until then are in `out`.
     """
     if not llm.follows_formats:
-        raise too_small(llm.name)
+        raise incapable_model(llm.name)
     for name, number in (("n", n), ("tries", tries)):
         if number < 1:
-            raise InputError(f"--{name} must be at least 1, got {number}")
+            raise InputError(f"{name} must be at least 1, got {number}")
     like = like or kind.like
     examples = kind.load(like)
     system, user = read_prompt("simenv.packmaker", kind.prompt), read_prompt("simenv.packmaker", "pack_user")
-    what = {
+    identity = {
         "kind": kind.name,
         "model": llm.name,
         "seed": seed,
@@ -95,43 +98,50 @@ async def make_pack(
         "prompt": {"name": kind.prompt, "system": system, "user": user},
         "sampling": _SAMPLING.model_dump(mode="json"),
     }
-    file = PackFile(out, what, kind.sha256)
+    file = PackFile(out, identity, kind.sha256)
     await llm.preflight()
-    known = Known(encoder or default_encoder(), map(kind.texts, examples), kind.by_cosine)
+    known = KnownTexts(encoder or default_encoder(), map(kind.texts, examples), kind.by_cosine)
     writer = _Writer(kind, llm, file, known, examples, Prompt(system=system, user=user), seed)
     try:
         missing = await writer.run(balanced_cells(kind.factors, n, seed), tries, on_record)
     finally:
         file.close()
-    written = Written(len(file.rows), dict(file.rejected), file.calls, file.usage)
+    result = PackResult(len(file.rows), dict(file.rejected), file.calls, file.usage)
     if missing:
         raise UnreadableReply(
-            f"{llm.name} wrote {written.records} of {n} {kind.name}; the others were refused in {tries} tries each "
-            f"({said(written.rejected)})",
-            hint=f"what there is, is in {out}: the same command tries again",
+            f"{llm.name} wrote {result.records} of {n} {kind.name}; the others were rejected in {tries} tries each "
+            f"({rejection_counts(result.rejected)})",
+            hint=f"{out} contains the accepted records: make the same call again to try for the others",
         )
-    return written
+    return result
 
 
-def too_small(name: str) -> InputError:
-    """The error for a model that is not capable."""
+def incapable_model(name: str) -> InputError:
+    """Returns the error for a model that does not follow formats."""
     return InputError(f"{name} is not capable of writing a pack", hint="give local:FOLDER or PROVIDER/MODEL")
 
 
-def said(rejected: dict[str, int]) -> str:
-    """ "near-duplicate 4, length 1"."""
+def rejection_counts(rejected: dict[str, int]) -> str:
+    """Formats counts of rejected records, such as "near-duplicate 4, length 1"."""
     return ", ".join(f"{reason} {count}" for reason, count in sorted(rejected.items(), key=lambda item: -item[1]))
 
 
 class _Writer:
-    """One start.
+    """Runs one call of `make_pack`.
 
     Args:
-        prompt: System prompt, and the user's as a format.
+        prompt: System prompt, and user prompt with format fields.
     """
 
     def __init__(
-        self, kind: Kind[Any], llm: LLM, file: PackFile, known: Known, like: Sequence[Any], prompt: Prompt, seed: int
+        self,
+        kind: Kind[Any],
+        llm: LLM,
+        file: PackFile,
+        known: KnownTexts,
+        like: Sequence[Any],
+        prompt: Prompt,
+        seed: int,
     ) -> None:
         self._kind = kind
         self._llm = llm
@@ -142,10 +152,10 @@ class _Writer:
         self._seed = seed
         self._recent: list[str] = []
         for record in kind.load(file.path) if file.rows else ():
-            self._note(record)
+            self._add_known(record)
 
     async def run(self, cells: Sequence[Cell], tries: int, on_record: Callable[[int], None]) -> int:
-        """Asks for all cells that the file lacks; returns how many were given up."""
+        """Requests records for all cells that the file lacks; returns the number of cells without a record."""
         done = Counter(row["cell"] for row in self._file.rows)
         missing: list[Cell] = []
         for cell in cells:
@@ -156,30 +166,32 @@ class _Writer:
                 missing.append(cell)
         on_record(len(self._file.rows))
         tried = [0] * len(missing)
-        wanted = list(range(len(missing)))
-        while wanted:
+        open_cells = list(range(len(missing)))
+        while open_cells:
             size = self._kind.batch
-            batches = [wanted[i : i + size] for i in range(0, min(len(wanted), size * _AT_ONCE), size)]
-            asked = [{number: missing[i] for number, i in enumerate(batch, start=1)} for batch in batches]
-            calls = [self._file.next_call() for _ in asked]
-            self._file.save()  # whoever is killed now has asked, and goes on with other numbers
-            tasks = [asyncio.ensure_future(self._ask(*of)) for of in zip(asked, calls, strict=True)]
+            batches = [open_cells[i : i + size] for i in range(0, min(len(open_cells), size * _CONCURRENT_CALLS), size)]
+            requests = [{number: missing[i] for number, i in enumerate(batch, start=1)} for batch in batches]
+            calls = [self._file.next_call() for _ in requests]
+            self._file.save()  # before the calls: after a kill, a resumed pack uses new call numbers
+            tasks = [
+                asyncio.ensure_future(self._request(cells, call)) for cells, call in zip(requests, calls, strict=True)
+            ]
             try:
-                for batch, batch_cells, task in zip(batches, asked, tasks, strict=True):
+                for batch, batch_cells, task in zip(batches, requests, tasks, strict=True):
                     reply, usage = await task
                     self._file.count(usage)
-                    filled = self._take(reply, batch_cells, on_record)
+                    filled = self._accept(reply, batch_cells, on_record)
                     for number, i in enumerate(batch, start=1):
                         tried[i] += 1
                         if number in filled or tried[i] >= tries:
-                            wanted.remove(i)
+                            open_cells.remove(i)
                     self._file.save()
             finally:
                 for task in tasks:
                     task.cancel()
         return len(cells) - sum((Counter(map(_text, cells)) & Counter(r["cell"] for r in self._file.rows)).values())
 
-    async def _ask(self, cells: dict[int, Cell], call: int) -> tuple[str, Usage]:
+    async def _request(self, cells: dict[int, Cell], call: int) -> tuple[str, Usage]:
         rng = keyed_rng("pack-examples", self._seed, call)
         shown = [self._like[int(i)] for i in rng.permutation(len(self._like))[:_EXAMPLES]]
         recent = self._recent[-_RECENT:]
@@ -200,8 +212,8 @@ class _Writer:
             )
         return reply.text, meter.usage
 
-    def _take(self, reply: str, cells: dict[int, Cell], on_record: Callable[[int], None]) -> set[int]:
-        """Appends what is fit and new; returns the numbers of the cells that it is for."""
+    def _accept(self, reply: str, cells: dict[int, Cell], on_record: Callable[[int], None]) -> set[int]:
+        """Appends the suitable and new records of a reply; returns the numbers of their cells."""
         filled: set[int] = set()
         rows = _rows(reply)
         if not rows:
@@ -210,27 +222,27 @@ class _Writer:
             try:
                 number, record = self._kind.read(row, cells, self._file.next_name())
                 if number in filled:
-                    raise Refused("surplus")
+                    raise RejectedRecord("surplus")
                 reason = self._known.reason(self._kind.texts(record))
                 if reason is not None:
-                    raise Refused(reason)
-            except Refused as refused:
-                self._file.reject(str(refused))
+                    raise RejectedRecord(reason)
+            except RejectedRecord as error:
+                self._file.reject(str(error))
                 continue
             self._file.append({**self._kind.row(record), "cell": _text(cells[number])})
-            self._note(record)
+            self._add_known(record)
             filled.add(number)
             on_record(len(self._file.rows))
         return filled
 
-    def _note(self, record: Any) -> None:
+    def _add_known(self, record: Any) -> None:
         texts = self._kind.texts(record)
         self._known.add(texts)
         self._recent.append(next(text for values in texts.values() for text in values))
 
 
 def _rows(reply: str) -> list[Any]:
-    """The records of a reply, {"records": [...]} or the bare array; none if it is neither."""
+    """Returns the records of a reply, {"records": [...]} or the bare array; [] if it is neither."""
     try:
         parsed = json.loads(unfenced(reply))
     except (ValueError, RecursionError):

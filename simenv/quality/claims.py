@@ -1,8 +1,8 @@
-"""What an ad sentence claims that can be looked up: its numbers, prices and proper nouns.
+"""Checkable claims of an ad sentence: its numbers, prices and proper nouns.
 
-A claim is held to be supported if it occurs in the advertiser's own words (firm, title, copy, category), or in what the
-user asked or the answer says elsewhere. That is a test of origin, not of truth: a number may be the copy's own and
-still be said of the wrong thing, and a claim in plain words ("the best of all") is not looked at.
+A claim counts as supported if it occurs in the advertiser's texts (name, title, body, category), in the user's query
+or elsewhere in the answer. This tests the origin of a claim, not its truth: a number may come from the ad's body and
+still describe the wrong thing, and a claim without numbers or names ("the best of all") is not checked.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ def numbers(text: str) -> set[str]:
 
 
 def proper_nouns(text: str) -> set[str]:
-    """Capitalised words that do not begin a sentence, and words of capitals anywhere; in lower case."""
-    found = set()
+    """Capitalised words that do not start a sentence, and all-capital words anywhere; returned in lower case."""
+    nouns = set()
     for match in _WORD.finditer(text):
         word = match.group()
         capitals = len(word) > 1 and word.isupper()
         inside = word[0].isupper() and not _SENTENCE_START.search(text[: match.start()])
         if (capitals or inside) and word.lower().replace("’", "'") not in _PRONOUNS:
-            found.add(word.lower())
-    return found
+            nouns.add(word.lower())
+    return nouns
 
 
 def unsupported(sentence: str, sources: Iterable[str]) -> tuple[set[str], int]:
-    """The claims of a sentence that no source has.
+    """Finds the claims of a sentence that occur in no source.
 
     Args:
         sentence: An ad sentence without its link.
         sources: Texts that claims may come from.
 
     Returns:
-        The numbers and proper nouns that occur in no source, and how many of both the sentence has.
+        The unsupported numbers and proper nouns, and the count of all numbers and proper nouns of the sentence.
     """
     known = " ".join(sources)
     words = {match.group().lower() for match in _WORD.finditer(known)}
     words |= {part for word in words for part in re.split(r"['’&-]", word)}
-    said = {_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS}
-    loose = {number for number in numbers(sentence) if number not in numbers(known) | said}
+    spelled_out = {_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS}
+    new_numbers = {number for number in numbers(sentence) if number not in numbers(known) | spelled_out}
     names = proper_nouns(sentence)
-    foreign = {name for name in names if not {name, *re.split(r"['’&-]", name)} & words}
-    return loose | foreign, len(numbers(sentence)) + len(names)
+    new_names = {name for name in names if not {name, *re.split(r"['’&-]", name)} & words}
+    return new_numbers | new_names, len(numbers(sentence)) + len(names)
 
 
 def _plain(number: str) -> str:

@@ -1,29 +1,30 @@
-"""Answer quality beside clicks, measured on embeddings: cheap, deterministic, and no reader's opinion.
+"""Answer quality beside clicks, measured on embeddings: cheap and deterministic.
 
 Write y for the answer, y0 for the ad-free one (same query, same key), x for the query, S(y) for y's sentences, w_s for
-a sentence's words, cos for the encoder's cosine, and ramp_a for a straight line from 0 at a.none to 1 at a.full.
+a sentence's word count, cos for the encoder's cosine, and ramp_a for the linear ramp from 0 at a.none to 1 at a.full.
 
     serves(s)    = ramp_s(max(cos(s, x), max over t in S(y0) of cos(s, t)))          times ad_worth if s is an ad's
     precision    = sum over s in S(y) of w_s serves(s) / sum of w_s
     kept         = sum over t in S(y0) of w_t ramp_k(max over s in S(y) of cos(s, t)) / sum of w_t
-    given        = max(kept, min(1, sum over s in S(y) that are no ad's of w_s serves(s) / sum over S(y0) of w_t))
-    satisfaction = relevance(y0) * F1(precision, given) * (1 - leak_cost leak) * (1 - pressure_cost pressure)
+    recall       = max(kept, min(1, sum over s in S(y) that are no ad's of w_s serves(s) / sum over S(y0) of w_t))
+    satisfaction = relevance(y0) * F1(precision, recall) * (1 - leak_cost leak) * (1 - pressure_cost pressure)
     quality_loss = relevance(y0) - satisfaction
     relevance(y) = ramp_r(cos(x, mean of S(y)'s vectors, weighted by words))
 
 Precision and kept are BERTScore's greedy matching (Zhang, Kishore, Wu, Weinberger and Artzi 2020, "BERTScore", eq. 1)
-with sentences for tokens: what the answer says that serves the question, and what of the ad-free answer it still says.
-`given` forgives other words: content of its own that serves the question as well makes up for what is no longer said.
-`leak` and `pressure` in [0, 1] are the most telling sentence's scores on the cues of `cues.py`. Of each ad:
+with sentences in place of tokens. Precision is the share of the answer that serves the question; kept is the share of
+the ad-free answer that the answer still contains. `recall` also accepts new content: sentences that serve the question
+make up for content of y0 that is missing. `leak` and `pressure` in [0, 1] are the highest sentence scores on the cues
+of `simenv/judges/cues.py`. For each ad:
 
     factuality   = ramp_f(max over the copy's sentences c of cos(ad's words, c)) * (1 - unsupported / (1 + claims))
-    disclosure   = 1 said to be an ad, 0.5 its link alone, 0 not even an intact link
+    disclosure   = 1 if the text calls it an ad, 0.5 if only the link shows it, 0 without an intact link
 
-Claims are numbers, prices and proper nouns (`claims.py`). What it does NOT measure: whether an answer is true; whether
-it is better than y0, which loses nothing by definition (so mechanisms that write an answer of their own lose by chance
-too: a second ad-free sample of SmolLM2-135M lost 0.22 +- 0.07 on 16 questions, the answer to another question 0.81); a
-claim that the copy's own words make falsely, or deny; whether a reader notices a disclosure. Cues are shared with the
-click model, so the two are not independent witnesses.
+Claims are numbers, prices and proper nouns (`claims.py`). Not measured are: the truth of an answer; whether the answer
+is better than y0, which has loss 0 by definition; a claim that the copy itself makes falsely, or denies; whether a
+reader notices a disclosure. Because y0 has loss 0, a mechanism that writes its own answer has a loss above 0 by chance:
+a second ad-free sample of SmolLM2-135M lost 0.22 +- 0.07 on 16 questions, the answer to another question 0.81. The
+click model uses the same cues, so the two measurements are not independent.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from simenv.records import Ad, AdQuality, Auction, Feedback, Outcome, Persona, Q
 from simenv.text import sentence_around, sentence_spans, sentences
 
 # Words that readers understand as "this is an ad": Federal Trade Commission (2015), "Native advertising: a guide for
-# businesses", which finds "promoted" and "partner" ambiguous. A word of the product's title does not count.
+# businesses", which calls "promoted" and "partner" ambiguous. Words of the product's title do not count.
 _DISCLOSED = re.compile(
     r"\b(?:ads?|adverts?|advertisements?|advertising|advertorial|sponsor(?:s|ed|ship)?"
     r"|paid (?:content|link|mention|partnership|placement|promotion))\b",
@@ -54,18 +55,21 @@ _DISCLOSED = re.compile(
 
 
 class Scales(Record):
-    """Every number of the embedded measures. Set on the development part of the contrast suite."""
+    """All parameters of the embedded measures, chosen on the dev part of the contrast suite.
+
+    Each pair is (none, full): the cosine or cue score at which the ramp is 0 and at which it is 1.
+    """
 
     serves: tuple[float, float] = (0.15, 0.45)
-    """Cosine from which on a sentence begins to serve the question, and from which on it does so fully."""
+    """Ramp of a sentence that serves the question."""
     kept: tuple[float, float] = (0.45, 0.75)
-    """The same for a sentence of the ad-free answer that is still said: other sentences on its topic reach 0.45."""
+    """Ramp of a sentence of the ad-free answer that is kept. Other sentences on the same topic reach 0.45."""
     relevance: tuple[float, float] = (0.1, 0.5)
-    """The same for a whole answer and the question."""
+    """Ramp of a whole answer's relevance to the question."""
     factual: tuple[float, float] = (0.2, 0.5)
-    """The same for an ad's sentence and its copy."""
+    """Ramp of an ad sentence's similarity to the ad's copy."""
     ad_worth: float = 0.8
-    """What an ad that fits the question perfectly is worth beside a sentence of the answer: nobody asked for it."""
+    """Weight of a perfectly relevant ad sentence, relative to a sentence of the answer: the user did not request it."""
     leak: tuple[float, float] = (0.0, 0.35)
     leak_cost: float = 0.5
     pressure: tuple[float, float] = (-0.15, 0.3)
@@ -73,82 +77,83 @@ class Scales(Record):
 
 
 class QualityMeasure(Protocol):
-    """Says how good an answer is, beside the judge who says what is clicked."""
+    """Measures the quality of an answer; the judge decides on clicks."""
 
     name: str
     sha256: str
-    """Names the measure's numbers or prompts in manifests."""
+    """Hash of the measure's parameters or prompts, for manifests."""
 
     async def measure(self, persona: Persona, auction: Auction, outcome: Outcome, ad_free: str | None) -> Feedback:
-        """`satisfaction` and `quality` of one answer, no clicks. What cannot be told is None, never 0.
+        """Returns `satisfaction` and `quality` of one answer, without clicks. An unknown value is None, not 0.
 
         Args:
             persona, auction, outcome: As for a judge.
-            ad_free: The ad-free answer to the same auction; None if nobody wrote one.
+            ad_free: The ad-free answer to the same auction; None if there is none.
         """
         ...
 
 
 class Sentence(NamedTuple):
-    """One sentence of an answer. `ad_id`: the ad whose link it holds, or whose copy it repeats."""
+    """One sentence of an answer."""
 
     text: str
     """Without mark-up."""
     words: int
     ad_id: str | None
+    """The ad whose link it contains or whose body it repeats; None for a sentence without an ad."""
 
 
 def split(text: str, ads: Sequence[Ad] = ()) -> list[Sentence]:
-    """The sentences of an answer; a full stop within a link ends none.
+    """Splits an answer into sentences; a full stop inside a link does not end a sentence.
 
     Args:
         text: The answer, with mark-up.
         ads: The ads that it shows.
     """
     ids = {ad.id for ad in ads}
-    found = []
+    parts = []
     for start, stop in sentence_spans(_masked(text)):
         piece = text[start:stop]
         plain = markup.strip_markup(piece).strip()
         if re.search(r"\w", plain):
             linked = [match["id"] for match in markup.LINK.finditer(piece) if match["id"] in ids]
             quoted = [ad.id for ad in ads if plain.rstrip(".!? ") in ad.body]
-            found.append(Sentence(plain, len(plain.split()), next(iter([*linked, *quoted]), None)))
-    return found
+            parts.append(Sentence(plain, len(plain.split()), next(iter([*linked, *quoted]), None)))
+    return parts
 
 
 def ad_text_share(text: str, ads: Sequence[Ad]) -> float:
-    """Words of the sentences that hold an ad's link or repeat its copy, divided by all words. In [0, 1]."""
-    found = split(text, ads)
-    total = sum(sentence.words for sentence in found)
-    return sum(sentence.words for sentence in found if sentence.ad_id) / total if total else 0.0
+    """Words in sentences that contain an ad's link or repeat its body, divided by all words. In [0, 1]."""
+    parts = split(text, ads)
+    total = sum(part.words for part in parts)
+    return sum(part.words for part in parts if part.ad_id) / total if total else 0.0
 
 
 def disclosure(response: str, span: tuple[int, int], ad: Ad) -> float:
-    """1 if the ad's sentence, or the line or sentence just before it, says that it is an ad; 0.5 for the link alone.
+    """Returns 1 if the ad's sentence, or the line or sentence before it, says that it is an ad; 0.5 for the link alone.
 
-    0 where `span` does not hold the ad's intact link: nothing then tells the ad from the answer.
+    Returns 0 if `span` does not contain the ad's intact link, because nothing then separates the ad from the answer.
     """
     if response[slice(*span)] != ad.link:
         return 0.0
     masked = _masked(response)
     start, stop = sentence_around(masked, (span[0], span[0] + 1))
     before = sentence_around(masked, (start - 1, start))[0] if start else start
-    said = markup.LINK.sub(" ", response[before:stop])
-    return 1.0 if _DISCLOSED.search(said) else 0.5
+    words = markup.LINK.sub(" ", response[before:stop])
+    return 1.0 if _DISCLOSED.search(words) else 0.5
 
 
 def _masked(text: str) -> str:
-    """The text with its links painted over, so that no sentence ends within one."""
+    """Replaces every link by dashes, so that no sentence ends inside a link."""
     return markup.LINK.sub(lambda match: "-" * len(match.group()), text)
 
 
 class EmbeddedQuality:
-    """The measures above.
+    """Computes the measures of this module.
 
     Args:
-        encoder: Text encoder, the click model's by preference: it remembers what it encoded.
-        scales: The numbers.
+        encoder: Text encoder. Sharing the click model's encoder saves time, because it caches embeddings.
+        scales: The parameters.
     """
 
     def __init__(self, encoder: Encoder, scales: Scales | None = None) -> None:
@@ -164,7 +169,8 @@ class EmbeddedQuality:
     async def measure(self, persona: Persona, auction: Auction, outcome: Outcome, ad_free: str | None) -> Feedback:
         ads = [auction.bid_of(placement.ad_id).ad for placement in outcome.placements]
         answer = split(outcome.response, ads)
-        # Without a counterfactual the answer is compared with itself: the loss is unknown then, what ads spoil is not.
+        # Without an ad-free answer, the answer is compared with its own sentences that have no ad: satisfaction is
+        # defined, the loss is unknown.
         reference = split(ad_free) if ad_free is not None else [s for s in answer if s.ad_id is None]
         satisfaction, relevance, kept = self._satisfaction(auction, outcome, answer, reference)
         pairs = zip(ads, outcome.placements, strict=True)
@@ -187,39 +193,39 @@ class EmbeddedQuality:
         )
 
     def factuality(self, auction: Auction, response: str, ad: Ad) -> float:
-        """How far what an answer says of an ad comes from the ad's own copy: in [0, 1]. A bare link says nothing: 1."""
-        found = split(response, [ad])
-        said = " ".join(_without(s.text, ad) for s in found if s.ad_id == ad.id).strip(" ,.;:-")
-        if not re.search(r"\w", said):
+        """Degree to which the answer's statements on an ad come from the ad's copy: in [0, 1]; 1 for a bare link."""
+        parts = split(response, [ad])
+        statement = " ".join(_remove_names(s.text, ad) for s in parts if s.ad_id == ad.id).strip(" ,.;:-")
+        if not re.search(r"\w", statement):
             return 1.0
         copy = [ad.title, *sentences(ad.body)]
-        vectors = self._encoder.encode([said, ad.text, *copy])
+        vectors = self._encoder.encode([statement, ad.text, *copy])
         support = ramp(float((vectors[1:] @ vectors[0]).max()), *self._scales.factual)
-        elsewhere = " ".join(s.text for s in found if s.ad_id != ad.id)
-        loose, claims = unsupported(said, [ad.advertiser, ad.category, *copy, auction.query.text, elsewhere])
-        return support * (1 - len(loose) / (1 + claims))
+        elsewhere = " ".join(s.text for s in parts if s.ad_id != ad.id)
+        new, claims = unsupported(statement, [ad.advertiser, ad.category, *copy, auction.query.text, elsewhere])
+        return support * (1 - len(new) / (1 + claims))
 
     def _satisfaction(
         self, auction: Auction, outcome: Outcome, answer: Sequence[Sentence], reference: Sequence[Sentence]
     ) -> tuple[float, float, float]:
-        """Satisfaction, the reference's relevance, and kept."""
+        """Returns satisfaction, relevance of the reference, and kept."""
         scales = self._scales
         if not answer or not reference:
             return 0.0, self._relevance(auction, reference), 0.0
         query, *rest = self._encoder.encode([auction.query.text, *(s.text for s in (*answer, *reference))])
         ours, theirs = np.array(rest[: len(answer)]), np.array(rest[len(answer) :])
-        same = ours @ theirs.T
-        serves = [ramp(float(max(o @ query, row.max())), *scales.serves) for o, row in zip(ours, same, strict=True)]
-        worth = [scales.ad_worth if s.ad_id else 1.0 for s in answer]
-        precision = _mean([s * w for s, w in zip(serves, worth, strict=True)], answer)
-        kept = _mean([ramp(float(column.max()), *scales.kept) for column in same.T], reference)
+        cosines = ours @ theirs.T
+        serves = [ramp(float(max(o @ query, row.max())), *scales.serves) for o, row in zip(ours, cosines, strict=True)]
+        weights = [scales.ad_worth if s.ad_id else 1.0 for s in answer]
+        precision = _mean([s * w for s, w in zip(serves, weights, strict=True)], answer)
+        kept = _mean([ramp(float(column.max()), *scales.kept) for column in cosines.T], reference)
         own = sum(s.words * serve for s, serve in zip(answer, serves, strict=True) if s.ad_id is None)
-        given = max(kept, min(1.0, own / sum(s.words for s in reference)))
-        f1 = 2 * precision * given / (precision + given) if precision + given else 0.0
+        recall = max(kept, min(1.0, own / sum(s.words for s in reference)))
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         relevance = self._relevance(auction, reference)
-        leak, pressure = self._spoilt(auction, outcome)
-        calm = (1 - scales.leak_cost * leak) * (1 - scales.pressure_cost * pressure)
-        return relevance * f1 * calm, relevance, kept
+        leak, pressure = self._leak_and_pressure(auction, outcome)
+        penalty = (1 - scales.leak_cost * leak) * (1 - scales.pressure_cost * pressure)
+        return relevance * f1 * penalty, relevance, kept
 
     def _relevance(self, auction: Auction, sentences: Sequence[Sentence]) -> float:
         if not sentences:
@@ -228,22 +234,22 @@ class EmbeddedQuality:
         pooled: npt.NDArray[np.float64] = np.average(rest, axis=0, weights=[s.words for s in sentences])
         return ramp(float(query @ pooled / np.linalg.norm(pooled)), *self._scales.relevance)
 
-    def _spoilt(self, auction: Auction, outcome: Outcome) -> tuple[float, float]:
-        """How far the answer leaks the ad process, and presses to buy."""
+    def _leak_and_pressure(self, auction: Auction, outcome: Outcome) -> tuple[float, float]:
+        """Returns how strongly the answer leaks the ad process and how strongly it presses to buy, each in [0, 1]."""
         text = outcome.response
         pitches = []
         for placement in outcome.placements:
             link = auction.bid_of(placement.ad_id).ad.link
             text = text.replace(link, "it")
             pitches.append(ad_copy.pitch_around(outcome.response, placement.span).replace(link, "it"))
-        said = sentences(markup.strip_markup(text))
-        leak = ramp(float(self._leak(said).max()), *self._scales.leak) if pitches and said else 0.0
+        plain = sentences(markup.strip_markup(text))
+        leak = ramp(float(self._leak(plain).max()), *self._scales.leak) if pitches and plain else 0.0
         if any(violation.kind == "leaked_process" for violation in outcome.violations):
             leak = 1.0
         return leak, ramp(float(self._pressure(pitches).max()), *self._scales.pressure) if pitches else 0.0
 
 
-def _without(text: str, ad: Ad) -> str:
+def _remove_names(text: str, ad: Ad) -> str:
     return " ".join(text.replace(ad.title, " ").replace(ad.advertiser, " ").split())
 
 

@@ -1,8 +1,8 @@
-"""How a language model expects an ad's sentence: low surprise = it reads like the text before it goes on.
+"""Surprise of an ad's sentence to a language model: low surprise means that it continues the text before it.
 
     surprise = - mean over the sentence's tokens of log p(token | question, answer so far)
 
-A small model's surprise also rises with rare words and names, so it ranks wordings of one ad, not ads.
+A small model's surprise also rises with rare words and names. So it can rank wordings of one ad, but not ads.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from simenv.text import sentence_around
 
 
 class LikelihoodQuality:
-    """The embedded measures and, for each ad, its surprise: one call of the model per shown ad.
+    """Computes the embedded measures and the surprise of each shown ad, with one model call per ad.
 
     Args:
-        inner: Measures all the rest.
+        inner: Computes the embedded measures.
         llm: Scores continuations.
 
     Raises:
-        MissingCapability: the model cannot score, or not after the beginning of an answer.
+        MissingCapability: the model cannot score continuations, or cannot start from a given answer prefix.
     """
 
     def __init__(self, inner: EmbeddedQuality, llm: LLM) -> None:
@@ -55,4 +55,4 @@ class LikelihoodQuality:
         prompt = Prompt(user=auction.query.text, prefill=before)
         (scores,) = await self._llm.logprob(prompt, [f" {sentence}" if before else sentence])
         mean = -sum(scores) / len(scores) if scores else math.inf
-        return max(0.0, mean) if math.isfinite(mean) else None  # a text that the model cannot write
+        return max(0.0, mean) if math.isfinite(mean) else None  # the model gives the text probability 0

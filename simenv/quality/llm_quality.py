@@ -1,8 +1,8 @@
-"""Answer quality by a language model: a rubric of whole numbers 1 to 5, mapped to [0, 1] as (score - 1) / 4.
+"""Answer quality graded by a language model: a rubric of integers 1 to 5, mapped to [0, 1] as (score - 1) / 4.
 
-The model sees the answer and the ad-free one without being told which is which, in an order drawn by key, because
-models prefer a place (Zheng et al. 2023, "Judging LLM-as-a-judge", section 3.3). A reply that cannot be read is an
-abstention: every score None, never 0.
+The model gets the answer and the ad-free one without labels, in an order drawn by key, because models have a position
+bias (Zheng et al. 2023, "Judging LLM-as-a-judge", section 3.3). An unreadable reply is an abstention: every score is
+None, not 0.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simenv.errors import InputError, UnreadableReply
 from simenv.files.prompts import read_prompt
-from simenv.judges.fence import fence_code, neutral
+from simenv.judges.fence import fence_code, neutralize
 from simenv.judges.llm_judge import unfenced
 from simenv.llm.base import LLM, Capability, JSONSchema, Prompt, Sampling, metered
 from simenv.quality.embedded import ad_text_share
 from simenv.records import AdQuality, Auction, Feedback, Outcome, Persona, Quality
 from simenv.seeding import keyed_rng
 
-_LONGEST = 20_000
+_MAX_CHARS = 20_000
 """Characters of an answer that are graded, as in the judge."""
 _NO_ANSWER = "(no answer)"
 
@@ -48,10 +48,10 @@ class Grades(BaseModel):
 
 
 def read_grades(reply: str, shown: list[str]) -> Grades:
-    """Reads a grader's reply. A Markdown fence around the whole of it is taken off; nothing is repaired.
+    """Parses a grader's reply. Removes a Markdown fence around the whole reply; repairs nothing else.
 
     Raises:
-        UnreadableReply: not the JSON asked for, or not one row per shown ad, in order.
+        UnreadableReply: not the requested JSON, or not one row per shown ad, in order.
     """
     try:
         grades = Grades.model_validate_json(unfenced(reply))
@@ -63,16 +63,16 @@ def read_grades(reply: str, shown: list[str]) -> Grades:
 
 
 class LLMQuality:
-    """A language model that grades, one call an answer.
+    """Grades answers with a language model, one call per answer.
 
     Args:
         llm: The User-LLM.
 
     Raises:
-        InputError: the model is not capable: a small one's grades mean nothing.
+        InputError: the model does not follow formats; grades of such small models carry no information.
     """
 
-    _SAMPLING = Sampling(temperature=0.3, top_p=1.0, top_k=None, max_tokens=400)  # as the judge's
+    _SAMPLING = Sampling(temperature=0.3, top_p=1.0, top_k=None, max_tokens=400)  # as in the judge
 
     def __init__(self, llm: LLM) -> None:
         if not llm.follows_formats:
@@ -86,11 +86,11 @@ class LLMQuality:
     async def measure(self, persona: Persona, auction: Auction, outcome: Outcome, ad_free: str | None) -> Feedback:
         shown = [placement.ad_id for placement in outcome.placements]
         ads = [auction.bid_of(ad_id).ad for ad_id in shown]
-        # Without a counterfactual the answer stands on both sides: its grades are then two of the same thing.
+        # Without an ad-free answer the same answer is on both sides, and the loss stays None.
         swapped = bool(keyed_rng("quality-order", auction.id).integers(2)) and ad_free is not None
         sides = [outcome.response, outcome.response if ad_free is None else ad_free]
         query, a, b, copy = (
-            neutral(text, _LONGEST) or _NO_ANSWER
+            neutralize(text, _MAX_CHARS) or _NO_ANSWER
             for text in (
                 auction.query.text,
                 *(reversed(sides) if swapped else sides),

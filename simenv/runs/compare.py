@@ -1,7 +1,7 @@
-"""Several runs in one table: which may stand in one, under which labels, and on which auctions they can be paired.
+"""Compares several runs in one table: checks that they are comparable, labels the mechanisms, and pairs auctions.
 
-Runs of different packs, judges or worlds give numbers that look alike and are not: they are refused unless asked for.
-What belongs to the mechanism may differ: its options, its CTR model, the Ad-LLM that it writes with.
+Numbers of runs with different packs, judges or worlds are not comparable, so such runs are refused unless the caller
+sets `across`. Properties of the mechanism may differ: its options, its CTR model, its Ad-LLM.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _OPTIONS = (
     "budget_scope",
     "pacing",
 )
-_SILENT = {"judge_sha256": "judge", "quality_sha256": "quality"}
-"""Hashes that say the same as a name beside them, unless that is the same."""
+_HASH_OF = {"judge_sha256": "judge", "quality_sha256": "quality"}
+"""Hash -> name that it belongs to. A different hash is reported only if the names are equal."""
 
 
 class Run(NamedTuple):
@@ -51,13 +51,13 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs in one table."""
+    """Several runs in one table, with their differences."""
 
     summary: Table
     differing: list[str]
-    """Facts of the world that differ, one a line; empty unless that was asked for."""
+    """Properties of the worlds that differ, one line each; always empty without `across`."""
     notes: list[str]
-    """What else differs, and runs that are not finished."""
+    """Other differences, and unfinished runs."""
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -72,32 +72,33 @@ def compare(
     baseline: str | None = None,
     metrics: Sequence[str | Metric] = (),
 ) -> Comparison:
-    """Puts the mechanisms of several runs into one table.
+    """Compares the mechanisms of several runs in one table.
 
-    A mechanism that only one run has keeps its name; one that several have becomes RUN/MECHANISM. Differences are
-    paired where a run met auctions of the baseline's run (the same id and query), on those that both met.
+    A mechanism that occurs in one run keeps its name; one that occurs in several runs is labelled RUN/MECHANISM. If a
+    run shares auctions (same id and query) with the baseline's run, differences are paired on the shared auctions.
 
     Args:
         folders: Two or more folders of bench runs.
-        across: Compare runs of different packs, judges or worlds too.
+        across: Whether to compare runs of different packs, judges or worlds.
         baseline: A label of the table; the first mechanism of the first run by default.
         metrics: Metrics beside the built-in ones, or their names.
 
     Raises:
         DataFileError: a folder without a run, or one that cannot be read.
-        InputError: fewer than two runs, one given twice, or runs of different worlds without `across`.
-        UnknownName: no mechanism of that label.
+        InputError: fewer than two runs, a duplicate folder, or runs of different worlds without `across`.
+        UnknownName: unknown baseline label.
     """
     measures = [*METRICS, *(make_metric(it) if isinstance(it, str) else it for it in metrics)]
     named = _named([Path(folder) for folder in folders])
     manifests = {name: read_manifest(folder) for name, folder in named.items()}
-    facts = {name: _facts(manifest) for name, manifest in manifests.items()}
+    facts = {name: _world_facts(manifest) for name, manifest in manifests.items()}
     differing = _differing(facts)
     if differing and not across:
-        what = "; ".join(differing)
-        raise InputError(f"these runs are not of one world: {what}", hint="across compares them all the same")
+        raise InputError(
+            f"these runs are not of one world: {'; '.join(differing)}", hint="the option across compares them anyway"
+        )
     runs = [Run(name, manifests[name], list(read_transitions(folder))) for name, folder in named.items()]
-    notes = _differing({name: _others(manifest) for name, manifest in manifests.items()})
+    notes = _differing({name: _other_facts(manifest) for name, manifest in manifests.items()})
     return Comparison(_table(runs, baseline, measures), differing, [*notes, *_unfinished(runs)])
 
 
@@ -115,22 +116,22 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     }
 
 
-def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Everything that makes the world of a run, as text."""
+def _world_facts(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Returns all properties of the world of a run, as text."""
     world, options = manifest.get("world", {}), manifest["options"]
     hashes, versions = _mapping(manifest.get("data_sha256")), _mapping(world.get("packs"))
     facts = {pack: versions.get(pack) or _short(hashes.get(pack)) for pack in _PACKS}
     facts |= {name: str(world.get(name)) for name in _WORLD}
     facts |= {f"objective.{name}": str(number) for name, number in _mapping(world.get("objective")).items()}
     facts |= {name: str(options.get(name, BenchOptions.model_fields[name].default)) for name in _OPTIONS}
-    facts |= {name: _short(facts[name]) for name in _SILENT}
+    facts |= {name: _short(facts[name]) for name in _HASH_OF}
     if facts["query_source"].startswith("file:"):
-        facts["query_source"] = "a file"  # which one, its hash says
+        facts["query_source"] = "a file"  # the hash in `queries` identifies it
     return facts
 
 
-def _others(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What may differ between runs of one world, and is worth a note."""
+def _other_facts(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Returns properties that may differ between comparable runs and are reported as notes."""
     return {
         "ad_llm": str(manifest.get("world", {}).get("ad_llm")),
         "seed": str(manifest["options"].get("seed")),
@@ -139,15 +140,15 @@ def _others(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _differing(facts: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """One line for each fact that is not the same in all runs: "judge is A in RUN1, RUN2, B in RUN3"."""
+    """Returns one line for each fact that differs between runs: "judge is A in RUN1 and RUN2, B in RUN3"."""
     lines: dict[str, str] = {}
-    for fact in dict.fromkeys(name for of in facts.values() for name in of):
+    for fact in dict.fromkeys(name for run_facts in facts.values() for name in run_facts):
         runs_by_value: dict[str, list[str]] = {}
-        for run, of in facts.items():
-            runs_by_value.setdefault(of.get(fact, "None"), []).append(run)
-        if len(runs_by_value) > 1 and _SILENT.get(fact) not in lines:
-            said = ", ".join(f"{value} in {' and '.join(runs)}" for value, runs in runs_by_value.items())
-            lines[fact] = f"{fact} is {said}"
+        for run, run_facts in facts.items():
+            runs_by_value.setdefault(run_facts.get(fact, "None"), []).append(run)
+        if len(runs_by_value) > 1 and _HASH_OF.get(fact) not in lines:
+            values = ", ".join(f"{value} in {' and '.join(runs)}" for value, runs in runs_by_value.items())
+            lines[fact] = f"{fact} is {values}"
     return list(lines.values())
 
 
@@ -157,12 +158,12 @@ def _unfinished(runs: Iterable[Run]) -> list[str]:
 
 def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric]) -> Table:
     mechanisms = [list(dict.fromkeys(t.mechanism for t in run.transitions)) for run in runs]
-    count = [name for names in mechanisms for name in names]
+    all_names = [name for names in mechanisms for name in names]
     labels = [
-        {name: name if count.count(name) == 1 else f"{run.name}/{name}" for name in names}
+        {name: name if all_names.count(name) == 1 else f"{run.name}/{name}" for name in names}
         for run, names in zip(runs, mechanisms, strict=True)
     ]
-    known = [label for of in labels for label in of.values()]
+    known = [label for run_labels in labels for label in run_labels.values()]
     if not known:
         raise InputError(f"no answers in {' and '.join(run.name for run in runs)}")
     baseline = baseline or known[0]
@@ -170,13 +171,13 @@ def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric])
         raise UnknownName("baseline", baseline, known)
     indices: dict[tuple[str, str], int] = {}
     rows: dict[str, dict[int, Transition]] = {}
-    for run, of in zip(runs, labels, strict=True):
+    for run, run_labels in zip(runs, labels, strict=True):
         for t in run.transitions:
             index = indices.setdefault((t.auction.id, t.auction.query.text), len(indices))
-            label = of[t.mechanism]
+            label = run_labels[t.mechanism]
             rows.setdefault(label, {})[index] = t.model_copy(update={"mechanism": label, "index": index})
-    unpaired = [label for label, of in rows.items() if not of.keys() & rows[baseline].keys()]
-    return summarize((t for of in rows.values() for t in of.values()), baseline, unpaired, metrics)
+    unpaired = [label for label, by_index in rows.items() if not by_index.keys() & rows[baseline].keys()]
+    return summarize((t for by_index in rows.values() for t in by_index.values()), baseline, unpaired, metrics)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

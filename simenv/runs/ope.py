@@ -1,17 +1,17 @@
-"""What another mechanism would have earned, from the log of one that drew its choices with known probabilities.
+"""Off-policy evaluation: estimates a target mechanism's reward from the log of a mechanism with known propensities.
 
-With reward r, logged probability p of the choice made, the target's probability pi of it, and w = pi / p:
+With reward r, logged probability p of the logged choice, the target's probability pi of it, and w = pi / p:
 
     ips    mean of w r                               Horvitz and Thompson (1952)
     snips  sum of w r / sum of w                     Swaminathan and Joachims (2015), self-normalised
     dr     mean of v_hat + w (r - q_hat)             Dudik, Langford, Li (2011), doubly robust
 
-where q_hat is a model's reward of the choice made and v_hat = sum_a pi(a) q_hat(a) its mean under the target. The
+where q_hat is a model's reward of the logged choice and v_hat = sum_a pi(a) q_hat(a) is its mean under the target. The
 reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.metrics`; the model is bid x predicted
 click.
 
-Choices are "" (no ad) or one ad's id, as the mechanism `softmax` logs them. It is assumed that a choice leads to the
-same answer whichever mechanism makes it (same Ad-LLM, same Writer) and that the bids stay what they were.
+A choice is "" (no ad) or the id of one ad, as the mechanism `softmax` logs it. It is assumed that a choice gives
+the same answer under both mechanisms (same Ad-LLM, same Writer) and that the bids do not change.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
 _NEGLIGIBLE = 1e-9
-"""Mass of the target without overlap that is forgiven: it moves no estimate, and exp() underflows somewhere."""
+"""Tolerated probability of target choices without overlap. It changes no estimate; exp() can underflow to 0."""
 
 
-class Logged(NamedTuple):
-    """One logged choice, seen from a target."""
+class LoggedChoice(NamedTuple):
+    """One logged choice, with its probabilities under the logging and the target mechanism."""
 
     reward: float
-    """r: what it earned, currency per answer."""
+    """r: reward of the choice, currency per answer."""
     propensity: float
-    """p: probability with which it was made, in (0, 1]."""
+    """p: probability of the choice under the logging mechanism, in (0, 1]."""
     target: float
-    """pi: probability with which the target makes it, in [0, 1]."""
+    """pi: probability of the choice under the target, in [0, 1]."""
     q_hat: float = 0.0
     """The model's reward of this choice, currency per answer."""
     v_hat: float = 0.0
@@ -58,8 +58,8 @@ class Logged(NamedTuple):
         return self.target / self.propensity
 
 
-def ips(rows: Sequence[Logged]) -> Estimate:
-    """Inverse propensity scoring: unbiased, of high variance where weights are large.
+def ips(rows: Sequence[LoggedChoice]) -> Estimate:
+    """Inverse propensity scoring: unbiased, but with high variance if weights are large.
 
     Raises:
         InputError: no rows, a probability out of range, or no overlap.
@@ -67,8 +67,8 @@ def ips(rows: Sequence[Logged]) -> Estimate:
     return _estimate(rows, lambda row: (row.weight * row.reward, 1.0))
 
 
-def snips(rows: Sequence[Logged]) -> Estimate:
-    """Self-normalised inverse propensity scoring: a small bias for less variance.
+def snips(rows: Sequence[LoggedChoice]) -> Estimate:
+    """Self-normalised inverse propensity scoring: a small bias in exchange for lower variance.
 
     Raises:
         InputError: as `ips`.
@@ -76,8 +76,8 @@ def snips(rows: Sequence[Logged]) -> Estimate:
     return _estimate(rows, lambda row: (row.weight * row.reward, row.weight))
 
 
-def doubly_robust(rows: Sequence[Logged]) -> Estimate:
-    """The model's value, corrected by what the log says of its errors: unbiased whatever the model.
+def doubly_robust(rows: Sequence[LoggedChoice]) -> Estimate:
+    """Doubly robust estimate: the model's value, corrected by its errors on the log. Unbiased for any model.
 
     Raises:
         InputError: as `ips`.
@@ -85,11 +85,15 @@ def doubly_robust(rows: Sequence[Logged]) -> Estimate:
     return _estimate(rows, lambda row: (row.v_hat + row.weight * (row.reward - row.q_hat), 1.0))
 
 
-ESTIMATORS: Mapping[str, Callable[[Sequence[Logged]], Estimate]] = {"ips": ips, "snips": snips, "dr": doubly_robust}
+ESTIMATORS: Mapping[str, Callable[[Sequence[LoggedChoice]], Estimate]] = {
+    "ips": ips,
+    "snips": snips,
+    "dr": doubly_robust,
+}
 
 
-def effective_sample_size(rows: Sequence[Logged]) -> float:
-    """(sum w)^2 / sum w^2: as many answers of the target's own would say as much (Kong 1992).
+def effective_sample_size(rows: Sequence[LoggedChoice]) -> float:
+    """(sum w)^2 / sum w^2: number of answers of the target with the same information as the log (Kong 1992).
 
     Raises:
         InputError: as `ips`.
@@ -98,21 +102,21 @@ def effective_sample_size(rows: Sequence[Logged]) -> float:
     return sum(row.weight for row in rows) ** 2 / sum(row.weight**2 for row in rows)
 
 
-class Report(NamedTuple):
-    """A target's value from a log."""
+class OPEReport(NamedTuple):
+    """Estimates of a target's value from a log."""
 
     estimates: dict[str, Estimate]
     """Estimator -> value with its 95% interval, currency per answer."""
     logged: Estimate
-    """What the logging mechanism itself earned."""
+    """Mean reward of the logging mechanism."""
     effective_sample_size: float
     answers: int
     abstained: int
-    """Logged answers left out because the judge abstained: their reward is unknown."""
+    """Logged answers that are excluded because the judge abstained, so their reward is unknown."""
 
 
-def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> Report:
-    """All estimates of one target from a run. Transitions without propensities are those of other mechanisms.
+def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> OPEReport:
+    """Computes all estimates of one target from a run. Transitions without propensities are ignored.
 
     Raises:
         InputError: no usable logged choice, logs of more than one mechanism, or a target without overlap.
@@ -121,22 +125,22 @@ def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> Report:
     labels = list(dict.fromkeys(t.mechanism for t in logged))
     if len(labels) != 1:
         got = f"those of {', '.join(labels)}" if labels else "none"
-        raise InputError(f"a run must hold the propensities of one mechanism, such as softmax: got {got}")
+        raise InputError(f"a run must contain the propensities of one mechanism, such as softmax: got {got}")
     ctr_model = own_ctr_model(target) or CosineCTR()
     rows = [row for t in logged if (row := logged_choice(t, target, ctr_model)) is not None]
     if not rows:
         raise InputError(f"the judge abstained on all {len(logged)} answers of {labels[0]}: no reward is known")
     estimates = {name: estimator(rows) for name, estimator in ESTIMATORS.items()}
     own = clustered_ratio([(row.reward, 1.0) for row in rows], [row.cluster for row in rows])
-    return Report(estimates, own, effective_sample_size(rows), len(rows), len(logged) - len(rows))
+    return OPEReport(estimates, own, effective_sample_size(rows), len(rows), len(logged) - len(rows))
 
 
-def logged_choice(transition: Transition, target: ChoosesAd, ctr_model: CTRModel) -> Logged | None:
-    """One transition seen from the target, or None if the judge abstained on it.
+def logged_choice(transition: Transition, target: ChoosesAd, ctr_model: CTRModel) -> LoggedChoice | None:
+    """Returns the logged choice of one transition, or None if the judge abstained on it.
 
     Raises:
-        InputError: the log or the target does not hold probabilities, or the target makes choices that the log
-            never makes.
+        InputError: choice_probs of the log or the target are not probabilities, or the target makes a choice that has
+            probability 0 in the log.
     """
     auction, details = transition.auction, transition.outcome.details
     where = f"auction {auction.id}, {transition.mechanism}"
@@ -146,8 +150,8 @@ def logged_choice(transition: Transition, target: ChoosesAd, ctr_model: CTRModel
     logging = _distribution({str(key): value for key, value in probs.items()}, where)
     if not math.isclose(logging.get(choice, 0.0), _number(details.get("propensity")), abs_tol=_NEGLIGIBLE):
         raise InputError(f"{where}: propensity {details.get('propensity')} is not that of {choice!r} in choice_probs")
-    wanted = _distribution(target.choice_probs(auction), f"auction {auction.id}, target")
-    for other, prob in wanted.items():
+    target_probs = _distribution(target.choice_probs(auction), f"auction {auction.id}, target")
+    for other, prob in target_probs.items():
         if prob > _NEGLIGIBLE and not logging.get(other, 0.0) > 0:
             raise InputError(
                 f"{where}: no overlap: the target makes choice {other!r} with probability {prob:.3g}, the log never"
@@ -156,30 +160,30 @@ def logged_choice(transition: Transition, target: ChoosesAd, ctr_model: CTRModel
     if pair is None:
         return None
     q = ctr_model.relevance(auction)
-    worth = {bid.ad.id: bid.amount * float(q[i]) for i, bid in enumerate(auction.bids)}
-    return Logged(
+    rewards = {bid.ad.id: bid.amount * float(q[i]) for i, bid in enumerate(auction.bids)}
+    return LoggedChoice(
         reward=pair[0],
         propensity=logging[choice],
-        target=wanted.get(choice, 0.0),
-        q_hat=worth.get(choice, 0.0),
-        v_hat=sum(prob * worth.get(other, 0.0) for other, prob in wanted.items()),
+        target=target_probs.get(choice, 0.0),
+        q_hat=rewards.get(choice, 0.0),
+        v_hat=sum(prob * rewards.get(other, 0.0) for other, prob in target_probs.items()),
         cluster=transition.persona_id,
     )
 
 
 def require_choices(mechanism: Mechanism, name: str) -> ChoosesAd:
-    """The mechanism, if it can be valued from a log.
+    """Returns the mechanism if off-policy evaluation applies to it.
 
     Raises:
-        InputError: it does not say with which probability it shows each ad.
+        InputError: the mechanism does not give the probability with which it shows each ad.
     """
     if not isinstance(mechanism, ChoosesAd):
         raise InputError(f"mechanism {name!r} has no choice_probs(auction): it cannot be valued from a log")
     return mechanism
 
 
-def print_report(report: Report, target: str, console: Console) -> None:
-    """The estimates as a table for a terminal."""
+def print_report(report: OPEReport, target: str, console: Console) -> None:
+    """Prints the estimates as a table."""
     table = Table(title=f"{target}: bid x clicks per answer", title_justify="left", box=SIMPLE_HEAD)
     for column in ("estimator", "value", "95% interval", "effective sample"):
         table.add_column(column, justify="left" if column == "estimator" else "right", no_wrap=True)
@@ -195,12 +199,12 @@ def _cells(estimate: Estimate) -> tuple[str, str]:
     return f"{estimate.value:.2f}", f"{estimate.low:.2f} to {estimate.high:.2f}"
 
 
-def _estimate(rows: Sequence[Logged], pair: Callable[[Logged], tuple[float, float]]) -> Estimate:
+def _estimate(rows: Sequence[LoggedChoice], pair: Callable[[LoggedChoice], tuple[float, float]]) -> Estimate:
     _check(rows)
     return clustered_ratio([pair(row) for row in rows], [row.cluster for row in rows])
 
 
-def _check(rows: Sequence[Logged]) -> None:
+def _check(rows: Sequence[LoggedChoice]) -> None:
     if not rows:
         raise InputError("no logged choices to learn from")
     for place, row in enumerate(rows):

@@ -10,7 +10,6 @@ all second ones. Each mechanism has a population of bidders of its own, because 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -56,7 +55,7 @@ class Sessions:
     async def get(self, world: World, seed: int, numbers: Sequence[int]) -> dict[int, Session]:
         """The sessions of these numbers."""
         missing = [number for number in numbers if number not in self.known]
-        fresh = await asyncio.gather(*(world.session(seed, number) for number in missing))
+        fresh = await gather(world.session(seed, number) for number in missing)
         begun = dict(zip(missing, fresh, strict=True))
         if begun:
             self._save(begun)

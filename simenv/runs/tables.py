@@ -1,4 +1,4 @@
-"""Tables of a run: for the terminal, as CSV and as Markdown."""
+"""Tables of a run for the terminal, as CSV and as Markdown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def write_tables(table: Table, folder: Path) -> None:
 
 
 def to_csv(table: Table) -> str:
-    """One row per mechanism and metric; an interval that cannot be told is empty. `paired`: the difference is."""
+    """Returns CSV with one row per mechanism and metric. An undefined interval is empty.
+
+    The column `paired` tells whether the difference is paired with the baseline by auction.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     header = ["mechanism", "metric", "unit", "mean", "low", "high", "baseline", "difference", "difference_low"]
@@ -57,14 +60,14 @@ def to_csv(table: Table) -> str:
 
 
 def to_frame(table: Table) -> pandas.DataFrame:
-    """The rows of table.csv as a pandas DataFrame; an interval that cannot be told is NaN."""
+    """Returns the rows of table.csv as a pandas DataFrame; an undefined interval is NaN."""
     import pandas
 
     return pandas.read_csv(io.StringIO(to_csv(table)), keep_default_na=False, na_values=[""])
 
 
 def to_markdown(table: Table) -> str:
-    """Tables of money, behaviour, cost, answer quality where it was measured, and differences."""
+    """Returns Markdown tables of money, behaviour, cost, answer quality (if measured), and differences."""
     blocks = []
     for title, metrics, difference in _blocks(table):
         header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
@@ -76,7 +79,7 @@ def to_markdown(table: Table) -> str:
 
 
 def print_tables(table: Table, console: Console) -> None:
-    """The same for a terminal."""
+    """Prints the same tables."""
     for title, metrics, difference in _blocks(table):
         shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         shown.add_column("mechanism", no_wrap=True)
@@ -89,20 +92,22 @@ def print_tables(table: Table, console: Console) -> None:
 
 
 def caption(table: Table) -> str:
-    """What the numbers mean."""
+    """Describes sample sizes, intervals and the kind of numbers."""
     basis = (
         "Money and clicks are expectations over the judge's click probabilities."
         if table.expected
         else "Money and clicks are what happened; answers with an abstention are left out of them, not counted as zero."
     )
-    of = [[c for c in table.cells if c.mechanism == name] for name in dict.fromkeys(c.mechanism for c in table.cells)]
-    answers = _range([max(c.auctions for c in cells) for cells in of])
-    personas = _range([max(c.personas for c in cells) for cells in of])
-    unpaired = [name for name in dict.fromkeys(c.mechanism for c in table.cells) if name in table.unpaired]
-    but = f", but for {', '.join(unpaired)}: other auctions, unpaired" if unpaired else ""
+    names = dict.fromkeys(c.mechanism for c in table.cells)
+    groups = [[c for c in table.cells if c.mechanism == name] for name in names]
+    answers = _range([max(c.auctions for c in cells) for cells in groups])
+    personas = _range([max(c.personas for c in cells) for cells in groups])
+    unpaired = [name for name in names if name in table.unpaired]
+    exceptions = f", but for {', '.join(unpaired)}: other auctions, unpaired" if unpaired else ""
     return (
         f"{answers} answers per mechanism, {personas} personas; "
-        f"± is a 95% interval, clustered by persona; differences are paired against {table.baseline}{but}. {basis}"
+        "± is a 95% interval, clustered by persona; "
+        f"differences are paired against {table.baseline}{exceptions}. {basis}"
     )
 
 
@@ -132,16 +137,16 @@ def _rows(table: Table, metrics: tuple[str, ...], difference: bool) -> list[tupl
     for cell in table.cells:
         cells.setdefault(cell.mechanism, {})[cell.metric] = cell
     rows = []
-    for name, of in cells.items():
+    for name, by_metric in cells.items():
         if difference and name == table.baseline:
             continue
-        estimates = [of[m].difference if difference else of[m].estimate for m in metrics]
+        estimates = [by_metric[m].difference if difference else by_metric[m].estimate for m in metrics]
         rows.append((name, [show(e, m, sign=difference) for e, m in zip(estimates, metrics, strict=True)]))
     return rows
 
 
 def show(estimate: Estimate | None, metric: str, *, sign: bool = False) -> str:
-    """ "12.3 ±1.2"; a dash where there is no value."""
+    """Formats an estimate as "12.3 ±1.2"; a dash if it has no value."""
     if estimate is None or math.isnan(estimate.value):
         return "-"
     digits = {"ctr": 3, "tokens": 0, "quality_loss": 3}.get(metric, 2)

@@ -1,4 +1,4 @@
-"""Packs of personas: the embedded one, or a file of the user's."""
+"""Loads personas from the embedded pack or from a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | No
         name: A pack of `personas/` ("everyday"), or a .csv, .tsv, .jsonl or .parquet file. Columns: id,
             info (required), interests, age, region, income, attitude, traits, queries. In .csv, interests and queries
             are separated by "|" and traits is a JSON object.
-        columns: Our column name -> the file's.
+        columns: Column name of this project -> column name of the file.
 
     Raises:
         DataFileError: unreadable file, missing column, duplicate id, or a field out of range.

@@ -1,4 +1,4 @@
-"""Where a session's queries come from: frozen packs, a file, or the User-LLM."""
+"""Sources of a session's queries: frozen packs, a file, or the User-LLM."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from simenv.seeding import keyed_rng
 
 
 class Question(NamedTuple):
-    """A query before it belongs to an auction."""
+    """A query that is not yet part of an auction."""
 
     text: str
     topic: str = ""
 
 
 class QuerySource(Protocol):
-    """Gives a persona's session its queries."""
+    """Supplies the queries of a persona's session."""
 
     name: str
 
     async def session(self, persona: Persona, k: int, seed: int, number: int) -> list[Question]:
-        """The k queries of session `number` of the run `seed`, in order."""
+        """Returns the k queries of session `number` of the run with this seed, in order."""
         ...
 
 
 class FrozenQueries:
-    """The queries that a pack holds for each persona."""
+    """The queries that the persona pack contains for each persona."""
 
     name = "frozen"
 
@@ -43,15 +43,15 @@ class FrozenQueries:
         if len(persona.queries) < k:
             raise InputError(
                 f"persona {persona.id!r} has {len(persona.queries)} frozen queries, the session needs {k}",
-                hint="give a shorter horizon, a file of queries, or a model that writes them",
+                hint="use a shorter horizon, a file of queries, or a model that writes queries",
             )
         return [Question(text) for text in persona.queries[:k]]
 
 
 class FileQueries:
-    """Queries of a file, shuffled once per seed and dealt to sessions in turn; after the last one they start again.
+    """Queries of a file, shuffled once per seed and assigned to sessions in turn; after the last one they repeat.
 
-    The personas are the pack's: a query file says what is asked, not by whom.
+    The personas come from the persona pack: a query file contains queries only.
     """
 
     def __init__(self, path: str | Path, columns: Mapping[str, str] | None = None) -> None:
@@ -65,15 +65,15 @@ class FileQueries:
 
 
 def load_queries(path: str | Path, columns: Mapping[str, str] | None = None) -> list[Question]:
-    """Reads queries: .txt with one a line, or .csv, .tsv, .jsonl or .parquet with the columns text (required), topic.
+    """Reads queries: .txt with one per line, or .csv, .tsv, .jsonl or .parquet with columns text (required) and topic.
 
     Args:
         path: A pack of `personas/queries/` ("no_commercial_intent"), or a file.
-        columns: Our column name -> the file's.
+        columns: Column name of this project -> column name of the file.
 
     Raises:
         DataFileError: unreadable or empty file, or a missing column.
-        UnknownName: no embedded pack of that name.
+        UnknownName: unknown embedded pack.
     """
     check_columns(columns, Question._fields)
     questions = []
@@ -91,10 +91,10 @@ class LLMQueries:
 
     Args:
         llm: The User-LLM.
-        attempts: How often it is asked for what is still missing.
+        attempts: Maximum number of calls per session. Each call requests the queries that are still missing.
     """
 
-    # The paper gives the User-LLM T 0.3 for clicks; distinct questions need more room.
+    # The paper uses temperature 0.3 for the User-LLM's clicks. Distinct questions need a higher one.
     _SAMPLING = Sampling(temperature=0.8, top_p=0.95, top_k=None, max_tokens=400)
     _LINE = re.compile(
         r"^\s*(?:\d+\s*[.):](?!\d)|[-*•](?!\d)|Q(?:uestion)?\s*\d*\s*[.:])?\s*[\"“']?(?P<text>[^\n]*?)[\"”']?\s*$"
@@ -107,32 +107,32 @@ class LLMQueries:
         self._prompt = read_prompt("simenv.users", "write_queries")
 
     async def session(self, persona: Persona, k: int, seed: int, number: int) -> list[Question]:
-        found: list[str] = []
+        texts: list[str] = []
         for attempt in range(self._attempts):
             user = self._prompt.format(
-                k=k - len(found),
+                k=k - len(texts),
                 info=persona.info,
                 interests=", ".join(persona.interests) or "not stated",
-                avoid="".join(f"\nDo not repeat: {text}" for text in found),
+                avoid="".join(f"\nDo not repeat: {text}" for text in texts),
             )
             key = ("queries", seed, number, persona.id, attempt)
             reply = await self._llm.complete(Prompt(user=user), key=key, sampling=self._SAMPLING)
-            found.extend(text for text in self.read(reply.text) if text not in found)
-            if len(found) >= k:
-                return [Question(text) for text in found[:k]]
+            texts.extend(text for text in self.read(reply.text) if text not in texts)
+            if len(texts) >= k:
+                return [Question(text) for text in texts[:k]]
         raise UnreadableReply(
-            f"{self._llm.name} wrote {len(found)} of {k} queries for {persona.id!r} in {self._attempts} attempts"
+            f"{self._llm.name} wrote {len(texts)} of {k} queries for {persona.id!r} in {self._attempts} attempts"
         )
 
     @classmethod
     def read(cls, reply: str) -> list[str]:
-        """The distinct questions of a reply, one a line: at least three words, at most 60, ending in "?"."""
+        """Returns the distinct questions of a reply, one per line: 3 to 60 words, ending in "?"."""
         lines = [cls._LINE.match(line) for line in reply.splitlines()]
         texts = [" ".join(match["text"].split()) for match in lines if match]
         return list(dict.fromkeys(t for t in texts if t.endswith("?") and 3 <= len(t.split()) <= 60))
 
 
 def deal_personas(personas: Sequence[Persona], seed: int, number: int) -> Persona:
-    """The persona of session `number`: every persona once, in an order of the seed, then all again."""
-    lap, place = divmod(number, len(personas))
-    return personas[int(keyed_rng("personas", seed, lap).permutation(len(personas))[place])]
+    """Returns the persona of session `number`: each cycle has every persona once, in an order drawn by seed."""
+    cycle, place = divmod(number, len(personas))
+    return personas[int(keyed_rng("personas", seed, cycle).permutation(len(personas))[place])]

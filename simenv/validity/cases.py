@@ -1,4 +1,4 @@
-"""What a judge is asked: one persona, one auction, one answer, and the ad whose click probability is looked at."""
+"""Cases for a judge: one persona, one auction, one answer, and the target ad whose click probability is measured."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from simenv.markup import outcome
 from simenv.records import Ad, Auction, Bid, Outcome, Persona, Query, Traits
 
 PLAIN_ANSWER = "There are several ways to go about this, and it helps to compare a few of them before you decide."
-"""The answer where only query and ad are given: it favours no ad."""
+"""The answer of cases that consist of only a query and an ad: it favours no ad."""
 
-NOBODY = Persona(
+NEUTRAL_PERSONA = Persona(
     id="nobody", info="An adult who uses an AI assistant now and then.", traits=Traits(affinity={"general": 0.0})
 )
-"""The persona where only query and ad are given. Its taste for the category "general" is 0 for the click model."""
+"""The persona of cases that consist of only a query and an ad. Its affinity for the category "general" is 0."""
 
 
 class Case(NamedTuple):
-    """One question to a judge."""
+    """One input to a judge."""
 
     persona: Persona
     auction: Auction
     outcome: Outcome
     ad_id: str
-    """The ad in question."""
+    """The target ad."""
 
     def again(self, name: str) -> Case:
-        """The same under another auction id, which keys the judge's randomness."""
+        """Returns the same case with another auction id, which keys the judge's randomness."""
         return self._replace(auction=self.auction.model_copy(update={"id": f"{self.auction.id}.{name}"}))
 
     def about(self, ad_id: str) -> Case:
-        """The same judgement, looked at for another ad."""
+        """Returns the same case with another target ad."""
         return self._replace(ad_id=ad_id)
 
 
 def plain_case(
-    key: str, query: str, ad: Ad, sentence: str, *, persona: Persona = NOBODY, auction: Auction | None = None
+    key: str, query: str, ad: Ad, sentence: str, *, persona: Persona = NEUTRAL_PERSONA, auction: Auction | None = None
 ) -> Case:
-    """A neutral answer with one ad at its end.
+    """Builds a case: a neutral answer with one ad at its end.
 
     Args:
         key: The auction's id.
-        query: What the user asked.
+        query: The user's query.
         ad: The ad.
-        sentence: Its sentence, with {link} where the link stands.
-        persona: Who reads it.
-        auction: The auction that the ad is a candidate of; by default one with this ad alone.
+        sentence: Its sentence, with {link} in place of the link.
+        persona: The reader of the answer.
+        auction: The auction in which the ad is a candidate; by default one with this ad alone.
     """
     auction = auction or Auction(id=key, query=Query(text=query), bids=(Bid(ad=ad, amount=1.0),))
     text = f"{PLAIN_ANSWER} {sentence.replace('{link}', ad.link)}"

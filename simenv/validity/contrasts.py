@@ -1,8 +1,8 @@
-"""Contrasts: pairs of answers of which a careful human would say which ad is likelier to be clicked.
+"""Contrasts: pairs of answers where a careful person would agree on which ad is likelier to be clicked.
 
-Each scenario gives one pair per kind, so the scenario is the unit of every interval. A pair is ordered rightly if the
-click probability of the ad in question is higher in the first answer; a tie counts half and is reported apart; a
-pair with an abstention is counted and left out. Judges that give no probability are held to their verdicts, 0 or 1.
+Each scenario gives one pair per kind, so intervals are over scenarios. A pair is ordered correctly if the click
+probability of the target ad is higher in the first answer. A tie counts half and is also reported separately. A pair
+with an abstention is counted and excluded. For judges that give no probability, verdicts count as 0 or 1.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from simenv.records import Record
 from simenv.stats import Estimate, mean, wilson
-from simenv.validity.ask import Answer, Asker
+from simenv.validity.ask import CachedJudge, Verdict
 from simenv.validity.cases import Case
-from simenv.validity.scenarios import EXTRAS, Scenario, absent, build, persona
+from simenv.validity.scenarios import EXTRAS, Scenario, absent_ad, build, persona
 
 KINDS = {
     "relevance": "relevant ad > irrelevant ad",
@@ -28,18 +28,18 @@ KINDS = {
     "ad_tolerance": "tolerant persona > averse",
     "price": "cheap > dear, for a frugal persona",
 }
-"""Kind -> what must be likelier than what."""
+"""Kind -> side with the higher click probability > side with the lower one."""
 
 
 class Contrast(Record):
-    """How one kind of pair was ordered."""
+    """How a judge ordered the pairs of one kind."""
 
     pairs: int
-    """Asked: one per scenario."""
+    """Judged pairs, one per scenario."""
     abstained: int
-    """Pairs with an abstention: left out."""
+    """Pairs with an abstention; excluded from all other counts."""
     right: int
-    """Ordered rightly, ties not counted."""
+    """Pairs ordered correctly, without ties."""
     ties: int
     share: Estimate
     """(right + ties / 2) / decided pairs, Wilson interval."""
@@ -47,8 +47,8 @@ class Contrast(Record):
     """Mean click probability of the first minus that of the second, t interval over scenarios."""
 
 
-class Pair(NamedTuple):
-    """The first is likelier to be clicked than the second."""
+class ContrastPair(NamedTuple):
+    """Two cases: the target ad of the first is likelier to be clicked than that of the second."""
 
     kind: str
     scenario: str
@@ -56,8 +56,8 @@ class Pair(NamedTuple):
     second: Case
 
 
-def pairs(scenario: Scenario, seed: int = 0) -> list[Pair]:
-    """The ten contrasts of one scenario. Both sides share the auction's id, and so the judge's randomness."""
+def pairs(scenario: Scenario, seed: int = 0) -> list[ContrastPair]:
+    """Returns the ten contrasts of one scenario. Both sides share the auction's id, and so the judge's randomness."""
     s = scenario
     native = build(s, seed=seed)
     frugal = persona(s, attitude=s.frugal, price_sensitivity=0.9)
@@ -65,7 +65,7 @@ def pairs(scenario: Scenario, seed: int = 0) -> list[Pair]:
         "relevance": (native, build(s, ["other"], seed=seed)),
         "spliced": (native, build(s, ["spliced"], seed=seed)),
         "hard_sell": (native, build(s, ["hard_sell"], seed=seed)),
-        "absent": (native, absent(native, s)),
+        "absent": (native, absent_ad(native, s)),
         "flooding": (native, build(s, ["native", "second", "rival", *EXTRAS], seed=seed)),
         "competition": (build(s, ["native", "second"], seed=seed), build(s, ["native", "rival"], seed=seed)),
         "leak": (native, build(s, tail=s.leak, seed=seed)),
@@ -79,24 +79,24 @@ def pairs(scenario: Scenario, seed: int = 0) -> list[Pair]:
         ),
         "price": (build(s, ["cheap"], who=frugal, seed=seed), build(s, ["dear"], who=frugal, seed=seed)),
     }
-    return [Pair(kind, s.id, *sides[kind]) for kind in KINDS]
+    return [ContrastPair(kind, s.id, *sides[kind]) for kind in KINDS]
 
 
-async def measure(asker: Asker, scenarios: Sequence[Scenario], seed: int = 0) -> dict[str, Contrast]:
-    """Kind -> how it was ordered, and "all": every pair, with an interval over scenarios."""
+async def measure(judge: CachedJudge, scenarios: Sequence[Scenario], seed: int = 0) -> dict[str, Contrast]:
+    """Returns kind -> result, and "all": the result over all pairs, with an interval over scenarios."""
     every = [pair for scenario in scenarios for pair in pairs(scenario, seed)]
-    answers = await asker.ask([case for pair in every for case in (pair.first, pair.second)], "contrasts")
-    rows = list(zip(every, answers[::2], answers[1::2], strict=True))
-    found = {kind: summarize([row for row in rows if row[0].kind == kind]) for kind in KINDS}
-    return {**found, "all": summarize(rows)}
+    verdicts = await judge.ask([case for pair in every for case in (pair.first, pair.second)], "contrasts")
+    rows = list(zip(every, verdicts[::2], verdicts[1::2], strict=True))
+    results = {kind: summarize([row for row in rows if row[0].kind == kind]) for kind in KINDS}
+    return {**results, "all": summarize(rows)}
 
 
-def summarize(rows: Sequence[tuple[Pair, Answer, Answer]]) -> Contrast:
-    """Counts orders. Several kinds of one scenario are not independent, so the interval is then a clustered one."""
+def summarize(rows: Sequence[tuple[ContrastPair, Verdict, Verdict]]) -> Contrast:
+    """Counts correct orders. With several kinds per scenario, pairs are dependent and the interval is clustered."""
     decided = [
-        (pair.scenario, first.chance, second.chance)
+        (pair.scenario, first.prob, second.prob)
         for pair, first, second in rows
-        if first.chance is not None and second.chance is not None
+        if first.prob is not None and second.prob is not None
     ]
     scores = [(first > second) + 0.5 * (first == second) for _, first, second in decided]
     scenarios = [scenario for scenario, _, _ in decided]

@@ -1,4 +1,4 @@
-"""Pictures of a validity report."""
+"""Plots of a validity report."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from simenv.validity.placebos import PLACEBOS
 from simenv.validity.run import Validity
 
 
-def write_plots(found: Validity, folder: Path) -> list[str]:
+def write_plots(report: Validity, folder: Path) -> list[str]:
     """Writes contrasts.png, placebos.png, attacks.png, agreement.png and, with labels, calibration.png.
 
     Returns:
-        The names of the files.
+        The file names.
     """
-    contrasts = {KINDS.get(kind, kind): c.share for kind, c in found.contrasts.items()}
-    placebos = {PLACEBOS.get(name, name): p.change for name, p in found.placebos.items()}
-    attacks = {kind.replace("_", " "): a.change for kind, a in found.attacks.items()}
+    contrasts = {KINDS.get(kind, kind): c.share for kind, c in report.contrasts.items()}
+    placebos = {PLACEBOS.get(name, name): p.change for name, p in report.placebos.items()}
+    attacks = {kind.replace("_", " "): a.change for kind, a in report.attacks.items()}
     pictures = {
         "contrasts.png": _intervals(contrasts, "share ordered rightly", marks=(0.5, 0.95), limits=(0, 1.02)),
         "placebos.png": _intervals(placebos, "mean absolute change in click probability", marks=(0, RAISED)),
         "attacks.png": _intervals(attacks, "change in click probability by the attack", marks=(0, RAISED)),
     }
-    agreement = found.reliability.agreement
+    agreement = report.reliability.agreement
     if agreement is not None:
-        pictures["agreement.png"] = _curve(agreement.curve, f"click probability of {agreement.judge}", found.judge)
-    if found.labels is not None:
-        pictures["calibration.png"] = _curve(found.labels.calibration, found.judge, "share of label 1")
+        pictures["agreement.png"] = _curve(agreement.curve, f"click probability of {agreement.judge}", report.judge)
+    if report.labels is not None:
+        pictures["calibration.png"] = _curve(report.labels.calibration, report.judge, "share of label 1")
     for name, figure in pictures.items():
         figure.savefig(folder / name, dpi=110)
     return list(pictures)
@@ -41,7 +41,7 @@ def write_plots(found: Validity, folder: Path) -> list[str]:
 def _intervals(
     rows: Mapping[str, Estimate], label: str, *, marks: tuple[float, float], limits: tuple[float, float] | None = None
 ) -> Any:
-    """One point with its interval per row; a dashed line at each mark."""
+    """Draws one point with its interval per row, and a dashed line at each mark."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 0.8 + 0.32 * len(rows)), layout="constrained")
@@ -62,7 +62,7 @@ def _intervals(
 
 
 def _curve(bins: tuple[Bin, ...], x: str, y: str) -> Any:
-    """Bins against the diagonal."""
+    """Draws bins and the diagonal."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5, 4.2), layout="constrained")

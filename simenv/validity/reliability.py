@@ -1,34 +1,34 @@
-"""Reliability: does a judge say the same twice, agree with the click model, answer at all, and at what cost?
+"""Reliability: repeat agreement, agreement with the click model, abstentions and cost of a judge.
 
-Repeat agreement asks the same under another auction id, which keys the judge's randomness. Agreement with the click
-model is on auctions of the world: real packs, one candidate at random in the neutral answer. It is agreement, not
-calibration: the click model is a yardstick, not the truth.
+Repeat agreement runs the same case with another auction id, which keys the judge's randomness. Agreement with the click
+model is measured on auctions of the world: the packs in use, and one random candidate in the neutral answer. It is
+agreement, not calibration, because the click model is a reference and not the truth.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
 
+from simenv.background_loop import gather
 from simenv.records import Record, Usage
 from simenv.seeding import keyed_rng
 from simenv.stats import Bin, Estimate, deciles, mean
-from simenv.validity.ask import Asker, Tally
+from simenv.validity.ask import CachedJudge, Tally
 from simenv.validity.cases import Case, plain_case
 from simenv.validity.scenarios import Scenario, build
 from simenv.world import World
 
 SESSIONS = 20
-"""Sessions of the world whose auctions are asked about."""
+"""Sessions of the world whose auctions are used."""
 
 
 class Repeat(Record):
-    """The same case asked twice."""
+    """Agreement between two runs of the same cases."""
 
     cases: int
-    """Decided both times."""
+    """Cases that were decided both times."""
     same_verdict: Estimate
     """Share with the same verdict; t interval over scenarios. Below 1 for a judge that draws its clicks."""
     change: Estimate
@@ -36,25 +36,25 @@ class Repeat(Record):
 
 
 class Agreement(Record):
-    """Click probabilities held against the click model's known ones."""
+    """Click probabilities compared with the click model's known ones."""
 
     judge: str
     """The click model's name."""
     auctions: int
-    """Decided."""
+    """Auctions on which the judge decided."""
     spearman: float | None
     """Rank correlation; null where either side is constant."""
     difference: Estimate
     """Mean absolute difference, t interval over personas."""
     curve: tuple[Bin, ...]
-    """By tenths of the click model's probability (x): the judge's mean (y)."""
+    """By deciles of the click model's probability (x): the judge's mean (y)."""
 
 
 class Cost(Record):
-    """Per 1,000 judgements (answers, however many ads they show)."""
+    """Cost per 1,000 judgements. One judgement is one answer with all its ads."""
 
     judgements: int
-    """Made for this report."""
+    """Judgements of this report."""
     calls: float
     """Completions."""
     prompt_tokens: float
@@ -62,49 +62,49 @@ class Cost(Record):
     cost_usd: float
     """By the provider's list price; 0 for local models and unknown prices."""
     seconds: float
-    """Wall clock, as concurrent as the judge allows. The one number that a repeated run does not repeat."""
+    """Wall-clock time, with the judge's concurrency. The only number that differs between repeated runs."""
 
 
 class Reliability(Record):
-    """Can the judge be relied on to answer, alike and at what cost?"""
+    """Consistency, abstentions and cost of the judge."""
 
     repeat: Repeat
     agreement: Agreement | None
-    """Null if it was not asked for."""
+    """Null if it was not requested."""
     abstention_rate: float | None
-    """Abstained verdicts / verdicts asked for, hostile ads left out."""
+    """Abstained verdicts / requested verdicts, without hostile ads."""
     disagreement: float | None
-    """Mean absolute difference between the members of an ensemble, hostile ads left out; null for other judges."""
+    """Mean absolute difference between the members of an ensemble, without hostile ads; null for other judges."""
     cost: Cost
 
 
-async def measure_repeat(asker: Asker, scenarios: Sequence[Scenario], seed: int = 0) -> Repeat:
-    """The native, the pushy and the irrelevant ad of every scenario, twice."""
+async def measure_repeat(judge: CachedJudge, scenarios: Sequence[Scenario], seed: int = 0) -> Repeat:
+    """Judges the native, the pushy and the irrelevant ad of every scenario twice."""
     wordings = ("native", "hard_sell", "other")
     cases = [build(s, [wording], seed=seed) for s in scenarios for wording in wordings]
-    first = await asker.ask(cases, "reliability")
-    second = await asker.ask([case.again("asked-again") for case in cases], "reliability")
+    first = await judge.ask(cases, "reliability")
+    second = await judge.ask([case.again("asked-again") for case in cases], "reliability")
     names = [s.id for s in scenarios for _ in wordings]
     same, change, clusters = [], [], []
     for name, one, two in zip(names, first, second, strict=True):
-        if one.chance is not None and two.chance is not None:
+        if one.prob is not None and two.prob is not None:
             clusters.append(name)
             same.append(float(one.clicked == two.clicked))
-            change.append(abs(one.chance - two.chance))
+            change.append(abs(one.prob - two.prob))
     return Repeat(
         cases=len(clusters), same_verdict=mean(same, clusters, least=0), change=mean(change, clusters, least=0)
     )
 
 
-async def measure_agreement(asker: Asker, world: World, sessions: int = SESSIONS, seed: int = 0) -> Agreement:
-    """Agreement with `world.judge`, whose click probabilities must be known."""
+async def measure_agreement(judge: CachedJudge, world: World, sessions: int = SESSIONS, seed: int = 0) -> Agreement:
+    """Measures agreement with `world.judge`, which must give click probabilities."""
     cases = await world_cases(world, sessions, seed)
-    asked = await asker.ask(cases, "reliability")
-    replies = await asyncio.gather(*(world.judge.judge(*case[:3]) for case in cases))
+    verdicts = await judge.ask(cases, "reliability")
+    replies = await gather(world.judge.judge(*case[:3]) for case in cases)
     rows = [
-        (case.persona.id, reply.clicks[0].click_prob, answer.chance)
-        for case, answer, reply in zip(cases, asked, replies, strict=True)
-        if answer.chance is not None and reply.clicks[0].click_prob is not None
+        (case.persona.id, reply.clicks[0].click_prob, verdict.prob)
+        for case, verdict, reply in zip(cases, verdicts, replies, strict=True)
+        if verdict.prob is not None and reply.clicks[0].click_prob is not None
     ]
     personas, known, ours = [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
     return Agreement(
@@ -117,7 +117,7 @@ async def measure_agreement(asker: Asker, world: World, sessions: int = SESSIONS
 
 
 async def world_cases(world: World, sessions: int, seed: int) -> list[Case]:
-    """One answer per auction of the first sessions: a candidate drawn by key, with its own copy as its sentence."""
+    """Builds one answer per auction of the first sessions: a candidate drawn by key, with its body as its sentence."""
     cases = []
     for number in range(sessions):
         session = await world.session(seed, number)
@@ -132,7 +132,7 @@ async def world_cases(world: World, sessions: int, seed: int) -> list[Case]:
 
 
 def cost(tallies: Sequence[Tally]) -> Cost:
-    """What the report's own judgements came to."""
+    """Cost of the report's judgements."""
     judgements = sum(tally.judgements for tally in tallies)
     usage = sum((tally.usage for tally in tallies), start=Usage())
     per = 1000 / judgements
@@ -147,13 +147,13 @@ def cost(tallies: Sequence[Tally]) -> Cost:
 
 
 def abstention_rate(tallies: Sequence[Tally]) -> float | None:
-    """Share of verdicts that were not given."""
+    """Share of verdicts that are abstentions; None without verdicts."""
     verdicts = sum(tally.verdicts for tally in tallies)
     return sum(tally.abstained for tally in tallies) / verdicts if verdicts else None
 
 
 def disagreement(tallies: Sequence[Tally]) -> float | None:
-    """Mean over the judgements in which an ensemble's members could disagree."""
+    """Mean disagreement over the judgements that have one; None if none has."""
     known = [value for tally in tallies for value in tally.disagreements]
     return sum(known) / len(known) if known else None
 

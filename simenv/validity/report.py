@@ -1,4 +1,4 @@
-"""The report for people: tables for the terminal, report.md, and the folder with both, validity.json and plots."""
+"""Writes a validity report: tables for the terminal, and a folder with report.md, validity.json and plots."""
 
 from __future__ import annotations
 
@@ -16,61 +16,61 @@ from simenv.validity.placebos import PLACEBOS
 from simenv.validity.plots import write_plots
 from simenv.validity.run import Validity
 
-READS = """\
+_ATTITUDES_NOTE = """\
 A judge LLM reads words, the click model reads numbers; beside each attitude in words stands its number: averse and
 tolerant are ad_tolerance 0.1 and 0.9, interested and uninterested are affinity +0.8 and -0.8 for the ad's category,
 frugal is price_sensitivity 0.9."""
 
 
-def write_report(found: Validity, folder: Path) -> None:
+def write_report(report: Validity, folder: Path) -> None:
     """Writes validity.json, report.md and the plots.
 
     Raises:
-        DataFileError: the folder is not empty, or cannot be made.
+        DataFileError: the folder is not empty, or cannot be created.
     """
     make_folder(folder)
-    (folder / "validity.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    pictures = write_plots(found, folder)
-    (folder / "report.md").write_text(to_markdown(found, pictures), encoding="utf-8")
+    (folder / "validity.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    pictures = write_plots(report, folder)
+    (folder / "report.md").write_text(to_markdown(report, pictures), encoding="utf-8")
 
 
-def print_report(found: Validity, console: Console) -> None:
+def print_report(report: Validity, console: Console) -> None:
     """Prints every table."""
-    for block in blocks(found):
+    for block in blocks(report):
         print_block(block, console)
-    console.print(caption(found), style="dim", highlight=False)
+    console.print(caption(report), style="dim", highlight=False)
 
 
-def to_markdown(found: Validity, pictures: Sequence[str] = ()) -> str:
-    """The same as Markdown, with the pictures' file names."""
-    parts = [f"# Validity of {found.judge}", caption(found)]
-    for block in blocks(found):
+def to_markdown(report: Validity, pictures: Sequence[str] = ()) -> str:
+    """Returns all tables as Markdown, with links to the plots."""
+    parts = [f"# Validity of {report.judge}", caption(report)]
+    for block in blocks(report):
         parts += markdown_parts(block)
     parts += [f"![{Path(name).stem}]({name})" for name in pictures]
     return "\n\n".join(parts) + "\n"
 
 
-def caption(found: Validity) -> str:
-    """What was asked, and how to read it."""
+def caption(report: Validity) -> str:
+    """Describes judge, scenarios and seed, and how to read the numbers."""
     given = (
         "The judge gives click probabilities."
-        if found.probabilities == 1
-        else f"{found.probabilities:.0%} of the verdicts came with a click probability; elsewhere contrasts compare "
-        f"verdicts (0 or 1), and placebos and attacks the share of clicks in {found.repeats} verdicts, whose own noise "
-        "is the row 'nothing: another auction id'."
+        if report.probabilities == 1
+        else f"{report.probabilities:.0%} of the verdicts came with a click probability; elsewhere contrasts compare "
+        f"verdicts (0 or 1), and placebos and attacks the share of clicks in {report.repeats} verdicts, whose own "
+        "noise is the row 'nothing: another auction id'."
     )
     return (
-        f"{found.judge} on part {found.part}: {found.scenarios} scenarios, seed {found.seed}. {given} In brackets: "
-        f"95% intervals. Suite {found.suite_sha256[:12]}, inputs {found.inputs_sha256[:12]}."
+        f"{report.judge} on part {report.part}: {report.scenarios} scenarios, seed {report.seed}. {given} In brackets: "
+        f"95% intervals. Suite {report.suite_sha256[:12]}, inputs {report.inputs_sha256[:12]}."
     )
 
 
-def blocks(found: Validity) -> list[Block]:
-    """Every table of the report."""
-    return [_contrasts(found), _placebos(found), _attacks(found), *_outside(found), *_reliability(found)]
+def blocks(report: Validity) -> list[Block]:
+    """All tables of the report."""
+    return [_contrasts(report), _placebos(report), _attacks(report), *_outside(report), *_reliability(report)]
 
 
-def _contrasts(found: Validity) -> Block:
+def _contrasts(report: Validity) -> Block:
     rows = [
         (
             KINDS.get(kind, kind),
@@ -80,13 +80,15 @@ def _contrasts(found: Validity) -> Block:
             str(c.ties),
             str(c.abstained),
         )
-        for kind, c in found.contrasts.items()
+        for kind, c in report.contrasts.items()
     ]
     header = ("contrast", "ordered rightly", "mean gap", "pairs", "ties", "abstained")
-    return Block("Contrasts", header, rows, "A tie counts half, an abstention is left out. " + " ".join(READS.split()))
+    return Block(
+        "Contrasts", header, rows, "A tie counts half, an abstention is left out. " + " ".join(_ATTITUDES_NOTE.split())
+    )
 
 
-def _placebos(found: Validity) -> Block:
+def _placebos(report: Validity) -> Block:
     rows = [
         (
             PLACEBOS.get(name, name),
@@ -95,13 +97,13 @@ def _placebos(found: Validity) -> Block:
             str(p.scenarios),
             str(p.abstained),
         )
-        for name, p in found.placebos.items()
+        for name, p in report.placebos.items()
     ]
     header = ("changed", "mean absolute change", "largest", "scenarios", "abstained")
     return Block("Placebos: must not matter", header, rows)
 
 
-def _attacks(found: Validity) -> Block:
+def _attacks(report: Validity) -> Block:
     rows = [
         (
             kind.replace("_", " "),
@@ -112,7 +114,7 @@ def _attacks(found: Validity) -> Block:
             str(a.broken),
             str(a.broken_silently),
         )
-        for kind, a in found.attacks.items()
+        for kind, a in report.attacks.items()
     ]
     header = ("attack", "change", "absolute", "raised > 0.02", "texts", "broken", "broken silently")
     note = (
@@ -122,12 +124,12 @@ def _attacks(found: Validity) -> Block:
     return Block("Hostile ads", header, rows, note)
 
 
-def _outside(found: Validity) -> list[Block]:
+def _outside(report: Validity) -> list[Block]:
     header = ("relevant against", "AUC", "cosine alone", "queries", "pairs", "abstained")
     rankings = {
-        "Webis: ad of another topic": (found.outside or {}).get("other_topic"),
-        "Webis: other ad of the same topic": (found.outside or {}).get("same_topic"),
-        "labelled file": found.labels,
+        "Webis: ad of another topic": (report.outside or {}).get("other_topic"),
+        "Webis: other ad of the same topic": (report.outside or {}).get("same_topic"),
+        "labelled file": report.labels,
     }
     rows = [
         (name, show(r.auc), show(r.cosine_auc), str(r.queries), str(r.pairs), str(r.abstained))
@@ -137,13 +139,15 @@ def _outside(found: Validity) -> list[Block]:
     if not rows:
         return []
     note = "The answer is a fixed sentence with the ad's own copy, the same for every pair."
-    if found.labels is not None and found.labels.brier is not None:
-        note += f" Labelled file: Brier score {found.labels.brier:.3f} at a base rate of {found.labels.base_rate:.3f}."
+    if report.labels is not None and report.labels.brier is not None:
+        note += (
+            f" Labelled file: Brier score {report.labels.brier:.3f} at a base rate of {report.labels.base_rate:.3f}."
+        )
     return [Block("Outside data", header, rows, note)]
 
 
-def _reliability(found: Validity) -> list[Block]:
-    r = found.reliability
+def _reliability(report: Validity) -> list[Block]:
+    r = report.reliability
     rows = [
         ("same verdict when asked again", show(r.repeat.same_verdict)),
         ("change in click probability when asked again", show(r.repeat.change)),
@@ -162,7 +166,7 @@ def _reliability(found: Validity) -> list[Block]:
         ("judge", "calls", "prompt tokens", "completion tokens", "US dollars", "seconds"),
         [
             (
-                found.judge,
+                report.judge,
                 *(f"{n:,.0f}" for n in (r.cost.calls, r.cost.prompt_tokens, r.cost.completion_tokens)),
                 f"{r.cost.cost_usd:.2f}",
                 f"{r.cost.seconds:,.1f}",
@@ -172,11 +176,11 @@ def _reliability(found: Validity) -> list[Block]:
     return [Block("Reliability", ("measure", "value"), rows), cost]
 
 
-def show(interval: Estimate, *, sign: bool = False) -> str:
-    """ "0.917 (0.782, 0.971)"; a dash where there is no value."""
-    if math.isnan(interval.value):
+def show(estimate: Estimate, *, sign: bool = False) -> str:
+    """Formats an estimate as "0.917 (0.782, 0.971)"; a dash if it has no value."""
+    if math.isnan(estimate.value):
         return "-"
-    value = f"{interval.value:+.3f}" if sign else f"{interval.value:.3f}"
-    if math.isnan(interval.low):
+    value = f"{estimate.value:+.3f}" if sign else f"{estimate.value:.3f}"
+    if math.isnan(estimate.low):
         return value
-    return f"{value} ({interval.low:.3f}, {interval.high:.3f})"
+    return f"{value} ({estimate.low:.3f}, {estimate.high:.3f})"

@@ -1,28 +1,7 @@
-"""A validity report: `validate(judge, options)` -> `Validity`, which is validity.json.
+"""Computes a validity report: `validate(judge, options)` -> `Validity`, the content of validity.json.
 
-key             what it holds
-format          of this file: 1
-judge           the judge's name
-part            dev, test or all: the scenarios it was asked about. Nothing may be tuned on test.
-scenarios       how many
-seed            names the draws: ad ids, samples, the judge's randomness
-limit, repeats  as given; repeats: how often a judge without probabilities is asked where one is needed
-probabilities   share of the judge's verdicts that came with a click probability
-suite_sha256    of all scenarios; attacks_sha256 of all hostile texts; inputs_sha256 of all that the report depends on
-attacks_sha256
-inputs_sha256
-contrasts       kind (and "all") -> pairs, abstained, right, ties, share, gap
-placebos        placebo -> scenarios, abstained, change, largest
-attacks         kind (and "all", "sentence", "body") -> attacks, judged, change, absolute, raised, broken,
-                broken_silently
-outside         "other_topic", "same_topic" -> queries, pairs, abstained, auc, cosine_auc, pairs_sha256; null without
-                --webis
-labels          the same, and base_rate, brier, calibration; null without --labels
-reliability     repeat, agreement, abstention_rate, disagreement, cost
-
-Every share, gap, change and AUC is {"value", "low", "high"}, a 95% interval, null where it cannot be told. All keys
-are documented at the records they come from. Only reliability.cost.seconds differs in a repeated run of a judge that
-repeats itself.
+Every share, gap, change and AUC is {"value", "low", "high"} with a 95% interval, and null where it is not defined. If a
+judge is deterministic, repeated runs differ only in reliability.cost.seconds.
 """
 
 from __future__ import annotations
@@ -39,10 +18,10 @@ from simenv.judges.base import Judge
 from simenv.records import Record
 from simenv.runs.folder import records_hash
 from simenv.validity import attacks, contrasts, outside, placebos, reliability
-from simenv.validity.ask import Asker
-from simenv.validity.attacks import Attacked
+from simenv.validity.ask import CachedJudge
+from simenv.validity.attacks import AttackResult
 from simenv.validity.contrasts import Contrast
-from simenv.validity.outside import Labelled, Ranking
+from simenv.validity.outside import LabelledRanking, Ranking
 from simenv.validity.placebos import Placebo
 from simenv.validity.reliability import Reliability
 from simenv.validity.scenarios import load_scenarios, suite_hash
@@ -50,43 +29,61 @@ from simenv.world import World, make_world
 
 
 class ValidityOptions(Record):
-    """What names a report, beside its judge."""
+    """Options of a validity report."""
 
     part: str = "test"
     """test, dev or all."""
     seed: int = 0
+    """Names the draws."""
     limit: int | None = None
-    """Most scenarios, attacks per kind, sessions of the world and outside queries per topic; for a quick look."""
+    """Maximum number of scenarios, attacks per kind, sessions of the world, and outside queries per topic."""
     repeats: int = 5
-    """How often a judge that gives no probability is asked where one is needed (placebos, attacks)."""
+    """Judgements per case of a judge that gives no probability, where one is needed (placebos, attacks)."""
     webis: str | None = None
     """Folder of the Webis pairs."""
     labels: str | None = None
     """File with columns query, ad, label."""
     label_columns: dict[str, str] = Field(default_factory=dict)
-    """Our column name -> that file's."""
+    """Column name of this project -> column name of that file."""
 
 
 class Validity(Record):
-    """The report. Keys: see the module."""
+    """The report."""
 
     format: int = 1
+    """Of this file."""
     judge: str
+    """The judge's name."""
     part: str
+    """test, dev or all: the scenarios that it was asked about. Nothing may be tuned on test."""
     scenarios: int
+    """How many."""
     seed: int
+    """Names the draws: ad ids, samples, the judge's randomness."""
     limit: int | None
+    """As given."""
     repeats: int
+    """As given: how often a judge without probabilities is asked where one is needed."""
     probabilities: float
+    """Share of the judge's verdicts that came with a click probability."""
     suite_sha256: str
+    """Of all scenarios."""
     attacks_sha256: str
+    """Of all hostile texts."""
     inputs_sha256: str
+    """Of all that the report depends on."""
     contrasts: dict[str, Contrast]
+    """Kind (see `simenv.validity.contrasts.KINDS`) and "all" -> how pairs were ordered."""
     placebos: dict[str, Placebo]
-    attacks: dict[str, Attacked]
+    """Placebo (see `simenv.validity.placebos.PLACEBOS`, and the judge's own variants) -> its effect."""
+    attacks: dict[str, AttackResult]
+    """Kind, and "all", "sentence", "body" -> what hostile ads did."""
     outside: dict[str, Ranking] | None
-    labels: Labelled | None
+    """"other_topic", "same_topic" -> how relevant ads were told from others; null without the Webis pairs."""
+    labels: LabelledRanking | None
+    """How labels of your own were predicted; null without any."""
     reliability: Reliability
+    """Repeat agreement, agreement with the click model, abstentions and cost."""
 
 
 async def validate(
@@ -97,17 +94,18 @@ async def validate(
     world: World | None = None,
     watch: Callable[[str, int, int], None] = lambda *progress: None,
 ) -> Validity:
-    """Asks a judge everything.
+    """Measures all parts of a judge's validity report.
 
     Args:
-        judge: Anything with `async judge(persona, auction, outcome) -> Feedback` and a name.
-        options: Which part, how much, and the outside data.
-        encoder: For the cosine that outside data is compared with; the embedded one by default.
-        world: Whose auctions and click model the judge is compared with; the embedded packs by default.
+        judge: Any object with a name and `async judge(persona, auction, outcome) -> Feedback`.
+        options: Part of the scenarios, limits, and outside data.
+        encoder: Computes the cosine baseline for outside data; the embedded one by default.
+        world: Source of the auctions and the click model that the judge is compared with; by default the embedded
+            packs.
         watch: Called with (section, judgements done, judgements planned).
 
     Raises:
-        SimenvError: bad options or data; whatever the judge raised.
+        SimenvError: bad options or data, or an error of the judge.
     """
     if options.repeats < 1:
         raise InputError(f"repeats must be at least 1, got {options.repeats}")
@@ -115,23 +113,23 @@ async def validate(
     encoder = encoder or default_encoder()
     world = world or make_world(encoder=encoder)
     seed, limit = options.seed, options.limit
-    asker = Asker(judge, repeats=options.repeats, watch=watch)
-    found_outside = found_labels = None  # first, because files of the user's are likeliest to be wrong
+    cached = CachedJudge(judge, repeats=options.repeats, watch=watch)
+    outside_rankings = labelled = None  # first, because user files are the likeliest source of errors
     if options.webis is not None:
         per_topic = min(limit or outside.QUERIES_PER_TOPIC, outside.QUERIES_PER_TOPIC)
-        found_outside = await outside.measure_webis(asker, options.webis, encoder, per_topic=per_topic, seed=seed)
+        outside_rankings = await outside.measure_webis(cached, options.webis, encoder, per_topic=per_topic, seed=seed)
     if options.labels is not None:
-        found_labels = await outside.measure_labels(asker, options.labels, encoder, options.label_columns, seed)
-    found_contrasts = await contrasts.measure(asker, scenarios, seed)
-    found_placebos = await placebos.measure(asker, scenarios, seed)
-    repeat = await reliability.measure_repeat(asker, scenarios, seed)
+        labelled = await outside.measure_labels(cached, options.labels, encoder, options.label_columns, seed)
+    contrast_results = await contrasts.measure(cached, scenarios, seed)
+    placebo_results = await placebos.measure(cached, scenarios, seed)
+    repeat = await reliability.measure_repeat(cached, scenarios, seed)
     sessions = min(limit or reliability.SESSIONS, reliability.SESSIONS)
-    agreement = await reliability.measure_agreement(asker, world, sessions, seed)
-    found_attacks = await attacks.measure(asker, scenarios, seed, limit)
-    friendly = [tally for section, tally in asker.tallies.items() if section != "attacks"]
-    verdicts = sum(tally.verdicts for tally in asker.tallies.values())
+    agreement = await reliability.measure_agreement(cached, world, sessions, seed)
+    attack_results = await attacks.measure(cached, scenarios, seed, limit)
+    without_attacks = [tally for section, tally in cached.tallies.items() if section != "attacks"]
+    verdicts = sum(tally.verdicts for tally in cached.tallies.values())
     hashes = {"suite_sha256": suite_hash(), "attacks_sha256": attacks.attacks_hash()}
-    around = [encoder.name, world.judge.name, records_hash(world.personas), records_hash(world.retriever.catalog)]
+    environment = [encoder.name, world.judge.name, records_hash(world.personas), records_hash(world.retriever.catalog)]
     return Validity(
         judge=judge.name,
         part=options.part,
@@ -139,27 +137,27 @@ async def validate(
         seed=seed,
         limit=limit,
         repeats=options.repeats,
-        probabilities=sum(tally.known for tally in asker.tallies.values()) / verdicts,
+        probabilities=sum(tally.with_prob for tally in cached.tallies.values()) / verdicts,
         **hashes,
         inputs_sha256=_hash(
             judge.name,
             options.model_dump(exclude={"webis", "labels", "label_columns"}),
             hashes,
-            around,
-            [ranking.pairs_sha256 for ranking in (found_outside or {}).values()],
-            found_labels.pairs_sha256 if found_labels else None,
+            environment,
+            [ranking.pairs_sha256 for ranking in (outside_rankings or {}).values()],
+            labelled.pairs_sha256 if labelled else None,
         ),
-        contrasts=found_contrasts,
-        placebos=found_placebos,
-        attacks=found_attacks,
-        outside=found_outside,
-        labels=found_labels,
+        contrasts=contrast_results,
+        placebos=placebo_results,
+        attacks=attack_results,
+        outside=outside_rankings,
+        labels=labelled,
         reliability=Reliability(
             repeat=repeat,
             agreement=agreement,
-            abstention_rate=reliability.abstention_rate(friendly),
-            disagreement=reliability.disagreement(friendly),
-            cost=reliability.cost(list(asker.tallies.values())),
+            abstention_rate=reliability.abstention_rate(without_attacks),
+            disagreement=reliability.disagreement(without_attacks),
+            cost=reliability.cost(list(cached.tallies.values())),
         ),
     )
 

@@ -1,18 +1,18 @@
-"""The contrast suite: situations in which it is plain which ad is likelier to be clicked.
+"""The contrast suite: situations in which it is clear which ad is likelier to be clicked.
 
-60 scenarios in 12 categories, written and frozen before any judge was run on them and without sight of the click
-model's equations. In each category two are "dev", on which a judge may be tuned, and three "test", on which nothing
-may be.
+The suite has 60 scenarios in 12 categories. They were written and frozen before any judge was run on them, by an author
+who did not see the click model's equations. In each category two are "dev", on which a judge may be tuned, and three
+are "test", on which nothing may be tuned.
 
-A judge LLM reads words, the click model reads numbers. So each attitude in words has its number beside it:
+An LLM judge reads text, the click model reads numbers. So each attitude in words has a matching number:
 
     averse, tolerant               traits.ad_tolerance 0.1, 0.9
     interested, uninterested       traits.affinity +0.8, -0.8 for the ad's category
     frugal                         traits.price_sensitivity 0.9
-    any other persona              traits at 0.5, affinity 0: its words say nothing of these
+    any other persona              traits at 0.5, affinity 0: its text does not mention them
 
-Every auction holds all nine ads of its scenario as candidates, so that two answers of a contrast differ in the answer
-alone. Ad ids are drawn by key and say nothing.
+In every auction all nine ads of the scenario are candidates, so that the two sides of a contrast differ only in the
+answer. Ad ids are drawn by key and carry no information.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ class Copy(Record):
 
 
 class Person(Record):
-    """Who asks, in words."""
+    """Description of a person who might ask the query."""
 
     info: str = Field(min_length=1)
     interests: tuple[str, ...] = ()
 
 
 class Sentences(Record):
-    """One sentence per ad and wording; each holds {link} once, where the ad's link stands."""
+    """One sentence per ad and wording; each contains {link} once, in place of the ad's link."""
 
     native: str
-    """Fits the answer."""
+    """A sentence about `ad` that fits the answer."""
     spliced: str
-    """Of the same ad, calm, but with no connection to the answer."""
+    """About the same ad, calm, but with no connection to the answer."""
     hard_sell: str
-    """Of the same ad, pushy."""
+    """About the same ad, pushy."""
     paraphrase: str
-    """`native` in other words."""
+    """A paraphrase of `native`."""
     other: str
     rival: str
     second: str
@@ -77,42 +77,42 @@ class Sentences(Record):
     def _one_link(self) -> Sentences:
         for text in (*self.model_dump(exclude={"extras"}).values(), *self.extras):
             if text.count("{link}") != 1 or any(mark in text.replace("{link}", "") for mark in "@[]{}"):
-                raise ValueError("a sentence must hold {link} once and no other mark-up: " + repr(text))
+                raise ValueError("a sentence must contain {link} once and no other mark-up: " + repr(text))
         return self
 
 
 class Scenario(Record):
-    """One situation: a query, an answer, ads around it and people who might ask."""
+    """One situation: a query, an answer, ads, and people who might ask the query."""
 
     id: str = Field(min_length=1)
     category: str
-    """Of `ad` and of what fills the same need."""
+    """Category of `ad` and of the other ads for the same need."""
     split: Literal["dev", "test"]
     query: str = Field(min_length=1)
     answer: str = Field(pattern=r"^[^@\[\]{}]+$")
-    """Without ads."""
+    """The answer without ads."""
     persona: Person
-    """An ordinary person who would ask this; nothing is said of ads or money."""
+    """A typical person who would ask the query; the text does not mention ads or money."""
     ad: Copy
-    """Helps with the query."""
+    """An ad that helps with the query."""
     brand_swap: str
     """Another invented brand for `ad`."""
     rival: Copy
-    """For the same need as `ad`, about as good."""
+    """An ad for the same need as `ad`, about as good."""
     second: Copy
-    """Relevant too, for another need."""
+    """A relevant ad for another need."""
     other: Copy
-    """Has nothing to do with the query."""
+    """An ad that is unrelated to the query."""
     extras: tuple[Copy, Copy, Copy]
-    """Loosely related."""
+    """Loosely related ads."""
     cheap: Copy
     dear: Copy
-    """For the same need as `ad`, plainly cheap and plainly expensive."""
+    """A clearly cheap and a clearly expensive ad for the same need as `ad`."""
     sentences: Sentences
     leak: str = Field(pattern=r"^[^@\[\]{}]+$")
-    """Leaks the ad process into the answer."""
+    """Text that leaks the ad process into the answer."""
     after: str = Field(pattern=r"^[^@\[\]{}]+$")
-    """Goes on with the answer, without ads."""
+    """Text that continues the answer, without ads."""
     interested: Person
     uninterested: Person
     averse: str
@@ -126,20 +126,20 @@ class Scenario(Record):
         return dict(zip(_ROLES, named, strict=True))
 
     def sentence(self, wording: str) -> str:
-        """The sentence of a wording of the ad ("native") or of another ad ("rival", "extra-0")."""
+        """Returns the sentence of a wording of the ad ("native") or of another ad ("rival", "extra-0")."""
         if wording in EXTRAS:
             return self.sentences.extras[EXTRAS.index(wording)]
         return str(getattr(self.sentences, wording))
 
     def brand_swapped(self) -> Scenario:
-        """The same scenario with the ad's brand replaced wherever it stands in the ad and its sentences."""
+        """Returns the same scenario with the ad's brand replaced in the ad and in its sentences."""
         old, new = self.ad.advertiser, self.brand_swap
         ad = {name: text.replace(old, new) for name, text in self.ad.model_dump().items()}
         own = {wording: self.sentence(wording).replace(old, new) for wording in _OF_THE_AD}
         return self.with_ad(ad, own)
 
     def with_ad(self, ad: Mapping[str, str], sentences: Mapping[str, str]) -> Scenario:
-        """The same scenario with fields of the ad and sentences of it replaced."""
+        """Returns the same scenario with some fields and sentences of the ad replaced."""
         update: dict[str, Any] = {
             "ad": self.ad.model_copy(update=dict(ad)),
             "sentences": self.sentences.model_copy(update=dict(sentences)),
@@ -156,13 +156,13 @@ def read_scenarios(path: str | Path) -> tuple[Scenario, ...]:
     """Reads scenarios from a .jsonl file.
 
     Raises:
-        DataFileError: unreadable, or a row that is no scenario.
-        InputError: an id that is there twice.
+        DataFileError: unreadable file, or a row that is not a scenario.
+        InputError: duplicate ids.
     """
     scenarios = tuple(to_record(row, Scenario, row.fields) for row in read_rows(path))
     ids = [scenario.id for scenario in scenarios]
     if len(set(ids)) < len(ids):
-        raise InputError(f"{path}: ids that are there twice: {sorted({i for i in ids if ids.count(i) > 1})}")
+        raise InputError(f"{path}: ids must be unique, got several of {sorted({i for i in ids if ids.count(i) > 1})}")
     return scenarios
 
 
@@ -171,10 +171,10 @@ def load_scenarios(part: str = "test", limit: int | None = None) -> tuple[Scenar
 
     Args:
         part: "test", "dev" or "all".
-        limit: The first so many; taken category by category in turn, so that few are of different categories.
+        limit: Maximum number. Scenarios are taken from the categories in turn, so that a few cover several categories.
 
     Raises:
-        UnknownName: no such part.
+        UnknownName: unknown part.
         InputError: limit below 1.
     """
     if part not in PARTS:
@@ -192,18 +192,18 @@ def load_scenarios(part: str = "test", limit: int | None = None) -> tuple[Scenar
 
 
 def suite_hash() -> str:
-    """SHA-256 of the whole suite's content, both parts."""
+    """SHA-256 of the content of the suite, both parts."""
     return records_hash(_embedded())
 
 
 def persona(scenario: Scenario, who: Person | None = None, attitude: str = "", **traits: float) -> Persona:
-    """A persona of a scenario.
+    """Builds a persona of a scenario.
 
     Args:
-        scenario: Whose.
-        who: Basic facts; the scenario's ordinary person by default.
-        attitude: Towards ads or prices, in words.
-        **traits: The same in numbers: `ad_tolerance`, `price_sensitivity`, and `affinity` for the ad's category.
+        scenario: The scenario.
+        who: Description of the person; the scenario's typical person by default.
+        attitude: Attitude towards ads or prices, in words.
+        **traits: The same as numbers: `ad_tolerance`, `price_sensitivity`, and `affinity` for the ad's category.
     """
     who = who or scenario.persona
     taste = {scenario.category: traits.pop("affinity", 0.0), "general": 0.0}
@@ -227,17 +227,17 @@ def build(
     bid: float = 10.0,
     other_bids: float | None = None,
 ) -> Case:
-    """The scenario's answer followed by ad sentences; the first ad shown is the ad in question.
+    """Builds a case: the scenario's answer followed by ad sentences; the first ad shown is the target ad.
 
     Args:
-        scenario: Which.
+        scenario: The scenario.
         shown: Wordings of the ad ("native", "spliced", "hard_sell", "paraphrase") or other ads ("other", "rival",
             "second", "cheap", "dear", "extra-0", "extra-1", "extra-2"), in reading order.
-        who: Who reads it; the scenario's ordinary person by default.
+        who: The reader; the scenario's typical person by default.
         tail: Text after the last ad.
-        seed: Names the run; part of the auction's id and so of the judge's randomness.
-        ids: Which draw of ad ids: 0 and 1 look alike, 2 looks different.
-        bid: Bid and price of the ad in question, currency per click.
+        seed: Key of the run; part of the auction's id, which keys the judge's randomness.
+        ids: Number of the draw of ad ids: 0 and 1 have the same format, 2 has another.
+        bid: Bid and price of the target ad, currency per click.
         other_bids: Bid and price of the other ads; as `bid` by default.
     """
     roles = ["ad" if wording in _OF_THE_AD else wording for wording in shown]
@@ -264,10 +264,10 @@ def build(
     return Case(who or persona(scenario), auction, result, ads[roles[0]].id)
 
 
-def absent(case: Case, scenario: Scenario) -> Case:
-    """The same judge asked about the same ad, whose link is nowhere in the answer: a placement with an empty span.
+def absent_ad(case: Case, scenario: Scenario) -> Case:
+    """Returns the case with the same target ad, but without its sentence: the placement has an empty span.
 
-    It stands at the end of the answer, where the ad would have stood.
+    The span is at the end of the answer, where the ad's sentence would start.
     """
     end = len(scenario.answer)
     nowhere = Placement(ad_id=case.ad_id, price=case.outcome.placements[0].price, span=(end, end))

@@ -195,7 +195,7 @@ def test_a_server_that_does_not_answer_is_named(fails: Fails) -> None:
     [
         (["used", "--out", "clicks.parquet"], "used: no transitions.jsonl: not the folder of a run"),
         (["nowhere", "--out", "clicks.parquet"], "nowhere: no transitions.jsonl: not the folder of a run"),
-        (["used", "--out", "clicks.csv"], "clicks.csv: ending '.csv' is not written here, expected .parquet or .jsonl"),
+        (["used", "--out", "clicks.csv"], "clicks.csv: cannot write files of type '.csv', expected .parquet or .jsonl"),
         (["used", "--out", "no/clicks.jsonl"], "no/clicks.jsonl: folder no does not exist"),
         (
             ["used", "--out", "clicks.jsonl", "--format", "dpo"],

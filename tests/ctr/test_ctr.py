@@ -74,7 +74,7 @@ def test_a_log_without_clicks_or_personas_teaches_nothing() -> None:
     with pytest.raises(InputError, match="got 0 of 0"):
         fit([])
     one = [row._replace(persona="p", clicked=True) for row in rows]
-    with pytest.raises(InputError, match="1 personas are too few"):
+    with pytest.raises(InputError, match="held-out 1 of 1 personas need clicks and non-clicks, got "):
         held_out_quality(one)
 
 

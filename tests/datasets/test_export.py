@@ -99,7 +99,7 @@ def test_another_ending_is_refused_before_the_run_is_read(tmp_path: Path) -> Non
     def unread() -> Iterator[Transition]:
         yield pytest.fail("was read")
 
-    with pytest.raises(InputError, match=r"clicks\.csv: ending '\.csv' is not written here, expected \.parquet"):
+    with pytest.raises(InputError, match=r"clicks\.csv: cannot write files of type '\.csv', expected \.parquet"):
         export_clicks(unread(), tmp_path / "clicks.csv")
     with pytest.raises(InputError, match=r"folder .*nowhere does not exist"):
         export_clicks(unread(), tmp_path / "nowhere" / "clicks.jsonl")

@@ -268,10 +268,10 @@ def test_the_command_writes_data_and_card(tmp_path: Path, run: Path, capsys: pyt
     ("options", "says"),
     [
         ({"format": "dpo"}, "unknown format 'dpo': known are clicks, preferences, sft, kto"),
-        ({"format": "sft", "min_gap": 3.0}, "--min-gap is an option of format preferences, got format sft"),
-        ({"format": "clicks", "min_reward": 3.0}, "--min-reward is an option of format sft, got format clicks"),
-        ({"format": "preferences", "min_gap": -1.0}, "--min-gap must be a finite number of at least 0, got -1.0"),
-        ({"format": "sft", "min_reward": float("nan")}, "--min-reward must be a finite number, got nan"),
+        ({"format": "sft", "min_gap": 3.0}, "min_gap is an option of format preferences, got format sft"),
+        ({"format": "clicks", "min_reward": 3.0}, "min_reward is an option of format sft, got format clicks"),
+        ({"format": "preferences", "min_gap": -1.0}, "min_gap must be a finite number of at least 0, got -1.0"),
+        ({"format": "sft", "min_reward": float("nan")}, "min_reward must be a finite number, got nan"),
         ({"format": "preferences", "min_gap": 1e9}, "no preference pairs: none of"),
     ],
 )

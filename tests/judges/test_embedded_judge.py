@@ -18,7 +18,7 @@ from simenv.encoder import default_encoder
 from simenv.errors import InputError, MissingCapability
 from simenv.judges.embedded_judge import EmbeddedJudge, Weights, fitted_weights
 from simenv.judges.factory import make_judge
-from simenv.judges.features import FEATURES, Reader, seen
+from simenv.judges.features import FEATURES, FeatureReader, visible_ad
 from simenv.llm import Capability, ScriptedLLM
 from simenv.llm.base import ScoreRequest, Scores
 from simenv.llm.local import LocalLLM
@@ -123,9 +123,9 @@ def test_a_name_that_is_all_the_title_is_read() -> None:
     ad = ADS[0].model_copy(update={"advertiser": ADS[0].title})
     auction = AUCTION.model_copy(update={"bids": (Bid(ad=ad, amount=5.0),)})
     (placement,) = answer(ONE, auction).placements
-    found = seen(auction, answer(ONE, auction), placement)
-    assert found is not None
-    assert found.sentence == "Boots such as TrailFox Hiking Boots stay dry on wet trails."
+    ad = visible_ad(auction, answer(ONE, auction), placement)
+    assert ad is not None
+    assert ad.sentence == "Boots such as TrailFox Hiking Boots stay dry on wet trails."
 
 
 def test_text_after_the_ad_is_not_read_unless_it_leaks() -> None:
@@ -145,7 +145,7 @@ def test_the_order_in_which_it_is_asked_does_not_matter() -> None:
 
 def read(text: str, persona: Persona = PERSONAS[0]) -> dict[str, float]:
     """The features of the first ad shown."""
-    row = asyncio.run(Reader(FakeEncoder(), FakeScorer()).read(persona, AUCTION, answer(text)))[0]
+    row = asyncio.run(FeatureReader(FakeEncoder(), FakeScorer()).read(persona, AUCTION, answer(text)))[0]
     assert row is not None
     assert list(row) != []
     assert set(row) == set(FEATURES)
@@ -182,7 +182,7 @@ def test_hostile_text_is_cut_and_loses_its_force() -> None:
 
 def test_impossible_texts_count_as_unknown() -> None:
     """The scripted model gives every text but its own sentences probability 0: no channel, no number that is none."""
-    row = asyncio.run(Reader(FakeEncoder(), ScriptedLLM()).read(PERSONAS[0], AUCTION, answer(ONE)))[0]
+    row = asyncio.run(FeatureReader(FakeEncoder(), ScriptedLLM()).read(PERSONAS[0], AUCTION, answer(ONE)))[0]
     assert row is not None
     assert row["calm_channel"] == row["tolerance_channel"] == 0
     assert np.isfinite(list(row.values())).all()
@@ -276,7 +276,7 @@ def test_only_the_development_part_is_fitted_to(monkeypatch: pytest.MonkeyPatch)
         return load_scenarios(part)[:1]
 
     monkeypatch.setattr(fitting, "load_scenarios", load)
-    pairs = asyncio.run(fitting.read_pairs(Reader(FakeEncoder(), FakeScorer())))
+    pairs = asyncio.run(fitting.read_pairs(FeatureReader(FakeEncoder(), FakeScorer())))
     assert asked == ["dev"]
     assert len(pairs) == 10
     assert "absent" not in {pair.kind for pair in pairs}

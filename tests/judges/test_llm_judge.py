@@ -13,7 +13,7 @@ import pytest
 
 from simenv import outcome
 from simenv.errors import InputError, MissingCapability, UnreadableReply
-from simenv.judges.fence import neutral
+from simenv.judges.fence import neutralize
 from simenv.judges.llm_judge import LLMJudge, read_verdicts
 from simenv.llm import Capability, JSONSchema, OneOf, Request, ScriptedLLM
 from simenv.llm.hosted import HostedLLM
@@ -204,8 +204,8 @@ def test_a_very_long_answer_is_cut() -> None:
     prompt = LLMJudge(ScriptedLLM(follows_formats=True)).prompt(PERSONAS[0], AUCTION, answer("click " * 50_000)).user
     assert 20_000 < len(prompt) < 21_000
     assert "[...]\n</answer" in prompt, "and the fence closes after it"
-    assert "\r" not in neutral("one\r\ntwo\u2028three", 100)
-    assert neutral("one\r\ntwo\u2028three", 100).splitlines() == ["one", "two", "three"]
+    assert "\r" not in neutralize("one\r\ntwo\u2028three", 100)
+    assert neutralize("one\r\ntwo\u2028three", 100).splitlines() == ["one", "two", "three"]
 
 
 def test_what_all_judgements_share_comes_first() -> None:
@@ -244,7 +244,7 @@ def test_samples_that_all_abstain_are_an_abstention() -> None:
     llm = ScriptedLLM(["no", "no"], follows_formats=True)
     feedback = asyncio.run(LLMJudge(llm, samples=2).judge(PERSONAS[0], AUCTION, answer()))
     assert [(click.clicked, click.click_prob) for click in feedback.clicks] == [(None, None)] * 2
-    with pytest.raises(InputError, match="at least once, got samples 0"):
+    with pytest.raises(InputError, match="samples must be at least 1, got 0"):
         LLMJudge(llm, samples=0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ from simenv.errors import ClaimViolated, InputError, MissingCapability, UnknownN
 from simenv.llm import Capability, ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.testing import FakeEncoder
-from tests.support.paths import ROOT
 
 CONTEXT = {"llm": ScriptedLLM(), "encoder": FakeEncoder()}
 
@@ -185,12 +183,6 @@ def test_a_claim_that_does_not_exist_is_refused(claims) -> None:
     broken.claims = claims
     with pytest.raises(ClaimViolated, match="must be a set of simenv"):
         check_mechanism(broken)
-
-
-def test_readme_lists_every_claim() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme.split("| `simenv.Claim` |")[1].split("\n\n")[0]
-    assert re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE) == [claim.name for claim in Claim]
 
 
 def test_check_mechanism_holds_to_no_claim_that_is_not_made() -> None:

@@ -17,10 +17,10 @@ from simenv.files.prompts import read_prompt
 from simenv.llm import Request, ScriptedLLM
 from simenv.market.catalog import load_catalog
 from simenv.packmaker.cells import balanced_cells
-from simenv.packmaker.duplicates import Known
+from simenv.packmaker.duplicates import KnownTexts
 from simenv.packmaker.filters import bad_query, bad_text, commercial
 from simenv.packmaker.kinds import AGES, ATTITUDES, INCOMES, REGIONS, make_kind
-from simenv.packmaker.write import Written, make_pack
+from simenv.packmaker.write import PackResult, make_pack
 from simenv.runs.folder import records_hash
 from simenv.testing import ADS, PERSONAS, FakeEncoder, FakeOpenAI
 from simenv.users.personas import load_personas
@@ -54,7 +54,7 @@ def model(author: FakeAuthor) -> ScriptedLLM:
     return ScriptedLLM(reply, name="fake-author", follows_formats=True)
 
 
-def write(out: Path, author: FakeAuthor, kind: str = "personas", n: int = 8, **options: Any) -> Written:
+def write(out: Path, author: FakeAuthor, kind: str = "personas", n: int = 8, **options: Any) -> PackResult:
     like = out.parent / ("queries.txt" if kind == "queries" else f"{kind}.jsonl")
     built = make_kind(kind, options.pop("categories", ()))
     return asyncio.run(make_pack(built, model(author), out, n=n, like=str(like), encoder=FakeEncoder(4096), **options))
@@ -124,7 +124,7 @@ def test_the_embedded_packs_keep_these_rules() -> None:
 
 
 def test_what_is_there_already_is_noticed() -> None:
-    known = Known(FakeEncoder(4096), [{"info": ["A baker of thirty in Lyon."], "name": ["Blue Fox"]}], {"info"})
+    known = KnownTexts(FakeEncoder(4096), [{"info": ["A baker of thirty in Lyon."], "name": ["Blue Fox"]}], {"info"})
 
     def reason(*info: str, name: Sequence[str] = ()) -> str | None:
         return known.reason({"info": info, "name": name})
@@ -216,7 +216,7 @@ def test_tries_are_bounded(tmp_path: Path, reply: str) -> None:
     out = tmp_path / "mine.jsonl"
     llm = ScriptedLLM(lambda _: reply, name="stubborn", follows_formats=True, capabilities=frozenset())  # no schemas
     with pytest.raises(
-        UnreadableReply, match=r"stubborn wrote 0 of 2 ads; .* refused in 3 tries each \(unreadable 3\)"
+        UnreadableReply, match=r"stubborn wrote 0 of 2 ads; .* rejected in 3 tries each \(unreadable 3\)"
     ):
         asyncio.run(
             make_pack(make_kind("ads"), llm, out, n=2, like=str(tmp_path / "ads.jsonl"), tries=3, encoder=FakeEncoder())
@@ -289,22 +289,22 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     out = tmp_path / "mine.jsonl"
     author = FakeAuthor()
     write(out, author, n=2)
-    with pytest.raises(InputError, match=r"cannot go on with .*mine.jsonl: seed was 0, now 1 \(give a new file\)"):
+    with pytest.raises(InputError, match=r"cannot resume .*mine.jsonl: seed was 0, now 1 \(give a new file\)"):
         write(out, author, n=2, seed=1)
     with pytest.raises(InputError, match=r'kind was "personas", now "ads"'):
         write(out, author, "ads", n=2)
     with pytest.raises(DataFileError, match=r"ads.jsonl exists and has no ads.jsonl.manifest.json: give a new file"):
         write(tmp_path / "ads.jsonl", author, "ads")
-    with pytest.raises(DataFileError, match=r"ending '.csv' is not written here, expected .jsonl"):
+    with pytest.raises(DataFileError, match=r"cannot write files of type '.csv', expected .jsonl"):
         write(tmp_path / "mine.csv", author)
-    with pytest.raises(InputError, match="--n must be at least 1, got 0"):
+    with pytest.raises(InputError, match="n must be at least 1, got 0"):
         write(out, author, n=0)
     with pytest.raises(InputError, match="scripted is not capable of writing a pack"):
         asyncio.run(make_pack(make_kind("ads"), ScriptedLLM(), out, n=2))
     with pytest.raises(UnknownName, match="unknown kind of pack 'persons': did you mean personas"):
         make_kind("persons")
     out.write_text('{"id": "mine-001"}\n', encoding="utf-8")
-    with pytest.raises(DataFileError, match=r"mine.jsonl:1: not a record written here"):
+    with pytest.raises(DataFileError, match=r"mine.jsonl:1: not a record of a pack"):
         write(out, author, n=2)
 
 

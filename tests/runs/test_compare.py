@@ -173,7 +173,7 @@ def test_other_worlds_are_refused_unless_asked_for(make: Make, changed: dict[str
     runs = [make("one", "organic", n=2), make("other", "gsp", n=2, **changed)]
     with pytest.raises(InputError) as caught:
         compare(runs)
-    hint = "--across compares them all the same"
+    hint = "the option across compares them anyway"
     assert str(caught.value) == f"these runs are not of one world: {says} ({hint})"
     found = compare(runs, across=True)
     assert "; ".join(found.differing) == says
@@ -240,7 +240,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     digest = json.loads(Path("ours/manifest.json").read_text(encoding="utf-8"))["data_sha256"]["catalog"][:12]
     says = f"catalog is everyday 1 in one, {digest} in ours; candidates is 8 in one, 3 in ours"
     assert (code, out) == (2, "")
-    assert line.startswith(f"simenv: these runs are not of one world: {says} (--across")
+    assert line.startswith(f"simenv: these runs are not of one world: {says} (the option across")
     code, out, _ = run("compare", "one", "ours", "--across")
     assert (code, re.findall("^differs: (.*)$", out, re.MULTILINE)) == (0, says.split("; "))
     for arguments, wrong in (

@@ -25,7 +25,7 @@ from simenv.objective import Objective
 from simenv.records import Auction, Click, Feedback, Transition
 from simenv.runs.ope import (
     ESTIMATORS,
-    Logged,
+    LoggedChoice,
     doubly_robust,
     effective_sample_size,
     evaluate,
@@ -112,9 +112,9 @@ def test_a_temperature_that_is_none_is_named(temperature: Any) -> None:
 # The estimators, on a bandit by hand
 
 BANDIT = [
-    Logged(reward=4.0, propensity=0.5, target=0.25, q_hat=3.0, v_hat=2.0, cluster="p"),
-    Logged(reward=0.0, propensity=0.2, target=0.4, q_hat=1.0, v_hat=2.5, cluster="p"),
-    Logged(reward=10.0, propensity=0.4, target=0.4, q_hat=8.0, v_hat=5.0, cluster="q"),
+    LoggedChoice(reward=4.0, propensity=0.5, target=0.25, q_hat=3.0, v_hat=2.0, cluster="p"),
+    LoggedChoice(reward=0.0, propensity=0.2, target=0.4, q_hat=1.0, v_hat=2.5, cluster="p"),
+    LoggedChoice(reward=10.0, propensity=0.4, target=0.4, q_hat=8.0, v_hat=5.0, cluster="q"),
 ]  # weights 1/2, 2, 1
 T_1 = 12.706204736432095  # 97.5% quantile of Student's t with 1 degree of freedom
 
@@ -162,12 +162,12 @@ def test_ips_and_dr_are_unbiased_and_snips_is_not_by_enumeration(model: float) -
     q_hat = (model, 1.0)
     v_hat = sum(pi * q for pi, q in zip(target, q_hat, strict=True))
 
-    def mean(estimator: Callable[[Sequence[Logged]], Estimate]) -> float:
+    def mean(estimator: Callable[[Sequence[LoggedChoice]], Estimate]) -> float:
         total = 0.0
         for (a, x), (b, y) in product(product((0, 1), (0, 1)), repeat=2):
             rows, chance = [], 1.0
             for arm, clicked in ((a, x), (b, y)):
-                rows.append(Logged(worth[arm] * clicked, logging[arm], target[arm], q_hat[arm], v_hat))
+                rows.append(LoggedChoice(worth[arm] * clicked, logging[arm], target[arm], q_hat[arm], v_hat))
                 chance *= logging[arm] * (click[arm] if clicked else 1 - click[arm])
             total += chance * estimator(rows).value
         return total
@@ -280,7 +280,7 @@ def changed(**details: Any) -> Transition:
 @pytest.mark.parametrize(
     ("rows", "target", "says"),
     [
-        (lambda: [], softmax(5.0), "must hold the propensities of one mechanism, such as softmax: got none"),
+        (lambda: [], softmax(5.0), "must contain the propensities of one mechanism, such as softmax: got none"),
         (lambda: transitions(small_world(), "gsp"), softmax(5.0), "one mechanism, such as softmax: got none"),
         (
             lambda: [changed(), changed().model_copy(update={"mechanism": "other"})],
@@ -324,14 +324,14 @@ def test_mass_where_the_log_has_none_is_no_overlap() -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (Logged(1.0, 0.0, 0.5), r"propensity must be in \(0, 1\], got 0.0"),
-        (Logged(1.0, math.nan, 0.5), r"propensity must be in \(0, 1\], got nan"),
-        (Logged(1.0, 0.5, 1.5), r"target's probability must be in \[0, 1\], got 1.5"),
-        (Logged(math.inf, 0.5, 0.5), "reward, q_hat and v_hat must be finite"),
-        (Logged(1.0, 0.5, 0.0), "no overlap: the target makes none of the 1 logged choices"),
+        (LoggedChoice(1.0, 0.0, 0.5), r"propensity must be in \(0, 1\], got 0.0"),
+        (LoggedChoice(1.0, math.nan, 0.5), r"propensity must be in \(0, 1\], got nan"),
+        (LoggedChoice(1.0, 0.5, 1.5), r"target's probability must be in \[0, 1\], got 1.5"),
+        (LoggedChoice(math.inf, 0.5, 0.5), "reward, q_hat and v_hat must be finite"),
+        (LoggedChoice(1.0, 0.5, 0.0), "no overlap: the target makes none of the 1 logged choices"),
     ],
 )
-def test_rows_out_of_range_are_named(row: Logged, says: str) -> None:
+def test_rows_out_of_range_are_named(row: LoggedChoice, says: str) -> None:
     for estimator in (*ESTIMATORS.values(), effective_sample_size):
         with pytest.raises(InputError, match=says):
             estimator([row])

@@ -17,8 +17,8 @@ from simenv.markup import verify
 from simenv.records import Auction, Click, Feedback, Outcome, Persona
 from simenv.stats import auc, deciles, mean, wilson
 from simenv.validity import contrasts, placebos
-from simenv.validity.ask import Asker
-from simenv.validity.scenarios import Scenario, absent, build, load_scenarios, persona, read_scenarios
+from simenv.validity.ask import CachedJudge
+from simenv.validity.scenarios import Scenario, absent_ad, build, load_scenarios, persona, read_scenarios
 from tests.support.fakes import ConstantJudge, FormulaJudge, RandomJudge
 from tests.support.tiny_scenarios import TWO, row
 
@@ -27,11 +27,11 @@ Formula = Callable[[Persona, Auction, Outcome, str], float | None]
 
 
 def measured(judge: Any, scenarios: tuple[Scenario, ...] = TWO) -> dict[str, contrasts.Contrast]:
-    return asyncio.run(contrasts.measure(Asker(judge), scenarios))
+    return asyncio.run(contrasts.measure(CachedJudge(judge), scenarios))
 
 
 def moved(judge: Any, **options: Any) -> dict[str, placebos.Placebo]:
-    return asyncio.run(placebos.measure(Asker(judge, **options), TWO))
+    return asyncio.run(placebos.measure(CachedJudge(judge, **options), TWO))
 
 
 # scenarios
@@ -73,7 +73,7 @@ def test_words_and_numbers_of_a_persona_go_together() -> None:
 
 
 def test_an_absent_ad_is_asked_about_without_its_link() -> None:
-    case = absent(build(ONE), ONE)
+    case = absent_ad(build(ONE), ONE)
     assert case.outcome.response == ONE.answer
     placement = case.outcome.placements[0]
     assert placement.ad_id == build(ONE).ad_id
@@ -228,9 +228,9 @@ def test_an_unreadable_reply_is_an_abstention() -> None:
         async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
             raise UnreadableReply("no verdict")
 
-    asker = Asker(Unreadable())
+    asker = CachedJudge(Unreadable())
     answers = asyncio.run(asker.ask([build(ONE)], "test"))
-    assert answers[0].chance is None
+    assert answers[0].prob is None
     assert asker.tallies["test"].abstained == 1
 
 
@@ -247,7 +247,7 @@ def test_other_errors_of_a_judge_are_not_swallowed() -> None:
 
 def test_the_same_question_is_asked_once() -> None:
     judge = FormulaJudge(lambda persona, auction, outcome, ad_id: 0.5)
-    asker = Asker(judge)
+    asker = CachedJudge(judge)
     asyncio.run(asker.ask([build(ONE), build(ONE), build(ONE).again("x")], "one"))
     asyncio.run(asker.ask([build(ONE)], "two"))
     assert judge.asked == 2
@@ -269,16 +269,16 @@ class Verdicts:
 
 def test_a_judge_without_probabilities_is_asked_several_times_where_one_is_needed() -> None:
     judge = Verdicts()
-    answers = asyncio.run(Asker(judge, repeats=4).ask([build(ONE)], "test", repeat=True))
+    answers = asyncio.run(CachedJudge(judge, repeats=4).ask([build(ONE)], "test", repeat=True))
     assert next(judge.turn) == 4
-    assert answers[0].chance == 0.75
+    assert answers[0].prob == 0.75
     assert answers[0].clicked is False, "the first verdict stands for the verdict"
-    assert not answers[0].known
+    assert not answers[0].gave_prob
 
     judge = Verdicts()
-    answers = asyncio.run(Asker(judge, repeats=4).ask([build(ONE)], "test"))
+    answers = asyncio.run(CachedJudge(judge, repeats=4).ask([build(ONE)], "test"))
     assert next(judge.turn) == 1
-    assert answers[0].chance == 0
+    assert answers[0].prob == 0
 
 
 def test_the_noise_of_a_judge_without_probabilities_shows_as_asked_again() -> None:

@@ -191,10 +191,13 @@ def test_micro_batches_change_nothing_but_memory(tiny: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_scale_of_the_paper_in_small(tiny: Path, tmp_path: Path) -> None:
-    """`examples/train_at_scale.toml` as it is, but for a tiny model, few auctions and a judge without a server."""
+    """`examples/train_at_scale.toml`, but for a tiny model, few auctions, a judge without a server, and its reward.
+
+    The tiny model writes no links, so that there are no clicks from which pCTR could be learned.
+    """
     config = tomllib.loads((ROOT / "examples" / "train_at_scale.toml").read_text())
     small = {"auctions": 4, "clicked_auctions": 3, "responses": 2, "samples": 2, "validation": 2, "epochs": 1, "r": 2}
-    changes = {"llm": f"local:{tiny}", "judge": "click", "judge_api_base": None, "candidates": [4], "pctr_steps": 5}
+    changes = {"llm": f"local:{tiny}", "judge": "click", "judge_api_base": None, "candidates": [4], "reward": "oracle"}
     LLMAuctionTrainer().train(
         {**config, **small, **changes, "delta": 0.0, "answer_tokens": 40, "threads": 1}, tmp_path / "out", QUIET
     )

@@ -1,0 +1,47 @@
+"""Commands and options that pages name exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from tests.docs.pages import PAGES, blocks, command_line, text_of
+
+
+def commands(page: str) -> list[str]:
+    """The `simenv` commands of a page: those of console blocks, and those with options in running text."""
+    found = []
+    for block in blocks(page):
+        if block.language == "console":
+            lines = block.text.replace("\\\n", " ").splitlines()
+            found += [line.removeprefix("$ simenv ") for line in lines if line.startswith("$ simenv ")]
+    return found + re.findall(r"`simenv ([a-z-]+ [^`]*--[^`]*)`", text_of(page))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
+def test_commands_that_are_not_run_are_parsed(page: str) -> None:
+    """A misspelt or removed option fails."""
+    cli = command_line()
+    for line in commands(page):
+        name, *arguments = shlex.split(line.split("  #")[0])
+        cli.commands[name].make_context(name, arguments)
+
+
+def test_console_blocks_hold_commands() -> None:
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "console":
+                assert all(line.startswith(("$ ", "    ")) for line in block.text.splitlines()), block.text
+
+
+def test_there_are_commands() -> None:
+    assert sum(len(commands(page)) for page in PAGES) >= 20
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_in_running_text_exist(page: str) -> None:
+    known = {name for command in command_line().commands.values() for option in command.params for name in option.opts}
+    known |= {"--constraint", "--help", "--full"}  # of pip, of every command, of a benchmark's script
+    assert set(re.findall(r"`(--[a-z-]+)", text_of(page))) <= known
