@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--kinds", help="only these, comma separated")
-    parser.add_argument("--own", type=int, default=200, help="every so many rows, a process of its own")
+    parser.add_argument("--own", type=int, default=200, help="interval of rows that run in a separate process")
     chosen = parser.parse_args()
     rows = chosen.rows
     broken = 0

@@ -46,7 +46,7 @@ def main() -> None:
 
     same = sum(a == b for a, b in zip(together, alone, strict=True))
     print(f"vector: {len(together) / vector_seconds:.2f} answers/s, one by one: {len(alone) / single_seconds:.2f}")
-    print(f"ratio {single_seconds / vector_seconds:.1f}; {same} of {len(alone)} transitions are the same to the bit")
+    print(f"ratio {single_seconds / vector_seconds:.1f}; {same} of {len(alone)} transitions are equal bit for bit")
 
 
 if __name__ == "__main__":

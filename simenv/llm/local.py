@@ -94,7 +94,7 @@ class LocalLLM(LLM):
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
-        logging.disable_progress_bar()  # the run has a progress bar of its own
+        logging.disable_progress_bar()  # a run shows its own progress bar
         path = Path(path).expanduser()
         if not (path / "config.json").is_file():
             raise InputError(f"no transformers model at {path}: expected a folder with config.json and weights")
