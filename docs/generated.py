@@ -213,54 +213,49 @@ def _readme(path: str) -> str:
 
 def audit_keys() -> str:
     """What audit.json holds."""
-    from simenv.auditing.records import Audit, Audited, AuditOptions, Distorted, Reach
+    from simenv.auditing.records import Audit
 
-    return _keys(
-        {
-            "audit.json": Audit,
-            "options": AuditOptions,
-            "mechanisms.LABEL": Audited,
-            "mechanisms.LABEL.play.KIND": Reach,
-            "mechanisms.LABEL.wrong_ctr.KIND": Distorted,
-        }
-    )
+    return _keys("audit.json", Audit)
 
 
 def validity_keys() -> str:
     """What validity.json holds."""
-    from simenv.validity.attacks import Attacked
-    from simenv.validity.contrasts import KINDS, Contrast
-    from simenv.validity.outside import Labelled, Ranking
-    from simenv.validity.placebos import PLACEBOS, Placebo
-    from simenv.validity.reliability import Agreement, Cost, Reliability, Repeat
+    from simenv.validity.contrasts import KINDS
+    from simenv.validity.placebos import PLACEBOS
     from simenv.validity.run import Validity
 
-    keys = _keys(
-        {
-            "validity.json": Validity,
-            "contrasts.KIND": Contrast,
-            "placebos.NAME": Placebo,
-            "attacks.KIND": Attacked,
-            "outside.NAME": Ranking,
-            "labels": Labelled,
-            "reliability": Reliability,
-            "reliability.repeat": Repeat,
-            "reliability.agreement": Agreement,
-            "reliability.cost": Cost,
-        }
-    )
     kinds = table(("contrast", "first over second"), [(f"`{name}`", plain(said)) for name, said in KINDS.items()])
     placebos = table(("placebo", "what is changed"), [(f"`{name}`", plain(said)) for name, said in PLACEBOS.items()])
-    return "\n\n".join([keys, "The kinds of contrasts and the placebos:", kinds, placebos])
+    return "\n\n".join([_keys("validity.json", Validity), "The kinds of contrasts and the placebos:", kinds, placebos])
 
 
-def _keys(models: dict[str, type[BaseModel]]) -> str:
+def _keys(file: str, report: type[BaseModel]) -> str:
     parts = []
-    for path, model in models.items():
+    for path, model in {file: report, **dict(_nested("", report))}.items():
         rows = [(f"`{name}`", _annotation(field), _meaning(field)) for name, field in model.model_fields.items()]
         parts.append(f"**`{path}`**: {inspect.cleandoc(model.__doc__ or '').splitlines()[0]}")
         parts.append(table(("key", "type", "meaning"), rows))
     return "\n\n".join(parts)
+
+
+def _nested(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The records within a record, with where they stand. KEY is any key of a dictionary."""
+    from simenv.stats import Estimate
+
+    for name, field in model.model_fields.items():
+        dictionary = "dict[" in str(field.annotation)
+        for each in _models_in(field.annotation):
+            if each is not Estimate:
+                inner = f"{path}{name}.KEY" if dictionary else f"{path}{name}"
+                yield inner, each
+                yield from _nested(f"{inner}.", each)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)
 
 
 def export_columns() -> str:

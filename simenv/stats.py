@@ -61,6 +61,7 @@ class Bin(Record):
     y: float
     """Mean of what is held against it."""
     n: int
+    """How many values are in the bin."""
 
 
 def clustered_ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Estimate:

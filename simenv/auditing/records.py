@@ -60,9 +60,9 @@ def check_options(options: AuditOptions) -> None:
     for name, smallest in least.items():
         number = getattr(options, name)
         if number is not None and number < smallest:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}, got {number}")
+            raise InputError(f"{name} must be at least {smallest}, got {number}")
     if not 1 <= options.target_roi < math.inf:
-        raise InputError(f"--target-roi must be at least 1 and finite, got {options.target_roi}")
+        raise InputError(f"target_roi must be at least 1 and finite, got {options.target_roi}")
 
 
 class Reach(Record):

@@ -34,12 +34,12 @@ def print_report(found: Audit, console: Console) -> None:
         print_block(block, console)
     console.print(caption(found), style="dim", highlight=False)
     for part in found.cut_short:
-        console.print(f"cut short by --max-calls: {part}", style="yellow", highlight=False)
+        console.print(f"cut short by the limit on calls: {part}", style="yellow", highlight=False)
 
 
 def to_markdown(found: Audit, pictures: Sequence[str] = ()) -> str:
     """The same as Markdown, with the pictures' file names."""
-    parts = ["# Audit", caption(found), *(f"Cut short by --max-calls: {part}." for part in found.cut_short)]
+    parts = ["# Audit", caption(found), *(f"Cut short by the limit on calls: {part}." for part in found.cut_short)]
     for block in blocks(found):
         parts += markdown_parts(block)
     parts += [f"![{Path(name).stem}]({name})" for name in pictures]

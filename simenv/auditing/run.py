@@ -112,7 +112,7 @@ class _Runner:
         self._played = await self._part("play", options.play, self._play)
 
     def _too_few(self) -> InputError:
-        return InputError(f"--max-calls {self._options.max_calls} is too few for the sweeps of one auction")
+        return InputError(f"max_calls {self._options.max_calls} is too few for the sweeps of one auction")
 
     async def _find_cases(self) -> list[AuditCase]:
         world, options = self._world, self._options

@@ -39,28 +39,42 @@ def written_to(path: object) -> None:
 def answers_bar() -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
     """A bar of answers with their rate and the time left: what to call with their number, and after each."""
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=err, speed_estimate_period=120) as progress:
-        bar = progress.add_task("answers", total=None, visible=False)
+    progress = Progress(*columns, console=err, speed_estimate_period=120)
+    bar = progress.add_task("answers")
 
-        def started(total: int) -> None:
-            progress.update(bar, total=total, visible=True)
+    def started(total: int) -> None:
+        progress.update(bar, total=total)
+        progress.start()  # not before: an error before it is then the only line on the screen
 
+    try:
         yield started, lambda: progress.advance(bar)
+    finally:
+        _stop(progress)
 
 
 @contextmanager
 def named_bars(width: int = 12) -> Iterator[tuple[Callable[[str, int, int], None], Console]]:
     """One bar per named part of the work: what to call with (part, done, planned), and where to print between."""
     columns = (TextColumn(f"{{task.description:{width}}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err) as progress:
-        bars: dict[str, TaskID] = {}
+    progress = Progress(*columns, console=err)
+    bars: dict[str, TaskID] = {}
 
-        def watch(part: str, done: int, planned: int) -> None:
-            if part not in bars:
-                bars[part] = progress.add_task(part)
-            progress.update(bars[part], completed=done, total=planned)
+    def watch(part: str, done: int, planned: int) -> None:
+        if not bars:
+            progress.start()
+        if part not in bars:
+            bars[part] = progress.add_task(part)
+        progress.update(bars[part], completed=done, total=planned)
 
+    try:
         yield watch, progress.console
+    finally:
+        _stop(progress)
+
+
+def _stop(progress: Progress) -> None:
+    if progress.live.is_started:
+        progress.stop()
 
 
 class _Rate(ProgressColumn):

@@ -22,7 +22,8 @@ def takes(model: type[R]) -> Callable[[Callable[..., None]], Callable[..., None]
     """Gives a command one option per field of `model`.
 
     The command has a parameter `options`, which receives the record, and may have `given`, which receives the names of
-    the fields that the user set. A parameter of the command that is named like a field replaces that field's option.
+    the fields that the user set. A parameter of the command that is named like a field says how that field is given;
+    the record has it too.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -35,7 +36,7 @@ def takes(model: type[R]) -> Callable[[Callable[..., None]], Callable[..., None]
         def run(context: typer.Context, **arguments: Any) -> None:
             fields = {name: arguments[name] for name in model.model_fields if name in arguments}
             values = {name: _value(model.model_fields[name], value) for name, value in fields.items()}
-            passed = {p.name: arguments[p.name] for p in own if p.name not in model.model_fields}
+            passed = {p.name: arguments[p.name] for p in own}
             if "given" in wanted:
                 passed["given"] = {name for name in fields if _was_given(context, name)}
             command(**passed, options=read_options(model, values))

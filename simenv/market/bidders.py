@@ -244,6 +244,16 @@ def truthful() -> ShadedBidder:
     return ShadedBidder()
 
 
+def shaded(factor: float) -> ShadedBidder:
+    """Bids a fixed share of the value: shaded:FACTOR."""
+    return ShadedBidder(factor)
+
+
+def roi(target_roi: float) -> ValueMaximiser:
+    """Maximises value subject to value >= target ROI x payment: roi:TARGET."""
+    return ValueMaximiser(target_roi)
+
+
 def make_bidder(name: str = "truthful", **options: Any) -> Bidder:
     """Builds a bidder by name.
 

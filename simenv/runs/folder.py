@@ -165,7 +165,7 @@ class RunFolder:
         if self.path.is_file():
             raise DataFileError(f"{self.path} is a file: give a new folder")
         if self.path.is_dir() and any(file.suffix != PART for file in self.path.iterdir()):
-            raise DataFileError(f"{self.path} is not empty: give a new folder, or --resume to go on with its run")
+            raise DataFileError(f"{self.path} is not empty: give a new folder, or resume its run")
 
     def _write_manifest(self) -> None:
         text = json.dumps(self._manifest, indent=2, ensure_ascii=False) + "\n"

@@ -18,10 +18,14 @@ from simenv.records import Record
 R = TypeVar("R", bound=Record)
 
 
-class WorldOptions(Record):
-    """Who asks, and what is asked."""
+class Options(Record):
+    """A group of options."""
 
     model_config = ConfigDict(allow_inf_nan=True)  # refused by `check_ranges`, which names the option
+
+
+class WorldOptions(Options):
+    """Who asks, and what is asked."""
 
     personas: str = "everyday"
     """Pack name, or .csv, .tsv, .jsonl, .parquet file."""
@@ -35,7 +39,7 @@ class WorldOptions(Record):
     """Queries per persona and session."""
 
 
-class ModelOptions(Record):
+class ModelOptions(Options):
     """Language models, and who judges, predicts and measures with them."""
 
     llm: str = "embedded"
@@ -62,7 +66,7 @@ class ModelOptions(Record):
     """Seconds per call to a server."""
 
 
-class MarketOptions(Record):
+class MarketOptions(Options):
     """The catalog, and the auction over it."""
 
     catalog: str = "everyday"
@@ -81,7 +85,7 @@ class MarketOptions(Record):
     """What extra ads and violations cost the platform: linear, package.module:Class or file.py:Class."""
 
 
-class BidderOptions(Record):
+class BidderOptions(Options):
     """How advertisers bid."""
 
     bidder: str = "truthful"
@@ -96,7 +100,7 @@ class BidderOptions(Record):
     """Auctions of an ad over which its budget should last."""
 
 
-class FileOptions(Record):
+class FileOptions(Options):
     """Completions on disk."""
 
     record: str | None = None

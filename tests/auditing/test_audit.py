@@ -186,11 +186,11 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["gps"], "did you mean gsp"),
-        (["gsp", "--bids", "2"], "--bids must be at least 3"),
-        (["gsp", "--target-roi", "0.5"], "--target-roi must be at least 1"),
+        (["gsp", "--bids", "2"], "bids must be at least 3"),
+        (["gsp", "--target-roi", "0.5"], "target_roi must be at least 1"),
         (["gsp", "--judge", "oracle"], "unknown judge"),
         (["gsp,gsp"], "named twice"),
-        (["gsp", "--max-calls", "-1"], "--max-calls must be at least 0"),
+        (["gsp", "--max-calls", "-1"], "max_calls must be at least 0"),
     ],
 )
 def test_wrong_options(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

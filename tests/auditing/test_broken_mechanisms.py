@@ -193,7 +193,7 @@ def test_the_calls_end_where_they_are_told_to() -> None:
         cut.mechanisms["gsp"].regret_um_own
         == run_sync(lambda: audit(WORLD, mechanisms, few)).mechanisms["gsp"].regret_um_own
     )
-    with pytest.raises(InputError, match="--max-calls 1 is too few"):
+    with pytest.raises(InputError, match="max_calls 1 is too few"):
         run_sync(lambda: audit(WORLD, mechanisms, QUICK.model_copy(update={"max_calls": 1, "seed": 9})))
 
 

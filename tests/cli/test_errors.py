@@ -125,7 +125,7 @@ def bench(*arguments: str, mechanisms: str = "organic") -> list[str]:
         (["--set", "n=8"], "cannot read --set 'n=8': expected MECHANISM.OPTION=VALUE"),
         (["--set", "organik.n=8"], "unknown mechanism of --set 'organik': did you mean organic?"),
         (["--set", "organic.n=8"], "mechanism 'organic' has no option n; its options are llm"),
-        (["--out", "used"], "used is not empty: give a new folder, or --resume to go on with its run"),
+        (["--out", "used"], "used is not empty: give a new folder, or resume its run"),
         (["--out", "ads.csv"], "ads.csv is a file: give a new folder"),
     ],
 )

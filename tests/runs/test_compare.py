@@ -69,27 +69,27 @@ def make(tmp_path: Path) -> Make:
 
 
 def cell(found: Comparison, mechanism: str, metric: str = "revenue") -> Cell:
-    (one,) = [c for c in found.table.cells if (c.mechanism, c.metric) == (mechanism, metric)]
+    (one,) = [c for c in found.summary.cells if (c.mechanism, c.metric) == (mechanism, metric)]
     return one
 
 
 def names(found: Comparison) -> list[str]:
-    return list(dict.fromkeys(c.mechanism for c in found.table.cells))
+    return list(dict.fromkeys(c.mechanism for c in found.summary.cells))
 
 
 def test_runs_of_the_same_auctions_are_as_one_run(make: Make) -> None:
     """Split over two runs, the table is what it would be of one, differences included."""
     whole = make("whole", "organic", "fixed_slots", "gsp")
     found = compare([make("one", "organic", "fixed_slots"), make("other", "gsp")])
-    assert repr(found.table) == repr(summarize(read_transitions(whole)))  # nan is not nan
-    assert (found.differing, found.notes, found.table.unpaired) == ([], [], frozenset())
+    assert repr(found.summary) == repr(summarize(read_transitions(whole)))  # nan is not nan
+    assert (found.differing, found.notes, found.summary.unpaired) == ([], [], frozenset())
 
 
 def test_a_mechanism_of_several_runs_is_called_by_its_run(make: Make) -> None:
     runs = [make("one", "organic", "gsp"), make("other", "gsp", "fixed_slots")]
     found = compare(runs, baseline="other/gsp")
     assert names(found) == ["organic", "one/gsp", "other/gsp", "fixed_slots"]
-    assert found.table.baseline == "other/gsp"
+    assert found.summary.baseline == "other/gsp"
     difference = cell(found, "one/gsp").difference
     assert difference is not None
     assert difference.numbers == (0, 0, 0)  # the same answers
@@ -104,8 +104,8 @@ def test_runs_of_one_name_are_called_by_their_paths(make: Make) -> None:
 
 def test_other_auctions_are_not_paired(make: Make) -> None:
     found = compare([make("one", "organic", "gsp"), make("other", "fixed_slots", seed=1)], baseline="gsp")
-    assert found.table.unpaired == {"fixed_slots"}
-    assert "paired against gsp, but for fixed_slots: other auctions, unpaired" in caption(found.table)
+    assert found.summary.unpaired == {"fixed_slots"}
+    assert "paired against gsp, but for fixed_slots: other auctions, unpaired" in caption(found.summary)
     assert found.notes == ["seed is 0 in one, 1 in other"]
     difference, paired = cell(found, "fixed_slots").difference, cell(found, "organic").difference
     assert difference is not None
@@ -121,7 +121,7 @@ def test_runs_of_other_lengths_are_paired_where_both_were(make: Make) -> None:
     both = compare([make("long6", "gsp", n=6), make("short6", "fixed_slots", n=6)])
     assert cell(found, "gsp").auctions == 9
     assert cell(found, "fixed_slots").difference == cell(both, "fixed_slots").difference
-    assert "6 to 9 answers per mechanism" in caption(found.table)
+    assert "6 to 9 answers per mechanism" in caption(found.summary)
 
 
 def revenue(values: list[float], personas: list[str], mechanism: str, first: int) -> list[Any]:
