@@ -1,10 +1,10 @@
-"""What an answer costs in calls and tokens of the embedded model, as the number of candidate ads grows.
+"""Calls and tokens of the embedded model per answer, as the number of candidate ads grows.
 
 python benchmarks/cost_of_n.py [--auctions 2] [--candidates 4 8 16] [--out benchmarks/results/cost_of_n.json]
 
-Every mechanism answers the same questions with the same relevance; a completion that several of them ask for counts
-for each. Growth is a line through the means, a + b n: "constant" where it rises by less than 20% from the fewest to the
-most candidates, else "linear", with both numbers.
+Every mechanism answers the same queries with the same relevance. A completion that several mechanisms request counts
+for each of them. Growth is a line through the means, a + b n: "constant" if it rises by less than 20% from the smallest
+to the largest number of candidates, otherwise "linear", with both coefficients.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def main() -> None:
     options = arguments.parse_args()
     llm = make_llm(options.llm)
     mechanisms = {name: make_mechanism(name, context={"llm": llm}) for name in mechanism_names()}
-    made: dict[str, dict[str, list[float]]] = {name: {count: [] for count in COUNTS} for name in mechanisms}
+    means: dict[str, dict[str, list[float]]] = {name: {count: [] for count in COUNTS} for name in mechanisms}
     for n in options.candidates:
-        met = auctions(options.auctions, n)
+        drawn = auctions(options.auctions, n)
         for name, mechanism in mechanisms.items():
-            usages = [run_sync(run_mechanism, mechanism, auction).usage for auction in met]
+            usages = [run_sync(run_mechanism, mechanism, auction).usage for auction in drawn]
             for count in COUNTS:
-                made[name][count].append(float(np.mean([getattr(usage, count) for usage in usages])))
-            print(f"{n:3} candidates  {name:20}", *(f"{made[name][c][-1]:9.1f} {c}" for c in COUNTS), flush=True)
+                means[name][count].append(float(np.mean([getattr(usage, count) for usage in usages])))
+            print(f"{n:3} candidates  {name:20}", *(f"{means[name][c][-1]:9.1f} {c}" for c in COUNTS), flush=True)
     report = {
         "llm": llm.name,
         "auctions": options.auctions,
@@ -59,7 +59,7 @@ def main() -> None:
                     options.candidates, np.add(counts["prompt_tokens"], counts["completion_tokens"])
                 ),
             }
-            for name, counts in made.items()
+            for name, counts in means.items()
         },
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -67,13 +67,13 @@ def main() -> None:
 
 
 def auctions(number: int, candidates: int) -> list[Auction]:
-    """The first turns of as many sessions, everybody bidding its value."""
+    """The first turn of each of `number` sessions; every advertiser bids its value."""
     world = make_world(candidates=candidates, horizon=1, bidder=ShadedBidder())
     return [world.auction(run_sync(world.session, 0, i), 0) for i in range(number)]
 
 
 def growth(candidates: Sequence[int], means: Iterable[float]) -> dict[str, float | str]:
-    """A line through the means: {"kind", "intercept", "slope"}."""
+    """Fits a line through the means: {"kind", "intercept", "slope"}."""
     slope, intercept = np.polyfit(np.array(candidates, dtype=np.float64), np.array(list(means)), 1).tolist()
     low, high = (intercept + slope * n for n in (min(candidates), max(candidates)))
     kind = "constant" if abs(high - low) <= _FLAT * max(abs(low), 1e-9) else "linear"

@@ -1,10 +1,10 @@
-"""A server that fails 30% of all requests, one kind of fault at a time: is the log the same, and what did it cost?
+"""A server fails 30% of all requests, one kind of fault per run: compares the logs and counts the retries.
 
     python -m benchmarks.faults --n 40
 
 One fake server (`simenv.testing.FakeOpenAI`) writes the queries and the answers and judges them, for three
-mechanisms, over real HTTP through the same client as any server. Waits between tries are off, so that only the count
-of tries is measured. Exit code 1 if any log differs from the undisturbed one.
+mechanisms, over real HTTP with the same client as for any server. Waits between attempts are off: only the number of
+attempts is measured. Exit code 1 if a log differs from the log of the run without faults.
 """
 
 from __future__ import annotations

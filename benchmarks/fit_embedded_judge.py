@@ -2,18 +2,19 @@
 
     python benchmarks/fit_embedded_judge.py [--out FILE]
 
-The suite says which of two answers a click is likelier in, so weights are fitted to order (Bradley and Terry 1952):
-P(first before second) = sigmoid(w (x_first - x_second)), with an L2 penalty on w in units of each feature's spread, and
-w >= 0, because every feature is made to be larger where a click is likelier. A paraphrase must not matter: those pairs
-are ties. The penalty is chosen by cross-validation that leaves out one category at a time; shares by kind are reported
-from there, with each category judged by weights that never saw it.
+The suite states which of two answers has the higher click probability. So the weights are fitted to the order of pairs
+(Bradley and Terry 1952): P(first before second) = sigmoid(w (x_first - x_second)), with an L2 penalty on w in units of
+each feature's spread. w >= 0, because every feature is defined to increase with the click probability. A paraphrase
+must not change a click, so pairs of paraphrases are ties. The penalty is chosen by cross-validation that leaves out one
+category at a time. The reported shares by kind come from this cross-validation.
 
-What an order cannot tell is chosen. How far apart: the first is taken to be right with probability SURE instead of 1,
-so that the better side of a contrast has about SURE / (1 - SURE) times the odds of a click, whatever the contrast is
-of. Were it 1, pairs that are ordered without an error would drive the weights up, and probabilities to 0 and 1. How
-high: the intercept is such that the fitting ads are clicked with BASE_RATE in the mean.
+An order does not determine the scale and the level of the log-odds, so both are set by constants. Scale: the first of a
+pair is taken as the better one with probability SURE instead of 1, so the better side of any contrast has about
+SURE / (1 - SURE) times the odds of a click. With probability 1, pairs that are ordered without error would increase the
+weights without bound and move click probabilities to 0 and 1. Level: the intercept gives the suite's fitting ads a mean
+click probability of BASE_RATE.
 
-The test part is never read.
+The test part of the suite is never read.
 """
 
 from __future__ import annotations
@@ -44,16 +45,17 @@ from simenv.validity.cases import Case
 from simenv.validity.scenarios import load_scenarios
 
 BASE_RATE = 0.2
-"""Mean click probability of the suite's fitting ads (native wording, one ad, ordinary persona). A choice."""
+"""Mean click probability of the suite's fitting ads (native wording, one ad, ordinary persona). Chosen, not fitted."""
 SURE = 0.9
-"""How surely the better side of a contrast is the likelier to be clicked: nine times the odds. A choice."""
+"""Probability that the better side of a contrast has the higher click probability: nine times the odds. Chosen, not
+fitted."""
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 TIE = "paraphrase"
 Array = npt.NDArray[np.float64]
 
 
-class Pair(NamedTuple):
-    """Features of two ads, of which the first is likelier to be clicked, or neither."""
+class ContrastPair(NamedTuple):
+    """Features of two ads. The first has the higher click probability, or both have the same (ties)."""
 
     kind: str
     category: str
@@ -62,7 +64,7 @@ class Pair(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Weights and what cross-validation says of their penalty."""
+    """Weights with the results of cross-validation for their penalty."""
 
     weights: Array
     penalty: float
@@ -70,16 +72,16 @@ class Fit(NamedTuple):
     shares: dict[str, float]
 
 
-async def read_pairs(reader: FeatureReader) -> list[Pair]:
-    """Features of all contrasts and paraphrases, but for ads that are not in the text: those are never clicked."""
-    found = []
+async def read_pairs(reader: FeatureReader) -> list[ContrastPair]:
+    """Features of all contrasts and paraphrases, except pairs with an ad that is not in the text."""
+    rows = []
     for scenario in load_scenarios("dev"):
         chosen = [(p.kind, p.first, p.second) for p in contrasts.pairs(scenario) if p.kind != "absent"]
         chosen += [(TIE, p.before, p.after) for p in placebos.pairs(scenario) if p.placebo == TIE]
         for kind, first, second in chosen:
             sides = [await _features(reader, case) for case in (first, second)]
-            found.append(Pair(kind, scenario.category, *sides))
-    return found
+            rows.append(ContrastPair(kind, scenario.category, *sides))
+    return rows
 
 
 async def _features(reader: FeatureReader, case: Case) -> Array:
@@ -90,12 +92,12 @@ async def _features(reader: FeatureReader, case: Case) -> Array:
     return np.array([row[name] for name in FEATURES])
 
 
-def fit(pairs: Sequence[Pair], use: Sequence[bool] | None = None) -> Fit:
-    """Weights at the penalty that cross-validates best.
+def fit(pairs: Sequence[ContrastPair], use: Sequence[bool] | None = None) -> Fit:
+    """Weights at the penalty with the lowest cross-validated loss.
 
     Args:
-        pairs: To be ordered.
-        use: Which features may weigh anything; all by default.
+        pairs: The pairs to order.
+        use: Whether each feature may have a nonzero weight; all by default.
     """
     gaps = np.array([pair.first - pair.second for pair in pairs])
     gaps = gaps * (np.ones(gaps.shape[1]) if use is None else np.array(use, dtype=np.float64))
@@ -121,27 +123,27 @@ def _minimize(x: Array, target: Array, penalty: float) -> Array:
         slope = expit(margin) - target
         return float(_losses(margin, target).sum() + penalty / 2 * w @ w), x.T @ slope + penalty * w
 
-    found = minimize(objective, np.full(x.shape[1], 0.5), jac=True, bounds=[(0, None)] * x.shape[1], method="L-BFGS-B")
-    return np.asarray(found.x)
+    start, bounds = np.full(x.shape[1], 0.5), [(0, None)] * x.shape[1]
+    return np.asarray(minimize(objective, start, jac=True, bounds=bounds, method="L-BFGS-B").x)
 
 
 def _losses(margin: Array, target: Array) -> Array:
     return np.asarray(target * np.logaddexp(0, -margin) + (1 - target) * np.logaddexp(0, margin))
 
 
-def _shares(pairs: Sequence[Pair], margin: Array) -> dict[str, float]:
+def _shares(pairs: Sequence[ContrastPair], margin: Array) -> dict[str, float]:
     kinds = list(dict.fromkeys(pair.kind for pair in pairs if pair.kind != TIE))
     right = (margin > 0) + 0.5 * (margin == 0)
     return {k: float(np.mean([r for pair, r in zip(pairs, right, strict=True) if pair.kind == k])) for k in kinds}
 
 
-def level(pairs: Sequence[Pair], weights: Array) -> float:
-    """The intercept at which the fitting ads are clicked with BASE_RATE in the mean."""
+def level(pairs: Sequence[ContrastPair], weights: Array) -> float:
+    """The intercept at which the fitting ads have a mean click probability of BASE_RATE."""
     log_odds = np.array([pair.first @ weights for pair in pairs if pair.kind == "relevance"])
     return float(brentq(lambda b: float(expit(log_odds + b).mean()) - BASE_RATE, -1e4, 1e4))
 
 
-def mean_rates(pairs: Sequence[Pair], weights: Array, intercept: float) -> dict[str, list[float]]:
+def mean_rates(pairs: Sequence[ContrastPair], weights: Array, intercept: float) -> dict[str, list[float]]:
     """Kind -> mean click probability of the better and of the worse side."""
     return {
         kind: [
@@ -153,13 +155,13 @@ def mean_rates(pairs: Sequence[Pair], weights: Array, intercept: float) -> dict[
 
 
 def _sha256(folder: Path) -> str:
-    """Of a model's weights."""
+    """Hash of a model's weights file."""
     with next(folder.glob("*.safetensors")).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> None:
-    """Fits, prints what each group of features is worth, writes the file."""
+    """Fits with and without each group of features, prints the results and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(embedded_judge.__file__).with_suffix(".json"))
     out: Path = parser.parse_args().out
@@ -175,12 +177,12 @@ def main() -> None:
     }
     for group, one in fits.items():
         show(group, one)
-    found = fits["all features"]
-    intercept = level(pairs, found.weights)
-    ties = np.array([(pair.first - pair.second) @ found.weights for pair in pairs if pair.kind == TIE])
+    best = fits["all features"]
+    intercept = level(pairs, best.weights)
+    ties = np.array([(pair.first - pair.second) @ best.weights for pair in pairs if pair.kind == TIE])
     numbers: dict[str, Any] = {
         "intercept": round(intercept, 4),
-        "weights": {name: round(float(w), 4) for name, w in zip(names, found.weights, strict=True)},
+        "weights": {name: round(float(w), 4) for name, w in zip(names, best.weights, strict=True)},
         "fitted": {
             "by": "python benchmarks/fit_embedded_judge.py",
             "on": datetime.now(UTC).date().isoformat(),
@@ -189,12 +191,12 @@ def main() -> None:
             "models": {llm.name: _sha256(embedded_path()), encoder.name: _sha256(encoder_path())},
             "pairs": sum(pair.kind != TIE for pair in pairs),
             "ties": len(ties),
-            "penalty": found.penalty,
-            "cross_validated_loss": round(found.loss, 4),
-            "cross_validated_shares": {kind: round(share, 3) for kind, share in found.shares.items()},
+            "penalty": best.penalty,
+            "cross_validated_loss": round(best.loss, 4),
+            "cross_validated_shares": {kind: round(share, 3) for kind, share in best.shares.items()},
             "cross_validated_mean_share": {group: round(_mean_share(one), 3) for group, one in fits.items()},
             "log_odds_moved_by_a_paraphrase": round(float(np.abs(ties).mean()), 3),
-            "click_prob_by_kind": mean_rates(pairs, found.weights, intercept),
+            "click_prob_by_kind": mean_rates(pairs, best.weights, intercept),
             "base_rate": BASE_RATE,
             "sure": SURE,
         },
@@ -203,15 +205,15 @@ def main() -> None:
     print(f"written to {out}")
 
 
-def _mean_share(found: Fit) -> float:
-    return sum(found.shares.values()) / len(found.shares)
+def _mean_share(result: Fit) -> float:
+    return sum(result.shares.values()) / len(result.shares)
 
 
-def show(name: str, found: Fit) -> None:
-    """One line: loss and shares ordered rightly, cross-validated."""
-    shares = ", ".join(f"{kind} {share:.2f}" for kind, share in found.shares.items())
-    mean = _mean_share(found)
-    print(f"{name}: loss {found.loss:.3f}, ordered rightly {mean:.3f} ({shares}), penalty {found.penalty}")
+def show(name: str, result: Fit) -> None:
+    """Prints one line: cross-validated loss and shares of correctly ordered pairs."""
+    shares = ", ".join(f"{kind} {share:.2f}" for kind, share in result.shares.items())
+    mean = _mean_share(result)
+    print(f"{name}: loss {result.loss:.3f}, correctly ordered {mean:.3f} ({shares}), penalty {result.penalty}")
 
 
 if __name__ == "__main__":

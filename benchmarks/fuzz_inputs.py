@@ -1,10 +1,11 @@
-"""Damaged rows in every kind of file that the command line reads: exit code 0 or 2, one line of error, no traceback.
+"""Damages rows in every kind of file that the command line reads. Rule: exit code 0 or 2, one error line, no traceback.
 
     python benchmarks/fuzz_inputs.py --rows 10000
 
-A valid file of each kind is made; then one row of it is damaged (bytes changed, removed or doubled, values anywhere in
-it swapped for others of another type, dropped or moved), and a command runs on it: most of them through
-`simenv.cli.main.main` in this process, every 200th (--own) in a process of its own. Exit code 1 if any broke the rule.
+A valid file of each kind is written. Then one of its rows is damaged (bytes changed, removed or doubled; values
+anywhere in it replaced by another type, dropped or renamed), and a command runs on the file: most of them through
+`simenv.cli.main.main` in this process, every 200th (--own) in a separate process. Exit code 1 if any run broke the
+rule.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--kinds", help="only these, comma separated")
-    parser.add_argument("--own", type=int, default=200, help="every so many rows, a process of its own")
+    parser.add_argument("--own", type=int, default=200, help="interval of rows that run in a separate process")
     chosen = parser.parse_args()
     rows = chosen.rows
     broken = 0
@@ -67,12 +68,12 @@ def main() -> None:
                 target = scratch / file.name
                 target.write_bytes(damaged(file.read_bytes().splitlines(), keyed_rng("fuzz", kind, i)))
                 arguments = command(target, scratch / "out", i)
-                result, said = (in_process if i % chosen.own else in_own_process)(arguments)
+                result, output = (in_process if i % chosen.own else in_own_process)(arguments)
                 counts[result] += 1
                 counts["of these in processes of their own"] += i % chosen.own == 0
                 if result.isupper():
                     broken += 1
-                    print(f"{kind} {i}: simenv {' '.join(arguments)}: {result}\n{said}", flush=True)
+                    print(f"{kind} {i}: simenv {' '.join(arguments)}: {result}\n{output}", flush=True)
                 shutil.rmtree(scratch)
             print(f"{kind}: {', '.join(f'{count} {what}' for what, count in counts.items())}", flush=True)
     print(f"{broken} of {rows} broke the rule")
@@ -80,7 +81,7 @@ def main() -> None:
 
 
 def make_kinds(folder: Path) -> dict[str, Kind]:
-    """Small valid files: the packs' first rows, and a run on them."""
+    """Writes small valid files: the packs' first rows, and a run on them."""
     for pack, source in (("ads", "ad_catalogs"), ("people", "personas")):
         lines = (PACKS / source / "everyday.jsonl").read_bytes().splitlines(keepends=True)
         (folder / f"{pack}.jsonl").write_bytes(b"".join(lines[:6]))
@@ -142,7 +143,7 @@ def damage(line: bytes, rng: np.random.Generator) -> bytes:
 
 
 def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in a JSON value that can be changed: (list or dict, index or key)."""
+    """Every place in a JSON value that can be changed, as (list or dict, index or key)."""
     for key in value if isinstance(value, dict) else range(len(value)):
         yield value, key
         if isinstance(value[key], dict | list):
@@ -150,7 +151,7 @@ def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def in_process(arguments: list[str]) -> tuple[str, str]:
-    """Runs a command here: what came of it, and what it said on standard error."""
+    """Runs a command in this process: its result, and its output on standard error."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -160,22 +161,22 @@ def in_process(arguments: list[str]) -> tuple[str, str]:
             code = stopped.code
         except BaseException:
             code = traceback.format_exc()
-    return judged(code, err.getvalue()), f"{err.getvalue()}\n{code}"
+    return classify(code, err.getvalue()), f"{err.getvalue()}\n{code}"
 
 
 def in_own_process(arguments: list[str]) -> tuple[str, str]:
     done = subprocess.run([SIMENV, *arguments], capture_output=True, text=True)
-    return judged(done.returncode, done.stderr), done.stderr
+    return classify(done.returncode, done.stderr), done.stderr
 
 
-def judged(code: object, err: str) -> str:
-    """What came of a command; in capitals if it may not be."""
+def classify(code: object, err: str) -> str:
+    """The result of a command; in capitals if it breaks the rule."""
     if code in (0, None):
         return "TRACEBACK" if "Traceback" in err else "accepted"
     if code != 2 or "Traceback" in err:
         return "TRACEBACK"
-    said = [line for line in err.splitlines() if not line.startswith("answers ")]  # the progress bar
-    return "refused in one line" if len(said) == 1 and said[0].startswith("simenv: ") else "SEVERAL LINES"
+    lines = [line for line in err.splitlines() if not line.startswith("answers ")]  # without the progress bar
+    return "refused in one line" if len(lines) == 1 and lines[0].startswith("simenv: ") else "SEVERAL LINES"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Kills `simenv bench` with SIGKILL at random moments, resumes it, and compares the log with an undisturbed run's.
+"""Kills `simenv bench` with SIGKILL at random moments, resumes it, and compares the log with an uninterrupted run's.
 
     python benchmarks/kill_and_resume.py replayed         # completions come from a cassette
-    python benchmarks/kill_and_resume.py recording        # a scripted model is recorded; the cassette is compared, too
-    python benchmarks/kill_and_resume.py embedded --n 6   # the embedded model, which every run loads anew
+    python benchmarks/kill_and_resume.py recording        # a scripted model is recorded; the cassette is compared too
+    python benchmarks/kill_and_resume.py embedded --n 6   # the embedded model, loaded again by every run
 
-Every other kill comes at a moment drawn from the duration of the undisturbed run, start and loading included; the
-others come within a chunk's time after a chunk drawn at random is finished, so that they hit the run's middle
-however busy the machine is. Exit code 1 if anything differs.
+Half of the kills come at a moment drawn uniformly from the duration of the uninterrupted run, including start and
+loading. The other half come after a randomly drawn chunk is finished, within the duration of one chunk, so they hit the
+middle of the run on a busy machine too. Exit code 1 if any file differs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SAME = ("transitions.jsonl", "chunks.jsonl", "sessions.jsonl", "table.csv")
 
 
 class Moment(NamedTuple):
-    """When to kill: so many seconds after that many chunks are finished (None: after the start)."""
+    """When to kill: `seconds` after `chunks` chunks are finished (None: after the start)."""
 
     chunks: int | None
     seconds: float
@@ -38,7 +38,7 @@ class Moment(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What is killed: options of `simenv bench`, and where it records, if it does."""
+    """The command to kill: options of `simenv bench`, and whether it records a cassette."""
 
     options: list[str]
     records: bool = False
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--mechanisms", default="gsp,best_of_n")
     parser.add_argument("--bidder", default="truthful")
     parser.add_argument("--chunk", type=int, default=2, help="auctions per chunk")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments, not of the runs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments, not of the runs")
     chosen = parser.parse_args()
     options = ["--mechanisms", chosen.mechanisms, "--n", str(chosen.n), "--chunk", str(chosen.chunk)]
     options += ["--bidder", chosen.bidder, "--llm", "embedded" if chosen.kind == "embedded" else "scripted"]
@@ -63,19 +63,19 @@ def main() -> None:
             bench(folder / "taped", [*options, "--record", str(tape)])
             options += ["--replay", str(tape)]
         equal = trials(folder, Kind(options, chosen.kind == "recording"), chosen.kills, chosen.seed)
-    print(f"{chosen.kind}: {equal} of {chosen.kills} resumed runs are equal to the undisturbed one, byte for byte")
+    print(f"{chosen.kind}: {equal} of {chosen.kills} resumed runs are equal to the uninterrupted one, byte for byte")
     sys.exit(equal < chosen.kills)
 
 
 def trials(folder: Path, kind: Kind, kills: int, seed: int) -> int:
-    """The undisturbed run, then every kill; how many resumed runs were equal to it."""
+    """Runs once without interruption, then once per kill. Returns the number of resumed runs equal to the first one."""
     whole = folder / "whole"
     started = time.perf_counter()
     bench(whole, options_of(kind, whole))
     duration = time.perf_counter() - started
     expected, chunks = outcome(whole), finished_chunks(whole)
     size = (whole / "transitions.jsonl").stat().st_size
-    print(f"undisturbed: {duration:.1f} s, {chunks} chunks, {size} bytes of transitions", flush=True)
+    print(f"uninterrupted: {duration:.1f} s, {chunks} chunks, {size} bytes of transitions", flush=True)
     when: Counter[str] = Counter()
     equal = 0
     for kill, moment in enumerate(moments(kills, seed, duration, chunks), start=1):
@@ -86,7 +86,7 @@ def trials(folder: Path, kind: Kind, kills: int, seed: int) -> int:
         when[place if killed else "not killed, it had ended"] += 1
         if (run / "manifest.json").is_file():
             bench(run, ["--resume"])
-        else:  # killed before there was a run to resume
+        else:  # killed before the run could be resumed
             run.with_suffix(".tape").unlink(missing_ok=True)
             bench(run, options_of(kind, run))
         same = outcome(run) == expected
@@ -98,7 +98,7 @@ def trials(folder: Path, kind: Kind, kills: int, seed: int) -> int:
 
 
 def moments(kills: int, seed: int, duration: float, chunks: int) -> list[Moment]:
-    """When to kill: see the module."""
+    """The moments of all kills: see the module docstring."""
     rng = keyed_rng("kill and resume", seed)
     by_time = [Moment(None, float(seconds)) for seconds in rng.uniform(0, duration, kills)]
     by_chunk = [Moment(int(rng.integers(chunks)), float(rng.uniform(0, duration / chunks))) for _ in range(kills)]
@@ -110,21 +110,21 @@ def options_of(kind: Kind, run: Path) -> list[str]:
 
 
 def outcome(run: Path) -> list[list[bytes]]:
-    """What must be equal. Completions are recorded as they come: of a cassette that is the set of lines."""
+    """The bytes that must be equal. The order of a cassette's lines depends on timing, so they are sorted."""
     tape = run.with_suffix(".tape")
     rows = [sorted(tape.read_bytes().splitlines())] if tape.is_file() else []
     return [*rows, *((run / name).read_bytes().splitlines(keepends=True) for name in SAME)]
 
 
 def bench(out: Path, options: list[str]) -> None:
-    """Runs to the end; what it says is shown only if it fails."""
+    """Runs to the end; its output is shown only if it fails."""
     done = subprocess.run([SIMENV, "bench", "--out", out, *options], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"simenv bench ended with code {done.returncode}:\n{done.stderr}")
 
 
 def kill_at(out: Path, options: list[str], moment: Moment) -> bool:
-    """Starts a run and kills it at that moment; False if it had ended by itself."""
+    """Starts a run and kills it at the given moment. Returns False if it had ended before."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([SIMENV, "bench", "--out", out, *options], **quiet)
     if moment.chunks is not None:

@@ -1,9 +1,9 @@
-"""A log of 10^5 transitions: size on disk, time to metrics, and one question to DuckDB.
+"""A log of 10^5 transitions: size on disk, time to compute metrics, and one DuckDB query.
 
     python benchmarks/large_log.py --rows 100000
 
-2,000 transitions come from a real run without a model; they are repeated under new indices, because what is measured
-is the log, not the run.
+2,000 transitions come from a real run with the scripted model. They are repeated with new indices, because the
+benchmark measures the log, not the run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A language model for experiments at link level: it chooses as the model does, and copies where the model would write.
+"""A language model for experiments at link level: it chooses like the inner model and copies the ads' own text.
 
-Every mechanism runs on it as it is, at a hundredth of the cost of full answers: choices (`OneOf`) are drawn from the
-model's exact distribution, which is read once per prompt; an ad's sentence goes on with the first sentence of its own
-copy; and there is no answer around it.
+Every mechanism runs on it without changes, at a hundredth of the cost of full answers. Choices (`OneOf`) are drawn from
+the inner model's exact distribution, which is computed once per prompt. An ad's sentence is the first sentence of its
+own copy, and the organic answer is empty.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from simenv.seeding import keyed_rng
 
 
 class LinkLevelLLM(LLM):
-    """See the module.
+    """A link-level model: see the module docstring.
 
     Args:
         inner: The model that chooses.
-        ads: Whose copy is used.
+        ads: The ads whose copy is used.
     """
 
     follows_formats = False
@@ -58,6 +58,6 @@ class LinkLevelLLM(LLM):
         return Scores(logprobs=await self._read(request, request.continuations))
 
     async def _read(self, request: Request | ScoreRequest, texts: Sequence[str]) -> tuple[tuple[float, ...], ...]:
-        asked = self._inner.logprob(request.prompt, texts, sampling=request.sampling, constraint=request.constraint)
-        # In a context of its own, so that a mechanism is charged for what it asked of this model, not for this too.
-        return await asyncio.get_running_loop().create_task(asked, context=Context())
+        scoring = self._inner.logprob(request.prompt, texts, sampling=request.sampling, constraint=request.constraint)
+        # In a separate context, so that the mechanism's meter counts its calls of this model, not of the inner model.
+        return await asyncio.get_running_loop().create_task(scoring, context=Context())

@@ -1,10 +1,10 @@
-"""Writes mechanisms/README.md: what each mechanism is, what it claims, what an audit measured, and what it costs.
+"""Writes mechanisms/README.md: each mechanism's rules, claims, audit results and cost.
 
 simenv audit ... --llm scripted --out FOLDER, its audit.json kept under benchmarks/results/audit/
 python benchmarks/cost_of_n.py
 python benchmarks/mechanisms_table.py
 
-Claims come from the mechanisms themselves, the rest from these files; what no file has is "-".
+Claims come from the mechanism classes, all other numbers from these files; a missing number is shown as "-".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ README = ROOT / "mechanisms" / "README.md"
 
 
 class Facts(NamedTuple):
-    """What a mechanism does, in words; its file has the rules and says what of the paper they follow."""
+    """A short description of a mechanism; its file has the exact rules and their relation to the paper."""
 
     family: str
     file: str
@@ -94,14 +94,14 @@ FACTS = {
         "pre-generation",
         "quality_preserving.py",
         "Han, Dai (2026)",
-        "b q less what it takes from the answer",
+        "b q minus the ad's quality cost",
         "VCG per click",
     ),
     "quality_preserving": Facts(
         "pre-generation",
         "quality_preserving.py",
         "Han, Dai (2026)",
-        "one ad or none, drawn by welfare",
+        "one ad or none, drawn by marginal welfare",
         "critical bid under the same noise",
     ),
     "softmax": Facts(
@@ -115,7 +115,7 @@ FACTS = {
         "post-generation",
         "rewrite.py",
         "Feizi et al. (2023); Mordo, Tennenholtz, Kurland (2024)",
-        "b q, each winner worked into the whole answer",
+        "b q, the whole answer rewritten for each winner",
         "VCG per click",
     ),
     "best_of_n": Facts(
@@ -161,11 +161,11 @@ FACTS = {
 SHORT = {
     Claim.INDIVIDUALLY_RATIONAL: "IR",
     Claim.MONOTONE: "monotone",
-    Claim.TRUTHFUL_UM: "truthful UM",
+    Claim.TRUTHFUL_UM: "DSIC for UM",
     Claim.RATIONAL_IN_EXPECTATION: "IR in expectation",
     Claim.MONOTONE_IN_EXPECTATION: "monotone in expectation",
-    Claim.TRUTHFUL_UM_IN_EXPECTATION: "truthful UM in expectation",
-    Claim.TRUTHFUL_VM: "truthful VM",
+    Claim.TRUTHFUL_UM_IN_EXPECTATION: "truthful in expectation for UM",
+    Claim.TRUTHFUL_VM: "truthful for VM",
     Claim.BID_FREE_CANDIDATES: "bid-free candidates",
 }
 
@@ -178,14 +178,14 @@ def page() -> str:
     """The whole README of the folder."""
     audits = read_audits()
     costs = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.is_file() else {"mechanisms": {}, "candidates": []}
-    found = {label: (audit, m) for audit in audits for label, m in audit.mechanisms.items()}
+    audited = {label: m for audit in audits for label, m in audit.mechanisms.items()}
     names = [*FACTS, *(name for name in mechanism_names() if name not in FACTS)]
     parts = [
         "# Mechanisms",
-        "Written by `benchmarks/mechanisms_table.py`. One file per mechanism, found by its name; a mechanism of yours "
-        "is audited in the same way: `simenv audit my_file.py:MyMechanism`.",
-        "## What each does",
-        "b is a bid per click, q a predicted click probability, R = sum b q less penalties.",
+        "Written by `benchmarks/mechanisms_table.py`. There is one file per mechanism. Your own mechanism is audited "
+        "in the same way: `simenv audit my_file.py:MyMechanism`.",
+        "## Allocation and payment rules",
+        "b is a bid per click, q a predicted click probability, R = sum b q minus penalties.",
         _table(
             ("mechanism", "family", "paper", "allocation", "payment"),
             [
@@ -193,11 +193,14 @@ def page() -> str:
                 for n in names
             ],
         ),
-        "## What each claims, and what the audit measured",
-        "UM: utility maximisers, VM: value maximisers. Regret of truthful bidding is what the best other bid brings, "
-        'as a share of the value of truthful clicks: "own" in the mechanism\'s own model of clicks, where its claims '
-        'are made, and "world" in the clicks of the judge. Falls: steps of the allocation curve that fall. IR world: '
-        "truthful advertisers that lose in expectation. Efficiency: welfare over that of the best answer seen.",
+        "## Claims and audit results",
+        "UM: utility maximisers, VM: value maximisers, IR: individually rational, DSIC: dominant-strategy incentive "
+        "compatible. Truthful in expectation: over the mechanism's own lottery. The UM and VM columns show the regret "
+        "of truthful bidding: the gain of the best other bid, as a share of the value of truthful clicks. "
+        '"own" is under the mechanism\'s own click predictions, to which its claims refer; "world" is under the '
+        "judge's clicks. Falls: share of steps at which the allocation curve decreases in the bid. IR world: share of "
+        "truthful advertisers with negative expected utility. Efficiency: welfare divided by the welfare of the best "
+        "answer seen.",
         _table(
             (
                 "mechanism",
@@ -213,12 +216,13 @@ def page() -> str:
                 "revenue",
                 "efficiency",
             ),
-            [_audit_row(name, found.get(name, (None, None))[1]) for name in names],
+            [_audit_row(name, audited.get(name)) for name in names],
         ),
-        "## What bidders make of it",
-        "Auctions that are met again and again until everybody has learned how far to shade by multiplicative weights; "
-        "under budgets, with half of what truthful bids cost. Bid share: mean bid over value. Collusion: the joint "
-        "gain of the two with the largest predicted worth, as a share of the value of their clicks, in the world.",
+        "## Results with learning bidders",
+        "The auctions are repeated, and all bidders learn their bid shading by multiplicative weights. With budgets: "
+        "each budget is half of the payments at truthful bids. Bid share: mean bid divided by value. Collusion: the "
+        "joint gain of the two bidders with the largest predicted value, as a share of the value of their clicks, in "
+        "the world.",
         _table(
             (
                 "mechanism",
@@ -230,17 +234,17 @@ def page() -> str:
                 "bid share",
                 "collusion",
             ),
-            [_play_row(name, found.get(name, (None, None))[1]) for name in names],
+            [_play_row(name, audited.get(name)) for name in names],
         ),
         *(_caption(audit) for audit in audits),
-        "## What an answer costs",
-        "Calls and tokens of a language model for one answer, and how they grow with the number n of candidate ads.",
+        "## Cost per answer",
+        "Calls and tokens of a language model for one answer, and their growth with the number n of candidate ads.",
         _table(
             ("mechanism", *(f"calls, n = {n}" for n in costs["candidates"]), "calls", "tokens"),
             [_cost_row(name, costs["mechanisms"].get(name), len(costs["candidates"])) for name in names],
         ),
-        f"Measured on {costs['llm']}, auctions per mechanism and n: {costs['auctions']}. What best_of_n, mosaic and "
-        "position_auction need also depends on how many different ads they come to write about."
+        f"Measured on {costs['llm']}, auctions per mechanism and n: {costs['auctions']}. The cost of best_of_n, mosaic "
+        "and position_auction also depends on the number of different ads in their texts."
         if "llm" in costs
         else "",
     ]
@@ -248,7 +252,7 @@ def page() -> str:
 
 
 def read_audits() -> list[Audit]:
-    """Everything under `results/audit`, in order; where two have a mechanism the later counts."""
+    """All audits in `results/audit`, in order of file names; a later audit of the same mechanism takes precedence."""
     return [Audit.model_validate_json(file.read_text(encoding="utf-8")) for file in sorted(AUDITS.glob("*.json"))]
 
 
@@ -256,24 +260,24 @@ def _caption(audit: Audit) -> str:
     o = audit.options
     some = "" if len(audit.mechanisms) > 5 else f" ({', '.join(audit.mechanisms)})"
     untrained = audit.ad_llm == "scripted" and "llm_auction" in audit.mechanisms
-    note = " llm_auction is untrained there: its adapter is for the embedded model." if untrained else ""
-    played = f"{o.play} of them played {o.play_seeds} times for {o.rounds} rounds, " if o.play else ""
+    note = " llm_auction is untrained in this audit: its adapter is for the embedded model." if untrained else ""
+    played = f"learning on {o.play} of them ({o.play_seeds} x {o.rounds} rounds), " if o.play else ""
     return (
         f"{audit.auctions} auctions, {played}curves of {o.curve_bids} bids, seed {o.seed}{some}: answers by "
-        f"{audit.ad_llm}, clicks by {audit.judge}, predictions {audit.ctr_model}. ± is half of a 95% interval, "
-        "clustered by persona." + note
+        f"{audit.ad_llm}, clicks by {audit.judge}, predictions {audit.ctr_model}. ± is half the width of a 95% "
+        "interval, clustered by persona." + note
     )
 
 
 def _audit_row(name: str, m: Audited | None) -> tuple[str, ...]:
     claims = getattr(make_mechanism(name, context={"llm": ScriptedLLM()}), "claims", ())
-    said = ", ".join(text for claim, text in SHORT.items() if claim in claims) or "-"
+    claim_names = ", ".join(text for claim, text in SHORT.items() if claim in claims) or "-"
     if m is None:
-        return (name, said, *("-",) * 10)
+        return (name, claim_names, *("-",) * 10)
     regrets = (m.regret_um_own, m.regret_um_world, m.regret_vm_own, m.regret_vm_world)
     return (
         name,
-        said,
+        claim_names,
         m.measured,
         *(show(i, percent=True) for i in regrets),
         show(m.monotonicity_violations, percent=True),

@@ -1,16 +1,17 @@
-"""How far off-policy estimates can be trusted: IPS, SNIPS and DR against the exact truth, on 20 logs.
+"""Accuracy of off-policy estimates: IPS, SNIPS and DR compared with the exact value, on 20 logs.
 
 python benchmarks/off_policy.py        # about four minutes on two cores
 
-Each log is 120 auctions (24 personas, five queries each) of four ads of the embedded packs, answered by `softmax` at
-one temperature, with a scripted Ad-LLM and the click model. Another seed is another log: other values and bids, other
-draws, other clicks. The target is `softmax` at another temperature. Its true value on a log's auctions is exact:
-every choice of every auction is written out, the click model gives its click probability, and the target's
-choice_probs weight them.
+Each log has 120 auctions (24 personas, five queries each) with four ads of the embedded packs, answered by `softmax` at
+one temperature, with a scripted Ad-LLM and the click model. Each seed gives a log with its own values, bids, draws and
+clicks. The target is `softmax` at another temperature. Its true value on a log's auctions is exact: the answer of every
+choice of every auction is written, the click model gives its click probability, and the target's choice_probs are the
+weights.
 
-bias, RMSE   of the estimate against the truth on the log's own auctions, currency per answer
-coverage     share of 95% intervals that hold that truth; they also allow for other auctions, so it may exceed 95%
-of mean      the same for the mean truth of all logs, which is what the intervals are made for
+bias, RMSE   of the estimate relative to the true value on the log's own auctions, currency per answer
+coverage     share of 95% intervals that contain that value; the intervals also cover the variation between auctions, so
+             it may exceed 95%
+of mean      the coverage of the mean true value over all logs, which is the target of the intervals
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ LOGS = 20
 AUCTIONS = 120
 CANDIDATES = 4
 LOGGING, TARGETS = 10.0, (5.0, 2.0)
-"""Temperatures, currency per answer: predicted worth b q is some 1 to 60."""
+"""Temperatures, currency per answer; for comparison, predicted values b q are about 1 to 60."""
 
 
 class Result(NamedTuple):
-    """One log: what was estimated and what is true."""
+    """One log: the estimates and the true value."""
 
     report: OPEReport
     truth: float
@@ -68,27 +69,27 @@ def run(world: World, logs: int, auctions: int, console: Console) -> dict[float,
 
         run_sync(go)
         log = [transition for chunk in chunks for transition in chunk.transitions]
-        worth = [worth_of_choices(world, policies[LOGGING], transition) for transition in log]
+        rewards = [choice_rewards(world, policies[LOGGING], transition) for transition in log]
         for temperature in TARGETS:
             target = policies[temperature]
             values = [
-                sum(prob * of[choice] for choice, prob in target.choice_probs(t.auction).items())
-                for t, of in zip(log, worth, strict=True)
+                sum(prob * reward[choice] for choice, prob in target.choice_probs(t.auction).items())
+                for t, reward in zip(log, rewards, strict=True)
             ]
             results[temperature].append(Result(evaluate(log, target), sum(values) / len(values)))
         console.print(f"log {seed + 1} of {logs}", style="dim")
     return results
 
 
-def worth_of_choices(world: World, policy: Any, transition: Transition) -> dict[str, float]:
-    """Expected bid-weighted clicks of every choice, currency per answer: its answer is written and judged."""
+def choice_rewards(world: World, policy: Any, transition: Transition) -> dict[str, float]:
+    """Expected bid-weighted clicks of every choice, currency per answer, from the click model on the written answer."""
     auction, judge = transition.auction, world.judge
     assert isinstance(judge, ClickModel)
     persona = next(p for p in world.personas if p.id == transition.persona_id)
-    return {choice: _worth(judge, persona, auction, policy, choice) for choice in policy.choice_probs(auction)}
+    return {choice: _reward(judge, persona, auction, policy, choice) for choice in policy.choice_probs(auction)}
 
 
-def _worth(judge: ClickModel, persona: Persona, auction: Auction, policy: Any, choice: str) -> float:
+def _reward(judge: ClickModel, persona: Persona, auction: Auction, policy: Any, choice: str) -> float:
     if not choice:
         return 0.0
     bid = auction.bid_of(choice)
@@ -111,7 +112,7 @@ def table(results: list[Result], title: str) -> Table:
 
 
 def scores(estimates: Mapping[int, tuple[Estimate, float]]) -> list[str]:
-    """One estimator's numbers over all logs, as shown."""
+    """The table cells of one estimator, over all logs."""
     n = len(estimates)
     errors = [estimate.value - truth for estimate, truth in estimates.values()]
     mean = sum(truth for _, truth in estimates.values()) / n

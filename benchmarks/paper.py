@@ -1,16 +1,16 @@
-"""LLM-Auction, section 5, on the embedded model: every mechanism on users and ads that nobody was trained on.
+"""LLM-Auction, section 5, on the embedded model: every mechanism on users and ads that were not used in training.
 
 python benchmarks/paper.py [--training FOLDER] [--n 150] [--full 40] [--out benchmarks/results/paper]
 
-Test personas and test ads alone (`mechanisms/llm_auction/split.py`), uniform bids in 1..100, the click model of world
+Only test personas and test ads (`mechanisms/llm_auction/split.py`), uniform bids in 1..100, the click model of world
 v1. Tables:
 
-links_8, links_16   link level: sentences are the ads' own copy (`link_level.py`), so the best of ALL answers of at most
-                    two ads is known (menu_optimum) and shares of it mean something
-full_8              everything written by SmolLM2-135M
+links_8, links_16   link level: sentences are the ads' own copy (`link_level.py`), so the best answer with at most two
+                    ads is known (menu_optimum), and rewards are shown as a share of it
+full_8              all texts written by SmolLM2-135M
 
---training names the folder of a training: its pCTR is what all mechanisms predict clicks with ("the same reward
-model"), its best adapter is the policy. Without one the shipped adapter is the policy and predictions are cosines.
+--training names the folder of a training: all mechanisms predict clicks with its pCTR ("the same reward model"), and
+its best adapter is the policy. Without --training, the shipped adapter is the policy and predictions are cosines.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from simenv.world import World
 
 REFERENCE = "llm_auction"
 TILTS = (1, 3, 10, 30)
-"""Of MOSAIC, in currency."""
+"""Tilts of MOSAIC, in currency."""
 SHOWN = ("reward", "bid_weighted_clicks", "revenue", "welfare", "ads", "llm_calls", "tokens")
 
 
@@ -88,7 +88,7 @@ def run(
 ) -> None:
     """One table."""
     world = part_world("test", Config(), candidates)
-    world.horizon = 2  # two queries a persona: more personas, narrower intervals
+    world.horizon = 2  # two queries per persona: more personas, narrower intervals
     llms: list[LLM] = [base, adapted]
     if not write:
         llms = [LinkLevelLLM(llm, world.retriever.catalog) for llm in llms]
@@ -105,15 +105,15 @@ def run(
 
 
 def contenders(world: World, llm: LLM, adapted: LLM, ctr: CTRModel, *, yardstick: bool) -> dict[str, Mechanism]:
-    """The mechanisms by label. All predict clicks alike, but for the yardsticks, which know them."""
+    """Label -> mechanism. All use the same click predictions, except the yardsticks, which use the true ones."""
     shared = {"llm": llm, "ctr_model": ctr, "objective": world.objective}
 
     def make(name: str, **options: Any) -> Mechanism:
         return make_mechanism(name, context=shared, **options)
 
     trained: Any = make("llm_auction", adapter="none")
-    trained.policy = adapted  # it chooses with the adapter; the texts are the base model's, as everybody's
-    made: dict[str, Mechanism] = {
+    trained.policy = adapted  # the adapter chooses; the base model writes the texts, as for all mechanisms
+    mechanisms: dict[str, Mechanism] = {
         REFERENCE: trained,
         "untrained policy": make("llm_auction", adapter="none"),
         "prompted": make("prompted"),
@@ -125,14 +125,14 @@ def contenders(world: World, llm: LLM, adapted: LLM, ctr: CTRModel, *, yardstick
         "fixed_slots": make("fixed_slots"),
     }
     if yardstick:
-        made["best_of_n 20"] = make("best_of_n", n=20)
+        mechanisms["best_of_n 20"] = make("best_of_n", n=20)
         assert isinstance(world.judge, ClickModel)
         oracle = OracleCTR(world.judge, world.personas)
         optimum = {"ctr_model": oracle, "shortlist": world.retriever.n}
-        made["tilted_optimum 10"] = make("tilted_optimum", kl_weight=10.0, **optimum)
-        made["gsp, oracle"] = make("gsp", ctr_model=oracle)
-        made["menu_optimum"] = make("menu_optimum", **optimum)
-    return made
+        mechanisms["tilted_optimum 10"] = make("tilted_optimum", kl_weight=10.0, **optimum)
+        mechanisms["gsp, oracle"] = make("gsp", ctr_model=oracle)
+        mechanisms["menu_optimum"] = make("menu_optimum", **optimum)
+    return mechanisms
 
 
 def save(name: str, rows: list[Transition], facts: Mapping[str, Any], out: Path, console: Console) -> None:

@@ -1,17 +1,17 @@
-"""LLM-Auction taken apart: what each part of the training is worth, at link level and on a small budget.
+"""Ablations of LLM-Auction: the effect of each part of the training, at link level and with a small budget.
 
 python -m benchmarks.paper_ablations [--variants base "dpo, beta 0.1" ...] [--seeds 0] [--n 60]
 
-Every variant is trained from the start on training personas and ads, and measured on test personas and test ads as in
-`paper_exact.py` and `paper_links.py`: no sampling, the click model of world v1 knows every click. The budget is far
-below that of the shipped adapter and auctions have six candidates, so that a variant takes minutes: rows are for
-comparison with each other.
+Every variant is trained from scratch on training personas and ads, and measured on test personas and test ads as in
+`paper_exact.py` and `paper_links.py`: without sampling, with the click probabilities of world v1's click model. The
+budget is much smaller than that of the shipped adapter, and auctions have six candidates, so a variant takes minutes.
+Compare rows only with each other.
 
-ablations.csv has a row per variant and seed, written as it is done; rows that are there are not run again. Trainings
-are kept in --work, and one that was cut off goes on.
+ablations.csv has one row per variant and seed, written when it is finished; existing rows are not run again. Trainings
+are kept in --work, and an interrupted training resumes.
 
-share            of the best list's reward, ratio of sums, 95% interval by persona; gap: reward less that of the variant
-                 it stands against, paired by auction
+share            of the best list's reward, ratio of sums, 95% interval by persona; gap: reward minus that of the
+                 variant in `against`, paired by auction
 tv_tilted        total variation to pi_0 exp(R / w) / Z, w the weight that the base variant's epochs add up to
 share_shuffled   with the candidates in another order
 share_score      with the retriever's score hidden, or shown where it was hidden in training
@@ -49,7 +49,7 @@ from simenv.stats import clustered_ratio
 Floats = npt.NDArray[np.float64]
 
 CURVES = 30
-"""Auctions whose curves over bids are drawn: six forward passes each."""
+"""Number of auctions with curves over bids: six forward passes each."""
 EPOCHS, AUCTIONS = 2, 120
 BUDGET: dict[str, Any] = {
     "epochs": EPOCHS,
@@ -60,11 +60,11 @@ BUDGET: dict[str, Any] = {
     "candidates": [6],
     "threads": 1,
 }
-"""Of every variant, but for what it changes."""
+"""Options of every variant, except the ones that it changes."""
 
 
 class Variant(NamedTuple):
-    """A training, by its difference from the base."""
+    """A training, defined by its changes to the base."""
 
     changes: dict[str, Any]
     against: str = "base"
@@ -74,16 +74,16 @@ VARIANTS: dict[str, Variant] = {
     "base": Variant({}),
     "dpo, beta 0.1": Variant({"loss": "dpo"}),
     "dpo, beta 0.5": Variant({"loss": "dpo", "beta": 0.5}),
-    # As many auctions, clicks and updates, and the weight that the epochs would add up to.
+    # The same number of auctions, clicks and updates, and the KL weight that corresponds to EPOCHS epochs.
     "no iteration": Variant(
         {"epochs": 1, "auctions": EPOCHS * AUCTIONS, "clicked_auctions": 120, "kl_weight": Config().kl_weight / EPOCHS}
     ),
     "fixed bids": Variant({"fresh_bids": False}),
-    # Two ads may be shown and both are free in the base, which thus never meets the penalty.
+    # In the base, at most two ads are shown and two have no penalty, so the penalty is always 0.
     "one free ad": Variant({"max_ads": 1}),
     "one free ad, no penalty": Variant({"max_ads": 1, "penalty": False}, "one free ad"),
     "judge: embedded": Variant({"judge": "embedded"}),
-    # Every verdict is a call of some seconds: a seventh of the clicks.
+    # Every verdict is a call that takes seconds, so this variant has a seventh of the clicks.
     "judge: llm": Variant({"judge": "llm", "clicked_auctions": 15, "responses": 3, "validation": 6}),
     "warm start": Variant({"warm_start": 20, "auctions": 80}),  # as many updates in all
     "no score": Variant({"show_score": False}),
@@ -92,11 +92,11 @@ VARIANTS: dict[str, Variant] = {
 
 
 class Measured(NamedTuple):
-    """A policy on the test auctions."""
+    """Results of a policy on the test auctions."""
 
     row: dict[str, Any]
     rewards: list[float]
-    """Expected, of each auction."""
+    """Expected reward in each auction."""
 
 
 def main() -> None:
@@ -124,7 +124,7 @@ def main() -> None:
 def run(
     name: str, seed: int, n: int, auctions: int | None, folder: Path, work: Path, console: Console
 ) -> dict[str, Any]:
-    """Trains a variant, or goes on with it, and measures it."""
+    """Trains a variant (or resumes its training) and measures it."""
     variant = VARIANTS.get(name, Variant({}))
     config = BUDGET | variant.changes | {"seed": seed} | ({"auctions": auctions} if auctions else {})
     manifest: dict[str, Any] = {"best_epoch": None, "seconds": {}}
@@ -148,13 +148,13 @@ def run(
 
 
 def measure(folder: Path | None, config: Config, n: int) -> Measured:
-    """A trained policy's figures on the test auctions; folder None: the untrained one's."""
+    """Results of a trained policy on the test auctions; folder None: of the untrained policy."""
     policy, before = Links(AdaptedLLM(embedded_path(), folder)), untrained()
     auctions = test_auctions(n, config.max_ads)
     form: dict[str, Any] = {"show_score": config.show_score, "places": PLACES}
     values = true_rewards(n, config.max_ads)
-    asked = [e._replace(offer=offer(e.auction, **form)) for e in auctions]
-    logs, refs = policy.distributions(asked), before.distributions(asked)
+    offered = [e._replace(offer=offer(e.auction, **form)) for e in auctions]
+    logs, refs = policy.distributions(offered), before.distributions(offered)
     facts = distribution_facts(logs, refs, values, kl_weight=Config().kl_weight / EPOCHS)
     rewards = [expected(log.double().exp().numpy(), value) for log, value in zip(logs, values, strict=True)]
     best = [float(value.max()) for value in values]
@@ -167,7 +167,7 @@ def measure(folder: Path | None, config: Config, n: int) -> Measured:
     row["share_score"] = share_of(policy, [e._replace(offer=offer(e.auction, **other_score)) for e in auctions], values)
     orders = [shuffled(e.auction) for e in auctions]
     moved = [e._replace(offer=offer(e.auction, order=order, **form)) for e, order in zip(auctions, orders, strict=True)]
-    # An answer's worth does not depend on where its ads stand in the list.
+    # The reward of an answer does not depend on the places of its ads in the list.
     places = [np.ix_([*order, len(order)], [*order, len(order)]) for order in orders]
     row["share_shuffled"] = share_of(policy, moved, [v[place] for v, place in zip(values, places, strict=True)])
     row |= {"spearman": rises["spearman_of_mean"], "itctr_1": rises["itctr_1"], "itctr_100": rises["itctr_100"]}
@@ -195,13 +195,13 @@ def test_judge() -> ClickModel:
 @cache
 def test_auctions(n: int, max_ads: int) -> list[Episode]:
     world = part_world("test", Config(max_ads=max_ads), BUDGET["candidates"][0], test_judge())
-    world.horizon = 2  # two queries a persona: more personas, narrower intervals
+    world.horizon = 2  # two queries per persona: more personas, narrower intervals
     return episodes(world, n, 7, places=PLACES)
 
 
 @cache
 def true_rewards(n: int, max_ads: int) -> list[Floats]:
-    """Of every list, in the retriever's order."""
+    """Expected reward of every list of ads, with candidates in the retriever's order."""
     return [untrained().true_rewards(test_judge(), episode, Objective()) for episode in test_auctions(n, max_ads)]
 
 

@@ -1,21 +1,21 @@
-"""LLM-Auction's headline at link level, on many auctions and without noise from decoding.
+"""LLM-Auction's main comparison at link level, on many auctions and without noise from decoding.
 
 python benchmarks/paper_exact.py --training FOLDER ... [--n 150] [--candidates 8 16] [--out benchmarks/results/paper]
 
 Test personas and test ads (`mechanisms/llm_auction/split.py`), uniform bids in 1..100, sentences are the ads' own copy,
-the click model of world v1 knows every click, and all lists of at most two ads are enumerated: so a policy's expected
-reward and the optimum are exact. All that predict clicks use the first training's pCTR, unless the row says otherwise;
-policies of further trainings have a row each.
+click probabilities are those of world v1's click model, and all lists of at most two ads are enumerated. So a policy's
+expected reward and the optimum are exact. All mechanisms predict clicks with the first training's pCTR unless the row
+states otherwise; the policy of each further training has its own row.
 
-Post-generation rows here draw from one generator, the untrained policy on the prompt without bids, so that they differ
-from llm_auction by the mechanism alone; `paper.py` runs the registered mechanisms, with their own prompts.
+The post-generation rows draw from one generator, the untrained policy on the prompt without bids, so that they differ
+from llm_auction only by the mechanism; `paper.py` runs the registered mechanisms, with their own prompts.
 
-The optimum knows the two terms that the world hides from everybody, an ad's appeal and a persona's tastes. Three rows
-are the best list of who knows less: all but these terms, which is more than any platform does (the persona's traits are
-in it); neither traits nor what they weigh, prices; nor how an ad fits its place in the answer.
+The optimum uses two terms of the world that no mechanism sees: an ad's appeal and a persona's tastes. Three rows are
+the best list under less information: without these two terms (still more than a platform knows, because it includes the
+persona's traits); also without traits and prices; also without an ad's fit to its place in the answer.
 
-choices   how many answers must be written before one is shown
-share     of the optimum's reward, ratio of sums; gap: reward less llm_auction's, paired. 95% intervals by persona.
+choices   number of answers that must be written before one is shown
+share     of the optimum's reward, ratio of sums; gap: reward minus llm_auction's, paired. 95% intervals by persona.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ from simenv.records import Auction
 from simenv.stats import clustered_ratio
 
 TILTS = (1, 3, 10, 30)
-"""Of MOSAIC, in currency."""
+"""Tilts of MOSAIC, in currency."""
 DRAWS = 10
-"""Sets of samples per auction over which post-generation mechanisms are averaged."""
+"""Number of sample sets per auction over which post-generation mechanisms are averaged."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -74,17 +74,17 @@ def main() -> None:
     pctr = load(options.training[0], default_encoder())
     for n in options.candidates:
         started = time.perf_counter()
-        found, personas = measure(trained, untrained, pctr, options.n, n)
-        report(f"exact_{n}", found, personas, options.out)
+        rows, personas = measure(trained, untrained, pctr, options.n, n)
+        report(f"exact_{n}", rows, personas, options.out)
         Console().print(f"{time.perf_counter() - started:.0f} s", style="dim")
 
 
 def measure(
     trained: Mapping[str, Links], untrained: Links, pctr: PCTR, count: int, candidates: int
 ) -> tuple[dict[str, list[float]], list[str]]:
-    """Expected reward of every row in every auction, and the auctions' personas."""
+    """Row label -> expected reward in every auction, and the auctions' personas."""
     world = part_world("test", Config(), candidates)
-    world.horizon = 2  # two queries a persona: more personas, narrower intervals
+    world.horizon = 2  # two queries per persona: more personas, narrower intervals
     assert isinstance(world.judge, ClickModel)
     auctions = episodes(world, count, 7)
     bid_free = [e._replace(offer=offer(e.auction, counts={b.ad.id: 0 for b in e.auction.bids})) for e in auctions]
@@ -94,12 +94,12 @@ def measure(
     oracle = OracleCTR(world.judge, world.personas)
     hidden = {"attraction.affinity": 0.0, "attraction.appeal": 0.0}
     traits = hidden | {"attraction.tolerance": 0.0, "attraction.price": 0.0}
-    less = {
+    withheld = {
         "optimum but for hidden terms": hidden,
         "... and traits and prices": traits,
         "... and nativeness": traits | {"nativeness.floor": 1.0},
     }
-    partial = {label: world.judge.with_params(world.judge.params.changed(n)) for label, n in less.items()}
+    partial = {label: world.judge.with_params(world.judge.params.changed(n)) for label, n in withheld.items()}
     ranking = {
         "gsp and vcg": PredictedCTR(pctr),
         "gsp and vcg, cosine": CosineCTR(),
@@ -141,28 +141,28 @@ def expected(probs: Floats, truth: Floats) -> float:
 def post_generation(
     generator: Any, predicted: Floats, truth: Floats, samples: int, tilt: float, auction_id: str
 ) -> float:
-    """Mean reward of choosing among samples: softmax of predicted reward / tilt, or the best where tilt is 0."""
+    """Mean reward of a choice among samples: softmax of predicted reward / tilt, or the best one if tilt is 0."""
     total, n = 0.0, truth.shape[0] - 1
     for draw in range(DRAWS):
         cells = [cell(one.response, n) for one in sample(generator, samples, auction_id, "post-generation", draw)]
-        worth = np.array([predicted[c] for c in cells])
+        guess = np.array([predicted[c] for c in cells])
         real = np.array([truth[c] for c in cells])
-        weights = np.exp((worth - worth.max()) / tilt) if tilt else (np.arange(samples) == worth.argmax()).astype(float)
+        weights = np.exp((guess - guess.max()) / tilt) if tilt else (np.arange(samples) == guess.argmax()).astype(float)
         total += float(weights @ real / weights.sum())
     return total / DRAWS
 
 
 def ranked(auction: Auction, ctr: CTRModel) -> tuple[int, ...]:
-    """The two ads of largest bid x click probability, as GSP and VCG allocate."""
+    """The two ads with the largest bid x click probability: the allocation of GSP and VCG."""
     mechanism: Any = make_mechanism("gsp", context={"llm": make_llm("scripted"), "ctr_model": ctr})
     place = {bid.ad.id: i for i, bid in enumerate(offer(auction).bids)}
     return tuple(place[ad_id] for ad_id in mechanism.allocate(auction))
 
 
 def choices_of(label: str) -> int:
-    """5 of "best of 5" and of "mosaic 5, tilt 10", else 1."""
-    found = re.search(r"(?:best of|mosaic) (\d+)", label)
-    return int(found[1]) if found else 1
+    """5 for "best of 5" and for "mosaic 5, tilt 10", otherwise 1."""
+    match = re.search(r"(?:best of|mosaic) (\d+)", label)
+    return int(match[1]) if match else 1
 
 
 def report(name: str, rows: dict[str, list[float]], personas: Sequence[str], out: Path) -> None:

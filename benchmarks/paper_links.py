@@ -1,10 +1,10 @@
-"""LLM-Auction's policy at link level, exactly: figures 4a and 4b, and what its relevance comes from.
+"""Exact results for LLM-Auction's policy at link level: figures 4a and 4b, and the source of its relevance.
 
 python benchmarks/paper_links.py [--training FOLDER] [--n 60] [--out benchmarks/results/paper]
 
-Test personas and test ads; no sampling anywhere: the policy's distribution over all choices is read out of one forward
-pass, and the click model knows every click. The bid is shown by a count that is rounded at random; curves over bids are
-exact means over that draw of the ad whose bid moves.
+Test personas and test ads, without sampling: one forward pass gives the policy's distribution over all choices, and the
+click model gives every click probability. The prompt shows a bid as a randomly rounded number of repetitions; curves
+over the bid of one ad are exact means over that ad's rounding draw.
 
 curves.csv, figure_4a.png   mean ITCTR of one ad (the second most relevant) at every integer bid, per epoch
 figure_4b.png               the same on three single auctions, last epoch kept
@@ -39,7 +39,7 @@ from simenv.seeding import keyed_rng
 
 BIDS = np.arange(1, 101)
 FOCAL = 1
-"""The ad whose bid moves: the second most relevant, which is neither sure to win nor sure to lose."""
+"""Index of the ad whose bid varies: the second most relevant, which neither always wins nor always loses."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def focal_clicks(judge: ClickModel, level: Links, episode: Episode) -> Floats:
-    """Click probability of the focal ad in every choice, laid out as the policy's distribution; 0 where not shown."""
+    """Click probability of the focal ad in every choice, in the layout of the policy's distribution; 0 if not shown."""
     n, ad = len(episode.offer.bids), episode.offer.bids[FOCAL].ad.id
     table = np.zeros((n + 1, n + 1))
     for choice in episode.offer.choices():
@@ -101,7 +101,7 @@ def curve(policy: Links, episode: Episode, clicks: Floats, **form: Any) -> Float
 
 
 def monotone(label: str, rows: Floats) -> dict[str, Any]:
-    """How one policy's curves rise."""
+    """Monotonicity statistics of one policy's curves."""
     mean = rows.mean(0)
     return {
         "policy": label,
@@ -116,7 +116,7 @@ def monotone(label: str, rows: Floats) -> dict[str, Any]:
 
 
 def ablation(label: str, policy: Links, auctions: Sequence[Episode], judge: ClickModel) -> list[dict[str, Any]]:
-    """The list in another order, and without the retriever's score."""
+    """Results with the list in another order, and without the retriever's score."""
     ways: dict[str, Callable[[Auction], Any]] = {
         "as trained": offer,
         "list shuffled": lambda auction: offer(auction, order=shuffled(auction)),
@@ -125,9 +125,9 @@ def ablation(label: str, policy: Links, auctions: Sequence[Episode], judge: Clic
     }
     rows = []
     for way, make in ways.items():
-        asked = [episode._replace(offer=make(episode.auction)) for episode in auctions]
-        logs = policy.distributions(asked)
-        values = [policy.true_rewards(judge, episode, Objective()) for episode in asked]
+        offered = [episode._replace(offer=make(episode.auction)) for episode in auctions]
+        logs = policy.distributions(offered)
+        values = [policy.true_rewards(judge, episode, Objective()) for episode in offered]
         facts = distribution_facts(logs, logs, values, kl_weight=10.0)
         numbers = {name: round(facts[name] or 0.0, 4) for name in ("reward", "share", "entropy")}
         rows.append({"policy": label, "prompt": way} | numbers)

@@ -1,8 +1,9 @@
-"""Writes the result tables of README.md and docs/results.md, between their marks, from benchmarks/results.
+"""Writes the result tables of README.md and docs/results.md between their marks, from the files in benchmarks/results.
 
 python -m benchmarks.readme_table
 
-The tables of all mechanisms come from `simenv compare RUN RUN --out benchmarks/results/bench/embedded_truthful.csv`.
+The source of the tables of all mechanisms is written by
+`simenv compare RUN RUN --out benchmarks/results/bench/embedded_truthful.csv`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def page(path: Path) -> str:
-    """README.md or docs/results.md as they should be."""
+    """The text of README.md or docs/results.md with new tables."""
     text = path.read_text(encoding="utf-8")
     if path == README:
         return put(text, "table", everything(SHORT))
@@ -43,7 +44,7 @@ def page(path: Path) -> str:
 
 
 def put(text: str, name: str, block: str) -> str:
-    """`text` with a block of its own between the marks of that name."""
+    """Replaces the block of `text` between the marks of this name."""
     start, end = f"<!-- {name}: written by benchmarks/readme_table.py -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
@@ -52,7 +53,7 @@ def put(text: str, name: str, block: str) -> str:
 
 
 def everything(only: tuple[str, ...] = ()) -> str:
-    """The columns that a first look needs, of all mechanisms or some."""
+    """A table with the most important columns, of all mechanisms or of those in `only`."""
     rows: dict[str, list[str]] = {}
     cells = bench("embedded_truthful.csv")
     for mechanism, metric in cells:
@@ -81,7 +82,7 @@ def _show(row: dict[str, str], metric: str) -> str:
 
 
 def learned() -> str:
-    """Money at truthful bids and at those that were learned in an audit, from two benches on the same auctions."""
+    """Revenue and welfare at truthful bids and at bids learned in an audit, from two runs on the same auctions."""
     runs = [bench("embedded_truthful.csv"), bench("embedded_learned.csv")]
     rows = {
         mechanism: [_show(run[mechanism, metric], metric) for metric in ("revenue", "welfare") for run in runs]
@@ -93,7 +94,7 @@ def learned() -> str:
 
 
 def paper(*candidates: int) -> str:
-    """Shares of the optimum, of what `paper_exact.py` measured for each number of candidates."""
+    """Shares of the optimum from the results of `paper_exact.py`, for each number of candidates."""
     rows: dict[str, list[str]] = {}
     for n in candidates:
         with (PAPER / f"exact_{n}.csv").open(encoding="utf-8", newline="") as file:

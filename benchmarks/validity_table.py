@@ -1,11 +1,11 @@
-"""Prints what validity reports of several judges say, as the table of docs/results.md, or in full with --full.
+"""Prints the validity reports of several judges as the table of docs/results.md, or in full with --full.
 
     simenv validate-judge --judge click --webis WEBIS --out report-click
     cp report-click/validity.json benchmarks/results/validity/click.json
     python benchmarks/validity_table.py [--full] [FILE ...]
 
-A FILE is a validity.json; by default those of benchmarks/results/validity: click, embedded, server. How many scenarios
-each judge was asked about stands in the table's head, because a slow judge is asked about fewer.
+A FILE is a validity.json; by default those in benchmarks/results/validity: click, embedded, server. The table's header
+shows the number of scenarios per judge, because a slow judge is tested on fewer.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from simenv.validity.run import Validity
 FOLDER = Path(__file__).parent / "results" / "validity"
 NAMES = ("click", "embedded", "server")
 TITLES = {"click": "click model", "embedded": "embedded judge", "server": "LLM judge on a server"}
-"""File name -> column; any other file is called by its judge's name."""
+"""File name -> column title; for any other file the title is its judge's name."""
 
 
-def table(found: Sequence[tuple[str, Validity]]) -> str:
+def table(reports: Sequence[tuple[str, Validity]]) -> str:
     """Contrasts, placebos, outside data, hostile ads and reliability: one row each, one column per judge.
 
     Args:
-        found: Column titles and reports.
+        reports: Column titles and reports.
     """
-    heads = [f"{title}, {v.scenarios} {v.part} scenarios" for title, v in found]
-    lines = [["", *heads], ["---"] * (1 + len(found)), *rows([v for _, v in found])]
+    heads = [f"{title}, {v.scenarios} {v.part} scenarios" for title, v in reports]
+    lines = [["", *heads], ["---"] * (1 + len(reports)), *rows([v for _, v in reports])]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -70,7 +70,7 @@ def percent(share: Estimate) -> str:
 
 
 def points(change: Estimate, *, sign: bool = False) -> str:
-    """Of a click probability: "+0.012 (0.004, 0.020)"."""
+    """A change of a click probability: "+0.012 (0.004, 0.020)"."""
     return _with_interval(change, lambda x: f"{x:+.3f}" if sign else f"{x:.3f}")
 
 
@@ -78,8 +78,8 @@ def number(value: Estimate) -> str:
     return _with_interval(value, lambda x: f"{x:.2f}")
 
 
-def rank(found: Validity) -> str:
-    agreement = found.reliability.agreement
+def rank(report: Validity) -> str:
+    agreement = report.reliability.agreement
     return "-" if agreement is None or agreement.spearman is None else f"{agreement.spearman:.2f}"
 
 
@@ -95,15 +95,15 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="every table of every report")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     given = parser.parse_args()
-    found = read(given.files)
-    print("\n".join(to_markdown(v) for _, v in found) if given.full else table(found))
+    reports = read(given.files)
+    print("\n".join(to_markdown(v) for _, v in reports) if given.full else table(reports))
 
 
 def read(files: Sequence[Path]) -> list[tuple[str, Validity]]:
-    """Reports with the titles of their columns; without files, those that were committed."""
+    """Reports with their column titles; without files, the committed reports."""
     paths = files or [path for name in NAMES if (path := FOLDER / f"{name}.json").is_file()]
-    found = [(path, Validity.model_validate_json(path.read_text(encoding="utf-8"))) for path in paths]
-    return [(TITLES.get(path.stem, v.judge), v) for path, v in found]
+    reports = [(path, Validity.model_validate_json(path.read_text(encoding="utf-8"))) for path in paths]
+    return [(TITLES.get(path.stem, v.judge), v) for path, v in reports]
 
 
 if __name__ == "__main__":

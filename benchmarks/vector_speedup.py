@@ -1,9 +1,9 @@
-"""One vector environment of 32 against 32 environments stepped one by one: answers per second, as a ratio.
+"""Compares one vector environment of 32 with 32 single environments: the ratio of answers per second.
 
     python benchmarks/vector_speedup.py --envs 32 --steps 1 --llm embedded
 
-Both answer the same auctions with gsp in one process, each with a model and an encoder of its own. Only the ratio is
-meant to be quoted.
+Both answer the same auctions with gsp in one process, each with its own model and encoder. Quote only the ratio:
+absolute times depend on the machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     options = parser.parse_args()
 
     def fresh() -> tuple[simenv.World, simenv.Mechanism]:
-        """A model and an encoder that remember nothing."""
+        """A world and a mechanism with empty caches of model and encoder."""
         world = simenv.make_world(encoder=MiniLM(), horizon=5)
         return world, simenv.make_mechanism("gsp", llm=simenv.make_llm(options.llm))
 
@@ -46,7 +46,7 @@ def main() -> None:
 
     same = sum(a == b for a, b in zip(together, alone, strict=True))
     print(f"vector: {len(together) / vector_seconds:.2f} answers/s, one by one: {len(alone) / single_seconds:.2f}")
-    print(f"ratio {single_seconds / vector_seconds:.1f}; {same} of {len(alone)} transitions are the same to the bit")
+    print(f"ratio {single_seconds / vector_seconds:.1f}; {same} of {len(alone)} transitions are equal bit for bit")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A mechanism of one's own: VCG for K places in an answer, with an option and a CTR model.
+"""An example of your own mechanism: VCG for K places in an answer, with an option and a CTR model.
 
-Run it alone, or hand it to the command line:
+Run this file, or pass it to the command line:
     simenv check examples/own_mechanism.py:PositionVCG
     simenv bench --mechanisms gsp,examples/own_mechanism.py:PositionVCG --n 32 --out runs/mine
 """
@@ -10,7 +10,7 @@ from simenv.env.environment import NativeAdsEnv
 
 
 class PositionVCG:
-    """Rank by bid x relevance; place j, seen with weight discount^j, pays what it costs those below.
+    """Rank by bid x relevance; the ad at place j, seen with weight discount^j, pays the loss of the ads below it.
 
     Varian (2007), "Position auctions": sum over l >= j of (a_l - a_(l+1)) s_(l+1), divided by a_j q_j per click.
     """
@@ -19,12 +19,12 @@ class PositionVCG:
 
     def __init__(self, llm, ctr_model, slots=2):
         self.llm = llm
-        self.ctr_model = ctr_model  # the predictions that the claims are checked in
+        self.ctr_model = ctr_model  # the claims are checked with these predictions
         self.slots = slots
 
     async def run(self, auction, rng):
         answer = await self.llm.complete(auction.query.text, key=(auction.id, "answer", 0))
-        q = self.ctr_model.relevance(auction)  # one click probability per candidate, before any text
+        q = self.ctr_model.relevance(auction)  # one click probability per candidate, before any text is written
         reserve = auction.reserve
         scores = [(bid.amount - reserve) * q[i] for i, bid in enumerate(auction.bids)]
         ranked = sorted((i for i, s in enumerate(scores) if s > 0), key=lambda i: -scores[i])

@@ -1,8 +1,8 @@
 """`check_mechanism`: the public conformance suite.
 
-Every mechanism must answer every auction, degenerate ones included, with an outcome that matches its own text, and
-the same outcome when it is asked again; where it has a `lottery`, the outcome must be in it. Beyond that it is held to
-the claims it makes, and to no others.
+Every mechanism must answer every auction, including degenerate ones, with an outcome that matches its own text, and
+with the same outcome when it is run again. If it has a `lottery`, the outcome must be in it. In addition, the suite
+checks the claims that the mechanism makes, and no others.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _EXPECTED = frozenset(
 
 
 class Expected(NamedTuple):
-    """What one advertiser may expect of a lottery, in a mechanism's own predictions."""
+    """Expected clicks and payment of one advertiser over a lottery, under a mechanism's own predictions."""
 
     itctr: float
     """Expected clicks: probability of being shown times that of a click, summed over outcomes (LLM-Auction, eq. 1)."""
@@ -59,7 +59,7 @@ class Expected(NamedTuple):
     """Expected price times click, plus transfers, in currency."""
 
     def utility(self, value: float) -> float:
-        """Of an advertiser to whom a click is worth `value`, in currency."""
+        """Expected utility, in currency, of an advertiser with this value per click."""
         return value * self.itctr - self.payment
 
 
@@ -78,7 +78,7 @@ def expectation(lottery: Lottery, ctr_model: CTRModel, auction: Auction, ad_id: 
 
 
 class CheckReport(Record):
-    """What was checked."""
+    """Summary of a passed check."""
 
     mechanism: str
     claims: tuple[str, ...]
@@ -89,17 +89,17 @@ class CheckReport(Record):
 
 
 def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) -> CheckReport:
-    """Holds `mechanism` to the interface and to its claims.
+    """Checks that `mechanism` follows the interface and satisfies its claims.
 
-    Deterministic for a given seed: draws are keyed, and nothing is judged by a statistical test.
+    The result is deterministic for a given seed: draws are keyed, and there are no statistical tests.
 
     Args:
-        mechanism: What to check. With claims about bids it needs a `ctr_model`, the predictions that it uses.
-        auctions: Random auctions, beside the degenerate ones.
-        seed: Names the random auctions.
+        mechanism: The mechanism. If it makes claims about bids, it needs a `ctr_model` with the predictions it uses.
+        auctions: Number of random auctions, in addition to the degenerate ones.
+        seed: Seed of the random auctions.
 
     Raises:
-        ClaimViolated: the first rule or claim found broken, with the auction that shows it.
+        ClaimViolated: a rule or a claim is broken; the message names the first one and its auction.
     """
     checker = _Checker(mechanism)
     cases = [*degenerate_auctions(), *(random_auction(seed, i) for i in range(auctions))]
@@ -110,7 +110,7 @@ def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) 
 
 
 def random_auction(seed: int, index: int) -> tuple[str, Auction]:
-    """An auction of nonsense ads with 1 to 12 candidates and bids in 1..100."""
+    """A random auction with 1 to 12 artificial ads and bids in 1..100; returns its name and the auction."""
     rng = keyed_rng("check", seed, index)
     n = int(rng.integers(1, 13))
     relevance = np.sort(rng.uniform(-0.1, 0.8, n))[::-1]
@@ -125,7 +125,7 @@ def random_auction(seed: int, index: int) -> tuple[str, Auction]:
 
 
 def degenerate_auctions() -> Iterator[tuple[str, Auction]]:
-    """Auctions at the edges of what is allowed."""
+    """Named auctions at the limits of the allowed input."""
     yield "no candidates", _auction("check.none", [], [])
     yield "one bidder", _auction("check.one", [50.0], [0.5])
     yield "all bids zero", _auction("check.zero", [0.0] * 4, [0.6, 0.5, 0.4, 0.3])
@@ -145,7 +145,7 @@ def _auction(
     auction_id: str, bids: list[float], relevance: list[float], max_ads: int = 2, reserve: float = 0.0
 ) -> Auction:
     rng = keyed_rng("check-ads", auction_id)
-    made = tuple(
+    candidates = tuple(
         Bid(
             ad=Ad(
                 id=f"c{i}",
@@ -159,7 +159,7 @@ def _auction(
         for i, (amount, cosine) in enumerate(zip(bids, relevance, strict=True))
     )
     query = Query(text=f"Which {rng.choice(_WORDS)} should I choose?")
-    return Auction(id=auction_id, query=query, profile="A person.", bids=made, max_ads=max_ads, reserve=reserve)
+    return Auction(id=auction_id, query=query, profile="A person.", bids=candidates, max_ads=max_ads, reserve=reserve)
 
 
 class _Checker:
@@ -173,12 +173,12 @@ class _Checker:
         outcome, requests = self._run(case, auction)
         again, _ = self._run(case, auction)
         if again != outcome:
-            self._fail(case, "deterministic: the same auction and generator gave another outcome the second time")
+            self._fail(case, "deterministic: a second run with the same auction and generator gave another outcome")
         if Claim.INDIVIDUALLY_RATIONAL in self.claims:
             self._check_rational(case, auction, outcome)
         lottery = self._lottery(case, auction) if isinstance(self.mechanism, Randomised) else [(1.0, outcome)]
         if not any(prob > 0 and _same_answer(outcome, other) for prob, other in lottery):
-            self._fail(case, "true to its lottery: it gave an outcome that is not in it")
+            self._fail(case, "consistent with its lottery: it returned an outcome that is not in the lottery")
         for ad_id in self._probed(auction, outcome):
             if self.claims & _EX_POST:
                 self._check_bids(case, auction, outcome, requests, ad_id)
@@ -205,20 +205,22 @@ class _Checker:
         return outcome, requests
 
     def _lottery(self, case: str, auction: Auction) -> Lottery:
-        """The exact distribution of outcomes, each held to its text."""
+        """The exact distribution of outcomes, each verified against its text."""
 
-        async def ask() -> Lottery:
+        async def run() -> Lottery:
             return await lottery_of(self.mechanism, auction)
 
         try:
-            lottery = run_sync(ask)
+            lottery = run_sync(run)
             for _, outcome in lottery:
                 markup.verify(outcome, auction)
         except SimenvError as error:
             unknown = isinstance(error, InputError) and not isinstance(error, OutcomeError)
-            if unknown and not self.claims & _EXPECTED:  # it need not know, unless it claims something of it
+            if unknown and not self.claims & _EXPECTED:  # only claims in expectation require the lottery
                 return [(1.0, self._run(case, auction)[0])]
-            raise ClaimViolated(f"{mechanism_name(self.mechanism)} on {case} gives no lottery: {error}") from error
+            raise ClaimViolated(
+                f"{mechanism_name(self.mechanism)} on {case} gives no valid lottery: {error}"
+            ) from error
         return lottery
 
     def _fail(self, case: str, what: str) -> None:
@@ -236,17 +238,17 @@ class _Checker:
     def _check_bids(
         self, case: str, auction: Auction, truth: Outcome, requests: frozenset[AnyRequest], ad_id: str
     ) -> None:
-        """Sweeps one advertiser's bid with everything else, randomness included, held fixed."""
+        """Varies one advertiser's bid over a grid; everything else, including randomness, stays fixed."""
         value = _amount(auction, ad_id)
         slack = self._slack(auction)
-        honest = self._utility(auction, truth, ad_id, value) if Claim.TRUTHFUL_UM in self.claims else 0.0
+        truthful = self._utility(auction, truth, ad_id, value) if Claim.TRUTHFUL_UM in self.claims else 0.0
         last = -1.0
         for amount in _grid(value):
             other = with_bid(auction, ad_id, amount)
-            outcome, asked = self._run(f"{case}, {ad_id} bidding {amount:g}", other)
-            if Claim.BID_FREE_CANDIDATES in self.claims and asked != requests:
+            outcome, new_requests = self._run(f"{case}, {ad_id} bidding {amount:g}", other)
+            if Claim.BID_FREE_CANDIDATES in self.claims and new_requests != requests:
                 self._fail(
-                    case, f"{Claim.BID_FREE_CANDIDATES}: {ad_id} bidding {amount:g} changed what the model is asked"
+                    case, f"{Claim.BID_FREE_CANDIDATES}: {ad_id} bidding {amount:g} changed the requests to the model"
                 )
             if Claim.MONOTONE in self.claims:
                 prob = self._click_probs(other, outcome).get(ad_id, 0.0)
@@ -254,38 +256,38 @@ class _Checker:
                     self._fail(case, f"{Claim.MONOTONE}: raising the bid of {ad_id} to {amount:g} lowers its CTR")
                 last = prob
             if Claim.TRUTHFUL_UM in self.claims:
-                gain = self._utility(other, outcome, ad_id, value) - honest
+                gain = self._utility(other, outcome, ad_id, value) - truthful
                 if gain > slack:
                     self._fail(
-                        case, f"{Claim.TRUTHFUL_UM}: {ad_id} of value {value:g} gains {gain:g} by bidding {amount:g}"
+                        case, f"{Claim.TRUTHFUL_UM}: {ad_id} with value {value:g} gains {gain:g} by bidding {amount:g}"
                     )
 
     def _check_expectations(self, case: str, auction: Auction, truth: Lottery, ad_id: str) -> None:
-        """Sweeps one advertiser's bid; every figure is exact over the mechanism's draw."""
+        """Varies one advertiser's bid over a grid; all expectations are exact over the mechanism's own draw."""
         value = _amount(auction, ad_id)
         slack = self._slack(auction)
-        honest = expectation(truth, self._predictions(), auction, ad_id)
-        if Claim.RATIONAL_IN_EXPECTATION in self.claims and honest.utility(value) < -slack:
-            self._fail(case, f"{Claim.RATIONAL_IN_EXPECTATION}: {ad_id} of value {value:g} pays {honest.payment:g}")
-        if Claim.TRUTHFUL_VM in self.claims and not _keeps_target(honest, value):
+        truthful = expectation(truth, self._predictions(), auction, ad_id)
+        if Claim.RATIONAL_IN_EXPECTATION in self.claims and truthful.utility(value) < -slack:
+            self._fail(case, f"{Claim.RATIONAL_IN_EXPECTATION}: {ad_id} with value {value:g} pays {truthful.payment:g}")
+        if Claim.TRUTHFUL_VM in self.claims and not _keeps_target(truthful, value):
             self._fail(case, f"{Claim.TRUTHFUL_VM}: {ad_id} bids {value:g} and pays more than that per click")
         last = -1.0
         for amount in _grid(value) if self.claims & _EXPECTED - {Claim.RATIONAL_IN_EXPECTATION} else ():
             other = with_bid(auction, ad_id, amount)
             lottery = self._lottery(f"{case}, {ad_id} bidding {amount:g}", other)
-            made = expectation(lottery, self._predictions(), other, ad_id)
-            if Claim.MONOTONE_IN_EXPECTATION in self.claims and made.itctr < last - _TOLERANCE:
+            deviation = expectation(lottery, self._predictions(), other, ad_id)
+            if Claim.MONOTONE_IN_EXPECTATION in self.claims and deviation.itctr < last - _TOLERANCE:
                 self._fail(
                     case, f"{Claim.MONOTONE_IN_EXPECTATION}: raising the bid of {ad_id} to {amount:g} lowers its CTR"
                 )
-            last = made.itctr
-            gain = made.utility(value) - honest.utility(value)
+            last = deviation.itctr
+            gain = deviation.utility(value) - truthful.utility(value)
             if Claim.TRUTHFUL_UM_IN_EXPECTATION in self.claims and gain > slack:
-                what = f"{ad_id} of value {value:g} gains {gain:g} by bidding {amount:g}"
+                what = f"{ad_id} with value {value:g} gains {gain:g} by bidding {amount:g}"
                 self._fail(case, f"{Claim.TRUTHFUL_UM_IN_EXPECTATION}: {what}")
-            more = made.itctr > honest.itctr + _TOLERANCE and _keeps_target(made, value)
+            more = deviation.itctr > truthful.itctr + _TOLERANCE and _keeps_target(deviation, value)
             if Claim.TRUTHFUL_VM in self.claims and more:
-                what = f"{ad_id} may pay {value:g} per click and gets more of them by bidding {amount:g}"
+                what = f"{ad_id} may pay {value:g} per click and gets more clicks by bidding {amount:g}"
                 self._fail(case, f"{Claim.TRUTHFUL_VM}: {what}")
 
     def _predictions(self) -> CTRModel:
@@ -308,7 +310,7 @@ class _Checker:
         return prob * (value - price) - outcome.transfers.get(ad_id, 0.0)
 
     def _probed(self, auction: Auction, outcome: Outcome) -> list[str]:
-        """Whose bids are swept: those shown, and the first two that are not."""
+        """Ids of the ads whose bids are varied: all shown ads, and the first two that are not shown."""
         shown = [placement.ad_id for placement in outcome.placements]
         return shown + [bid.ad.id for bid in auction.bids if bid.ad.id not in shown][:2]
 
@@ -322,30 +324,30 @@ def _amount(auction: Auction, ad_id: str) -> float:
 
 
 def _grid(value: float) -> list[float]:
-    """The bids of a sweep around a value."""
+    """The bids to try for an advertiser with this value."""
     return sorted({0.0, 0.25 * value, 0.5 * value, 0.8 * value, value, 1.25 * value, 2 * value, 4 * value})
 
 
-def _keeps_target(made: Expected, most: float) -> bool:
-    """Whether expected clicks cost at most `most` each on average: v / t, so that value per cost is at least t."""
-    return made.payment <= most * made.itctr * (1 + 1e-9)
+def _keeps_target(expected: Expected, limit: float) -> bool:
+    """Whether the mean cost per expected click is at most `limit` = v / t, so that value per cost is at least t."""
+    return expected.payment <= limit * expected.itctr * (1 + 1e-9)
 
 
 def _same_answer(a: Outcome, b: Outcome) -> bool:
-    """Prices may differ: those of a lottery are expected ones."""
+    """Whether two outcomes show the same answer. Prices may differ, because a lottery has expected prices."""
     return a.response == b.response and [p.ad_id for p in a.placements] == [p.ad_id for p in b.placements]
 
 
 def _claims(mechanism: Mechanism) -> frozenset[Claim]:
-    made = mechanism.claims if isinstance(mechanism, Claiming) else ()
+    declared = mechanism.claims if isinstance(mechanism, Claiming) else ()
     known = ", ".join(claim.name for claim in Claim)
     try:
-        claims = set(made) if not isinstance(made, str) else None
+        claims = set(declared) if not isinstance(declared, str) else None
     except TypeError:
         claims = None
     if claims is None or not claims <= set(Claim):
         raise ClaimViolated(
-            f"{mechanism_name(mechanism)}.claims must be a set of simenv.Claim members ({known}), got {made!r}"
+            f"{mechanism_name(mechanism)}.claims must be a set of simenv.Claim members ({known}), got {declared!r}"
         )
     return frozenset(Claim(claim) for claim in claims)
 

@@ -20,7 +20,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """Anything that turns texts into unit vectors."""
+    """Encodes texts as unit vectors."""
 
     name: str
 
@@ -30,10 +30,10 @@ class Encoder(Protocol):
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2 (384 dimensions, mean pooling, first 256 tokens), embedded. Remembers what it encoded.
+    """all-MiniLM-L6-v2 (384 dimensions, mean pooling, first 256 tokens), embedded. It caches the vectors in memory.
 
-    Texts are encoded one by one on one thread: a text's vector is then the same to the bit whatever it is encoded
-    with, and on two cores this is as fast as batches, which pay for padding.
+    Texts are encoded one by one on one thread, so a text's vector is the same bit for bit, independent of other texts.
+    On two cores this is as fast as batches, which need padding.
 
     Raises:
         MissingWeights: its weight package is not installed.
@@ -67,9 +67,9 @@ class MiniLM:
         return vectors
 
     def remember(self, texts: Sequence[str]) -> None:
-        """Encodes what every process would encode anew, a catalog, and keeps it in the user's cache for the next one.
+        """Encodes texts that many processes need, such as a catalog, and stores the vectors in the user's cache folder.
 
-        A cache that cannot be read or written costs time, nothing else.
+        If the cache cannot be read or written, the texts are encoded again.
         """
         from simenv.llm.weights import cache_dir
 

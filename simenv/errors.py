@@ -1,20 +1,20 @@
-"""Every error that simenv raises on purpose.
+"""All errors that simenv raises deliberately.
 
 SimenvError
-├── InputError            something the caller gave is wrong; the command line exits with code 2
-│   ├── DataFileError     a file, a row or a column of it (catalog, personas, queries, run folder)
-│   ├── UnknownName       a name that is not registered; lists the nearest ones
-│   ├── OutcomeError      a mechanism's outcome that breaks the rules of the auction it answers
-│   └── MissingCapability a mechanism or judge asks a language model for what its backend cannot do
+├── InputError            an argument or an input file is wrong; the command line exits with code 2
+│   ├── DataFileError     a file, or a row or column of it (catalog, personas, queries, run folder)
+│   ├── UnknownName       a name that is not registered; the message lists the nearest ones
+│   ├── OutcomeError      a mechanism's outcome breaks the rules of its auction
+│   └── MissingCapability a mechanism or judge needs a capability that the language model's backend lacks
 ├── MechanismFailed       a mechanism's own code raised
 ├── MissingWeights        the embedded model's weight packages are not installed
 ├── LLMError              a language model did not give a usable completion
-│   ├── LLMUnavailable    unreachable, overloaded or timed out: worth another try (`retryable`)
-│   └── LLMRefused        wrong key, unknown model, bad request: another try would fail alike
-├── UnreadableReply       a reply that the reader asked for in a strict format and did not get
-└── ClaimViolated         `check_mechanism` found a mechanism to break a rule or a claim of its own
+│   ├── LLMUnavailable    unreachable, overloaded or timed out: a retry may succeed (`retryable`)
+│   └── LLMRefused        wrong key, unknown model, bad request: a retry would fail again
+├── UnreadableReply       a language model's reply does not have the requested strict format
+└── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
 
-A message says what was got and what is allowed. `hint`, where there is one, is the next thing to do.
+A message states what was received and what is allowed. `hint`, if given, states the next step.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from collections.abc import Iterable
 
 
 class SimenvError(Exception):
-    """Root of the tree."""
+    """Base class of all errors of simenv."""
 
     retryable: bool = False
-    """Whether the same call may succeed if it is made again."""
+    """Whether a retry of the same call may succeed."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -39,15 +39,15 @@ class SimenvError(Exception):
 
 
 class InputError(SimenvError):
-    """Something the caller gave is wrong."""
+    """An argument or an input file is wrong."""
 
 
 class DataFileError(InputError):
-    """A data file, or one row of it, is not what it should be."""
+    """A data file, or one row or column of it, is missing or invalid."""
 
 
 class UnknownName(InputError):
-    """A name that is not among the known ones."""
+    """A name is not registered. The message lists the nearest known names."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str | None = None) -> None:
         names = sorted(known)
@@ -57,11 +57,11 @@ class UnknownName(InputError):
 
 
 class OutcomeError(InputError):
-    """A mechanism's outcome breaks the rules of the auction it answers."""
+    """A mechanism's outcome breaks the rules of its auction."""
 
 
 class MissingCapability(InputError):
-    """The language model's backend cannot do what is asked of it."""
+    """The language model's backend lacks a required capability."""
 
 
 class MechanismFailed(SimenvError):
@@ -87,8 +87,8 @@ class LLMRefused(LLMError):
 
 
 class UnreadableReply(SimenvError):
-    """A reply that was asked for in a strict format and did not come in it."""
+    """A language model's reply does not have the requested strict format."""
 
 
 class ClaimViolated(SimenvError):
-    """A mechanism breaks a rule of the interface or a claim it makes of itself."""
+    """A mechanism breaks a rule of the interface or one of its own claims."""

@@ -1,7 +1,7 @@
-"""Ad mark-up: `@Ad Title@[Ad-ID]` in an answer, read into placements and named violations.
+"""Ad mark-up: parses `@Ad Title@[Ad-ID]` in an answer into placements and violations.
 
-The format is the paper's (LLM-Auction, section 5.1): title and id copied exactly. What breaks the rules is a
-MarkupViolation and is never clickable.
+The format is the paper's (LLM-Auction, section 5.1): title and id are copied exactly. Mark-up that breaks the rules is
+a MarkupViolation and is never clickable.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from simenv.text import clause_spans
 
 LINK = re.compile(r"@(?P<title>[^@\[\]\n]+)@\[(?P<id>[^\[\]\n]*)\]")
 
-# Pieces of mark-up that are left once every well-formed link is taken out. An e-mail address or a @handle is not
-# one: an opening @ follows no word character, a closing @ follows no space.
+# Pieces of mark-up that remain after all well-formed links are removed. E-mail addresses and @handles do not match: an
+# opening @ must not follow a word character, and a closing @ must not follow a space.
 _BROKEN = re.compile(
     r"(?<!\w)@[^@\[\]\n]{1,120}(?<!\s)@(?!\w)(?:\[[^\]\n]*\]?)?"  # a title in @...@ with no readable id
     r"|@?\[(?:ad[-_ ]?id|ad)\b[^\]\n]*\]?"  # the placeholder of the instruction itself
@@ -27,9 +27,9 @@ _BROKEN = re.compile(
     re.IGNORECASE,
 )
 
-# Text that speaks of the auction instead of to the user. A sentence gives itself away by one telling phrase, or by two
-# kinds of words at once: ads and how they are chosen, or the assistant's own task and how ads are chosen. A mere "bid",
-# "candidate" or "sponsored" is none, so questions about auctions and honest disclosure pass.
+# Text about the auction process in an answer to the user. A sentence is a leak if it has one telling phrase, or words
+# of two kinds: about ads and about their selection, or about the assistant's own task and about ad selection. "bid",
+# "candidate" or "sponsored" alone is not a leak, so answers about auctions and honest disclosures are allowed.
 _TELLING = re.compile(
     r"\bcandidate (?:ads?|advert\w*)\b|\bad[-_ ]?ids?\b|\b(?:bid|bids|bidding) (?:price|amount|of \d)|\bbid[:=]\s*\d"
     r"|\b(?:cost|price|pay|paid|earns?) per[- ]click\b|\bper[- ]click\b|\bad auction\b"
@@ -60,32 +60,32 @@ _CHOOSING_FOR_PAY = re.compile(
 
 
 def _leaks(text: str) -> list[tuple[int, int]]:
-    """Where a text speaks of the ad process: half-open character offsets of phrases or sentences."""
-    found = [match.span() for match in _TELLING.finditer(text)]
+    """Spans of text about the auction process: half-open character offsets of phrases or sentences."""
+    spans = [match.span() for match in _TELLING.finditer(text)]
     for start, end in clause_spans(text):
-        said = text[start:end]
-        chosen = (_ADS.search(said) and _CHOOSING.search(said)) or (
-            _TASK.search(said) and _CHOOSING_FOR_PAY.search(said)
+        clause = text[start:end]
+        leaks = (_ADS.search(clause) and _CHOOSING.search(clause)) or (
+            _TASK.search(clause) and _CHOOSING_FOR_PAY.search(clause)
         )
-        if chosen and not any(start <= s < end for s, _ in found):
-            found.append((start, end))
-    return found
+        if leaks and not any(start <= s < end for s, _ in spans):
+            spans.append((start, end))
+    return spans
 
 
 class Parsed(NamedTuple):
-    """What a response contains: `links` maps ad id -> span in reading order."""
+    """The mark-up of a response: `links` maps ad id -> span, in reading order."""
 
     links: dict[str, tuple[int, int]]
     violations: tuple[MarkupViolation, ...]
 
 
 def parse(response: str, auction: Auction) -> Parsed:
-    """Reads the ad mark-up of `response` against the candidates of `auction`. Never raises on any text."""
+    """Parses the ad mark-up of `response` against the candidates of `auction`. It accepts any text without raising."""
     links, violations = _parse(response, tuple((bid.ad.id, bid.ad.title) for bid in auction.bids))
     return Parsed(dict(links), violations)
 
 
-@lru_cache(maxsize=4096)  # the same few texts are read again for every bid that is tried
+@lru_cache(maxsize=4096)  # audits parse the same texts again for every bid
 def _parse(response: str, candidates: tuple[tuple[str, str], ...]) -> Parsed:
     titles = dict(candidates)
     links: dict[str, tuple[int, int]] = {}
@@ -114,7 +114,7 @@ def _parse(response: str, candidates: tuple[tuple[str, str], ...]) -> Parsed:
             remaining = remaining[:start] + "\n" * (end - start) + remaining[end:]
     prose = list(response)
     for start, end in [*links.values(), *(f.span for f in violations)]:
-        prose[start:end] = " " * (end - start)  # a sentence goes on across its link
+        prose[start:end] = " " * (end - start)  # a sentence continues after its link
     for span in _leaks("".join(prose)):
         violation("leaked_process", span)
     violations.sort(key=lambda f: f.span)
@@ -122,12 +122,12 @@ def _parse(response: str, candidates: tuple[tuple[str, str], ...]) -> Parsed:
 
 
 def _bare_ids(ids: Iterable[str]) -> re.Pattern[str]:
-    """A candidate's id in brackets without its title. Matches nothing where there are no candidates."""
+    """Pattern of a candidate's id in brackets without its title. It matches nothing if there are no candidates."""
     return re.compile(rf"\[(?:{'|'.join(map(re.escape, ids)) or '(?!)'})\]")
 
 
 def strip_markup(response: str) -> str:
-    """The text without mark-up: links become their titles, and stray mark-up characters go."""
+    """The text without mark-up: a link becomes its title, and other mark-up characters are removed."""
     return re.sub(r"[@\[\]]", "", LINK.sub(lambda match: match["title"], response))
 
 
@@ -139,18 +139,18 @@ def outcome(
     transfers: Mapping[str, float] | None = None,
     **fields: object,
 ) -> Outcome:
-    """Builds an Outcome: placements and violations are read from the text, prices are yours.
+    """Builds an Outcome: placements and violations are parsed from the text, prices are given.
 
     Args:
-        auction: What is answered.
+        auction: The auction that is answered.
         response: The answer with ads as `ad.link`.
-        prices: Ad id -> currency per click, for every ad that the text shows (others are ignored: a mechanism may
-            price an ad before it knows whether the language model placed it).
-        transfers: Ad id -> currency per auction, whatever is clicked.
+        prices: Ad id -> currency per click, for every ad that the text shows. Prices of other ads are ignored: a
+            mechanism may price an ad before it knows whether the language model shows it.
+        transfers: Ad id -> currency per auction, independent of clicks.
         fields: Other fields of Outcome, such as `details`.
 
     Raises:
-        OutcomeError: the text shows an ad that has no price, or one that is negative or not finite.
+        OutcomeError: a shown ad has no price, or its price is negative or not finite.
     """
     prices = prices or {}
     links, violations = parse(response, auction)
@@ -174,11 +174,11 @@ def outcome(
 
 
 def verify(outcome: Outcome, auction: Auction) -> None:
-    """Holds an outcome to its own text and to the auction.
+    """Checks an outcome against its own text and the auction.
 
     Raises:
-        OutcomeError: placements or violations differ from what the text shows, or a price is below the reserve, or a
-            transfer names no candidate.
+        OutcomeError: placements or violations differ from the text, a price is below the reserve, or a transfer names
+            an ad that is not a candidate.
     """
     links, violations = parse(outcome.response, auction)
     placed = {p.ad_id: p.span for p in outcome.placements}
@@ -192,10 +192,10 @@ def verify(outcome: Outcome, auction: Auction) -> None:
     if outcome.violations != violations:
         raise OutcomeError(f"violations {outcome.violations} do not match those in the text {violations}")
     for placement in outcome.placements:
-        if placement.price < auction.reserve * (1 - 1e-9):  # a price that is worked out may miss it by rounding
+        if placement.price < auction.reserve * (1 - 1e-9):  # tolerance for rounding in computed prices
             raise OutcomeError(
                 f"{placement.ad_id} is priced at {placement.price}, below the reserve {auction.reserve} per click"
             )
-    strangers = sorted(outcome.transfers.keys() - {bid.ad.id for bid in auction.bids})
-    if strangers:
-        raise OutcomeError(f"transfers name {strangers}, which are not candidates of auction {auction.id}")
+    unknown = sorted(outcome.transfers.keys() - {bid.ad.id for bid in auction.bids})
+    if unknown:
+        raise OutcomeError(f"transfers name {unknown}, which are not candidates of auction {auction.id}")

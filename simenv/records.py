@@ -1,10 +1,10 @@
-"""The records that flow through the loop.
+"""The records of the simulation loop.
 
 Persona -> Query -> Auction -> Outcome -> Feedback -> Transition
 
-All are frozen pydantic models that forbid unknown fields, so a misspelt field is an error where it is written.
-`Auction` is all that a mechanism may see. Values, personas' traits and the judge's mind are in `Persona` and
-`Transition` only.
+All are frozen pydantic models that forbid unknown fields, so a misspelt field raises an error at once. A mechanism sees
+only the `Auction`. Advertisers' values, personas' traits and the judge's private inputs are only in `Persona` and
+`Transition`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Record(BaseModel):
 
 
 class Traits(Record):
-    """What is private about a persona: read by the judge, never by a mechanism."""
+    """The private part of a persona: the judge reads it, a mechanism never does."""
 
     ad_tolerance: float = Field(default=0.5, ge=0, le=1)
     """0 = leaves at the first ad, 1 = does not mind ads."""
@@ -32,7 +32,7 @@ class Traits(Record):
     patience: float = Field(default=0.5, ge=0, le=1)
     """How far down an answer this persona reads: 0 = the first lines, 1 = to the end."""
     affinity: dict[str, float] = Field(default_factory=dict)
-    """Hidden taste: ad category -> number in [-1, 1]. A category not named gets a small keyed draw."""
+    """Hidden taste: ad category -> number in [-1, 1]. A missing category gets a small keyed draw."""
 
 
 class Persona(Record):
@@ -41,21 +41,21 @@ class Persona(Record):
     id: str = Field(min_length=1)
     """Unique in its pack."""
     info: str = Field(min_length=1)
-    """Basic facts, as the platform knows them too."""
+    """Basic facts; the platform knows them too."""
     interests: tuple[str, ...] = ()
-    """Interests, as the platform knows them too."""
+    """Interests; the platform knows them too."""
     age: int | None = Field(default=None, ge=0, le=130)
     """Years."""
     region: str = ""
-    """World region, for balance of a pack."""
+    """World region, used to balance a pack."""
     income: str = ""
-    """low, middle or high, for balance of a pack."""
+    """low, middle or high, used to balance a pack."""
     attitude: str = ""
-    """Private: how this person deals with ads and prices, in words for a judge LLM."""
+    """Private: attitude to ads and prices, in words, for a judge LLM."""
     traits: Traits = Traits()
-    """Private: the same in numbers, for the click model."""
+    """Private: the attitude in numbers, for the click model."""
     queries: tuple[str, ...] = ()
-    """Frozen queries, in the order in which they are asked."""
+    """Fixed queries, in the order of a session."""
 
     @property
     def profile(self) -> str:
@@ -70,7 +70,7 @@ class Query(Record):
     text: str = Field(min_length=1)
     """What the user typed."""
     topic: str = ""
-    """Where the query comes from, if known (a file's topic column, a pack); not a relevance label."""
+    """Topic from the query's source, if known (a file's topic column, a pack); not a relevance label."""
 
 
 class Ad(Record):
@@ -79,19 +79,19 @@ class Ad(Record):
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")
     """Letters, digits, dot, dash, underscore; unique in its catalog."""
     advertiser: str
-    """Who owns the ad."""
+    """Name of the advertiser."""
     title: str = Field(min_length=1, max_length=120, pattern=r"^[^@\[\]\n\r]+$")
-    """The link text. It may not contain the mark-up characters @ [ ] or a line break."""
+    """The link text, without the mark-up characters @ [ ] and without line breaks."""
     body: str = ""
-    """The advertiser's own copy: what the ad may claim."""
+    """The advertiser's own copy: the claims that an answer may make about the ad."""
     category: str = "general"
     """Product category."""
     url: str = ""
-    """Where a click leads."""
+    """Target of a click."""
 
     @property
     def link(self) -> str:
-        """The mark-up that shows this ad in an answer: `@Title@[Ad-ID]` (LLM-Auction, section 5.1)."""
+        """The mark-up for this ad in an answer: `@Title@[Ad-ID]` (LLM-Auction, section 5.1)."""
         return f"@{self.title}@[{self.id}]"
 
     @property
@@ -101,7 +101,7 @@ class Ad(Record):
 
 
 class Bid(Record):
-    """One candidate ad with what its advertiser offers."""
+    """One candidate ad with its advertiser's bid."""
 
     ad: Ad
     amount: float = Field(ge=0)
@@ -111,12 +111,12 @@ class Bid(Record):
 
 
 class Auction(Record):
-    """Everything that a mechanism may see of one user turn. Source: LLM-Auction, section 3."""
+    """All data of one user turn that a mechanism may see. Source: LLM-Auction, section 3."""
 
     id: str
     """Unique in a run; it also keys all random draws of this turn."""
     session_id: str = ""
-    """The session that this turn belongs to: unique in a run."""
+    """The session of this turn: unique in a run."""
     turn: int = Field(default=0, ge=0)
     """Position of this turn in its session."""
     query: Query
@@ -125,9 +125,9 @@ class Auction(Record):
     bids: tuple[Bid, ...] = ()
     """Candidates in the retriever's order, most relevant first."""
     max_ads: int = Field(default=2, ge=0)
-    """Number of ads that is free of penalty."""
+    """Maximum number of ads without a penalty."""
     reserve: float = Field(default=0.0, ge=0)
-    """Least price, currency per click: no ad may be shown for less, so no bid below it may win."""
+    """Reserve price, currency per click: no ad may be shown at a lower price, so no bid below it may win."""
 
     def bid_of(self, ad_id: str) -> Bid:
         """The bid on one candidate ad.
@@ -146,9 +146,9 @@ class Placement(Record):
 
     ad_id: str
     price: float = Field(ge=0)
-    """Charged if clicked: currency per click."""
+    """Payment if clicked: currency per click."""
     span: tuple[int, int]
-    """Where its mark-up stands in the response: half-open character offsets."""
+    """Position of its mark-up in the response: half-open character offsets."""
 
 
 ViolationKind = Literal["unknown_ad", "changed_title", "broken_markup", "repeated_ad", "leaked_process"]
@@ -158,17 +158,17 @@ class MarkupViolation(Record):
     """A breach of the insertion rules."""
 
     kind: ViolationKind
-    """unknown_ad: the id is not a candidate's. changed_title: the id is right, the title is not. broken_markup:
-    pieces of mark-up that are no link. repeated_ad: an ad linked more than once. leaked_process: the text speaks
-    of bids, candidates or the insertion itself."""
+    """unknown_ad: no candidate has this id. changed_title: the id is right, the title is not. broken_markup: mark-up
+    that is not a link. repeated_ad: an ad linked more than once. leaked_process: text about bids, candidates or the
+    insertion of ads."""
     text: str
-    """The offending piece, verbatim."""
+    """The piece of text with the violation, verbatim."""
     span: tuple[int, int]
-    """Where it stands in the response: half-open character offsets."""
+    """Position of the piece in the response: half-open character offsets."""
 
 
 class Usage(Record):
-    """What language models were asked for."""
+    """Language model use: calls, tokens and cost."""
 
     calls: int = Field(default=0, ge=0)
     """Completions."""
@@ -187,7 +187,7 @@ class Usage(Record):
 
 
 class Outcome(Record):
-    """What a mechanism decides: the answer, the ads in it and their prices.
+    """A mechanism's decision: the answer, the ads in it and their prices.
 
     Build it with `simenv.outcome(auction, response, prices)`, which reads the placements from the text.
     """
@@ -197,13 +197,13 @@ class Outcome(Record):
     placements: tuple[Placement, ...] = ()
     """The clickable ads, in reading order."""
     transfers: dict[str, float] = Field(default_factory=dict)
-    """Ad id -> currency paid for this auction whatever is clicked (negative: the platform pays)."""
+    """Ad id -> payment for this auction, independent of clicks, in currency (negative: the platform pays)."""
     violations: tuple[MarkupViolation, ...] = ()
     """Breaches of the insertion rules."""
     usage: Usage = Usage()
     """Language model use for this answer."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """Whatever the mechanism wants logged (scores, candidates, propensities). The world never reads it."""
+    """Data that the mechanism logs (scores, candidates, propensities). The world never reads it."""
 
 
 class Click(Record):
@@ -211,61 +211,61 @@ class Click(Record):
 
     ad_id: str
     clicked: bool | None
-    """None: the judge abstained, or its verdict could not be read. That is not a "no"."""
+    """None: the judge abstained, or its verdict could not be parsed. None does not count as "no click"."""
     click_prob: float | None = Field(default=None, ge=0, le=1)
-    """Probability that the user clicks, where the judge knows it."""
+    """Probability that the user clicks, if the judge gives it."""
     reason: str = ""
 
 
 class AdQuality(Record):
-    """How honestly one shown ad is presented."""
+    """Factuality, disclosure and surprise of one shown ad."""
 
     ad_id: str
     factuality: float | None = Field(default=None, ge=0, le=1)
-    """How far what the answer says of the ad is in the ad's own copy: 0 = nothing, 1 = all. None: unknown."""
+    """Share of the answer's statements about the ad that are in the ad's copy: 0 = none, 1 = all. None: unknown."""
     disclosure: float | None = Field(default=None, ge=0, le=1)
-    """How plain it is that this is an ad: 0 = not at all, 1 = it is said to be one. None: unknown."""
+    """How clearly the answer marks the ad as an ad: 0 = not at all, 1 = explicitly. None: unknown."""
     surprise: float | None = Field(default=None, ge=0)
-    """Mean -log p of a token of the ad's sentence after question and text before it, in nats. None: not measured."""
+    """Mean -log p per token of the ad's sentence, given the query and the text before it, nats. None: not measured."""
 
 
 class Quality(Record):
-    """How good one answer is, beside its clicks. Made by a quality measure (`simenv.quality.embedded`)."""
+    """Quality of one answer, apart from its clicks, from a quality measure (`simenv.quality.embedded`)."""
 
     ad_free: str | None = None
-    """The answer to the same query under the same key without ads: the counterfactual. None: nobody wrote one."""
+    """The answer to the same query with the same key and without ads: the counterfactual. None: not written."""
     quality_loss: float | None = Field(default=None, ge=-1, le=1)
-    """Satisfaction with the ad-free answer minus that with this one. None: either is unknown."""
+    """Satisfaction with the ad-free answer minus satisfaction with this answer. None: one of them is unknown."""
     kept: float | None = Field(default=None, ge=0, le=1)
-    """Share of the ad-free answer's content that this one still says. None: unknown, or the measure does not say."""
+    """Share of the ad-free answer's content that is also in this answer. None: unknown, or not measured."""
     ad_text_share: float | None = Field(default=None, ge=0, le=1)
-    """Words of the sentences that advertise, divided by the answer's words."""
+    """Number of words in sentences that advertise, divided by the number of words of the answer."""
     ads: tuple[AdQuality, ...] = ()
     """One row per placement, in the same order."""
     usage: Usage = Usage()
-    """Language model use for measuring: a judge's calls, and the ad-free answer unless the mechanism asked for the
-    same completion itself. It is never part of the mechanism's usage. A completion that came from memory counts."""
+    """Language model use of the measurement: a judge's calls, and the ad-free answer unless the mechanism requested the
+    same completion itself. It is never part of the mechanism's usage. Completions from memory count."""
 
 
 class Feedback(Record):
-    """What the judge says of one answer, and the quality measure."""
+    """The judge's verdict on one answer, and its quality."""
 
     clicks: tuple[Click, ...] = ()
     """One row per placement, in the same order."""
     satisfaction: float | None = Field(default=None, ge=0, le=1)
-    """How well the answer served the user: 0 = not at all, 1 = fully. By the quality measure, else by a judge that says
-    so. None: unknown."""
+    """How well the answer served the user: 0 = not at all, 1 = fully. From the quality measure, otherwise from a judge
+    that gives it. None: unknown."""
     quality: Quality | None = None
-    """None: nobody measured it."""
+    """None: not measured."""
     disagreement: float | None = Field(default=None, ge=0, le=1)
-    """Mean absolute difference between the click probabilities of an ensemble's judges, over their pairs and the ads.
-    None: there was one judge, or no ad on which two decided."""
+    """Mean absolute difference between the click probabilities of an ensemble's judges, over pairs of judges and ads.
+    None: a single judge, or no ad with verdicts of two judges."""
     usage: Usage = Usage()
     """Language model use for judging."""
 
 
 class Transition(Record):
-    """One complete turn: what was seen, decided, clicked, valued and paid."""
+    """One complete turn: auction, outcome, feedback, values and payments."""
 
     index: int = Field(ge=0)
     """Position of the auction in its run."""
@@ -279,15 +279,15 @@ class Transition(Record):
     values: dict[str, float]
     """Private value per click of every candidate: ad id -> currency."""
     payments: dict[str, float]
-    """Realised: ad id -> currency. Price times click, plus transfers. Clicks of an abstained verdict are missing."""
+    """Realised payments: ad id -> currency. Price times click, plus transfers. An abstained verdict adds no payment."""
     expected_payments: dict[str, float] | None
-    """The same in expectation over clicks, where the judge gave every probability."""
+    """Payments in expectation over clicks. None: the judge did not give all click probabilities."""
     reward: float | None
-    """sum of bid x click over shown ads - penalty; None if the judge abstained on any shown ad."""
+    """sum of bid x click over shown ads - penalty. None: the judge abstained on a shown ad."""
     expected_reward: float | None
-    """The same in expectation over clicks, where the judge gave every probability."""
+    """Reward in expectation over clicks. None: the judge did not give all click probabilities."""
 
     @property
     def abstentions(self) -> int:
-        """Shown ads without a verdict."""
+        """Number of shown ads without a verdict."""
         return sum(click.clicked is None for click in self.feedback.clicks)

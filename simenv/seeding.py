@@ -1,7 +1,7 @@
-"""Randomness: every draw comes from a generator keyed by what it is for.
+"""Randomness: every draw comes from a generator keyed by the purpose of the draw.
 
-No global seeding, no `hash()` (it differs between processes) and no dependence on the order of draws: the same
-parts give the same stream on every machine, however many workers there are.
+There is no global seed, no `hash()` (it differs between processes) and no dependence on the order of draws: the same
+parts give the same stream on every machine, for any number of workers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ KeyPart = str | int
 
 
 def keyed_rng(*parts: KeyPart) -> np.random.Generator:
-    """A generator for the stream that `parts` name, for instance `keyed_rng(seed, "bids", auction_id, ad_id)`.
+    """A generator for the stream named by `parts`, for instance `keyed_rng(seed, "bids", auction_id, ad_id)`.
 
-    Parts are told apart by type and length, so ("ab", "c") and ("a", "bc") or 1 and "1" give different streams.
+    Parts are distinguished by type and length, so ("ab", "c") and ("a", "bc"), or 1 and "1", give different streams.
     """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(keyed_int(*parts))))
 

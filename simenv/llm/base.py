@@ -1,8 +1,8 @@
-"""The one seam between simenv and language models.
+"""The interface between simenv and language models.
 
-Callers use `complete`, `logprob` and `ensemble_decode`, which check capabilities, answer a repeated request from
-memory, and add the tokens to whoever is being metered. A backend implements `_generate`, and `_score` and
-`_decode_jointly` where it declares the capability.
+Callers use `complete`, `logprob` and `ensemble_decode`. These check capabilities, answer a repeated request from
+memory, and add the tokens to the active meter. A backend implements `_generate`, and also `_score` and
+`_decode_jointly` if it declares the capability.
 """
 
 from __future__ import annotations
@@ -70,25 +70,25 @@ __all__ = [
 
 
 class Capability(StrEnum):
-    """What a backend may or may not be able to do."""
+    """Optional features of a backend."""
 
     CONSTRAINT = "constraint"
-    """Can restrict which tokens are produced."""
+    """Restricts which tokens can be produced."""
     PREFILL = "prefill"
-    """Can go on from the beginning of an answer."""
+    """Continues a given beginning of the answer."""
     JSON_SCHEMA = "json_schema"
-    """Can be held to a JSON schema, or at least be asked to keep to one."""
+    """Enforces a JSON schema, or at least requests it from the server."""
     LOGPROBS = "logprobs"
-    """Returns log-probabilities under the distribution that was sampled from, and those of a given continuation."""
+    """Returns log-probabilities under the sampling distribution, and those of a given continuation."""
     ENSEMBLE = "ensemble"
-    """Can decode one text from several prompts, each token by a rule over all their distributions."""
+    """Decodes one text from several prompts: a rule draws each token from all their distributions."""
 
 
 Reply = TypeVar("Reply", Completion, Scores, EnsembleCompletion)
 
 
 class Meter:
-    """Adds up every completion made while it is active, and passes each on to the meter around it."""
+    """Adds up the usage of all completions while it is active, and forwards them to the enclosing meter."""
 
     def __init__(self, around: Meter | None = None) -> None:
         self.usage = Usage()
@@ -102,7 +102,7 @@ class Meter:
             self._around.add(request, usage)
 
     def admit(self, request: AnyRequest) -> None:
-        """Told of a request that is not in memory, before a model is asked; may raise instead of letting it pass."""
+        """Called before a request that is not in memory goes to the model. A subclass may raise to reject it."""
         if self._around is not None:
             self._around.admit(request)
 
@@ -112,7 +112,7 @@ _active_meter: ContextVar[Meter | None] = ContextVar("simenv_meter", default=Non
 
 @contextmanager
 def metered(meter: Meter | None = None) -> Iterator[Meter]:
-    """Meters the completions of the block, those of tasks started in it included; by `meter` if one is given."""
+    """Meters the completions of the block, including those of tasks started in it; with `meter` if one is given."""
     meter = meter or Meter(_active_meter.get())
     token = _active_meter.set(meter)
     try:
@@ -122,19 +122,19 @@ def metered(meter: Meter | None = None) -> Iterator[Meter]:
 
 
 def display_name(name: str) -> str:
-    """How results refer to the model that `make_llm(name)` builds: a local folder by its last part alone."""
+    """The name, in results, of the model that `make_llm(name)` builds: for a local folder, its last path component."""
     return f"local:{Path(name).name}" if name.startswith("local:") else name
 
 
 class _UnderWay:
-    """The requests of one event loop that are being answered."""
+    """The requests of one event loop that are in progress."""
 
     def __init__(self) -> None:
         self.futures: dict[AnyRequest, asyncio.Future[Completion | Scores]] = {}
         self._waiting: Counter[AnyRequest] = Counter()
 
     async def wait(self, request: AnyRequest, future: asyncio.Future[Completion | Scores]) -> Completion | Scores:
-        """Waits for a reply that others may wait for too; the last one who gives up on it cancels it."""
+        """Waits for a reply that several tasks may wait for; when the last of them is cancelled, so is the call."""
         self._waiting[request] += 1
         try:
             return await asyncio.shield(future)
@@ -152,14 +152,14 @@ class LLM(ABC):
     """A language model.
 
     Attributes:
-        name: How results refer to it, for instance "embedded" or "openai/gpt-4o-mini".
-        capabilities: What the backend can do.
-        follows_formats: Whether the model can be trusted to follow a format and to judge on its own. Small models
-            cannot: mechanisms then write in two constrained stages, and the click model judges.
-        retries: Calls that had to be made again since the model was built.
+        name: Its name in results, for instance "embedded" or "openai/gpt-4o-mini".
+        capabilities: The optional features of the backend.
+        follows_formats: Whether the model reliably follows a format and can act as a judge. Small models cannot:
+            mechanisms then write in two constrained stages, and the click model judges.
+        retries: Number of retried calls since the model was built.
 
     Args:
-        memory: How many replies are remembered; the one that was not asked for longest is forgotten first.
+        memory: Maximum number of remembered replies; the least recently used one is dropped first.
     """
 
     name: str = "llm"
@@ -173,7 +173,7 @@ class LLM(ABC):
 
     @abstractmethod
     async def _generate(self, request: Request) -> Completion:
-        """Answers one request. Concurrent calls are the backend's to batch or to bound.
+        """Answers one request. The backend batches or limits concurrent calls itself.
 
         Raises:
             LLMError: no usable completion, after all retries.
@@ -189,11 +189,11 @@ class LLM(ABC):
 
     @property
     def address(self) -> str:
-        """The name, and the server's URL where one is given: two servers may serve models of one name."""
+        """The name, with the server's URL if there is one: two servers may serve models with the same name."""
         return self.name
 
-    async def preflight(self) -> None:  # noqa: B027 (optional: a local model that loaded can be used)
-        """Fails fast if the model cannot be used at all (weights missing, server unreachable, key refused)."""
+    async def preflight(self) -> None:  # noqa: B027 (optional: a loaded local model can be used)
+        """Raises early if the model cannot be used (weights missing, server unreachable, key refused)."""
 
     async def complete(
         self,
@@ -205,17 +205,18 @@ class LLM(ABC):
     ) -> Completion:
         """Completes `prompt`.
 
-        The same request (prompt, sampling, key, constraint) is answered once and then from memory: mechanisms that
-        ask for the same organic answer get the same text. It is metered each time, because each of them needs it.
+        A repeated request (same prompt, sampling, key, constraint) is answered from memory: mechanisms that request the
+        same organic answer get the same text. Every request is metered, also from memory, because the usage belongs to
+        each mechanism.
 
         Args:
-            prompt: A chat prompt; a bare string is the user's turn.
+            prompt: A chat prompt; a plain string is the user's turn.
             key: Names the randomness; see `Key`. Another sample of the same prompt needs another key.
-            sampling: How to sample; the paper's Ad-LLM by default.
-            constraint: What may be produced.
+            sampling: How to sample; the paper's Ad-LLM settings by default.
+            constraint: Restricts the completion.
 
         Raises:
-            MissingCapability: the backend cannot do what the prompt or the constraint needs.
+            MissingCapability: the backend lacks a capability that the prompt or the constraint needs.
             LLMError: no usable completion, after all retries.
         """
         request = Request(prompt=_prompt(prompt), sampling=sampling or Sampling(), key=key, constraint=constraint)
@@ -230,20 +231,21 @@ class LLM(ABC):
         sampling: Sampling | None = None,
         constraint: Constraint | None = None,
     ) -> tuple[tuple[float, ...], ...]:
-        """Log-probability of every token of each continuation, given the prompt; a row's sum is the continuation's.
+        """Log-probability of every token of each continuation, given the prompt.
 
-        Continuations are read in their canonical tokenization, and under `LinksOnly` each link by itself, as decoding
-        writes it. One request is one call, whose prompt counts once.
+        The sum of a row is the log-probability of its continuation. Continuations have their canonical tokenization;
+        under `LinksOnly` each link is tokenized separately, as in decoding. One request counts as one call, and its
+        prompt counts once.
 
         Args:
             prompt: As in `complete`.
             continuations: Texts that follow the prompt.
             sampling: The distribution to score under (temperature, top-p, top-k); the model's own by default.
-            constraint: As in `complete`: a token that it forces has 0, one that it forbids -inf, as has everything
-                after. Under `OneOf` the end is scored too, so that the options' probabilities sum to 1.
+            constraint: As in `complete`. A forced token has log-probability 0; a forbidden token and all tokens after
+                it have -inf. Under `OneOf` the end is scored too, so the probabilities of the options sum to 1.
 
         Raises:
-            MissingCapability: the backend cannot score, or cannot do what the prompt or the constraint needs.
+            MissingCapability: the backend cannot score, or lacks a capability that prompt or constraint need.
         """
         request = ScoreRequest(
             prompt=_prompt(prompt),
@@ -264,20 +266,20 @@ class LLM(ABC):
         sampling: Sampling | None = None,
         constraint: Constraint | None = None,
     ) -> EnsembleCompletion:
-        """Decodes one text from several prompts: at each token `combine` draws from all their distributions.
+        """Decodes one text from several prompts: `combine` draws each token from all their distributions.
 
-        Each prompt has its own cache; all go on with the same token. Constraint and sampling act on every
+        Each prompt has its own cache; all continue with the same token. Constraint and sampling are applied to every
         distribution before they are combined. Every prompt counts as a call, and the text's tokens once per prompt.
 
         Args:
             prompts: One for each member of the ensemble.
-            combine: The rule; its `repr` must name it and all its numbers, for the text is remembered under it.
+            combine: The rule. Its `repr` must name the rule and all its numbers: it is part of the memory's key.
             key: Names the randomness; see `Key`.
-            sampling: Of every member; the model's own distribution by default.
+            sampling: Applied to every member; the model's own distribution by default.
             constraint: As in `complete`.
 
         Raises:
-            MissingCapability: the backend cannot decode jointly, or cannot do what prompts or constraint need.
+            MissingCapability: the backend cannot decode jointly, or lacks a capability that prompts or constraint need.
         """
         request = EnsembleRequest(
             prompts=tuple(map(_prompt, prompts)),
@@ -291,7 +293,7 @@ class LLM(ABC):
         return await self._ask(request, lambda: self._decode_jointly(request, combine))
 
     async def _ask(self, request: AnyRequest, make: Callable[[], Awaitable[Reply]]) -> Reply:
-        """The reply to a request: remembered, under way already, or made. It is metered in any case."""
+        """The reply to a request: from memory, from a call under way, or from a new call. It is always metered."""
         reply = self._done.get(request)
         if reply is None:
             under_way = self._under_way.get()
@@ -320,11 +322,11 @@ class LLM(ABC):
             self.require(Capability.PREFILL)
 
     def can(self, capability: Capability) -> bool:
-        """Whether the backend can do it."""
+        """Whether the backend has the capability."""
         return capability in self.capabilities
 
     def require(self, capability: Capability) -> None:
-        """Raises MissingCapability unless the backend can do it."""
+        """Raises MissingCapability if the backend lacks the capability."""
         if not self.can(capability):
             has = ", ".join(sorted(self.capabilities)) or "none"
             raise MissingCapability(f"language model {self.name!r} lacks {capability.value!r}; it has {has}")

@@ -1,8 +1,8 @@
-"""Concurrent calls become batches: the data-loader pattern.
+"""Combines concurrent calls into batches (the data-loader pattern).
 
-Requests are collected until no other task can run, then handled as one batch, in an order that does not depend on
-which task came first. The batch runs in the event loop's own thread on purpose: nothing else moves meanwhile, so
-what lands in which batch depends on the program alone, not on timing.
+Requests are collected until no other task can run, then processed as one batch, in an order that does not depend on
+which task came first. The batch runs in the thread of the event loop, so no other task runs at the same time. The
+content of a batch therefore depends only on the program, not on timing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _QUIET_ROUNDS = 12
-"""Turns of the event loop without a new request after which nobody else is coming. A completion travels through a
-handful of futures (task, shield, gather) before its awaiter can ask for the next one; each costs one turn."""
+"""Turns of the event loop without a new request after which the batch is closed. A completion passes through several
+futures (task, shield, gather) before its caller can send the next request; each takes one turn."""
 
 
 class _Queue(Generic[Job, Result]):
@@ -34,8 +34,8 @@ class Batcher(Generic[Job, Result]):
 
     Args:
         run: Takes the jobs in order and returns their results in the same order.
-        order: Sort key that makes the batch independent of arrival.
-        max_batch: Most jobs in one call of `run`.
+        order: Sort key that makes the batch independent of the order of arrival.
+        max_batch: Maximum number of jobs in one call of `run`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Batcher(Generic[Job, Result]):
 
     def _run_batch(self, batch: list[tuple[Job, asyncio.Future[Result]]]) -> None:
         live = [(job, future) for job, future in batch if not future.done()]
-        if not live:  # all who asked have left
+        if not live:  # all callers were cancelled
             return
         try:
             results = self._run([job for job, _ in live])

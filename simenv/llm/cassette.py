@@ -1,12 +1,12 @@
 """Cassettes: completions in a readable JSONL file, to replay a run without its models.
 
-One line a completion: model, request (prompt, sampling, key with the sample index, constraint) and completion. Scores
-and texts decoded by an ensemble are kept alike. The same file serves three ways:
+Each line is one completion: model, request (prompt, sampling, key with the sample index, constraint) and completion.
+Scores and texts decoded by an ensemble are stored in the same way. There are three modes:
 
     record   every completion of this run is written to a new file
-    replay   completions come from the file alone; one that is not there is an error
-    cache    completions come from the file where it has them, and are added where it has not: another payment rule
-             over the same texts costs nothing
+    replay   completions come only from the file; a missing one is an error
+    cache    completions come from the file if it has them; others are requested and added. Another payment rule over
+             the same texts then needs no model call
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ Mode = Literal["record", "replay", "cache"]
 class Entry(Record):
     """One line of a cassette."""
 
-    model_config = ConfigDict(ser_json_inf_nan="strings")  # JSON has no word for -inf, which scores may be
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # scores may be -inf, which JSON cannot represent
 
     model: str
     capabilities: tuple[Capability, ...]
     follows_formats: bool = Field(validation_alias=AliasChoices("follows_formats", "capable"))
-    """Older cassettes say "capable"."""
+    """The field is named "capable" in older cassettes."""
     request: AnyRequest
     completion: Completion | EnsembleCompletion | Scores
 
@@ -57,11 +57,11 @@ class Cassette:
 
     Args:
         path: The .jsonl file.
-        mode: See the module.
+        mode: See the module docstring.
 
     Raises:
-        DataFileError: a cassette to replay that does not exist, one to record to that does, or an unreadable line.
-            A last line without its end, as a killed run leaves it, is dropped.
+        DataFileError: a cassette to replay does not exist, a cassette to record exists already, or a line is invalid.
+            An incomplete last line, as a killed run leaves it, is dropped.
     """
 
     def __init__(self, path: str | Path, mode: Mode) -> None:
@@ -77,7 +77,7 @@ class Cassette:
             self._load()
         if mode != "replay":
             try:
-                self.path.open("a").close()  # what cannot be written shows before a model is asked
+                self.path.open("a").close()  # fail before the first model call if the file cannot be written
             except OSError as error:
                 raise DataFileError(f"cannot write cassette {self.path}: {error.strerror}") from None
 
@@ -90,11 +90,11 @@ class Cassette:
         """Remembers and writes one completion."""
         self._entries[entry.model, entry.request] = entry
         if self.mode != "replay":
-            with self.path.open("a", encoding="utf-8") as file:  # not kept open: nobody would close it
+            with self.path.open("a", encoding="utf-8") as file:  # opened per entry, because a cassette is never closed
                 file.write(entry.model_dump_json() + "\n")
 
     def entry_of(self, model: str) -> Entry:
-        """Any entry of `model`, for what it says of the model.
+        """Any entry of `model`, to read the model's capabilities.
 
         Raises:
             DataFileError: the cassette has no completion of that model.
@@ -103,11 +103,12 @@ class Cassette:
             if entry.model == model:
                 return entry
         models = sorted({entry.model for entry in self._entries.values()})
-        raise DataFileError(f"{self.path} has no completion of {model!r}; it has {', '.join(models) or 'none at all'}")
+        has = f"it has {', '.join(models)}" if models else "it is empty"
+        raise DataFileError(f"{self.path} has no completion of {model!r}; {has}")
 
     def nearest(self, model: str, request: AnyRequest) -> str:
-        """How a request that is missing differs from the nearest one that is there, in a line."""
-        wanted = _question(request)
+        """Describes in one line how a missing request differs from the most similar recorded one."""
+        question = _question(request)
         others = [
             e.request
             for (name, _), e in self._entries.items()
@@ -115,17 +116,17 @@ class Cassette:
         ]
         if not others:
             return "it has no completion of this model"
-        close = difflib.get_close_matches(wanted, {_question(o) for o in others}, n=1, cutoff=0.0)[0]
-        if close != wanted:
-            shorter = min(len(wanted), len(close))
-            at = next((i for i, (a, b) in enumerate(zip(wanted, close, strict=False)) if a != b), shorter)
+        close = difflib.get_close_matches(question, {_question(o) for o in others}, n=1, cutoff=0.0)[0]
+        if close != question:
+            shorter = min(len(question), len(close))
+            at = next((i for i, (a, b) in enumerate(zip(question, close, strict=False)) if a != b), shorter)
             at = max(0, at - 10)
-            return f"the nearest prompt has {close[at : at + 60]!r} where this one has {wanted[at : at + 60]!r}"
-        there, fields = min(
-            ((o, _differing(o, request)) for o in others if _question(o) == wanted), key=lambda pair: len(pair[1])
+            return f"the nearest prompt has {close[at : at + 60]!r} where this one has {question[at : at + 60]!r}"
+        recorded, fields = min(
+            ((o, _differing(o, request)) for o in others if _question(o) == question), key=lambda pair: len(pair[1])
         )
-        values = "; ".join(f"{name} {getattr(there, name)!r}" for name in fields)
-        return f"the same question is there with another {' and '.join(fields)}: {values}"
+        values = "; ".join(f"{name} {getattr(recorded, name)!r}" for name in fields)
+        return f"it has this question with other values: {values}"
 
     def _load(self) -> None:
         content = self.path.read_bytes()
@@ -157,12 +158,12 @@ class CassetteLLM(LLM):
     """A model whose completions go through a cassette.
 
     Args:
-        cassette: Where completions are read from or written to.
-        inner: The model itself; None to replay.
-        name: The model to replay; `inner`'s name otherwise.
+        cassette: The cassette that completions are read from or written to.
+        inner: The model; None to replay.
+        name: The name of the model to replay; the name of `inner` otherwise.
 
     Raises:
-        DataFileError: nothing of that model to replay.
+        DataFileError: the cassette has no completion of that model.
     """
 
     def __init__(self, cassette: Cassette, inner: LLM | None = None, *, name: str | None = None) -> None:
@@ -172,11 +173,11 @@ class CassetteLLM(LLM):
         if inner is not None:
             self.name, self.capabilities, self.follows_formats = inner.name, inner.capabilities, inner.follows_formats
         else:
-            said = cassette.entry_of(name or "")
+            entry = cassette.entry_of(name or "")
             self.name, self.capabilities, self.follows_formats = (
-                said.model,
-                frozenset(said.capabilities),
-                said.follows_formats,
+                entry.model,
+                frozenset(entry.capabilities),
+                entry.follows_formats,
             )
 
     @property
@@ -184,11 +185,11 @@ class CassetteLLM(LLM):
         return self._inner.address if self._inner is not None else self.name
 
     def derived(self, name: str, make: Callable[[LLM], LLM]) -> CassetteLLM:
-        """A model made from this one, with an adapter for instance, through the same cassette.
+        """A model derived from this one, for instance with an adapter, with the same cassette.
 
         Args:
-            name: The new model's, by which the cassette knows its completions.
-            make: From the model itself to the new one; not called to replay.
+            name: Name of the new model, under which the cassette stores its completions.
+            make: Builds the new model from the inner model; not called to replay.
         """
         return CassetteLLM(self._cassette, None if self._inner is None else make(self._inner), name=name)
 
@@ -206,7 +207,7 @@ class CassetteLLM(LLM):
         return await self._through(request, EnsembleCompletion, lambda inner: inner._decode_jointly(request, combine))
 
     async def _through(self, request: AnyRequest, kind: type[Reply], make: Callable[[LLM], Awaitable[Reply]]) -> Reply:
-        """The recorded reply, or the model's own, which is then recorded."""
+        """The recorded reply; if there is none, the model's reply, which is then recorded."""
         recorded = self._cassette.get(self.name, request)
         if isinstance(recorded, kind):
             return recorded

@@ -1,8 +1,8 @@
-"""Constrained decoding: which tokens may come next so that ad mark-up is valid by construction.
+"""Constrained decoding: restricts the next token so that ad mark-up is valid by construction.
 
-Allowed strings are kept as a trie of their canonical tokenizations. `OneOf` starts inside the trie and ends at a
-leaf; `LinksOnly` enters it whenever a link's first token is sampled and bans every other token that contains one of
-the mark-up characters @ [ ].
+Allowed strings are stored as a trie of their canonical tokenizations. `OneOf` starts inside the trie and ends at a
+leaf. `LinksOnly` enters the trie whenever a link's first token is sampled, and forbids every other token that contains
+one of the mark-up characters @ [ ].
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from simenv.llm.base import LinksOnly, OneOf
 
 
 class Node:
-    """A trie node: token id -> child. `end` = a whole string ends here. `height` = tokens of the longest inserted."""
+    """A trie node: token id -> child. `end`: a complete string ends here. `height`: length of the longest string."""
 
     __slots__ = ("children", "end", "height")
 
@@ -36,7 +36,7 @@ class Node:
 
 
 class TokenTable:
-    """What the constraints need to know of a tokenizer.
+    """Data about a tokenizer that the constraints need.
 
     Args:
         tokenizer: A transformers tokenizer.
@@ -49,7 +49,7 @@ class TokenTable:
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         self.markup = torch.zeros(vocab_size, dtype=torch.bool)
         """True for every token that contains a mark-up character: shape (vocab_size,)."""
-        bytes_of_markup = {f"<0x{ord(character):02X}>" for character in "@[]"}  # as tokenizers with byte fallback have
+        bytes_of_markup = {f"<0x{ord(character):02X}>" for character in "@[]"}  # pieces of byte-fallback tokenizers
         self.markup[
             [i for i, piece in enumerate(pieces) if piece and (set(piece) & set("@[]") or piece in bytes_of_markup)]
         ] = True
@@ -59,7 +59,7 @@ class TokenTable:
         """Tokens of `text` as a continuation: no special tokens.
 
         Raises:
-            MissingCapability: the tokenizer does not give the text back.
+            MissingCapability: decoding the tokens does not reproduce the text.
         """
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         if self._tokenizer.decode(ids) != text:
@@ -67,10 +67,10 @@ class TokenTable:
         return ids
 
     def encode_under(self, text: str, constraint: object) -> list[int]:
-        """Tokens of `text` as decoding under `constraint` writes it: links, each with its space, stand by themselves.
+        """Tokens of `text` as decoding under `constraint` writes it: each link, with its space, is a separate piece.
 
         Raises:
-            MissingCapability: the tokenizer does not give the text back.
+            MissingCapability: decoding the tokens does not reproduce the text.
         """
         if not isinstance(constraint, LinksOnly) or not constraint.links:
             return self.encode(text)
@@ -85,17 +85,17 @@ class TokenTable:
         else:
             for link in constraint.links:
                 root.insert(self.encode(link))
-                root.insert(self.encode(" " + link))  # in running text the space belongs to the first token
+                root.insert(self.encode(" " + link))  # within a text, the space is part of the first token
         return root
 
 
 class Guide:
-    """Follows one completion and says which tokens may come next.
+    """Tracks one completion and gives the allowed next tokens.
 
     Attributes:
-        needs: Tokens of the longest text that must be finished once it is begun: 0 for free text.
-        unfinished: Tokens so far of a link that is not complete yet.
-        may_end: Whether one option of `OneOf` is complete here and begins another: then to end is a choice.
+        needs: Minimum token limit: the length of the longest option of `OneOf`, 0 for free text.
+        unfinished: Number of tokens so far of an incomplete link.
+        may_end: Whether the text so far is a complete option of `OneOf` and also a prefix of another one.
     """
 
     def __init__(self, constraint: LinksOnly | OneOf, table: TokenTable) -> None:
@@ -111,7 +111,7 @@ class Guide:
         return self._node is not None and self._node.end and not self._free
 
     def allowed(self) -> list[int] | None:
-        """Token ids that may come next, or None if any may but those of `banned`."""
+        """The allowed next token ids; None in free text: all but mark-up tokens, plus the first tokens of links."""
         if self._node is None:
             return None
         ids = list(self._node.children)
@@ -124,7 +124,7 @@ class Guide:
             starts = list(self._root.children)
             kept = logits[..., starts].clone()
             logits[..., self._table.markup] = -torch.inf
-            # A link's first token may be a bare space: it opens the link only where it contains the @.
+            # A link's first token may be a plain space: it starts the link only if it contains the @.
             logits[..., starts] = kept
         else:
             kept = logits[..., allowed].clone()
@@ -132,7 +132,7 @@ class Guide:
             logits[..., allowed] = kept
 
     def advance(self, token: int) -> bool:
-        """Takes the sampled token in. Returns True when the completion is over."""
+        """Updates the state with the sampled token. Returns True if the completion is complete."""
         if self._node is None:
             child = self._root.children.get(token)
             if child is not None and bool(self._table.markup[token]):

@@ -1,4 +1,4 @@
-"""From logits to the distribution that is really sampled from: temperature, then top-k, then top-p."""
+"""From logits to the sampling distribution: temperature, then top-k, then top-p."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def kept_tokens(scores: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor,
 
     Args:
         scores: Logits of one distribution, -inf where forbidden: shape (vocab,).
-        sampling: Its temperature, top_k and top_p; at temperature 0 the likeliest token alone is kept.
+        sampling: Gives temperature, top_k and top_p; at temperature 0 only the most likely token is kept.
     """
     if sampling.temperature == 0:
         return scores.argmax()[None], torch.ones(1, dtype=torch.float64)
@@ -32,9 +32,10 @@ def kept_tokens(scores: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor,
 
 
 def draw(scores: torch.Tensor, sampling: Sampling, uniform: float) -> tuple[int, float]:
-    """One token and its log-probability, by inverting the CDF at `uniform`.
+    """Draws one token by inverting the CDF at `uniform`; returns it with its log-probability.
 
-    The CDF runs in token order, not probability order: a small change of the logits then rarely changes the token.
+    The CDF is in token order, not in order of probability, so that a small change of the logits rarely changes the
+    token.
     """
     ids, probs = kept_tokens(scores, sampling)
     cdf = np.cumsum(probs.numpy())
@@ -43,7 +44,7 @@ def draw(scores: torch.Tensor, sampling: Sampling, uniform: float) -> tuple[int,
 
 
 def logprob_of(scores: torch.Tensor, sampling: Sampling, token: int) -> float:
-    """Log-probability of one token; -inf where it cannot be sampled."""
+    """Log-probability of one token; -inf if it cannot be sampled."""
     ids, probs = kept_tokens(scores, sampling)
     place = int(torch.searchsorted(ids, token))
     return float(probs[place].log()) if place < len(ids) and int(ids[place]) == token else -np.inf

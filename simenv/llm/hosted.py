@@ -1,6 +1,6 @@
-"""Language models behind an API, through LiteLLM: hosted providers and any OpenAI-compatible server.
+"""Language models with an API, through LiteLLM: hosted providers and any OpenAI-compatible server.
 
-Concurrency is bounded, what is retryable is retried with growing, jittered waits, and tokens and cost are read from
+Concurrency is bounded. Retryable errors are retried with exponential, jittered waits. Tokens and cost are read from
 each reply.
 """
 
@@ -27,14 +27,14 @@ class HostedLLM(LLM):
     """A model that LiteLLM can reach.
 
     Args:
-        model: LiteLLM's name for it, provider first, such as "openai/gpt-4o-mini". A server of your own that speaks
-            OpenAI's protocol is "openai/ANY-NAME" with `api_base`.
+        model: LiteLLM's name of the model, provider first, such as "openai/gpt-4o-mini". Use "openai/ANY-NAME" with
+            `api_base` for your own server with OpenAI's protocol.
         api_base: URL of the server, for instance "http://127.0.0.1:8080/v1".
         api_key: Key; by default LiteLLM reads the provider's environment variable.
-        concurrency: Most calls in flight.
+        concurrency: Maximum number of concurrent calls.
         timeout: Seconds per call.
-        attempts: How often one call is tried before LLMUnavailable reaches the caller.
-        max_wait: Longest wait between two tries, seconds.
+        attempts: Number of attempts per call before LLMUnavailable is raised.
+        max_wait: Longest wait between two attempts, seconds.
     """
 
     follows_formats = True
@@ -54,13 +54,13 @@ class HostedLLM(LLM):
         super().__init__()
         self.name = model
         self._api_base = api_base
-        # A server of one's own usually wants no key, but OpenAI's client insists on one. Other providers' do not.
+        # A self-hosted server usually needs no key, but OpenAI's client requires one. Other clients do not.
         keyless = api_base and "openai" in model.split("/")[0] and "OPENAI_API_KEY" not in os.environ
         self._api_key = api_key or ("none" if keyless else None)
         self._timeout = timeout
         self._attempts = attempts
         self._max_wait = max_wait
-        self._takes_schemas = True  # until the server says otherwise
+        self._takes_schemas = True  # until the server rejects one
         self._slots = PerLoop(partial(asyncio.Semaphore, concurrency))
 
     @property
@@ -68,7 +68,7 @@ class HostedLLM(LLM):
         return f"{self.name} at {self._api_base}" if self._api_base else self.name
 
     async def preflight(self) -> None:
-        """One call of one token, not retried: an unreachable server or a refused key shows at once."""
+        """Makes one call of one token without retries, to detect an unreachable server or a refused key early."""
         request = Request(prompt=Prompt(user="Hello"), sampling=Sampling(max_tokens=1), key=("preflight",))
         await self._call(request)
 
@@ -109,13 +109,13 @@ class HostedLLM(LLM):
                 seed=keyed_int(*request.key) % 2**31,
                 timeout=self._timeout,
                 max_retries=0,
-                drop_params=True,  # a provider that lacks seed or stop gets the rest
+                drop_params=True,  # omit parameters that a provider does not support, such as seed or stop
             )
         except Exception as error:
             translated = self._translate(error)
-            # Calls under way together are all refused: what counts is what this one asked for.
+            # Concurrent calls may all be refused, so test this call's own response_format, not `_takes_schemas`.
             if isinstance(translated, LLMRefused) and response_format and _blames_schema(translated):
-                self._takes_schemas = False  # ask in words alone from now on; the reply is read as strictly
+                self._takes_schemas = False  # from now on only the prompt requests JSON; parsing stays strict
                 return await self._call(request)
             raise translated from error
         return self._read(reply, litellm)
@@ -133,11 +133,11 @@ class HostedLLM(LLM):
             raise LLMUnavailable(f"{self.name} sent a reply without content")
         try:
             cost = float(litellm.completion_cost(completion_response=reply) or 0.0)
-        except Exception:  # a model that is not on LiteLLM's price list raises whatever it likes
+        except Exception:  # for a model without a listed price, LiteLLM may raise any exception
             cost = 0.0
         used = getattr(reply, "usage", None)
         return Completion(
-            text=text.encode(errors="replace").decode(),  # half a surrogate pair cannot be written to a file
+            text=text.encode(errors="replace").decode(),  # a lone surrogate cannot be written to a file
             finish="length" if choice.finish_reason == "length" else "stop",
             usage=Usage(
                 calls=1,
@@ -153,14 +153,14 @@ class HostedLLM(LLM):
         import litellm.exceptions as known
 
         where = self.address
-        said = " ".join(str(error).split())[:300]
+        message = " ".join(str(error).split())[:300]
         if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
-            return LLMRefused(f"{where} refuses the API key: {said}")
+            return LLMRefused(f"{where} refuses the API key: {message}")
         if isinstance(error, known.NotFoundError):
-            return LLMRefused(f"{where} knows no such model: {said}")
+            return LLMRefused(f"{where} does not have this model: {message}")
         if isinstance(error, known.BadRequestError | known.UnprocessableEntityError):
-            return LLMRefused(f"{where} refuses the request: {said}")
-        return LLMUnavailable(f"{where} gave no completion: {said}")
+            return LLMRefused(f"{where} refuses the request: {message}")
+        return LLMUnavailable(f"{where} gave no completion: {message}")
 
 
 def _blames_schema(error: LLMRefused) -> bool:
@@ -168,14 +168,14 @@ def _blames_schema(error: LLMRefused) -> bool:
 
 
 _open: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
-"""Event loops with LiteLLM's clients in them, each with the generator that will close these."""
+"""Event loop -> generator that closes LiteLLM's clients of this loop."""
 
 
 async def _close_clients_with_the_loop(litellm: Any) -> None:
-    """Sees to it that LiteLLM's clients of the running loop are closed before it is.
+    """Ensures that LiteLLM's clients of the running event loop are closed before the loop ends.
 
-    LiteLLM keeps one set of clients per event loop and leaves their connections open when the loop ends. A loop that
-    ends (asyncio.run, the background loop) first runs the `finally` of every asynchronous generator begun in it.
+    LiteLLM keeps one set of clients per event loop and leaves their connections open when the loop ends. When a loop
+    ends (asyncio.run, the background loop), it first runs the `finally` of every asynchronous generator started in it.
     """
     loop = asyncio.get_running_loop()
 
@@ -198,7 +198,7 @@ async def _close_clients_with_the_loop(litellm: Any) -> None:
 
 
 def _litellm() -> Any:
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else a price list is fetched at import
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise the import downloads a price list
     import litellm
 
     litellm.suppress_debug_info = True

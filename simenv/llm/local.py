@@ -1,7 +1,7 @@
 """Any causal language model that transformers can load from disk, with batching and constrained decoding.
 
-The decoding loop is our own, in place of `model.generate`, because each row needs its own keyed noise, its own
-constraint and the log-probabilities of the distribution it was really sampled from.
+The decoding loop replaces `model.generate`, because each row needs its own keyed noise, its own constraint and the
+log-probabilities under its sampling distribution.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from simenv.records import Usage
 from simenv.seeding import keyed_rng
 
 _SCORED_LOGITS = 1024
-"""Most rows of logits in one pass of scoring: 200 MB of float32 at the embedded model's vocabulary."""
+"""Maximum number of logit rows in one scoring pass: 200 MB of float32 for the embedded model's vocabulary."""
 
 
 def _guide(constraint: Constraint | None, table: TokenTable) -> Guide | None:
@@ -48,14 +48,14 @@ def _guide(constraint: Constraint | None, table: TokenTable) -> Guide | None:
 
 
 class _Row:
-    """One completion in the making."""
+    """One completion that is being decoded."""
 
     def __init__(self, request: Request | EnsembleRequest, table: TokenTable) -> None:
         self.request = request
         self.guide = _guide(request.constraint, table)
-        # An option is always written to its end, whatever the limit.
+        # An option of OneOf is always completed, so the limit is at least its length.
         self.limit = max(request.sampling.max_tokens, self.guide.needs if self.guide is not None else 0)
-        # One uniform per token, from the key alone: another prompt under the same key meets the same noise.
+        # One uniform per token, keyed only by the request's key: another prompt with the same key gets the same noise.
         self.noise = keyed_rng("completion", *request.key).random(self.limit)
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
@@ -67,11 +67,11 @@ class LocalLLM(LLM):
 
     Args:
         path: Folder with a transformers model and tokenizer.
-        name: How results refer to it.
-        capable: See `LLM`.
+        name: Its name in results.
+        follows_formats: See `LLM`.
         dtype: "bfloat16" or "float32".
         device: A torch device; "cuda" if there is one, else "cpu".
-        max_batch: Most prompts in one forward pass.
+        max_batch: Maximum number of prompts in one forward pass.
 
     Raises:
         InputError: no model at `path`.
@@ -94,7 +94,7 @@ class LocalLLM(LLM):
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
-        logging.disable_progress_bar()  # the run has a progress bar of its own
+        logging.disable_progress_bar()  # a run shows its own progress bar
         path = Path(path).expanduser()
         if not (path / "config.json").is_file():
             raise InputError(f"no transformers model at {path}: expected a folder with config.json and weights")
@@ -112,12 +112,12 @@ class LocalLLM(LLM):
         return await self._batcher.submit(request)
 
     def _order(self, request: Request) -> tuple[object, ...]:
-        # Prompts of like length share a batch (less padding); key and text make the order total.
+        # Prompts of similar length share a batch (less padding); key and text make the order total.
         text = self.render(request.prompt)
         return (len(text) // 256, request.sampling.max_tokens, repr(request.key), text, repr(request))
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt as the model reads it: its chat template, then the prefill."""
+        """The prompt as text: the model's chat template, then the prefill."""
         messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": prompt.user})
         text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -128,7 +128,7 @@ class LocalLLM(LLM):
         return ids
 
     def _left_padded(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Token ids, attention mask and positions, all rows ending at the same column: shape (prompts, width) each."""
+        """Token ids, attention mask and positions, padded on the left: shape (prompts, width) each."""
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), self._tokenizer.pad_token_id or 0)
         mask = torch.zeros((len(prompts), width), dtype=torch.long)
@@ -171,7 +171,7 @@ class LocalLLM(LLM):
         return [self._completion(row, len(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
 
     def _sample(self, logits: torch.Tensor, rows: list[_Row]) -> list[int]:
-        """Samples one token for every row: logits of shape (rows, vocab). Marks rows that are over."""
+        """Samples one token for every row and marks complete rows. `logits`: shape (rows, vocab)."""
         chosen = []
         for row, scores in zip(rows, logits, strict=True):
             if row.guide is not None:
@@ -182,12 +182,12 @@ class LocalLLM(LLM):
         return chosen
 
     def _take(self, row: _Row, token: int, logprob: float) -> None:
-        """Adds a sampled token to its row, and marks the row where it is over."""
+        """Adds a sampled token to its row, and marks the row if it is complete."""
         over = row.guide.advance(token) if row.guide is not None else False
         if token == self._table.eos:
             row.finish = "stop"
             if isinstance(row.request.constraint, OneOf) and row.logprobs:
-                row.logprobs[-1] += logprob  # one option begins another: to end here was a choice too
+                row.logprobs[-1] += logprob  # the option is a prefix of another one, so its end was sampled too
             return
         row.tokens.append(token)
         row.logprobs.append(logprob)
@@ -206,7 +206,7 @@ class LocalLLM(LLM):
     def _completion(self, row: _Row, prompt_tokens: int) -> Completion:
         used = len(row.tokens)
         if isinstance(row.request.constraint, LinksOnly) and row.guide is not None and row.guide.unfinished:
-            del row.tokens[-row.guide.unfinished :], row.logprobs[-row.guide.unfinished :]  # cut within a link
+            del row.tokens[-row.guide.unfinished :], row.logprobs[-row.guide.unfinished :]  # drop an incomplete link
         text: str = self._tokenizer.decode(row.tokens)
         for stop in row.request.sampling.stop:
             text = text.split(stop, 1)[0]
@@ -221,7 +221,7 @@ class LocalLLM(LLM):
         )
 
     async def _score(self, request: ScoreRequest) -> Scores:
-        # Not collected into batches: the rows of one request fill a pass, and so none depends on what else is asked.
+        # Not batched with other requests: the rows of one request fill a pass, and no score depends on other requests.
         return self._score_now(request)
 
     @torch.inference_mode()
@@ -240,7 +240,7 @@ class LocalLLM(LLM):
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             ids = torch.zeros((len(part), width), dtype=torch.long)
-            for row, tokens in zip(ids, part, strict=True):  # padded on the right: nothing looks ahead
+            for row, tokens in zip(ids, part, strict=True):  # padding on the right: causal attention ignores it
                 row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
             cache = copy.deepcopy(shared)
             cache.batch_repeat_interleave(len(part))
@@ -250,13 +250,13 @@ class LocalLLM(LLM):
                 self._row_scores(request, text, tokens, torch.cat([first, after]))
                 for text, tokens, after in zip(request.continuations[start:], part, logits, strict=False)
             ]
-        used = len(prompt) + sum(map(len, rows))  # all of it is read, nothing is written
+        used = len(prompt) + sum(map(len, rows))  # all tokens are input; none is generated
         return Scores(logprobs=tuple(logprobs), usage=Usage(calls=1, prompt_tokens=used))
 
     def _row_scores(
         self, request: ScoreRequest, text: str, tokens: list[int], logits: torch.Tensor
     ) -> tuple[float, ...]:
-        """Log-probability of each token. `logits` are those before each token and after the last: (tokens + 1, V)."""
+        """Log-probability of each token. `logits`: before each token and after the last, shape (tokens + 1, vocab)."""
         constraint = request.constraint
         guide = _guide(constraint, self._table)
         logprobs: list[float] = []
@@ -270,7 +270,7 @@ class LocalLLM(LLM):
                 guide.advance(token)
         if isinstance(constraint, OneOf) and guide is not None:
             if text not in constraint.options:
-                logprobs[-1] = -math.inf  # the beginning of an option is none
+                logprobs[-1] = -math.inf  # a proper prefix of an option is not an option
             elif guide.may_end:
                 scores = logits[len(tokens)]
                 guide.mask(scores)
@@ -278,7 +278,7 @@ class LocalLLM(LLM):
         return tuple(logprobs)
 
     async def _decode_jointly(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
-        return self._decode_now(request, combine)  # its prompts are a batch of their own
+        return self._decode_now(request, combine)  # the prompts of the request form one batch
 
     @torch.inference_mode()
     def _decode_now(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
@@ -317,7 +317,7 @@ class LocalLLM(LLM):
         return EnsembleCompletion.model_validate({**dict(completion), "log": tuple(log), "usage": usage})
 
     def _forced(self, row: _Row) -> list[int]:
-        """Takes the tokens that the constraint leaves no choice about: they go in with the next pass."""
+        """Takes the tokens that the constraint forces; they are input of the next forward pass."""
         forced: list[int] = []
         while row.finish is None and row.guide is not None and len(allowed := row.guide.allowed() or []) == 1:
             self._take(row, allowed[0], 0.0)

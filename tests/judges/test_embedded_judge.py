@@ -244,7 +244,7 @@ def test_a_fit_finds_order_and_meets_the_chosen_rates() -> None:
         first, second = rng.normal(size=(2, len(FEATURES)))
         if rng.random() > 1 / (1 + np.exp(-truth @ (first - second))):
             first, second = second, first
-        pairs.append(fitting.Pair("relevance" if i % 2 else "price", f"category {i % 6}", first, second))
+        pairs.append(fitting.ContrastPair("relevance" if i % 2 else "price", f"category {i % 6}", first, second))
     found = fitting.fit(pairs)
     assert found.weights[0] / found.weights[3] == pytest.approx(2.0, rel=0.35)
     assert max(np.delete(found.weights, [0, 3])) < 0.3 * found.weights[3]
@@ -262,7 +262,7 @@ def test_pairs_without_an_error_do_not_drive_probabilities_to_0_and_1() -> None:
     """Pairs that a feature orders without exception get SURE to 1 - SURE, not certainty."""
     fitting = _fitting()
     up = np.eye(len(FEATURES))[0]
-    found = fitting.fit([fitting.Pair("price", f"category {i % 6}", up, 0 * up) for i in range(600)])
+    found = fitting.fit([fitting.ContrastPair("price", f"category {i % 6}", up, 0 * up) for i in range(600)])
     assert found.shares == {"price": 1.0}
     assert 1 / (1 + np.exp(-found.weights[0])) == pytest.approx(fitting.SURE, abs=0.01)
 

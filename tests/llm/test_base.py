@@ -57,7 +57,7 @@ def test_a_script_of_replies_is_handed_out_in_order_and_ends() -> None:
     assert (first.text, second.text) == ("one", "two words")
     assert first.usage == Usage(calls=1, prompt_tokens=3, completion_tokens=1)
     assert second.usage.completion_tokens == 2
-    with pytest.raises(LLMRefused, match="2 replies and request 3"):
+    with pytest.raises(LLMRefused, match="2 replies, got request 3"):
         asyncio.run(llm.complete("hi", key=("c",)))
     assert [request.key for request in llm.requests] == [("a",), ("b",), ("c",)]
 

@@ -167,7 +167,7 @@ def test_another_provider_gets_its_own_key_at_another_address(monkeypatch: pytes
 def test_an_unknown_model_is_refused_at_once() -> None:
     with FakeOpenAI(echo, model="another") as server:
         llm = client(server)
-        with pytest.raises(LLMRefused, match="knows no such model"):
+        with pytest.raises(LLMRefused, match="does not have this model"):
             asyncio.run(llm.complete("hello", key=("a",)))
     assert (server.count, llm.retries) == (1, 0)
 

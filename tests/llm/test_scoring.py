@@ -255,7 +255,7 @@ def test_cassettes_keep_scores_and_ensembles(tmp_path: Path) -> None:
     first = play(CassetteLLM(Cassette(tape, "record"), ScriptedLLM()))
     replay = CassetteLLM(Cassette(tape, "replay"), name="scripted")
     assert play(replay) == first == play(ScriptedLLM())
-    with pytest.raises(LLMRefused, match="another continuations"):
+    with pytest.raises(LLMRefused, match="other values: continuations"):
         score(replay, "?", ("b",), PLAIN, OneOf(options=("a", "b")))
     with pytest.raises(LLMRefused, match="the nearest prompt has 'one"):
         decode(replay, ["three"])
@@ -275,7 +275,7 @@ def test_mechanisms_that_need_probabilities_replay_from_a_cassette(tmp_path: Pat
     assert play(replay, auction) == first
     other = with_bid(auction, "ad-2", 90.0)
     if name == "token_auction":
-        with pytest.raises(LLMRefused, match=r"another rule: rule .Linear\(weights="):
+        with pytest.raises(LLMRefused, match=r"other values: rule .Linear\(weights="):
             play(replay, other)
     else:
         assert play(replay, other) == play(ScriptedLLM(), other)

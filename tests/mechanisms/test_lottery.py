@@ -124,8 +124,8 @@ class BelowReserve(Draws):
     ("broken", "said"),
     [
         (HalfAnswer(), "must sum to 1, got"),
-        (OtherAnswer(), "not true to its lottery"),
-        (Impossible(), "not true to its lottery"),
+        (OtherAnswer(), "not consistent with its lottery"),
+        (Impossible(), "not consistent with its lottery"),
         (BelowReserve(), "below the reserve"),
     ],
 )
