@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 
-from simenv import make_mechanism, run_mechanism
+from simenv import make_mechanism, outcome, run_mechanism
 from simenv.background_loop import run_sync
 from simenv.errors import LLMUnavailable, SimenvError
 from simenv.judges.ensemble_judge import JudgeEnsemble
 from simenv.judges.llm_judge import LLMJudge
 from simenv.llm import Request, ScriptedLLM
 from simenv.runs.rollout import Sessions
+from simenv.testing import ADS, PERSONAS, small_world
 from simenv.users.queries import LLMQueries
-from tests.fakes import PERSONAS, small_auction, small_world
-from tests.judges.test_ensemble_judge import ANSWER, AUCTION
+from tests.support.auctions import small_auction
+
+AUCTION = small_auction(2)
+ANSWER = outcome(AUCTION, f"Take {ADS[0].link} or {ADS[1].link}.", {ad.id: 5.0 for ad in ADS})
 
 
 class FakeFailing(ScriptedLLM):

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simenv import Auction, Outcome, Transition, make_mechanism, outcome
+from simenv import Auction, Transition, make_mechanism
 from simenv.background_loop import run_sync
 from simenv.errors import InputError, UnknownName
 from simenv.llm import ScriptedLLM
 from simenv.market.bidders import (
-    Bidder,
     BidRequest,
     Budgeted,
     Exp3Bidder,
@@ -23,13 +22,12 @@ from simenv.market.bidders import (
     make_bidder,
 )
 from simenv.market.values import UniformValues
-from simenv.mechanism import Mechanism
 from simenv.objective import Objective
 from simenv.records import Bid, Click, Feedback, Query
-from simenv.runs.rollout import Finished, rollout
 from simenv.seeding import keyed_rng
 from simenv.testing import ADS, small_world
 from simenv.world import settle
+from tests.support.bidding import FirstPrice, run
 from tests.support.fakes import ConstantJudge
 
 ME, OTHER = ADS[0], ADS[1]
@@ -38,35 +36,6 @@ ME, OTHER = ADS[0], ADS[1]
 def request(auction_id: str, value: float) -> BidRequest:
     """What my advertiser is asked in turn 0 of the session "s"."""
     return BidRequest(auction_id, "s", 0, ME, value)
-
-
-class FirstPrice:
-    """The highest bids are shown and pay what they bid, per click."""
-
-    def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
-        winners = sorted(auction.bids, key=lambda bid: -bid.amount)[: auction.max_ads]
-        prices = {bid.ad.id: bid.amount for bid in winners if bid.amount > 0}
-        links = " or ".join(bid.ad.link for bid in winners if bid.amount > 0)
-        return outcome(auction, f"Consider {links}." if links else "Nothing.", prices)
-
-
-def run(
-    bidder: Bidder, mechanisms: dict[str, Mechanism] | None = None, *, n: int, chunk: int = 1, **world: Any
-) -> list[Transition]:
-    chunks: list[Finished] = []
-
-    async def go() -> None:
-        await rollout(
-            small_world(bidder=bidder, **world),
-            mechanisms or {"first_price": FirstPrice()},
-            n=n,
-            seed=0,
-            on_chunk=chunks.append,
-            chunk=chunk,
-        )
-
-    run_sync(go)
-    return [row for finished in chunks for row in finished.transitions]
 
 
 def spending(rows: list[Transition]) -> dict[str, list[float]]:
