@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import run, text_of
+from tests.support.pages import run, text_of
 from tests.support.paths import ROOT
 
 

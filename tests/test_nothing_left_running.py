@@ -15,8 +15,9 @@ from simenv.judges.ensemble_judge import JudgeEnsemble
 from simenv.judges.llm_judge import LLMJudge
 from simenv.llm import Request, ScriptedLLM
 from simenv.runs.rollout import Sessions
-from simenv.testing import ADS, PERSONAS, small_auction, small_world
+from simenv.testing import ADS, PERSONAS, small_world
 from simenv.users.queries import LLMQueries
+from tests.support.auctions import small_auction
 
 AUCTION = small_auction(2)
 ANSWER = outcome(AUCTION, f"Take {ADS[0].link} or {ADS[1].link}.", {ad.id: 5.0 for ad in ADS})

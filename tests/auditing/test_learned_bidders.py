@@ -15,7 +15,7 @@ from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.market.bidders import BidRequest, Budgeted, make_bidder
 from simenv.mechanism import Mechanism
 from simenv.testing import ADS
-from tests.support.market import FirstPrice, run
+from tests.support.bidding import FirstPrice, run
 from tests.support.paths import ROOT
 
 OLD = ROOT / "benchmarks" / "results" / "audit" / "4_llm_auction.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, RUN, SHOWN, blocks, run
+from tests.support.pages import PAGES, RUN, SHOWN, blocks, run
 
 _RUN_HERE = [page for page in PAGES if any(b.language in RUN for b in blocks(page))]
 

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from tests.docs.pages import PAGES, blocks, command_line, text_of
+from tests.support.pages import PAGES, blocks, command_line, text_of
 
 
 def commands(page: str) -> list[str]:

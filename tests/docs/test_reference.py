@@ -14,7 +14,7 @@ import pytest
 import simenv
 from simenv import records
 from simenv.mechanism import Claim
-from tests.docs.pages import command_line, generated, run, text_of
+from tests.support.pages import command_line, generated, run, text_of
 
 FILES = "docs/reference/files.md"
 

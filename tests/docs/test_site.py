@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import readme_table
-from tests.docs.pages import text_of
+from tests.support.pages import text_of
 from tests.support.paths import ROOT
 
 STRICT = ["-W", "-n", "--keep-going", "-q"]

@@ -27,8 +27,8 @@ from simenv.records import Bid, Click, Feedback, Query
 from simenv.seeding import keyed_rng
 from simenv.testing import ADS, small_world
 from simenv.world import settle
+from tests.support.bidding import FirstPrice, run
 from tests.support.fakes import ConstantJudge
-from tests.support.market import FirstPrice, run
 
 ME, OTHER = ADS[0], ADS[1]
 

@@ -1,4 +1,4 @@
-"""A first-price mechanism without texts, and runs of bidders under it."""
+"""Runs of the small world with bidders of one kind, under a first-price mechanism that needs no model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from simenv import Auction, Mechanism, Outcome, Transition, outcome
+from simenv import Auction, Outcome, Transition, outcome
 from simenv.background_loop import run_sync
 from simenv.market.bidders import Bidder
+from simenv.mechanism import Mechanism
 from simenv.runs.rollout import Finished, rollout
 from simenv.testing import small_world
 
@@ -26,7 +27,6 @@ class FirstPrice:
 def run(
     bidder: Bidder, mechanisms: dict[str, Mechanism] | None = None, *, n: int, chunk: int = 1, **world: Any
 ) -> list[Transition]:
-    """The transitions of n auctions in the small world with this bidder."""
     chunks: list[Finished] = []
 
     async def go() -> None:
