@@ -17,11 +17,12 @@ import numpy as np
 from simenv import registry
 from simenv.ctr.models import make_ctr_model
 from simenv.errors import MechanismFailed, OutcomeError, SimenvError
+from simenv.importing import reason
 from simenv.llm import make_llm
 from simenv.llm.base import metered
 from simenv.objective import Objective
 from simenv.records import Auction, Outcome
-from simenv.registry import Kind, Lazy, Spec, reason
+from simenv.registry import Kind, Lazy, Spec
 from simenv.seeding import keyed_rng
 
 _ROUNDING = 1e-9

@@ -12,30 +12,23 @@ language model, the encoder) is passed by parameter name: see `Spec.build`.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import importlib
-import importlib.util
 import inspect
 import json
 import re
-import sys
-import traceback
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
+from importlib.metadata import entry_points
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from simenv.errors import InputError, SimenvError, UnknownName
+from simenv.importing import import_module, load_entry_point, quoted, reason, summary_of
 
 T = TypeVar("T")
 _IMPORTABLE = re.compile(r"(?:.+\.py|[A-Za-z_][\w.]*):[A-Za-z_]\w*")
-_OUR_FOLDER = "mechanisms"
-_LONGEST_QUOTE = 80
 
 
 @dataclass(frozen=True)
@@ -173,7 +166,7 @@ def is_name_of(kind: Kind[Any], name: str) -> bool:
 
 def summaries(kind: Kind[Any]) -> list[tuple[str, str]]:
     """Every registered name with the first line of its documentation. No plug-in is imported."""
-    return [(entry.name, _summary(entry)) for entry in sorted(entry_points(group=kind.group), key=lambda e: e.name)]
+    return [(entry.name, summary_of(entry)) for entry in sorted(entry_points(group=kind.group), key=lambda e: e.name)]
 
 
 class Setting(NamedTuple):
@@ -212,34 +205,19 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def reason(error: Exception) -> str:
-    """An exception of a plug-in's code as one line, with the place where it was raised."""
-    message = " ".join(str(error).split())
-    last = traceback.extract_tb(error.__traceback__)[-1:]
-    # A syntax error names its place itself, and one of the import system has none in the user's code.
-    place = "" if isinstance(error, SyntaxError | ImportError) else "".join(f" ({f.filename}:{f.lineno})" for f in last)
-    return f"{type(error).__name__}: {message}{place}" if message else f"{type(error).__name__}{place}"
-
-
-def quoted(value: Any) -> str:
-    """A value for a message, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 3]}..."
-
-
 def _load(kind: Kind[Any], name: str) -> tuple[Any, str | None]:
     """The factory, and the text after the colon of a registered name."""
     head, colon, text = name.partition(":")
     registered = entry_points(group=kind.group, name=head)
     if registered:
         try:
-            return _load_entry_point(next(iter(registered))), text if colon else None
+            return load_entry_point(next(iter(registered))), text if colon else None
         except Exception as error:
             raise InputError(f"{kind.name} {name!r} cannot be imported: {reason(error)}") from error
     if not colon:
         raise UnknownName(kind.name, name, names(kind), hint="or give package.module:Class or file.py:Class")
     module_name, _, attribute = name.rpartition(":")
-    module = _import(kind, name, module_name)
+    module = import_module(module_name, f"{kind.name} {name!r}")
     if not hasattr(module, attribute):
         classes = [n for n, value in vars(module).items() if _could_be(kind, value)]
         needs = " and ".join(kind.needs)
@@ -249,61 +227,6 @@ def _load(kind: Kind[Any], name: str) -> tuple[Any, str | None]:
 
 def _could_be(kind: Kind[Any], value: Any) -> bool:
     return inspect.isclass(value) and any(hasattr(value, attribute) for attribute in kind.needs)
-
-
-def _load_entry_point(entry: EntryPoint) -> Any:
-    """Loads a registered plug-in; ours from our own folder even where another `mechanisms` hides it."""
-    if not _is_hidden(entry):
-        return entry.load()
-    alias = "simenv_builtin_mechanisms"  # a user's folder of the same name keeps the name
-    if alias not in sys.modules:
-        _from_file(alias, _our_folder() / "__init__.py", [str(_our_folder())])
-    return getattr(importlib.import_module(alias + entry.module.removeprefix(_OUR_FOLDER)), entry.attr)
-
-
-def _is_hidden(entry: EntryPoint) -> bool:
-    """Whether a user's package has the name of the one that this entry point of ours is in."""
-    if entry.module.split(".")[0] != _OUR_FOLDER or entry.dist is None or entry.dist.name != "simenv-ads":
-        return False
-    loaded = sys.modules.get(_OUR_FOLDER)
-    spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(_OUR_FOLDER)
-    return spec is None or spec.origin is None or Path(spec.origin).resolve().parent != _our_folder()
-
-
-def _our_folder() -> Path:
-    return Path(__file__).resolve().parent.parent / _OUR_FOLDER
-
-
-def _import(kind: Kind[Any], name: str, module_name: str) -> Any:
-    try:
-        if module_name.endswith(".py"):
-            path = Path(module_name)
-            if not path.is_file():
-                raise InputError(f"{kind.name} {name!r}: no such file {module_name}")
-            if str(path.resolve().parent) not in sys.path:
-                sys.path.append(str(path.resolve().parent))  # it may import what lies beside it
-            return _from_file(f"simenv_user_{path.stem}", path, None)
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # a console script does not look in the folder it is run from
-        return importlib.import_module(module_name)
-    except InputError:
-        raise
-    except Exception as error:  # a module may raise anything while it is imported
-        raise InputError(f"{kind.name} {name!r} cannot be imported: {reason(error)}") from error
-
-
-def _from_file(module_name: str, path: Path, search: list[str] | None) -> Any:
-    spec = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=search)
-    if spec is None or spec.loader is None:
-        raise InputError(f"cannot import {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(module_name, None)  # a module that was read in part must not be found
-        raise
-    return module
 
 
 def _hints(factory: Any) -> dict[str, Any]:
@@ -329,37 +252,3 @@ def _typed(kind: Kind[Any], name: str, option: str, value: Any, hints: Mapping[s
     if isinstance(value, bool) and not isinstance(typed, bool):
         raise InputError(f"{kind.name} {name!r}: option {option}: input should be a number, got {value}")
     return typed
-
-
-def _summary(entry: EntryPoint) -> str:
-    try:
-        tree = ast.parse(_source(entry).read_text(encoding="utf-8"))
-    except Exception as error:
-        return f"(cannot be read: {reason(error)})"
-    body = tree.body
-    docstring = None
-    for part in entry.attr.split("."):  # of a class method, the method's, else the class's
-        named = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == part]
-        if not named:
-            break
-        docstring = ast.get_docstring(named[0]) or docstring
-        body = named[0].body
-    return _first_sentence(docstring or "")
-
-
-def _source(entry: EntryPoint) -> Path:
-    """The file that defines a plug-in."""
-    if _is_hidden(entry):
-        base = _our_folder().joinpath(*entry.module.split(".")[1:])
-        return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-    spec = importlib.util.find_spec(entry.module)  # imports the package around it, not the module
-    if spec is None or spec.origin is None:
-        raise InputError(f"no module {entry.module}")
-    return Path(spec.origin)
-
-
-def _first_sentence(docstring: str) -> str:
-    """The first sentence, or as much of it as stands in the first paragraph, in one line."""
-    paragraph = " ".join(docstring.split("\n\n")[0].split())
-    match = re.match(r"(.+?[.!?])(?:\s+[A-Z]|$)", paragraph)
-    return match[1] if match else paragraph

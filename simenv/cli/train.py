@@ -11,6 +11,7 @@ import typer
 from simenv import registry
 from simenv.cli import console
 from simenv.errors import DataFileError, InputError
+from simenv.importing import quoted
 
 
 def train(
@@ -52,7 +53,7 @@ def train(
     for text in settings or ():
         option, equals, value = text.removeprefix(f"{trainer}.").partition("=")
         if not equals or not option:
-            raise InputError(f"cannot read setting {registry.quoted(text)}: expected OPTION=VALUE")
+            raise InputError(f"cannot read setting {quoted(text)}: expected OPTION=VALUE")
         options[option] = registry.parse_value(value)
     make_trainer(trainer).train(options, out, console.out)
 

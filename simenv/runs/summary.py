@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv.errors import InputError, SimenvError
+from simenv.importing import reason
 from simenv.records import Transition
-from simenv.registry import reason
 from simenv.runs.metrics import METRICS, Metric
 from simenv.stats import Estimate, clustered_interval, clustered_ratio, ratio_and_influence
 
