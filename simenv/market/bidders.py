@@ -87,7 +87,7 @@ class ValueMaximiser(ShadedBidder):
 
 
 class UniformBidder:
-    """Bids a uniform integer in 1..100 whatever the value, as in the paper's experiments (section 5.1)."""
+    """Bids a uniform integer in 1..100, independent of the value, as in the paper's experiments (section 5.1)."""
 
     name = "uniform"
 
@@ -96,7 +96,7 @@ class UniformBidder:
 
 
 class Exp3Bidder:
-    """Learns how much to shade: multiplicative weights over a grid of factors, from its own clicks and payments.
+    """Learns to shade its bids by EXP3 over a grid of factors, from its own clicks and payments.
 
     EXP3 (Auer, Cesa-Bianchi, Freund, Schapire 2002): an advertiser sees only what its own bid brought, so a factor's
     gain is divided by the probability of having tried it. Each ad learns for itself, over all auctions in which it is
