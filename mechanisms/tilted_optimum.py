@@ -28,8 +28,7 @@ from .menu import Item, Menu, scores, tilted
 
 
 class TiltedOptimum:
-    """Exact target of LLM-Auction on a finite menu: draws an answer by pi_0 exp(reward / beta); ads pay their bids per
-    click.
+    """Exact target of LLM-Auction on a finite menu: draws an answer; ads pay their bids per click.
 
     The distribution is pi* on the menu of `menu.py`.
 

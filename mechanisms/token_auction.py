@@ -106,8 +106,7 @@ class LogLinear(Record):
 
 
 class TokenAuction:
-    """Token auction: advertisers decode one sponsored sentence jointly, weighted by bids, and pay a second price per
-    token.
+    """Token auction: advertisers decode one sponsored sentence jointly by bids, pay a second price per token.
 
     Advertisers with bids above the reserve take part. It makes no claim: the paper's incentive property (under a
     monotone rule no advertiser gains from another bid) is about preferences over token distributions, not about values

@@ -220,8 +220,7 @@ class World:
 
 
 def _with_quality(feedback: Feedback, measured: Feedback, extra: Usage) -> Feedback:
-    """Adds the quality measure's results to the judge's feedback; `extra` is the additional usage of the ad-free
-    answer."""
+    """Adds the quality measure's results to the judge's feedback; `extra` is the usage of the ad-free answer."""
     quality = measured.quality and measured.quality.model_copy(update={"usage": measured.quality.usage + extra})
     satisfaction = feedback.satisfaction if measured.satisfaction is None else measured.satisfaction
     return feedback.model_copy(update={"satisfaction": satisfaction, "quality": quality})

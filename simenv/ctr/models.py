@@ -33,8 +33,7 @@ class CTRModel(Protocol):
         ...
 
     def relevance(self, auction: Auction) -> Floats:
-        """Predicts q_i of every candidate before any text is written: shape (n,), in (0, 1), ordered as
-        auction.bids."""
+        """Predicts q_i of every candidate before any text is written: shape (n,), in (0, 1), as auction.bids."""
         ...
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:

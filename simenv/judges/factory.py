@@ -109,8 +109,7 @@ def llm_judge(llm: LLM, samples: int = 1, frame: bool | None = None, wording: in
 
 
 def embedded_judge(embedded_llm: LLM, encoder: Encoder, wording: int = 1) -> EmbeddedJudge:
-    """Clicks by cosines of the sentence encoder and likelihoods of the embedded language model, without persona
-    traits."""
+    """Clicks from cosines of the encoder and likelihoods of the embedded language model; reads no persona traits."""
     return EmbeddedJudge(embedded_llm, encoder, wording=wording)
 
 
