@@ -24,7 +24,7 @@ from .writer import Writer
 
 
 class Candidate(NamedTuple):
-    """One answer: its predicted click probabilities and its penalty, which does not depend on the bids."""
+    """One answer, its predicted click probabilities and its penalty, which does not depend on the bids."""
 
     response: str
     click_probs: dict[str, float]
@@ -32,11 +32,12 @@ class Candidate(NamedTuple):
 
 
 class BestOfN:
-    """Chooses the answer y that maximises sum_i (b_i - r) q_i(y) - penalty(y) over N answers; r is the reserve.
+    """VCG over N sampled answers: shows the answer with the highest predicted welfare, pays the others' loss.
 
-    Each ad of the chosen answer pays r q_i plus the welfare loss of the other advertisers, in expectation per auction.
-    The payment is charged per click, so it is divided by q_i. The reserve enters as a cost of showing an ad, so the
-    rule is still VCG and still DSIC.
+    The answer y that is shown maximises sum_i (b_i - r) q_i(y) - penalty(y) over N answers, with r the reserve. Each ad
+    of it pays r q_i plus the welfare loss of the other advertisers, in expectation per auction. The payment is charged
+    per click, so it is divided by q_i. The reserve enters as a cost of showing an ad, so the rule is still VCG and
+    still DSIC.
 
     Args:
         llm: The Ad-LLM.

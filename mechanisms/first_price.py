@@ -14,7 +14,7 @@ from .ranking import Ranked, RankingAuction
 
 
 class FirstPrice(RankingAuction):
-    """Rank by b_i q_i, pay b_i per click.
+    """First-price auction over candidates: ranks by bid x predicted CTR, winners pay their bids per click.
 
     Individually rational and monotone. Not DSIC for utility maximisers: a lower bid pays less per click.
 

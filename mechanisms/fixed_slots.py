@@ -15,7 +15,10 @@ from .gsp import GSP
 
 
 class FixedSlots(GSP):
-    """GSP over the same scores; the winners are listed below the answer. Arguments and claims as in GSP."""
+    """Generalised second-price auction for fixed slots: lists the winners below an answer without ads.
+
+    Arguments and claims are those of GSP.
+    """
 
     name = "fixed_slots"
 

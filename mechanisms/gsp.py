@@ -13,10 +13,10 @@ from .ranking import Ranked, RankingAuction
 
 
 class GSP(RankingAuction):
-    """Rank by s_i = b_i q_i; the winner of slot j pays per click max(s_(j+1) / q_(j), reserve).
+    """Generalised second-price auction over candidates: ranks by bid x predicted CTR, pays the next score per click.
 
-    Individually rational and monotone. Not DSIC: with two or more slots an advertiser can gain by bidding less than
-    its value.
+    With scores s_i = b_i q_i the winner of slot j pays max(s_(j+1) / q_(j), reserve) per click. Individually rational
+    and monotone. Not DSIC: with two or more slots an advertiser can gain by bidding less than its value.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.

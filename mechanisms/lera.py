@@ -40,10 +40,11 @@ _NEEDED = (Capability.LOGPROBS, Capability.CONSTRAINT, Capability.PREFILL)
 
 
 class LERA(VCG):
-    """Short list by b_i q_i, rank by b_i l_i, pay the critical value per click. DSIC: claims as in VCG.
+    """LERA: ranks a short list by bid x relevance to the language model, pays the critical bid per click.
 
-    If the model gives no log-probabilities, it is prompted for a score of each ad instead. If its reply cannot be
-    parsed, ads are ranked by retrieval relevance, and the outcome's details record this.
+    The short list has the m highest b_i q_i; it is ranked by b_i l_i. DSIC, with the claims of VCG. If the model gives
+    no log-probabilities, it is prompted for a score of each ad instead. If its reply cannot be parsed, ads are ranked
+    by retrieval relevance, and the outcome's details record this.
 
     Args:
         llm: The Ad-LLM, which also judges relevance.

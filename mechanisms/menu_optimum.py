@@ -22,7 +22,9 @@ from .menu import Menu, scores
 
 
 class MenuOptimum:
-    """Shows the argmax of R on the menu; each click costs the bid. Ties go to the answer with fewer ads.
+    """Upper bound for the reward on a finite menu: shows its best answer; ads pay their bids per click.
+
+    The answer maximises R(y) over the menu of `menu.py`. Ties go to the answer with fewer ads.
 
     Args:
         llm: The Ad-LLM.

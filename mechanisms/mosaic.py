@@ -62,7 +62,7 @@ from .writer import Writer
 
 
 class Mosaic:
-    """Draws one of M candidate answers by weight and bids; charges VCG-like transfers.
+    """MOSAIC: draws one of M sampled answers by importance weight and bids, pays VCG-like transfers.
 
     Truthful in expectation (over the mechanism's own lottery, given the candidate answers) for utility maximisers, and
     individually rational in expectation.

@@ -81,10 +81,11 @@ def read_prior(text: str) -> Prior:
 
 
 class Myerson(VCG):
-    """Rank by phi_i(b_i) q_i among bids at or above their reserve; pay as in VCG, with scores mapped back by phi^(-1).
+    """Myerson's revenue-optimal auction: ranks by virtual value x predicted CTR, pays the critical bid per click.
 
-    DSIC for utility maximisers, individually rational and monotone as VCG is, for any true distribution of values;
-    revenue optimal if values are drawn from the prior. An ad's reserve is the larger of the auction's and the
+    Bids phi_i(b_i) q_i at or above their reserve are ranked. The payment is that of VCG, with scores mapped back by
+    phi^(-1). DSIC for utility maximisers, individually rational and monotone like VCG, for any true distribution of
+    values; revenue optimal if values are drawn from the prior. An ad's reserve is the larger of the auction's and the
     advertiser's own.
 
     Args:

@@ -13,7 +13,7 @@ from .writer import Writer
 
 
 class Organic:
-    """No ads, no payments.
+    """The answer without ads, as a reference: no ads, no payments.
 
     Args:
         llm: The Ad-LLM.

@@ -115,7 +115,7 @@ def best_matching(values: Floats, weights: Floats, most: int) -> Matching:
 
 
 class PositionAuction:
-    """Matches ads to the ends of sentences and charges VCG prices per click.
+    """Position auction in generated content: matches ads to sentence ends, pays VCG prices per click.
 
     DSIC for utility maximisers, individually rational and monotone under its `ctr_model`: multinomial logit over the
     given one.

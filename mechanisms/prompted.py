@@ -16,7 +16,7 @@ from .writer import Writer
 
 
 class Prompted:
-    """The language model is the allocation rule; each click costs the bid.
+    """Prompted language model: chooses the ads given all bids; they pay their bids per click.
 
     Individually rational. It makes no other claim: an untrained model need not be monotone in bids.
 

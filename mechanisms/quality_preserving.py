@@ -46,9 +46,10 @@ _MIN_PROB = 1e-200
 
 
 class ScreenedVCG(VCG):
-    """Rank by m_i = b_i q_i - c_i, show ads above 0, pay as in VCG: the critical bid for each place.
+    """VCG with a quality screen: ranks by bid x predicted CTR minus quality cost, pays critical bids per click.
 
-    The quality cost of an ad is weighted by its place in the same way as its clicks. DSIC: claims as in VCG.
+    Only ads with m_i = b_i q_i - c_i above 0 are shown. The quality cost of an ad is weighted by its place in the same
+    way as its clicks. DSIC, with the claims of VCG.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.
@@ -85,10 +86,11 @@ class ScreenedVCG(VCG):
 
 
 class QualityPreserving(ScreenedVCG):
-    """Draws one ad or none with probabilities x_i; charges the critical bid per click.
+    """Quality-preserving lottery: draws one ad or none by welfare net of quality cost, pays the critical bid per click.
 
-    DSIC for utility maximisers, individually rational and monotone for every draw, and therefore also in expectation.
-    The outcome's details log the draw as `softmax` does, so its log can be used for off-policy evaluation.
+    The probabilities are the x_i above. DSIC for utility maximisers, individually rational and monotone for every draw,
+    and therefore also in expectation. The outcome's details log the draw as `softmax` does, so its log can be used for
+    off-policy evaluation.
 
     Args:
         llm, ctr_model, quality_weight: See `ScreenedVCG`.

@@ -30,7 +30,7 @@ class Ranked(NamedTuple):
 
 
 class RankingAuction:
-    """Ranks by score and shows the best; a subclass implements `price`.
+    """Base of ranking auctions: ranks by score and shows the best ads. A subclass implements `price`.
 
     Args:
         llm: The Ad-LLM.

@@ -25,11 +25,11 @@ from .writer import read_prompt
 
 
 class Rewrite(VCG):
-    """VCG's winners and prices; 1 + K calls, of which K rewrite the whole answer. DSIC: claims as in VCG.
+    """Generate, inject, rewrite: VCG for positions, with one call per winner that rewrites the answer around its ad.
 
-    A rewriting is rejected if it loses or changes a link, or if its ads are not in the order of their slots. The ad
-    then gets a sentence at the end instead. A model that cannot follow formats never rewrites: all ads get such a
-    sentence.
+    K winners need 1 + K calls. DSIC, with the claims of VCG. A rewriting is rejected if it loses or changes a link, or
+    if its ads are not in the order of their slots. The ad then gets a sentence at the end instead. A model that cannot
+    follow formats never rewrites: all ads get such a sentence.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.

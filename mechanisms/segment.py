@@ -47,7 +47,9 @@ _MIN_PROB = 1e-200
 
 
 class Segment:
-    """Draws `ads_per_segment` ads for each of `segments` segments, at most the auction's max_ads in total.
+    """Segment auction: draws ads for each segment by bid x relevance, pays the critical bid of the draw per click.
+
+    It draws `ads_per_segment` ads for each of `segments` segments, at most the auction's max_ads in total.
 
     Individually rational and monotone for every draw. With one segment it is also DSIC for utility maximisers, for
     every draw and therefore in expectation. With more segments it is not: an ad can gain by losing an early segment,

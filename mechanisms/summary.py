@@ -73,10 +73,10 @@ class SummaryCTR:
 
 
 class Summary(RankingAuction):
-    """Rank by b_i q_i, share `words` words among the winners by prominence, pay the Myerson integral per click.
+    """Summary auction: ranks by bid x predicted CTR, shares the words among the winners, pays Myerson prices per click.
 
-    DSIC for utility maximisers, individually rational and monotone under its `ctr_model`: the given model times
-    Prom_i^beta.
+    The winners share `words` words by prominence. DSIC for utility maximisers, individually rational and monotone under
+    its `ctr_model`: the given model times Prom_i^beta.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.

@@ -28,7 +28,9 @@ from .menu import Item, Menu, scores, tilted
 
 
 class TiltedOptimum:
-    """Draws from pi* on the menu of `menu.py`; each click costs the bid.
+    """Exact target of LLM-Auction on a finite menu: draws an answer; ads pay their bids per click.
+
+    The distribution is pi* on the menu of `menu.py`.
 
     Args:
         llm: The Ad-LLM.

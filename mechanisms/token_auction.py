@@ -106,10 +106,11 @@ class LogLinear(Record):
 
 
 class TokenAuction:
-    """One sponsored sentence after the answer, decoded jointly by all advertisers with bids above the reserve.
+    """Token auction: advertisers decode one sponsored sentence jointly by bids, pay a second price per token.
 
-    It makes no claim: the paper's incentive property (under a monotone rule no advertiser gains from another bid) is
-    about preferences over token distributions, not about values per click. Audits measure incentives per click.
+    Advertisers with bids above the reserve take part. It makes no claim: the paper's incentive property (under a
+    monotone rule no advertiser gains from another bid) is about preferences over token distributions, not about values
+    per click. Audits measure incentives per click.
 
     Args:
         llm: The model of every advertiser. The cost grows with their number, because each decodes every token.

@@ -14,9 +14,10 @@ from .ranking import Ranked, RankingAuction
 
 
 class VCG(RankingAuction):
-    """Rank by s_i = b_i q_i; slot j is seen with weight alpha_j = discount^(j-1), and alpha_(K+1) = 0.
+    """VCG for positions: ranks by bid x predicted CTR, pays per click the welfare loss of the other ads.
 
-    The winner of slot j pays per click
+    The score is s_i = b_i q_i. Slot j is seen with weight alpha_j = discount^(j-1), and alpha_(K+1) = 0. The winner of
+    slot j pays per click
 
         sum_(l = j..K) (alpha_l - alpha_(l+1)) max(s_(l+1), r q_(j)) / (alpha_j q_(j))
 

@@ -1,9 +1,10 @@
-"""From synchronous code into the async inside: one event loop in one background thread, started at first use; jobs
-that run at once in it; and what belongs to one event loop alone.
+"""Runs asynchronous code from synchronous code, in one event loop in a background thread that starts at first use.
 
-`asyncio.run` fails where a loop already runs, as in a notebook; a loop in a thread of its own does not.
+Also runs jobs concurrently (`gather`) and holds objects that belong to one event loop (`PerLoop`).
 
-A forked child has the parent's objects, but not its threads: it starts a background loop of its own at first use.
+`asyncio.run` fails if a loop already runs in the thread, as in a notebook; a loop in a separate thread does not.
+
+A forked child has the parent's objects, but not its threads. It starts its own background loop at first use.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Background:
         await stopped.wait()
 
     def stop(self) -> None:
-        """Cancels what still runs, lets asynchronous generators finish, and ends the thread."""
+        """Cancels running tasks, closes asynchronous generators, and ends the thread."""
         self.loop.call_soon_threadsafe(self._stopped.set)
         self.thread.join()
 
@@ -42,18 +43,18 @@ class _Background:
 _lock = threading.Lock()
 _background: _Background | None = None
 _of_parents: list[_Background] = []
-"""Loops whose threads stayed behind in the process that was forked. They are kept, because an object that is made in
-the place of a collected loop would pass for it (LiteLLM knows loops by their `id`)."""
+"""Loops of the parent process, whose threads do not exist in this fork. They are kept alive, because a new object could
+otherwise get the same `id`, by which LiteLLM identifies loops."""
 
 
 def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Runs `await function(*args)` in the background loop and waits for the result.
 
-    If the wait is interrupted, so is what runs.
+    If the wait is interrupted, the function is cancelled.
 
     Raises:
-        RuntimeError: called from within that loop, where it would wait for itself: a mechanism is already inside, so
-            it awaits instead.
+        RuntimeError: called from within that loop, where it would wait for itself. A mechanism runs in this loop, so
+            it must await instead.
     """
     background = _started()
     if threading.current_thread() is background.thread:
@@ -66,10 +67,10 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     try:
         return future.result()
     except BaseException:
-        future.cancel()  # for an interrupted wait; what has ended stays as it is
+        future.cancel()  # for an interrupted wait; no effect on a finished future
         raise
     finally:
-        del future  # an error's traceback has this frame: no circle
+        del future  # avoids a reference cycle through the traceback of an error
 
 
 def _started() -> _Background:
@@ -101,12 +102,12 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 class PerLoop(Generic[T]):
-    """Something that belongs to one event loop, such as futures and semaphores: in another loop, it is made anew.
+    """Holds an object that belongs to one event loop, such as a semaphore, and creates a new one in another loop.
 
-    A copy, and what is sent to another process, begins without it.
+    Copies and pickles do not include the object.
 
     Args:
-        make: Makes it.
+        make: Creates the object.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -114,7 +115,7 @@ class PerLoop(Generic[T]):
         self._made: tuple[asyncio.AbstractEventLoop, T] | None = None
 
     def get(self) -> T:
-        """That of the running loop; of a loop that was left for another one, nothing is kept."""
+        """Returns the object of the running loop. Objects of earlier loops are not kept."""
         loop = asyncio.get_running_loop()
         if self._made is None or self._made[0] is not loop:
             self._made = (loop, self._make())
@@ -125,7 +126,7 @@ class PerLoop(Generic[T]):
 
 
 async def gather(jobs: Iterable[Awaitable[T]]) -> list[T]:
-    """Runs jobs at once; unlike asyncio's gather it leaves none running behind an error."""
+    """Runs jobs concurrently. Unlike asyncio.gather, it cancels the remaining jobs after an error."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         return list(await asyncio.gather(*tasks))

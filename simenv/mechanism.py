@@ -172,7 +172,10 @@ async def lottery_of(mechanism: Mechanism, auction: Auction) -> Lottery:
 
 
 MECHANISM: Kind[Mechanism] = Kind(
-    "mechanism", "simenv.mechanisms", ("run",), "answers an auction: a text with ads, and their prices"
+    "mechanism",
+    "simenv.mechanisms",
+    ("run",),
+    "answers an auction with a text that contains ads, and sets their prices",
 )
 MechanismSpec = Spec[Mechanism]
 """A mechanism that was found and whose options were checked, but that is not built yet."""

@@ -107,7 +107,7 @@ class Objective:
 
 
 PENALTY: Kind[Penalty] = Kind(
-    "penalty", "simenv.penalties", ("penalty",), "says what extra ads and violations cost the platform"
+    "penalty", "simenv.penalties", ("penalty",), "computes the cost of extra ads and violations to the platform"
 )
 
 

@@ -1,4 +1,4 @@
-"""Numbers with their 95% intervals, and curves.
+"""Estimates with 95% intervals, and binned curves.
 
 Most figures are a ratio of sums, R = sum(above) / sum(below); a mean has 1 below. Rows of one cluster (the turns of one
 persona) are not independent, so the interval is clustered: with influence values
@@ -34,7 +34,7 @@ Number = Annotated[float, BeforeValidator(_nan_for_null)]
 
 
 class Estimate(Record):
-    """A value with its 95% interval; nan (null in JSON) where it cannot be told."""
+    """A value with its 95% interval; nan (null in JSON) if undefined."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
@@ -57,25 +57,25 @@ class Bin(Record):
     """One point of a curve."""
 
     x: float
-    """Mean of what the bin is made by."""
+    """Mean of the variable that defines the bins."""
     y: float
-    """Mean of what is held against it."""
+    """Mean of the other variable."""
     n: int
-    """How many values are in the bin."""
+    """Number of values in the bin."""
 
 
 def clustered_ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Estimate:
-    """sum of above / sum of below with its interval, clustered; nan if the sum of below is 0.
+    """Returns sum of above / sum of below with its clustered interval; nan if the sum of below is 0.
 
     Args:
         pairs: (above, below) of each row; below is 1 for a mean.
-        clusters: The cluster, a persona, of each row.
+        clusters: The cluster (persona) of each row.
     """
     return clustered_interval(*ratio_and_influence(pairs), clusters)
 
 
 def ratio_and_influence(pairs: Sequence[tuple[float, float]]) -> tuple[float, npt.NDArray[np.float64]]:
-    """The ratio R of a sequence of (above, below) and the influence value psi of each; nan if the sum of below is 0."""
+    """Returns the ratio R of (above, below) pairs and the influence value psi of each; nan if the sum of below is 0."""
     above, below = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     total = float(below.sum())
     if total == 0:
@@ -87,10 +87,10 @@ def ratio_and_influence(pairs: Sequence[tuple[float, float]]) -> tuple[float, np
 def clustered_interval(
     value: float, influence: npt.NDArray[np.float64], clusters: Sequence[str], groups: int | None = None
 ) -> Estimate:
-    """A value with its clustered interval; of one cluster, the value alone.
+    """Returns a value with its clustered interval; no interval if there is one cluster.
 
     Args:
-        value: What is estimated.
+        value: The estimate.
         influence: The influence value of each row, shape (rows,).
         clusters: The cluster of each row.
         groups: G; the number of clusters unless it is given.
@@ -108,7 +108,7 @@ def clustered_interval(
 
 
 def wilson(successes: float, n: int) -> Estimate:
-    """A share with its Wilson score interval (Wilson 1927). Half successes, from ties, are allowed."""
+    """Returns a share with its Wilson score interval (Wilson 1927). Half successes, from ties, are allowed."""
     if n == 0:
         return Estimate()
     share = successes / n
@@ -118,27 +118,27 @@ def wilson(successes: float, n: int) -> Estimate:
 
 
 def mean(values: Sequence[float], clusters: Sequence[str], least: float = -1.0) -> Estimate:
-    """A mean with its t interval, clustered; value alone if there is one cluster.
+    """Returns a mean with its clustered t interval; no interval if there is one cluster.
 
     Args:
-        values: Between `least` and 1; the interval is cut off there.
-        clusters: Of each value.
+        values: Numbers between `least` and 1; the interval is clipped to this range.
+        clusters: The cluster of each value.
         least: -1 for differences of probabilities, 0 for probabilities.
     """
-    found = clustered_ratio([(value, 1.0) for value in values], clusters)
-    if math.isnan(found.low):
-        return found
-    return Estimate(value=found.value, low=max(least, found.low), high=min(1.0, found.high))
+    estimate = clustered_ratio([(value, 1.0) for value in values], clusters)
+    if math.isnan(estimate.low):
+        return estimate
+    return Estimate(value=estimate.value, low=max(least, estimate.low), high=min(1.0, estimate.high))
 
 
 def auc(labels: Sequence[int], scores: Sequence[float], clusters: Sequence[str], *key: str | int) -> Estimate:
-    """Area under the ROC curve (ties count half) with a percentile bootstrap over clusters.
+    """Returns the area under the ROC curve (ties count half) with a percentile bootstrap over clusters.
 
     Args:
         labels: 0 or 1.
-        scores: Higher should mean 1.
-        clusters: What is resampled, for instance the query of each row.
-        key: Names the resamples.
+        scores: Predictions; higher means 1 is more likely.
+        clusters: The unit of resampling, for instance the query of each row.
+        key: Key of the resamples.
     """
     from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped, unused-ignore]
 
@@ -158,7 +158,7 @@ def auc(labels: Sequence[int], scores: Sequence[float], clusters: Sequence[str],
 
 
 def deciles(x: Sequence[float], y: Sequence[float]) -> tuple[Bin, ...]:
-    """The mean of y by tenths of x, in order; fewer bins where there are fewer than ten values."""
+    """Returns the mean of y by tenths of x, in order; fewer bins for fewer than ten values."""
     order = np.argsort(x, kind="stable")
     parts = [part for part in np.array_split(order, 10) if len(part)]
     xs, ys = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The world: everything around a mechanism. Environments, runs and audits build theirs here.
+"""The world: personas, market, judge and objective. Environments, runs and audits build it here.
 
 A session belongs to one persona; its turns are auctions. Every draw is keyed by the auction's id, so two mechanisms
 that answer the same auction get the same values, bids and user.
@@ -32,7 +32,7 @@ from simenv.users.queries import FileQueries, FrozenQueries, LLMQueries, QuerySo
 
 
 class Session(NamedTuple):
-    """One persona's sitting."""
+    """A session: one persona with its queries."""
 
     id: str
     persona: Persona
@@ -45,21 +45,21 @@ class World:
     Args:
         catalog: The ads.
         personas: The users.
-        encoder: For retrieval.
-        queries: Where a session's queries come from.
-        judge: Who clicks.
-        bidder: How values become bids.
-        values: What a click is worth to each advertiser.
+        encoder: Text encoder of the retrieval.
+        queries: Source of the sessions' queries.
+        judge: Decides clicks.
+        bidder: Turns values into bids.
+        values: Draws the advertisers' values per click.
         objective: The platform's reward.
         candidates: Ads per auction, by retrieval.
-        max_ads: Number of ads that is free of penalty.
-        reserve: Currency per click.
+        max_ads: Number of ads without penalty.
+        reserve: Reserve price, currency per click.
         horizon: Queries per session; the paper has five.
-        quality: Who measures answer quality; None: nobody does.
-        ad_free: The mechanism that gives the ad-free answer, "organic", for the quality lost against it.
+        quality: Measures answer quality; None: quality is not measured.
+        ad_free: The mechanism "organic", whose answer without ads is the reference of the quality loss.
 
     Raises:
-        InputError: an empty pack, duplicate ids, or a number out of range.
+        InputError: a pack is empty, ids are duplicate, or a number is out of range.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class World:
         """Session `number` of the run `seed`: its persona in turn (or the one named) and its queries.
 
         Raises:
-            InputError: no such persona, or too few frozen queries.
+            InputError: the persona does not exist, or there are too few frozen queries.
             UnreadableReply: the User-LLM did not write enough queries.
         """
         if persona_id is None:
@@ -119,23 +119,23 @@ class World:
         """The auction of one turn: candidates by retrieval, bids from private values.
 
         Args:
-            session, turn: Which.
-            bidder: Who bids; the world's own bidder by default.
+            session, turn: Session and turn of the auction.
+            bidder: The bidder; the world's bidder by default.
 
         Raises:
-            InputError: the bidder bids less than 0, or nothing finite.
+            InputError: a bid is negative or not finite.
         """
         bidder = bidder or self.bidder
         auction_id = f"{session.id}.{turn}"
         question = session.questions[turn]
-        found = self.retriever.top(question.text)
+        candidates = self.retriever.top(question.text)
         bids = tuple(
             Bid(
                 ad=ad,
                 amount=_amount(bidder, BidRequest(auction_id, session.id, turn, ad, self._value(auction_id, ad))),
                 relevance=relevance,
             )
-            for ad, relevance in found
+            for ad, relevance in candidates
         )
         return Auction(
             id=auction_id,
@@ -158,22 +158,22 @@ class World:
         name: str | None = None,
         auction: Auction | None = None,
     ) -> Transition:
-        """Runs the mechanism (or takes the outcome), lets the judge click, measures quality, and settles the bill.
+        """Runs the mechanism (or uses the outcome), judges clicks, measures quality, and computes payments and rewards.
 
         Args:
-            session, turn: Which auction.
-            action: Who answers it, or the answer.
-            index: Position in the run, for the record.
-            name: What to call the mechanism in the record; its own name by default.
-            auction: The auction, if it is built already.
+            session, turn: Session and turn of the auction.
+            action: The mechanism, or the outcome.
+            index: Position in the run, for the transition.
+            name: The mechanism's name in the transition; its own name by default.
+            auction: The auction; built if it is not given.
 
         Raises:
             OutcomeError: the outcome breaks the rules of its auction.
         """
         auction = auction or self.auction(session, turn)
-        # Before the mechanism, so that a local model meets its requests in the batches it would meet them in otherwise.
-        plain, asked = await self._answer_without_ads(auction)
-        with metered() as needed:
+        # Before the mechanism, so that a local model gets the same batches as without quality measures.
+        plain, plain_meter = await self._answer_without_ads(auction)
+        with metered() as mechanism_meter:
             if isinstance(action, Outcome):
                 name, outcome = name or "outcome", action
             else:
@@ -182,7 +182,7 @@ class World:
         feedback = await self.judge.judge(session.persona, auction, outcome)
         if self.quality is not None:
             measured = await self.quality.measure(session.persona, auction, outcome, plain)
-            extra = Usage() if set(asked.requests) <= set(needed.requests) else asked.usage
+            extra = Usage() if set(plain_meter.requests) <= set(mechanism_meter.requests) else plain_meter.usage
             feedback = _with_quality(feedback, measured, extra)
         values = {bid.ad.id: self._value(auction.id, bid.ad) for bid in auction.bids}
         return settle(
@@ -205,25 +205,25 @@ class World:
         return value
 
     async def _answer_without_ads(self, auction: Auction) -> tuple[str | None, Meter]:
-        """The counterfactual, if it is wanted, and what it asked a language model for.
+        """Returns the answer without ads, if quality needs it, and the meter of its requests.
 
-        None where the model refuses, or a cassette that was recorded without it has none: what is not known of one
-        answer's quality must not end a run.
+        The answer is None if the model refuses or a cassette has no record of it: an unknown quality of one answer must
+        not end a run.
         """
-        with metered() as asked:
+        with metered() as meter:
             if self.quality is None or self.ad_free is None:
-                return None, asked
+                return None, meter
             try:
-                return (await run_mechanism(self.ad_free, auction)).response, asked
+                return (await run_mechanism(self.ad_free, auction)).response, meter
             except LLMRefused:
-                return None, asked
+                return None, meter
 
 
 def _with_quality(feedback: Feedback, measured: Feedback, extra: Usage) -> Feedback:
-    """The judge's feedback with what a quality measure says; `extra` is what the ad-free answer cost beside it."""
+    """Adds the quality measure's results to the judge's feedback; `extra` is the usage of the ad-free answer."""
     quality = measured.quality and measured.quality.model_copy(update={"usage": measured.quality.usage + extra})
-    said = feedback.satisfaction if measured.satisfaction is None else measured.satisfaction
-    return feedback.model_copy(update={"satisfaction": said, "quality": quality})
+    satisfaction = feedback.satisfaction if measured.satisfaction is None else measured.satisfaction
+    return feedback.model_copy(update={"satisfaction": satisfaction, "quality": quality})
 
 
 def _amount(bidder: Bidder, request: BidRequest) -> float:
@@ -246,7 +246,7 @@ def settle(
     persona_id: str,
     turn: int,
 ) -> Transition:
-    """Works out payments and rewards. Where the judge abstained on a shown ad, the reward is unknown, not lower."""
+    """Computes payments and rewards. If the judge abstained on a shown ad, the reward is None."""
     prices = {placement.ad_id: placement.price for placement in outcome.placements}
     clicked = {c.ad_id: float(c.clicked) for c in feedback.clicks if c.clicked is not None}
     probs = {c.ad_id: c.click_prob for c in feedback.clicks if c.click_prob is not None}
@@ -292,15 +292,15 @@ def make_world(
     quality: str | QualityMeasure | None = None,
     ad_free: Mechanism | None = None,
 ) -> World:
-    """A world from names and defaults. Names are those of the command line.
+    """Builds a world from names and defaults. Names are those of the command line.
 
     Args:
         catalog, personas: A pack's name, a file, or the records themselves.
-        queries: A pack's name, a file, or a source; by default the User-LLM writes them, and without one they are the
-            pack's frozen ones.
+        queries: A pack's name, a file, or a source. By default the User-LLM writes them; without a User-LLM, the frozen
+            queries of the personas are used.
         judge: A judge or its name, see `make_judge`: "auto" is an LLM judge if there is a User-LLM, else the click
             model.
-        user_llm: A language model or its name: it writes the queries, judges, and grades where `quality` is "llm".
+        user_llm: A language model or its name: it writes the queries, judges, and grades if `quality` is "llm".
         encoder: Text encoder; the embedded MiniLM by default.
         bidder, values: A bidder and a value distribution, or their names.
         quality: A measure, or its name, see `make_quality`; None: quality is not measured.
@@ -347,4 +347,4 @@ def make_world(
 
 
 WORLD_OPTIONS = tuple(inspect.signature(make_world).parameters)
-"""What `make_world`, and so the environment, can be given."""
+"""Names of the options of `make_world`, which the environment also accepts."""

@@ -23,7 +23,7 @@ SHIPPED = Path(__file__).parent / "adapter"
 
 
 class LLMAuction:
-    """The language model, trained for the platform's reward, is the allocation rule; each click costs the bid.
+    """LLM-Auction: a language model trained for the platform's reward chooses the ads, which pay their bids per click.
 
     Individually rational. It makes no other claim: training should make the allocation increase with the bid, and
     `simenv audit` and `benchmarks/paper.py` measure whether it does.

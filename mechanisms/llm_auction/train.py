@@ -1,8 +1,8 @@
-"""`simenv train llm-auction`: the IRPO loop with everything around it.
+"""`simenv train llm-auction`: the IRPO training loop, its state and its output folder.
 
-The folder holds the adapter of the best epoch (what `make_mechanism("llm_auction", adapter=FOLDER)` loads), the
-manifest, the learning curve, and `state.pt`, from which a training that was cut off goes on. All draws are keyed, so it
-goes on exactly as if it had not been: what is lost are the updates since the last saved state, which are done again.
+The folder holds the adapter of the best epoch (`make_mechanism("llm_auction", adapter=FOLDER)` loads it), the manifest,
+the learning curve, and `state.pt`, from which an interrupted training is resumed. All draws are keyed, so a resumed
+training gives the same result: updates since the last saved state are repeated.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ class LLMAuctionTrainer:
     name = "llm-auction"
 
     def train(self, options: Mapping[str, Any], out: Path, console: Console) -> None:
-        """Trains, or goes on with the training in `out`.
+        """Trains, or resumes the training in `out`.
 
         Args:
             options: Fields of `Config`; with "from", the path of preference pairs, those of `pairs.Config`.
             out: A new folder, or one with a training of the same options.
-            console: Where progress goes.
+            console: Console for progress.
 
         Raises:
-            InputError: an unknown option, one out of range, or another training's folder.
+            InputError: an option is unknown or out of range, or the folder belongs to another training.
         """
         if "from" in options:
             train_on_pairs(options, out, console)
@@ -71,7 +71,7 @@ class LLMAuctionTrainer:
 
 
 def part_world(part: Part, config: Config, candidates: int, judge: Judge | None = None) -> World:
-    """The world of one part of the packs: its own personas and ads, bids uniform in 1..100 as in the paper."""
+    """Builds the world of one part of the packs, with the personas and ads of this part and uniform bids in 1..100."""
     return make_world(
         catalog=only(load_catalog(config.catalog), part),
         personas=only(load_personas(config.personas), part),
@@ -88,7 +88,7 @@ def _judge(config: Config) -> Judge:
 
 
 class Training:
-    """One training and its state. See `train`."""
+    """One training and its state."""
 
     def __init__(self, config: Config, out: Path, console: Console) -> None:
         self.config, self.out, self.console = config, out, console
@@ -160,7 +160,7 @@ class Training:
         self._validate(source if isinstance(source, PCTR) else None)
 
     def _updates(self, number: int, source: PCTR | Judge, config: Config) -> None:
-        """Phase 2; number 0 is the warm start, whose `config` is its own."""
+        """Phase 2 of epoch `number`; 0 is the warm start, which has its own `config`."""
         state = self.state
         again = number > 1 and not config.fresh_bids
         fresh = self._draw("train", config.auctions, 2000 * config.seed + 2 * (1 if again else number))
@@ -189,8 +189,8 @@ class Training:
         if self.state["clicked"] < number:
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
-                asked = self._draw("train", self.config.clicked_auctions, seed)
-                rows = collect_clicks(self.level, asked, self.judge, self.config)
+                auctions = self._draw("train", self.config.clicked_auctions, seed)
+                rows = collect_clicks(self.level, auctions, self.judge, self.config)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
         with self._timed("pctr"):
@@ -200,7 +200,7 @@ class Training:
         return model
 
     def _validate(self, pctr: PCTR | None) -> None:
-        """A row of the learning curve on held-out personas and ads; keeps the adapter if it is the best so far."""
+        """Adds a row to the learning curve, on held-out personas and ads, and saves the best adapter."""
         config, state = self.config, self.state
         with self._timed("validation"):
             facts = self._exact_facts(self.level) if isinstance(self.level, Links) else {}
@@ -222,7 +222,7 @@ class Training:
         self.console.print(f"epoch {facts['epoch']}: {shown}", highlight=False, soft_wrap=True)
 
     def _exact_facts(self, level: Links) -> dict[str, float | None]:
-        """What the policy's exact distribution says; of rewards too, where the judge knows its probabilities."""
+        """Computes facts of the policy's exact distribution, including rewards if the judge is the click model."""
         logs = level.distributions(self.held_out)
         reference = logs if self.state["reference"] is None else self.state["reference"]
         if isinstance(self.judge, ClickModel) and self.values is None:
@@ -231,13 +231,13 @@ class Training:
         return distribution_facts(logs, reference, self.values, self.config.kl_weight)
 
     def _sampled_reward(self) -> float:
-        """Mean R of one answer per auction: all that can be had of a judge that must be asked."""
+        """Returns the mean R of one sampled answer per auction, for judges without exact probabilities."""
         drawn = self.level.respond(self.held_out, 1, "validation")
         pairs = [(e, [one.response for one in answers]) for e, answers in zip(self.held_out, drawn, strict=True)]
-        return float(np.mean([rewards(self.level, self.judge, e, made, self.objective) for e, made in pairs]))
+        return float(np.mean([rewards(self.level, self.judge, e, responses, self.objective) for e, responses in pairs]))
 
     def _quality(self, pctr: PCTR) -> dict[str, float]:
-        """AUC and calibration of the reward model on the policy's own answers to held-out users about held-out ads."""
+        """Returns AUC and calibration of the reward model on the policy's answers for held-out users and ads."""
         from sklearn.metrics import roc_auc_score
 
         rows = collect_clicks(self.level, self.held_out, self.judge, self.config)
@@ -258,7 +258,7 @@ class Training:
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
 
     def _draw(self, part: Part, count: int, seed: int) -> list[Episode]:
-        """Auctions of the run `seed`, taking turns between the worlds, each with users and bids of its own."""
+        """Returns auctions of the run `seed`, alternating between the worlds, each with its own users and bids."""
         worlds, score = self.worlds[part], self.config.show_score
         each = [
             episodes(world, -(-count // len(worlds)), seed + 1_000_000 * i, show_score=score, places=PLACES)
@@ -298,7 +298,7 @@ class Training:
 
 
 def write_curve(curve: list[dict[str, Any]], out: Path) -> None:
-    """The learning curve as curve.csv and curve.png."""
+    """Writes the learning curve as curve.csv and curve.png."""
     from matplotlib.figure import Figure
 
     with (out / "curve.csv").open("w", encoding="utf-8", newline="") as file:

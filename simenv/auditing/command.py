@@ -1,4 +1,4 @@
-"""An audit from option names: `simenv.audit(...)` and the command `simenv audit`."""
+"""Runs an audit from named options: `simenv.audit(...)` and the command `simenv audit`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class AuditCommandOptions(RunOptions, AuditOptions):
-    """Everything that names an audit: of the world as in a benchmark, and how much is measured."""
+    """Options of an audit: those of the world, as in a benchmark, and the size of the audit."""
 
     horizon: int = 1
-    """Queries per persona: few, so that many personas are met in few auctions."""
+    """Queries per persona. The default is 1, so that a small audit covers many personas."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class AuditResult:
     folder: Path | None
     """Where audit.json, report.md and the plots are; None if no folder was given."""
     warning: str | None = None
-    """If the model that writes also judges."""
+    """Set if the same model writes and judges; else None."""
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -75,7 +75,7 @@ def audit(
     progress: AuditProgress | None = None,
     **options: Any,
 ) -> AuditResult:
-    """Measures what advertisers could gain by other bids than their values.
+    """Measures how much advertisers can gain by bids that differ from their values.
 
     Args:
         mechanisms: Names ("gsp", package.module:Class, file.py:Class), or label -> name or mechanism.
@@ -84,11 +84,11 @@ def audit(
         options: Fields of `AuditCommandOptions`: those of `simenv audit`, with underscores.
 
     Raises:
-        SimenvError: wrong options or data before anything runs; later, whatever a model or mechanism raised.
+        SimenvError: wrong options or data before anything runs; later, whatever a model or mechanism raises.
     """
     names, objects = named_and_given(mechanisms)
-    asked = read_options(AuditCommandOptions, {"mechanisms": names, **options})
-    return run_audit(asked, Path(out) if out is not None else None, objects=objects, progress=progress)
+    command_options = read_options(AuditCommandOptions, {"mechanisms": names, **options})
+    return run_audit(command_options, Path(out) if out is not None else None, objects=objects, progress=progress)
 
 
 def run_audit(
@@ -101,7 +101,7 @@ def run_audit(
     """Runs the audit and writes `folder`, if one is given.
 
     Args:
-        options: What to audit, and how much is measured.
+        options: What to audit, and the size of the audit.
         folder: A new folder, or None.
         objects: Mechanisms as objects, by label, beside those that the options name.
         progress: Callbacks.
@@ -110,8 +110,8 @@ def run_audit(
         SimenvError: as `audit`.
     """
     progress = progress or AuditProgress()
-    how_much = _part_of(options, AuditOptions)
-    check_options(how_much)
+    audit_options = _part_of(options, AuditOptions)
+    check_options(audit_options)
     checked = plan(options, objects)
     if folder is not None:
         make_folder(folder)
@@ -122,7 +122,7 @@ def run_audit(
         lambda: audit_world(
             parts.world,
             parts.mechanisms,
-            how_much,
+            audit_options,
             ctr_model=parts.ctr_model,
             rebuild=parts.rebuild if not objects else None,
             ad_llm=parts.ad_llm.name,

@@ -23,7 +23,7 @@ from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError, OutcomeError
 from simenv.judges.base import Judge
 from simenv.llm.base import AnyRequest, ScoreRequest, metered
-from simenv.mechanism import Lottery, Mechanism, lottery_of, run_mechanism
+from simenv.mechanism import Lottery, Mechanism, Randomised, lottery_of, mechanism_name, run_mechanism
 from simenv.records import Auction, Click, Outcome, Persona
 from simenv.seeding import keyed_rng
 
@@ -171,7 +171,7 @@ async def is_exact(mechanism: Mechanism, cases: Sequence[AuditCase]) -> bool:
     three auctions.
     """
     cases = [case for case in cases if case.auction.bids][:_PROBE_AUCTIONS]
-    if hasattr(mechanism, "lottery"):
+    if isinstance(mechanism, Randomised):
         try:
             for case in cases[:1]:
                 await lottery_of(mechanism, case.auction)
@@ -208,7 +208,7 @@ class _WithGenerator:
     def __init__(self, mechanism: Mechanism, rng: np.random.Generator) -> None:
         self._mechanism = mechanism
         self._rng = rng
-        self.name = str(getattr(mechanism, "name", type(mechanism).__name__))
+        self.name = mechanism_name(mechanism)
 
     def run(self, auction: Auction, rng: np.random.Generator) -> Any:
         return self._mechanism.run(auction, self._rng)

@@ -1,4 +1,4 @@
-"""From what was measured of one mechanism to its figures, with intervals clustered by persona."""
+"""Computes the figures of the report from the measurements, with intervals clustered by persona."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from simenv.auditing.evaluate import AuditCase, AuditedMechanism, BidOutcome, Bo
 from simenv.auditing.play import Colluded, Reached, totals
 from simenv.auditing.records import Audited, Distorted, Reach
 from simenv.auditing.sweep import Curve, Sweep, curve_of, loses, misses_target, um_regret, vm_regret
+from simenv.ctr.models import own_ctr_model
 from simenv.market.values import HIGHEST
+from simenv.mechanism import Claiming, Mechanism
 from simenv.stats import Estimate, clustered_ratio
 
 
 class Swept(NamedTuple):
-    """One mechanism in one auction."""
+    """Measurements of one mechanism in one auction."""
 
     truth: BidOutcome
-    """At truthful bids."""
+    """Outcome of truthful bids."""
     sweeps: list[Sweep]
 
 
 class Measured(NamedTuple):
-    """One mechanism in all auctions; the lists are as long as their part of the audit came."""
+    """Measurements of one mechanism. Each list has one entry per auction that its part of the audit finished."""
 
     subject: AuditedMechanism
     swept: list[Swept]
     collusion: list[Colluded | None]
     wrong_ctr: list[dict[str, Swept]]
-    """Kind of distortion -> what came of it."""
+    """Kind of distortion -> measurements."""
     play: list[dict[str, list[Reached]]]
-    """Kind of play -> one for each seed."""
+    """Kind of play -> one result per seed."""
     calls: int
 
 
@@ -46,28 +48,28 @@ class _Figures:
         self.people = [case.persona.id for case in cases]
 
     def ratio(self, pairs: Iterable[tuple[float, float]]) -> Estimate:
-        """One pair an auction."""
+        """Returns the ratio of one pair per auction."""
         return interval(list(pairs), self.people)
 
     def regret(self, rows: Sequence[Swept], of: Callable[..., float], *, own: bool) -> Estimate:
-        """Regret of those whose bids were swept, over the value of their truthful clicks."""
+        """Returns the regret of the advertisers whose bid was varied, over the value of their truthful clicks."""
         return self.ratio(_sum((of(s, own=own), s.truthful_value(own=own)) for s in row.sweeps) for row in rows)
 
     def money(self, rows: Sequence[Swept]) -> tuple[Estimate, Estimate, Estimate]:
-        """Revenue, welfare and efficiency of truthful bids."""
-        made = [totals(case, row.truth) for case, row in zip(self.cases, rows, strict=False)]
+        """Returns revenue, welfare and efficiency of truthful bids."""
+        money = [totals(case, row.truth) for case, row in zip(self.cases, rows, strict=False)]
         return (
-            self.ratio((revenue, 1.0) for revenue, _ in made),
-            self.ratio((welfare, 1.0) for _, welfare in made),
-            self.ratio((welfare, best) for (_, welfare), best in zip(made, self.best, strict=False)),
+            self.ratio((revenue, 1.0) for revenue, _ in money),
+            self.ratio((welfare, 1.0) for _, welfare in money),
+            self.ratio((welfare, best) for (_, welfare), best in zip(money, self.best, strict=False)),
         )
 
     def losers(self, rows: Sequence[Swept], *, own: bool) -> Estimate:
-        """Share of those who take part that lose by it."""
+        """Returns the share of participating advertisers that lose."""
         return self.ratio(_losers(case, row.truth, own) for case, row in zip(self.cases, rows, strict=False))
 
     def reach(self, rows: Sequence[Sequence[Reached]]) -> Reach:
-        """Seeds of one auction are of one persona, so they are one cluster."""
+        """Averages the results of play. All seeds of an auction belong to one cluster, its persona."""
         flat = [
             (reached, best, who)
             for row, best, who in zip(rows, self.best, self.people, strict=False)
@@ -88,25 +90,25 @@ class _Figures:
         )
 
 
-def audited(made: Measured, cases: Sequence[AuditCase], best: Sequence[float]) -> Audited:
-    """All figures of one mechanism.
+def audited(measured: Measured, cases: Sequence[AuditCase], best: Sequence[float]) -> Audited:
+    """Computes all figures of one mechanism.
 
     Args:
-        made: What was measured.
+        measured: The measurements.
         cases: The auctions, in order.
-        best: The most welfare that is known of each.
+        best: The highest known welfare of each auction.
     """
-    figures, rows, mechanism = _Figures(cases, best), made.swept, made.subject.mechanism
+    figures, rows, subject = _Figures(cases, best), measured.swept, measured.subject
     own, world = ([[curve_of(s, own=o) for s in row.sweeps] for row in rows] for o in (True, False))
     flat = [s for row in rows for s in row.sweeps]
     revenue, welfare, efficiency = figures.money(rows)
-    colluded = [c for c in made.collusion if c is not None]
-    paired = [who for who, c in zip(figures.people, made.collusion, strict=False) if c is not None]
+    colluded = [c for c in measured.collusion if c is not None]
+    paired = [who for who, c in zip(figures.people, measured.collusion, strict=False) if c is not None]
     return Audited(
-        claims=tuple(sorted(str(claim) for claim in getattr(mechanism, "claims", ()))),
-        measured="sampled" if made.subject.replicas else "exact",
-        replicas=made.subject.replicas,
-        own_ctr_model=getattr(mechanism, "ctr_model", None) is not None,
+        claims=_claims(subject.mechanism),
+        measured="sampled" if subject.replicas else "exact",
+        replicas=subject.replicas,
+        own_ctr_model=own_ctr_model(subject.mechanism) is not None,
         sweeps=len(flat),
         regret_um_own=figures.regret(rows, um_regret, own=True),
         regret_um_world=figures.regret(rows, um_regret, own=False),
@@ -132,24 +134,32 @@ def audited(made: Measured, cases: Sequence[AuditCase], best: Sequence[float]) -
         efficiency=efficiency,
         collusion_own=interval([(c.own_gain, c.own_value) for c in colluded], paired),
         collusion_world=interval([(c.gain, c.value) for c in colluded], paired),
-        play={kind: figures.reach([row[kind] for row in made.play]) for kind in (made.play[0] if made.play else ())},
-        wrong_ctr=_wrong_ctr(figures, made.wrong_ctr),
-        llm_calls=made.calls,
+        play={kind: figures.reach([row[kind] for row in measured.play]) for kind in _kinds(measured.play)},
+        wrong_ctr=_wrong_ctr(figures, measured.wrong_ctr),
+        llm_calls=measured.calls,
     )
 
 
+def _claims(mechanism: Mechanism) -> tuple[str, ...]:
+    return tuple(sorted(str(claim) for claim in mechanism.claims)) if isinstance(mechanism, Claiming) else ()
+
+
+def _kinds(rows: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
+    return tuple(rows[0]) if rows else ()
+
+
 def _wrong_ctr(figures: _Figures, rows: Sequence[Mapping[str, Swept]]) -> dict[str, Distorted]:
-    found = {}
-    for kind in rows[0] if rows else ():
+    distorted = {}
+    for kind in _kinds(rows):
         some = [row[kind] for row in rows]
         revenue, welfare, _ = figures.money(some)
         regret = figures.regret(some, um_regret, own=False)
-        found[kind] = Distorted(revenue=revenue, welfare=welfare, regret_um_world=regret)
-    return found
+        distorted[kind] = Distorted(revenue=revenue, welfare=welfare, regret_um_world=regret)
+    return distorted
 
 
 def interval(pairs: Sequence[tuple[float, float]], people: Sequence[str]) -> Estimate:
-    """sum of above / sum of below, clustered by persona; pairs that are not known (nan) are left out."""
+    """Returns sum of above / sum of below, clustered by persona. Pairs with nan are left out."""
     known = [
         (pair, person)
         for pair, person in zip(pairs, people, strict=False)
@@ -161,7 +171,7 @@ def interval(pairs: Sequence[tuple[float, float]], people: Sequence[str]) -> Est
 
 
 Curves = Sequence[Sequence[Curve]]
-"""By auction, then by swept advertiser."""
+"""Allocation curves by auction, then by advertiser whose bid was varied."""
 
 
 def _falls(curves: Sequence[Curve]) -> tuple[float, float]:

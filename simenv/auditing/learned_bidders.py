@@ -1,4 +1,4 @@
-"""Bidders that bid in any auction as the advertisers of an audit learned to bid in its auctions."""
+"""Bidders with the strategies that advertisers learned in an audit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Strategy = Mapping[float, float]
 
 
 class LearnedBidders:
-    """Bids as the advertisers of an audit learned to, under each mechanism those that learned under it.
+    """Bidders with the mean strategy that an audit learned under each mechanism.
 
     Advertisers learned in the audit's auctions (`simenv.auditing.play`). Their strategies are over shares of the value,
     so they can bid in any auction: all advertisers of a mechanism draw from its mean strategy. The labels of a run's
@@ -26,7 +26,7 @@ class LearnedBidders:
 
     Args:
         strategies: Mechanism -> strategy.
-        name: How manifests call them.
+        name: Name in manifests.
 
     Raises:
         InputError: a share below 0, or probabilities that do not add up to 1.
@@ -40,30 +40,32 @@ class LearnedBidders:
 
     @classmethod
     def read(cls, files: str) -> LearnedBidders:
-        """From one audit.json or several, comma-separated; the last that has a mechanism counts.
+        """Strategies that an audit learned: learned:FILE, an audit.json or several, comma-separated.
+
+        If several files have strategies of a mechanism, the last one is used.
 
         Raises:
-            DataFileError: no such file, not an audit's, or nobody learned there.
+            DataFileError: a file does not exist or is not an audit, or no file holds learned strategies.
         """
         strategies: dict[str, Strategy] = {}
         for file in files.split(","):
             strategies |= _strategies(Path(file))
         if not strategies:
-            raise DataFileError(f"{files}: nobody learned there", hint="audit with `play` of at least 1")
+            raise DataFileError(f"{files}: no learned strategies", hint="audit with `play` of at least 1")
         return cls(strategies, f"learned:{files}")
 
     def of(self, mechanism: str) -> Bidder:
-        """Those of one mechanism.
+        """Returns the bidders of one mechanism.
 
         Raises:
-            UnknownName: nobody learned under it.
+            UnknownName: no strategies were learned under it.
         """
         if mechanism not in self._bidders:
             raise UnknownName("mechanism of learned bidders", mechanism, self._bidders)
         return self._bidders[mechanism]
 
     def bid(self, request: BidRequest) -> float:
-        raise InputError("learned bidders bid under a mechanism: ask for them by of(mechanism)")
+        raise InputError("learned bidders differ between mechanisms: call of(mechanism) first")
 
 
 def _strategies(file: Path) -> dict[str, Strategy]:
@@ -75,7 +77,7 @@ def _strategies(file: Path) -> dict[str, Strategy]:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise DataFileError(f"{file}: not an audit: {where + ': ' if where else ''}{first['msg']}") from None
-    learned = {label: made.play.get("learned") for label, made in audit.mechanisms.items()}
+    learned = {label: audited.play.get("learned") for label, audited in audit.mechanisms.items()}
     return {
         label: dict(zip(audit.shares, reach.strategy, strict=True))
         for label, reach in learned.items()

@@ -1,12 +1,12 @@
-"""What bidders make of a mechanism: learned play, budgets, and two that collude. All by clicks of the world.
+"""Strategic bidding against a mechanism: learned play, budgets, and collusion of two advertisers.
 
-Learned play is of one auction that is met again and again. Everybody has a strategy over shares of its value and
-learns by multiplicative weights (Freund and Schapire 1999, "Adaptive game playing using multiplicative weights"): in
-turn, each advertiser is told what every share would have brought against what the others just did. The second half of
-the rounds is measured.
+Advertisers learn from the world's clicks. Learned play repeats one auction. Every advertiser has a mixed strategy over
+shares of its value and learns by multiplicative weights (Freund and Schapire 1999, "Adaptive game playing using
+multiplicative weights"): in turn, each advertiser observes the gain of every share against the others' current bids.
+Results are means over the second half of the rounds.
 
-Under a budget an advertiser may spend per auction half of what truthful bidding costs it, and paces itself: it bids
-its choice divided by 1 + mu, where mu moves with what was spent beyond the target (Balseiro and Gur 2019).
+With budgets, an advertiser may spend per auction half of its truthful payment, and paces its bids: it divides the
+chosen bid by 1 + mu, and mu follows the spending in excess of the target (Balseiro and Gur 2019).
 """
 
 from __future__ import annotations
@@ -23,33 +23,36 @@ from simenv.ctr.models import Floats
 from simenv.seeding import keyed_rng
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""Of the value: what may be bid."""
+"""Shares of the value that an advertiser may bid."""
 _RATE = 3.0
-"""Learning rate, where gains are shares of the value that the best choice brings."""
+"""Learning rate, for gains that are divided by the value of the clicks at the best share."""
 _PACE = 0.1
+"""Step size of mu."""
 BUDGET = 0.5
 """Share of the truthful payment that a budget allows per auction."""
 _SHADES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the value that colluding advertisers may bid."""
 
 
 class Reached(NamedTuple):
-    """What a profile of strategies comes to, per answer, in currency."""
+    """Result of play, per answer, in currency."""
 
     revenue: float
     welfare: float
     bid_share: float
-    """Mean bid divided by value, of those who may be shown."""
+    """Mean bid divided by value, over the advertisers with a positive value."""
     spent: float
-    """Payments of those who have a budget, divided by their budgets; nan without budgets."""
+    """Payments of the advertisers with a budget, divided by their budgets; nan without budgets."""
     strategy: tuple[float, ...]
-    """Mean probability of each of SHARES, over those whose bids matter: who are shown at one of them at least."""
+    """Mean probability of each of SHARES, over the advertisers that are shown at one share at least."""
 
 
 TRUTHFUL = tuple(float(share == 1) for share in SHARES)
+"""The strategy that bids the value."""
 
 
 def totals(case: AuditCase, played: BidOutcome) -> tuple[float, float]:
-    """Revenue and welfare in the world, per answer; nan where the judge abstained."""
+    """Returns revenue and welfare in the world, per answer; nan where the judge abstained."""
     return float(played.payments.sum(1).mean()), float((played.clicks @ case.values).mean())
 
 
@@ -63,13 +66,13 @@ async def learned(
     seed: int,
     budgets: bool,
 ) -> Reached:
-    """Plays one auction until everybody has learned `rounds` times.
+    """Plays one auction until every advertiser has made `rounds` updates.
 
     Args:
-        truth: What truthful bids bring.
-        rounds: How often each advertiser learns.
-        seed: Names the draws.
-        budgets: Whether all are under a budget.
+        truth: The outcome of truthful bids.
+        rounds: Number of updates of each advertiser.
+        seed: Seed of the draws.
+        budgets: Whether all advertisers have a budget.
     """
     n, values = len(case.values), case.values
     rng = keyed_rng("audit play", seed, case.auction.id)
@@ -112,7 +115,7 @@ async def learned(
 
 
 class Colluded(NamedTuple):
-    """Joint gain of two over truthful bids, and the value of both's truthful clicks; currency per answer."""
+    """Joint gain of two advertisers over truthful bids, and the value of their truthful clicks; currency per answer."""
 
     own_gain: float
     own_value: float
@@ -121,24 +124,24 @@ class Colluded(NamedTuple):
 
 
 async def collusion(lab: BidEvaluator, subject: AuditedMechanism, case: AuditCase) -> Colluded | None:
-    """What the two with the largest predicted worth gain by shading jointly.
+    """Computes the joint gain of the two advertisers with the largest predicted value if they shade jointly.
 
     Returns:
-        In the mechanism's own model and in the world; None with fewer than two candidates.
+        The gain in the mechanism's own model and in the world; None with fewer than two candidates.
     """
     if len(case.values) < 2:
         return None
-    worth = case.values * subject.ctr_model.relevance(case.auction)
-    i, j = np.argsort(-worth, kind="stable")[:2].tolist()
+    predicted = case.values * subject.ctr_model.relevance(case.auction)
+    i, j = np.argsort(-predicted, kind="stable")[:2].tolist()
     pairs = list(product(_SHADES, _SHADES))
     profiles = [_with(_with(case.values, i, a * case.values[i]), j, b * case.values[j]) for a, b in pairs]
     played: list[BidOutcome] = await gather([lab.play(subject, case, profile) for profile in profiles])
     both, truth = [i, j], len(pairs) - 1
 
     def joint(clicks: list[Floats], payments: list[Floats]) -> tuple[float, float]:
-        worths = [c[:, both] @ case.values[both] for c in clicks]
-        utility = np.stack([w - p[:, both].sum(1) for w, p in zip(worths, payments, strict=True)], axis=1)
-        return gain(utility, truth), float(worths[truth].mean())
+        values = [c[:, both] @ case.values[both] for c in clicks]
+        utility = np.stack([v - p[:, both].sum(1) for v, p in zip(values, payments, strict=True)], axis=1)
+        return gain(utility, truth), float(values[truth].mean())
 
     own = joint([p.own_clicks for p in played], [p.own_payments for p in played])
     world = joint([p.clicks for p in played], [p.payments for p in played])

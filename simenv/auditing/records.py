@@ -1,13 +1,13 @@
-"""What an audit is asked and what it says: audit.json is an `Audit`.
+"""Options and report of an audit. The file audit.json holds an `Audit`.
 
-Regrets and collusion are shares of the value of the truthful clicks of those whose bids are moved. The best of the bids
-that are tried may fall short of the best there is. Estimates are {"value", "low", "high"}, 95% intervals clustered by
-persona, null where they cannot be told (no value: none of these was shown).
+Regrets and collusion gains are shares of the value of the truthful clicks of the advertisers whose bids are varied.
+Only a grid of bids is tried, so the best bid may gain more. Estimates are {"value", "low", "high"}: 95% intervals
+clustered by persona, null where undefined (no value: none of these advertisers was shown).
 
-"own" is in the mechanism's own model of clicks, "world" in the clicks of the judge. UM: utility maximisers, VM: value
-maximisers.
+"own" means clicks as the mechanism's CTR model predicts them, "world" clicks of the judge. UM: utility maximisers, VM:
+value maximisers.
 
-Format 1 is read too: it had no `shares`, because its grid was always the same.
+Files of format 1 can still be read. They have no `shares`, because the grid was a constant.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from simenv.stats import Estimate
 
 
 class AuditOptions(Record):
-    """How much is measured. Cost grows with n x advertisers x (bids + curve_bids), times replicas where sampled."""
+    """Size of an audit. Cost grows with n x advertisers x (bids + curve_bids), times replicas if sampled."""
 
     n: int = 20
-    """Auctions."""
+    """Number of auctions."""
     seed: int = 0
-    """Names the auctions, values and draws."""
+    """Seed of the auctions, values and draws."""
     bids: int = 12
-    """Bids around the value that regret is looked for among, those of the curve besides."""
+    """Number of bids around the value that are tried for regret, in addition to the bids of the curve."""
     curve_bids: int = 21
-    """Bids of an allocation curve, evenly from 0 to 100."""
+    """Number of bids of an allocation curve, evenly spaced from 0 to 100."""
     advertisers: int = 4
-    """Swept in each auction, drawn at random from its candidates."""
+    """Number of advertisers per auction whose bid is varied, drawn at random from the candidates."""
     replicas: int = 16
-    """Of each auction, where a mechanism is sampled."""
+    """Number of replicas of each auction, for mechanisms that are sampled."""
     target_roi: float = 1.0
-    """Of value maximisers."""
+    """Target ROI of value maximisers."""
     collusion: int = 20
-    """Auctions (at most n) in which two collude."""
+    """Number of auctions (at most n) in which two advertisers collude."""
     wrong_ctr: int = 10
-    """Auctions (at most n) that are run with wrong predictions of clicks."""
+    """Number of auctions (at most n) that are run with distorted click predictions."""
     play: int = 4
-    """Auctions (at most n) that are played until bidders have learned."""
+    """Number of auctions (at most n) that are repeated while bidders learn."""
     rounds: int = 8
-    """How often each bidder learns."""
+    """Number of updates of each learning bidder."""
     play_seeds: int = 3
-    """How often play is repeated with other draws."""
+    """Number of repetitions of learned play, each with its own draws."""
     max_calls: int | None = None
-    """Most completions."""
+    """Maximum number of completions; None: no limit."""
 
 
 def check_options(options: AuditOptions) -> None:
@@ -66,49 +66,49 @@ def check_options(options: AuditOptions) -> None:
 
 
 class Reach(Record):
-    """What play comes to in its second half, per answer."""
+    """Result of play: means per answer over the second half of the rounds."""
 
     revenue: Estimate
     """Currency."""
     welfare: Estimate
     """Currency."""
     efficiency: Estimate
-    """Welfare / the most welfare seen."""
+    """Welfare / the highest welfare of any answer in the audit."""
     bid_share: Estimate
     """Mean bid divided by value."""
     spent: Estimate
     """Payments divided by budgets; null without budgets."""
     strategy: tuple[float, ...] = ()
-    """Mean probability of each of the audit's `shares`, over advertisers that are shown at one of them or more. Empty
-    in the oldest files."""
+    """Mean probability of each of the audit's `shares`, over the advertisers that are shown at some share. Empty in the
+    oldest files."""
 
 
 class Distorted(Record):
-    """What wrong predictions come to at truthful bids."""
+    """Results at truthful bids with distorted click predictions."""
 
     revenue: Estimate
     """Currency per answer."""
     welfare: Estimate
     """Currency per answer."""
     regret_um_world: Estimate
-    """As in the report on the mechanism."""
+    """As in `Audited`."""
 
 
 class Audited(Record):
-    """What was found of one mechanism."""
+    """Results for one mechanism."""
 
     claims: tuple[str, ...]
-    """What the mechanism claims of itself."""
+    """The mechanism's claims."""
     measured: str
-    """exact or sampled: see `simenv.auditing.evaluate`."""
+    """"exact" or "sampled": see `simenv.auditing.evaluate`."""
     replicas: int
-    """Of each auction, if sampled; else 0."""
+    """Number of replicas of each auction; 0 if exact."""
     own_ctr_model: bool
-    """Whether "own" is the mechanism's own model of clicks. False: it has none, and "own" is the run's model."""
+    """Whether the mechanism has its own CTR model. If False, "own" uses the run's CTR model."""
     sweeps: int
-    """Advertisers whose bids were swept."""
+    """Number of sweeps: advertisers whose bid was varied, over all auctions."""
     regret_um_own: Estimate
-    """What the best other bid brings a utility maximiser more than bidding its value, in the mechanism's own model."""
+    """Gain of a utility maximiser from its best bid over bidding its value, in the mechanism's own model."""
     regret_um_world: Estimate
     """The same in the world."""
     regret_vm_own: Estimate
@@ -116,25 +116,25 @@ class Audited(Record):
     regret_vm_world: Estimate
     """The same in the world."""
     largest_regret_um_own: float
-    """Of any one sweep, in currency per answer."""
+    """Largest UM regret of one sweep, in currency per answer."""
     roi_violations: Estimate
     """Share of truthful value maximisers that miss their target in the world."""
     ir_violations: Estimate
-    """Share of truthful advertisers that are shown or charged who lose in expectation, in the own model."""
+    """Share of the truthful advertisers that are shown or charged that lose in expectation, in the own model."""
     ir_violations_world: Estimate
     """The same in the world."""
     ir_violations_ex_post: Estimate
-    """Share that some outcome may charge more than its predicted value."""
+    """Share of them that some possible outcome charges more than the predicted value."""
     monotonicity_violations: Estimate
-    """Share of steps from one bid of the curve to the next at which own clicks fall."""
+    """Share of steps between neighbouring bids of the curve at which the advertiser's own clicks fall."""
     monotonicity_violations_world: Estimate
     """The same in the world."""
     largest_fall: float
-    """Of any own curve between two neighbouring bids, in clicks per answer."""
+    """Largest fall of an own curve between two neighbouring bids, in clicks per answer."""
     largest_fall_world: float
     """The same in the world."""
     largest_jump: float
-    """Of any own curve between two neighbouring bids, in clicks per answer."""
+    """Largest rise of an own curve between two neighbouring bids, in clicks per answer."""
     largest_jump_world: float
     """The same in the world."""
     slope: Estimate
@@ -146,53 +146,53 @@ class Audited(Record):
     curve_world: tuple[float, ...]
     """The same in the world."""
     revenue: Estimate
-    """Of truthful bids in the world, currency per answer."""
+    """Revenue of truthful bids in the world, currency per answer."""
     welfare: Estimate
-    """Of truthful bids in the world, currency per answer."""
+    """Welfare of truthful bids in the world, currency per answer."""
     efficiency: Estimate
-    """Welfare / the most welfare of any answer to the same auction that the audit saw, of any mechanism at any bids."""
+    """Welfare / the highest welfare of any answer to the same auction, over all mechanisms and bids of the audit."""
     collusion_own: Estimate
-    """What the two with the largest predicted worth gain by shading jointly, in the own model."""
+    """Joint gain of the two advertisers with the largest predicted value if they shade jointly, in the own model."""
     collusion_world: Estimate
     """The same in the world."""
     play: dict[str, Reach]
-    """truthful (the same auctions without learning), learned, budgets -> what it comes to."""
+    """Kind of play (truthful: the same auctions without learning; learned; budgets) -> result."""
     wrong_ctr: dict[str, Distorted]
-    """as_is, noise, flat, flipped -> what it comes to; {} without predictions."""
+    """Kind of distortion (as_is, noise, flat, flipped) -> result; {} if the mechanism predicts no clicks."""
     llm_calls: int
-    """Made for this mechanism; a completion that several need is counted for the first one."""
+    """Completions for this mechanism. One that several mechanisms need counts for the first of them."""
 
 
 _SHARES_OF_FORMAT_1 = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class Audit(Record):
-    """The report."""
+    """The report of an audit."""
 
     format: Literal[2] = 2
-    """Of this file."""
+    """Version of the file format."""
     options: AuditOptions
-    """What was asked."""
+    """Options of the audit."""
     ad_llm: str = ""
     """Name of the model that wrote the answers."""
     judge: str
-    """Name of who clicked."""
+    """Name of the judge."""
     ctr_model: str
-    """What mechanisms predicted clicks with."""
+    """Name of the run's CTR model."""
     auctions: int
-    """Auctions whose sweeps are finished."""
+    """Number of auctions with finished sweeps."""
     cut_short: tuple[str, ...]
-    """Parts that a limit on calls ended early, each with how far it came. Empty: all is there."""
+    """Parts that the call limit stopped early, each with the number of auctions finished. Empty: all are complete."""
     estimated_calls: int
-    """What the sweeps of all auctions come to, judged by the first."""
+    """Estimated completions for the sweeps of all auctions, extrapolated from the first auction."""
     llm_calls: int
-    """Completions that were made in all, the judge's and query writer's too."""
+    """Total number of completions, including those of the judge and the query writer."""
     curve_bids: tuple[float, ...]
-    """The bids of every curve."""
+    """Bids of the allocation curves."""
     shares: tuple[float, ...]
-    """Shares of the value that may be bid in learned play: the grid of every strategy."""
+    """Grid of the strategies: the shares of the value that advertisers may bid in learned play."""
     mechanisms: dict[str, Audited]
-    """Label -> what was found."""
+    """Label -> results."""
 
     @model_validator(mode="before")
     @classmethod
@@ -203,8 +203,8 @@ class Audit(Record):
 
     @model_validator(mode="after")
     def _over_the_grid(self) -> Audit:
-        for label, made in self.mechanisms.items():
-            for kind, reach in made.play.items():
+        for label, audited in self.mechanisms.items():
+            for kind, reach in audited.play.items():
                 if reach.strategy and len(reach.strategy) != len(self.shares):
                     raise ValueError(
                         f"{label}, {kind} play: a strategy of {len(reach.strategy)} probabilities over "

@@ -1,4 +1,4 @@
-"""The report for people: tables for the terminal, report.md, and the folder with both, audit.json and plots."""
+"""Human-readable report of an audit: terminal tables, report.md and plots. Also writes audit.json."""
 
 from __future__ import annotations
 
@@ -16,57 +16,57 @@ from simenv.files.folders import make_folder
 from simenv.stats import Estimate
 
 
-def write_report(found: Audit, folder: Path) -> None:
+def write_report(audit: Audit, folder: Path) -> None:
     """Writes audit.json, report.md and the plots.
 
     Raises:
-        DataFileError: the folder is not empty, or cannot be made.
+        DataFileError: the folder is not empty, or cannot be created.
     """
     make_folder(folder)
-    (folder / "audit.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    pictures = write_plots(found, folder)
-    (folder / "report.md").write_text(to_markdown(found, pictures), encoding="utf-8")
+    (folder / "audit.json").write_text(audit.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    pictures = write_plots(audit, folder)
+    (folder / "report.md").write_text(to_markdown(audit, pictures), encoding="utf-8")
 
 
-def print_report(found: Audit, console: Console) -> None:
+def print_report(audit: Audit, console: Console) -> None:
     """Prints every table."""
-    for block in blocks(found):
+    for block in blocks(audit):
         print_block(block, console)
-    console.print(caption(found), style="dim", highlight=False)
-    for part in found.cut_short:
+    console.print(caption(audit), style="dim", highlight=False)
+    for part in audit.cut_short:
         console.print(f"cut short by the limit on calls: {part}", style="yellow", highlight=False)
 
 
-def to_markdown(found: Audit, pictures: Sequence[str] = ()) -> str:
-    """The same as Markdown, with the pictures' file names."""
-    parts = ["# Audit", caption(found), *(f"Cut short by the limit on calls: {part}." for part in found.cut_short)]
-    for block in blocks(found):
+def to_markdown(audit: Audit, pictures: Sequence[str] = ()) -> str:
+    """Returns the report as Markdown, with links to the pictures."""
+    parts = ["# Audit", caption(audit), *(f"Cut short by the limit on calls: {part}." for part in audit.cut_short)]
+    for block in blocks(audit):
         parts += markdown_parts(block)
     parts += [f"![{Path(name).stem}]({name})" for name in pictures]
     return "\n\n".join(parts) + "\n"
 
 
-def caption(found: Audit) -> str:
-    """What was asked, and what it cost."""
-    o = found.options
+def caption(audit: Audit) -> str:
+    """Describes the size and cost of the audit."""
+    o = audit.options
     return (
-        f"{found.auctions} auctions, seed {o.seed}; {o.advertisers} advertisers of each swept over {o.bids} bids "
+        f"{audit.auctions} auctions, seed {o.seed}; {o.advertisers} advertisers of each swept over {o.bids} bids "
         f"around its value and {o.curve_bids} from 0 to 100, the others truthful. "
-        f"Answers by {found.ad_llm or 'a model'}, "
-        f"clicks by {found.judge}, predictions {found.ctr_model}. {found.llm_calls} language model calls. "
+        f"Answers by {audit.ad_llm or 'a model'}, "
+        f"clicks by {audit.judge}, predictions {audit.ctr_model}. {audit.llm_calls} language model calls. "
         "± is half of a 95% interval, clustered by persona."
     )
 
 
-def blocks(found: Audit) -> list[Block]:
-    """Every table of the report."""
-    made = [_regrets(found), _curves(found), _money(found)]
-    if any(m.wrong_ctr for m in found.mechanisms.values()):
-        made.append(_wrong(found))
-    return made
+def blocks(audit: Audit) -> list[Block]:
+    """Returns all tables of the report."""
+    tables = [_regrets(audit), _curves(audit), _money(audit)]
+    if any(m.wrong_ctr for m in audit.mechanisms.values()):
+        tables.append(_wrong(audit))
+    return tables
 
 
-def _regrets(found: Audit) -> Block:
+def _regrets(audit: Audit) -> Block:
     rows = [
         (
             label,
@@ -74,19 +74,19 @@ def _regrets(found: Audit) -> Block:
             *(show(i, percent=True) for i in (m.regret_um_own, m.regret_um_world, m.regret_vm_own, m.regret_vm_world)),
             *(show(i, percent=True) for i in (m.ir_violations, m.ir_violations_world, m.roi_violations)),
         )
-        for label, m in found.mechanisms.items()
+        for label, m in audit.mechanisms.items()
     ]
     header = ("mechanism", "measured", "UM own", "UM world", "VM own", "VM world", "IR own", "IR world", "ROI missed")
     note = (
         "Regret of truthful bidding as a share of the value of truthful clicks: of utility maximisers (UM) and of "
-        f"value maximisers with target ROI {found.options.target_roi:g} (VM), in the mechanism's own model of clicks "
-        "and in the world. IR: truthful advertisers that lose in expectation. A sampled regret is cautious: it may be "
-        "below 0, and with few replicas it falls short."
+        f"value maximisers with target ROI {audit.options.target_roi:g} (VM), in the mechanism's own model of clicks "
+        "and in the world. IR: truthful advertisers that lose in expectation. A sampled regret is conservative: it may "
+        "be below 0, and it is too low with few replicas."
     )
     return Block("Incentives", header, rows, note)
 
 
-def _curves(found: Audit) -> Block:
+def _curves(audit: Audit) -> Block:
     rows = [
         (
             label,
@@ -100,7 +100,7 @@ def _curves(found: Audit) -> Block:
             show(m.revenue),
             show(m.efficiency),
         )
-        for label, m in found.mechanisms.items()
+        for label, m in audit.mechanisms.items()
     ]
     header = (
         "mechanism",
@@ -115,15 +115,15 @@ def _curves(found: Audit) -> Block:
         "efficiency",
     )
     note = (
-        "Expected clicks by own bid: steps of the curve that fall, and its largest fall and rise in one step. Revenue "
-        "and efficiency of truthful bids in all auctions."
+        "Expected clicks by own bid: share of falling steps of the curve, its largest fall and its largest rise in one "
+        "step. Revenue and efficiency are of truthful bids in all auctions."
     )
     return Block("Allocation curves", header, rows, note)
 
 
-def _money(found: Audit) -> Block:
+def _money(audit: Audit) -> Block:
     rows = []
-    for label, m in found.mechanisms.items():
+    for label, m in audit.mechanisms.items():
         played = [show(i) for kind in ("truthful", "learned", "budgets") for i in _reached(m, kind)]
         rows.append(
             (
@@ -147,10 +147,10 @@ def _money(found: Audit) -> Block:
         "in world",
     )
     note = (
-        f"Revenue per answer in the {min(found.options.play, found.auctions)} auctions that were played. Efficiency: "
-        "welfare over that of the best answer to the same auction that this audit saw. Learned: multiplicative "
-        "weights. Budgets: the same, under half of what truthful bids cost. Collusion: joint gain of "
-        "the two with the largest predicted worth, as a share of the value of their clicks."
+        f"Revenue per answer in the {min(audit.options.play, audit.auctions)} auctions that were played. Efficiency: "
+        "welfare over that of the best answer to the same auction in this audit. Learned: multiplicative "
+        "weights. Budgets: the same, with a budget of half the truthful payments. Collusion: joint gain of "
+        "the two advertisers with the largest predicted value, as a share of the value of their clicks."
     )
     return Block("Play", header, rows, note)
 
@@ -162,7 +162,7 @@ def _reached(m: Audited, kind: str) -> tuple[Estimate, ...]:
     return (reach.revenue, reach.efficiency, *([] if kind == "truthful" else [reach.bid_share]))
 
 
-def _wrong(found: Audit) -> Block:
+def _wrong(audit: Audit) -> Block:
     rows = [
         (
             label if kind == "as_is" else "",
@@ -171,7 +171,7 @@ def _wrong(found: Audit) -> Block:
             show(d.welfare),
             show(d.regret_um_world, percent=True),
         )
-        for label, m in found.mechanisms.items()
+        for label, m in audit.mechanisms.items()
         for kind, d in m.wrong_ctr.items()
     ]
     header = ("mechanism", "predictions", "revenue", "welfare", "UM regret in world")
@@ -179,7 +179,7 @@ def _wrong(found: Audit) -> Block:
 
 
 def show(i: Estimate, *, percent: bool = False, digits: int = 2) -> str:
-    """A value with half of its interval; "-" where it cannot be told."""
+    """Formats a value with half the width of its interval; "-" if it is undefined."""
     if math.isnan(i.value):
         return "-"
     scale, unit, digits = (100, "%", 1) if percent else (1, "", digits)

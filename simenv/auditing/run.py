@@ -1,4 +1,4 @@
-"""An audit from end to end: `audit(world, mechanisms, options)` -> `Audit`."""
+"""Runs an audit: `audit(world, mechanisms, options)` returns an `Audit`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simenv.auditing.figures import Measured, Swept, audited
 from simenv.auditing.play import SHARES, TRUTHFUL, Colluded, Reached, collusion, learned, totals
 from simenv.auditing.records import Audit, AuditOptions, check_options
 from simenv.auditing.sweep import sampled_advertisers, sweep
-from simenv.ctr.models import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
 from simenv.errors import InputError
 from simenv.llm.base import metered
 from simenv.market.bidders import ShadedBidder
@@ -41,11 +41,11 @@ async def audit(
     """Audits mechanisms on the same auctions of a world.
 
     Args:
-        world: Personas, market and judge. Everybody bids its value, but for whom the audit lets bid otherwise.
+        world: Personas, market and judge. All advertisers bid their value, except those whose bid the audit varies.
         mechanisms: Label -> mechanism.
-        options: How much.
-        ctr_model: "Own" predictions of those that have none; cosine by default.
-        rebuild: Builds the mechanism of a label with another CTR model; None: wrong predictions are not tried.
+        options: The size of the audit.
+        ctr_model: "Own" predictions of mechanisms without a CTR model; cosine by default.
+        rebuild: Builds the mechanism of a label with another CTR model; None: distorted predictions are not tested.
         ad_llm: Name of the model, for the report.
         watch: Called with (part, auctions done, auctions planned).
         say: Called with an estimate of the calls, after the first auction.
@@ -64,7 +64,7 @@ async def audit(
 
 
 class _Runner:
-    """Parts in order of importance: where the calls end, what comes first is complete."""
+    """Runs the parts in priority order; a call limit drops later ones."""
 
     def __init__(
         self,
@@ -130,15 +130,15 @@ class _Runner:
         for label, mechanism in self._mechanisms.items():
             before = self._meter.completions
             exact = await is_exact(mechanism, self._cases)
-            own = getattr(mechanism, "ctr_model", None)
+            ctr_model = own_ctr_model(mechanism) or self._ctr_model
             replicas = 0 if exact else self._options.replicas + self._options.replicas % 2
-            self._subjects[label] = AuditedMechanism(label, mechanism, own or self._ctr_model, replicas)
+            self._subjects[label] = AuditedMechanism(label, mechanism, ctr_model, replicas)
             self._calls[label] += self._meter.completions - before
 
     async def _part(
         self, name: str, wanted: int, of: Callable[[AuditedMechanism, AuditCase], Awaitable[T]]
     ) -> list[dict[str, T]]:
-        """One part for auction after auction, each for all mechanisms or none, so that they can be compared."""
+        """Runs one part for each auction in turn. An auction counts only if all mechanisms finish it."""
         cases = self._cases[:wanted]
         done: list[dict[str, T]] = []
         for k, case in enumerate(cases):
@@ -167,31 +167,31 @@ class _Runner:
         truth = await self._lab.play(subject, case, case.values)
         o = self._options
         chosen = sampled_advertisers(case, o.advertisers, o.seed)
-        made = [
+        sweeps = [
             await sweep(self._lab, subject, case, i, curve=o.curve_bids, bids=o.bids, target_roi=o.target_roi)
             for i in chosen
         ]
-        return Swept(truth, made)
+        return Swept(truth, sweeps)
 
     async def _collude(self, subject: AuditedMechanism, case: AuditCase) -> Colluded | None:
         return await collusion(self._lab, subject, case)
 
     async def _distort(self, subject: AuditedMechanism, case: AuditCase) -> dict[str, Swept]:
-        if getattr(subject.mechanism, "ctr_model", None) is None or self._rebuild is None:
+        if own_ctr_model(subject.mechanism) is None or self._rebuild is None:
             return {}
-        found = {}
+        distorted = {}
         for kind in ("as_is", *DISTORTIONS):
             wrong = subject
             if kind != "as_is":
                 other = DistortedCTR(self._ctr_model, kind, self._options.seed)
                 mechanism = self._rebuild(subject.label, other)
-                wrong = subject._replace(mechanism=mechanism, ctr_model=getattr(mechanism, "ctr_model", other))
+                wrong = subject._replace(mechanism=mechanism, ctr_model=own_ctr_model(mechanism) or other)
             truth = await self._lab.play(wrong, case, case.values)
             chosen = sampled_advertisers(case, min(2, self._options.advertisers), self._options.seed)
             bids = self._options.bids
-            swept_ = [await sweep(self._lab, wrong, case, i, curve=0, bids=bids) for i in chosen]
-            found[kind] = Swept(truth, swept_)
-        return found
+            sweeps = [await sweep(self._lab, wrong, case, i, curve=0, bids=bids) for i in chosen]
+            distorted[kind] = Swept(truth, sweeps)
+        return distorted
 
     async def _play(self, subject: AuditedMechanism, case: AuditCase) -> dict[str, list[Reached]]:
         truth = await self._lab.play(subject, case, case.values)
@@ -216,7 +216,7 @@ class _Runner:
         )
 
     def report(self, ad_llm: str) -> Audit:
-        """What there is, at any time after `run`."""
+        """Returns the report; call it after `run`."""
         best = [self._lab.best_welfare(case) for case in self._cases]
         return Audit(
             options=self._options,

@@ -1,5 +1,5 @@
-"""The command line, one module a command; `main.py` is the app and `options.py` holds what several commands share.
+"""The command line: one module per command, `main.py` for the app, and `options.py` for shared options.
 
-Commands import what they need when they run, so that `simenv --help` is quick. May import every part of simenv; nothing
-imports it.
+Commands import their dependencies when they run, so that `simenv --help` is fast. May import every part of simenv;
+nothing imports it.
 """

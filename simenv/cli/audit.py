@@ -1,4 +1,4 @@
-"""`simenv audit`: what advertisers could gain by other bids than their values."""
+"""`simenv audit`: measures the gains of advertisers from bids that differ from their values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def audit(
     options: AuditCommandOptions,
     out: Annotated[Path | None, typer.Option(help="A new folder for audit.json, report.md and plots.")] = None,
 ) -> None:
-    """What advertisers could gain by other bids than their values: allocation curves, regret, play, collusion."""
+    """Measures gains from bids that differ from the values: allocation curves, regret, learned play, collusion."""
     from simenv.auditing.command import AuditProgress, run_audit
     from simenv.auditing.report import print_report
 

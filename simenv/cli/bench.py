@@ -1,4 +1,4 @@
-"""`simenv bench`: mechanisms on the same auctions."""
+"""`simenv bench`: runs mechanisms on the same auctions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from simenv.runs.options import BenchOptions
 
 @takes(BenchOptions)
 def bench(
-    out: Annotated[Path, typer.Option(help="A new folder for the results; with --resume, that of the run.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the results; with --resume, the folder of the run.")],
     options: BenchOptions,
     given: set[str],
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, with its own options.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, with its own options.")] = False,
 ) -> None:
     """Runs mechanisms on the same auctions and prints a table with intervals."""
     from simenv.runs.bench import resumed_options

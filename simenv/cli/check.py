@@ -1,4 +1,4 @@
-"""`simenv check`: a mechanism against the interface and its own claims."""
+"""`simenv check`: tests a mechanism against the interface and its own claims."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from simenv.cli.options import SETTINGS_OF_ONE
 def check(
     mechanism: Annotated[str, typer.Argument(help="A name, package.module:Class or file.py:Class.")],
     llm: Annotated[str, typer.Option(help="As in bench; scripted needs no model.")] = "scripted",
-    auctions: Annotated[int, typer.Option(help="Random auctions, beside the degenerate ones.")] = 20,
-    seed: Annotated[int, typer.Option(help="Names the random auctions.")] = 0,
+    auctions: Annotated[int, typer.Option(help="Number of random auctions, in addition to the degenerate ones.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the random auctions.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help=SETTINGS_OF_ONE)] = None,
 ) -> None:
-    """Tests whether a mechanism keeps to the interface and to the claims it makes."""
+    """Tests whether a mechanism satisfies the interface and its own claims."""
     from simenv.check import check_mechanism
     from simenv.llm import make_llm
     from simenv.mechanism import make_mechanism

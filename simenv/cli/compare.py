@@ -1,4 +1,4 @@
-"""`simenv compare`: several runs in one table."""
+"""`simenv compare`: puts several runs into one table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of two bench runs or more.")],
     across: Annotated[
         bool,
-        typer.Option("--across", help="Compare runs of different packs, judges or worlds all the same."),
+        typer.Option("--across", help="Also compare runs of different packs, judges or worlds."),
     ] = False,
     baseline: Annotated[
-        str | None, typer.Option(help="What differences are against, as the table names it; the first by default.")
+        str | None,
+        typer.Option(help="Reference of the differences, as the table names it; the first mechanism by default."),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Metrics beside the built-in ones: package.module:Class, file.py:Class.")
+        str | None, typer.Option(help="Additional metrics: package.module:Class, file.py:Class.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What commands print: one console for results, one for progress and warnings."""
+"""Output of commands: one console for results, one for progress and warnings."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def warn(text: str) -> None:
 
 
 def written_to(path: object) -> None:
-    """Says where results are."""
+    """Prints the path of the results."""
     out.print(f"written to {path}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def answers_bar() -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """A bar of answers with their rate and the time left: what to call with their number, and after each."""
+    """Shows a progress bar of answers. Yields callbacks: one for the total, one to call after each answer."""
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     progress = Progress(*columns, console=err, speed_estimate_period=120)
     bar = progress.add_task("answers")
 
     def started(total: int) -> None:
         progress.update(bar, total=total)
-        progress.start()  # not before: an error before it is then the only line on the screen
+        progress.start()  # only now, so that an earlier error is the only line of output
 
     try:
         yield started, lambda: progress.advance(bar)
@@ -54,7 +54,7 @@ def answers_bar() -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
 
 @contextmanager
 def named_bars(width: int = 12) -> Iterator[tuple[Callable[[str, int, int], None], Console]]:
-    """One bar per named part of the work: what to call with (part, done, planned), and where to print between."""
+    """Shows one progress bar per part. Yields a callback for (part, done, planned) and a console for other lines."""
     columns = (TextColumn(f"{{task.description:{width}}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=err)
     bars: dict[str, TaskID] = {}

@@ -1,4 +1,4 @@
-"""`simenv demo`: the benchmark in small, one answer to read, and two judges side by side."""
+"""`simenv demo`: a small benchmark, one example answer, and the verdicts of two judges."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MECHANISMS = ("organic", "prompted", "gsp", "best_of_n", "llm_auction")
 
 def demo(
     n: Annotated[int, typer.Option(help="Number of auctions.")] = 48,
-    seed: Annotated[int, typer.Option(help="Names the run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
 ) -> None:
-    """Compares five mechanisms on the embedded model, shows one answer, and what two judges say of it."""
+    """Compares five mechanisms on the embedded model, and shows one answer with the verdicts of two judges."""
     from simenv.runs.folder import read_transitions
 
     console.out.print(
@@ -37,7 +37,7 @@ def demo(
 
 
 def show_judges(transitions: list[Transition]) -> None:
-    """Prints the GSP answer whose ads are clicked most, and the embedded judge's verdict beside the click model's."""
+    """Prints the GSP answer with the most expected clicks, and the verdicts of both judges on it."""
     from simenv.background_loop import run_sync
     from simenv.env.environment import transcript
     from simenv.judges.factory import make_judge
@@ -53,13 +53,13 @@ def show_judges(transitions: list[Transition]) -> None:
     for name in ("click", "embedded"):
         judge = make_judge(name)
         feedback: Feedback = run_sync(judge.judge, persona, best.auction, best.outcome)
-        console.out.print(f"\n[bold]What {judge.name} says of it[/bold]")
+        console.out.print(f"\n[bold]Verdict of {judge.name}[/bold]")
         for click in feedback.clicks:
             chance = f"probability {click.click_prob:.2f}" if click.click_prob is not None else "no probability"
             verdict = {True: "clicks", False: "does not click", None: "abstains"}[click.clicked]
             console.out.print(escape(f"  {click.ad_id}: {verdict}, {chance}"), highlight=False)
     console.out.print(
-        "\nBoth were tested on cases that a careful human finds plain: the documentation says how far each can be "
-        "trusted. Name a capable model with --llm or --judge-llm and it writes the queries and gives the clicks.",
+        "\nBoth judges were tested on cases with an obvious answer; the documentation reports their accuracy. With "
+        "--llm or --judge-llm, a capable model writes the queries and judges the clicks.",
         style="dim",
     )

@@ -1,4 +1,4 @@
-"""`simenv export`: a run's log as training data."""
+"""`simenv export`: writes a run's log as training data."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def export(
         typer.Option(help="clicks: one row per shown ad; preferences, sft or kto: as TRL's trainers read them."),
     ] = "clicks",
     min_gap: Annotated[
-        float | None, typer.Option(help="preferences: least difference of rewards of a pair; 10 if not given.")
+        float | None, typer.Option(help="preferences: minimum reward difference of a pair; default 10.")
     ] = None,
     min_reward: Annotated[
-        float | None, typer.Option(help="sft: what an auction's best answer must exceed; 0 if not given.")
+        float | None, typer.Option(help="sft: minimum reward of an auction's best answer, exclusive; default 0.")
     ] = None,
 ) -> None:
-    """Writes a run's log as training data, and a dataset card beside it."""
+    """Writes a run's log as training data, and a dataset card in the same folder."""
     from simenv.datasets.export import export_run
 
     rows = export_run(run, out, format, min_gap=min_gap, min_reward=min_reward)

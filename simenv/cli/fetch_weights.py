@@ -1,4 +1,4 @@
-"""`simenv fetch-weights`: the embedded models."""
+"""`simenv fetch-weights`: installs the embedded models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`simenv fit-ctr`: a CTR model from a run's clicks."""
+"""`simenv fit-ctr`: fits a CTR model to a run's clicks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from simenv.cli import console
 
 
 def fit_ctr(
-    run: Annotated[Path, typer.Argument(help="The folder of a run: its clicks are learned from.")],
+    run: Annotated[Path, typer.Argument(help="The folder of the run with the clicks.")],
     out: Annotated[Path, typer.Option(help="A new .json file; use it as --ctr-model learned:FILE.")],
-    mechanism: Annotated[str | None, typer.Option(help="Learn from this mechanism's rows alone.")] = None,
+    mechanism: Annotated[str | None, typer.Option(help="Use only the rows of this mechanism.")] = None,
 ) -> None:
-    """Learns a CTR model from a run's clicks and says how well it predicts personas that were held out."""
+    """Fits a CTR model to a run's clicks and reports its predictions on held-out personas."""
     from simenv.ctr.learned import fit, held_out_quality, impressions
     from simenv.runs.folder import read_transitions
 

@@ -1,4 +1,4 @@
-"""`simenv list`: every registered plug-in with one line."""
+"""`simenv list`: prints every registered plug-in with one line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The command line: one file a command.
+"""The app: registers the commands of this package.
 
-Whatever simenv raises on purpose becomes one line on standard error and exit code 2.
+A `SimenvError` becomes one line on standard error and exit code 2.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def mechanisms() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `simenv` command."""
-    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its errors reach the user through ours
+    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # simenv reports its errors
     try:
         app(args=arguments)
     except SimenvError as error:
-        message = " ".join(str(error).split())  # text quoted from a file may hold line breaks
+        message = " ".join(str(error).split())  # quoted text may contain line breaks
         console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""`simenv make-pack`: a capable model writes new personas, ads or queries."""
+"""`simenv make-pack`: writes new personas, ads or queries with a capable model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from simenv.runs.options import names_of
 def make_pack(
     kind: Annotated[str, typer.Argument(help="personas, ads or queries (without commercial intent).")],
     llm: Annotated[str, typer.Option(help="A capable model: local:FOLDER or a LiteLLM name such as openai/gpt-4o.")],
-    out: Annotated[Path, typer.Option(help="A new .jsonl file, or one begun with the same options: it goes on.")],
-    n: Annotated[int, typer.Option(help="How many records the file is to hold.")] = 50,
+    out: Annotated[
+        Path, typer.Option(help="A new .jsonl file, or an unfinished one of the same options, which is continued.")
+    ],
+    n: Annotated[int, typer.Option(help="Number of records in the finished file.")] = 50,
     api_base: Annotated[str | None, typer.Option(help="Server of the model, e.g. http://127.0.0.1:8080/v1.")] = None,
-    seed: Annotated[int, typer.Option(help="Names the order of the cells and the samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order of the cells and of the samples.")] = 0,
     like: Annotated[
-        str | None, typer.Option(help="Pack or file of the same kind: how records read, and what none may be near to.")
+        str | None,
+        typer.Option(help="Pack or file of the same kind: example records, to which new ones must not be similar."),
     ] = None,
     categories: Annotated[
-        str | None, typer.Option(help="A,B,...: of the ads, of personas' tastes, or the queries' topics.")
+        str | None,
+        typer.Option(help="A,B,...: categories of the ads or of personas' tastes, or topics of the queries."),
     ] = None,
-    tries: Annotated[int, typer.Option(help="How often a record is asked for at most.")] = 5,
+    tries: Annotated[int, typer.Option(help="Maximum number of requests per record.")] = 5,
     timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
 ) -> None:
     """Writes new records with a capable model: balanced, filtered, without near-duplicates, and with a manifest."""
@@ -44,7 +48,7 @@ def make_pack(
     bar = progress.add_task(built.name, total=n)
 
     def watch(count: int) -> None:
-        progress.start()  # not before there is nothing more to be refused
+        progress.start()  # only now, so that an earlier error is the only line of output
         progress.update(bar, completed=count)
 
     try:

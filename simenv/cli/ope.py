@@ -1,4 +1,4 @@
-"""`simenv ope`: off-policy evaluation."""
+"""`simenv ope`: runs off-policy evaluation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from simenv.cli.options import SETTINGS_OF_ONE
 
 
 def ope(
-    run: Annotated[Path, typer.Argument(help="The folder of a run that holds a mechanism with known propensities.")],
-    target: Annotated[str, typer.Option(help="The mechanism to value: it must have choice_probs, as softmax has.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a run of a mechanism with known propensities.")],
+    target: Annotated[str, typer.Option(help="The mechanism to evaluate; it must have choice_probs, like softmax.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help=SETTINGS_OF_ONE)] = None,
-    llm: Annotated[str, typer.Option(help="As in bench; the target writes nothing here.")] = "scripted",
+    llm: Annotated[str, typer.Option(help="As in bench; the target writes no text here.")] = "scripted",
 ) -> None:
-    """Values a mechanism from the log of another, without running it (off-policy evaluation)."""
+    """Estimates a mechanism's reward from the log of another one, without running it (off-policy evaluation)."""
     from simenv.llm import make_llm
     from simenv.mechanism import make_mechanism
     from simenv.runs.folder import read_transitions

@@ -14,16 +14,16 @@ from simenv.runs.options import names_of, read_options
 
 R = TypeVar("R", bound=Record)
 _REPEATABLE = {"settings": "--set"}
-"""Fields that are given once per entry, and the option's name."""
-SETTINGS_OF_ONE = "OPTION=VALUE of it (NAME.OPTION=VALUE works too), e.g. n=8. Repeatable."
+"""Field -> option name, for options that are repeated, once per entry."""
+SETTINGS_OF_ONE = "OPTION=VALUE of the mechanism (or NAME.OPTION=VALUE), e.g. n=8. Repeatable."
 
 
 def takes(model: type[R]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command one option per field of `model`.
 
     The command has a parameter `options`, which receives the record, and may have `given`, which receives the names of
-    the fields that the user set. A parameter of the command that is named like a field says how that field is given;
-    the record has it too.
+    the fields that the user set. A parameter of the command with the name of a field replaces the option of that field;
+    its value is also passed to the record.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

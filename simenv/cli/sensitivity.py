@@ -1,4 +1,4 @@
-"""`simenv sensitivity`: how the ranking of mechanisms moves as each number of the click model moves."""
+"""`simenv sensitivity`: tests how the ranking of mechanisms depends on each parameter of the click model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sensitivity(
     measure: Annotated[str, typer.Option(help="revenue, bid_weighted_clicks, reward or welfare.")] = "revenue",
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,
 ) -> None:
-    """Judges a run's answers again with every number of the click model changed, one at a time."""
+    """Judges a run's answers again with every parameter of the click model changed, one at a time."""
     from simenv.errors import DataFileError
     from simenv.runs.sensitivity import sensitivity_of_run
 
@@ -44,11 +44,11 @@ def sensitivity(
 
 
 def print_report(report: Sensitivity, terminal: Console) -> None:
-    """The table and what survives, for a terminal."""
+    """Prints the table and the conclusions that hold in all changed worlds."""
     table = Table(
-        title=f"{report.measure} per answer, one number of the click model changed at a time", box=SIMPLE_HEAD
+        title=f"{report.measure} per answer, one parameter of the click model changed at a time", box=SIMPLE_HEAD
     )
-    table.add_column("number")
+    table.add_column("parameter")
     for column in ("value", "rank tau", "hold", "open", "reversed"):
         table.add_column(column, justify="right")
     table.add_column("ranking")
@@ -56,7 +56,7 @@ def print_report(report: Sensitivity, terminal: Console) -> None:
         table.add_row(*_row(world))
     terminal.print(table)
     survivors = {c[:2] for c in report.survivors()}
-    terminal.print(f"{len(survivors)} of {len(report.conclusions)} conclusions are reversed nowhere:", highlight=False)
+    terminal.print(f"{len(survivors)} of {len(report.conclusions)} conclusions are never reversed:", highlight=False)
     for c in report.conclusions:
         where = [f"{s.changed} = {_text(s.value)}" for s in report.worlds if any(r[:2] == c[:2] for r in s.reversed)]
         verdict = "survives" if c[:2] in survivors else f"reversed at {', '.join(where)}"
@@ -67,7 +67,7 @@ def print_report(report: Sensitivity, terminal: Console) -> None:
 def _row(s: ChangedWorld) -> list[str]:
     ranking = " > ".join(f"{name} {mean:.1f}" for name, mean in s.means.items())
     counts = [str(s.holds), str(s.open), str(len(s.reversed))]
-    return [s.changed or "as it is", _text(s.value), f"{s.rank_correlation:.2f}", *counts, ranking]
+    return [s.changed or "original", _text(s.value), f"{s.rank_correlation:.2f}", *counts, ranking]
 
 
 def _text(value: float | str) -> str:

@@ -1,4 +1,4 @@
-"""`simenv train`: trains a mechanism that can be trained."""
+"""`simenv train`: trains a mechanism."""
 
 from __future__ import annotations
 
@@ -15,27 +15,35 @@ from simenv.importing import quoted
 
 
 def train(
-    trainer: Annotated[str, typer.Argument(help="What to train: llm-auction, package.module:Class or file.py:Class.")],
-    out: Annotated[Path, typer.Option(help="A new folder, or that of a training of the same options: it goes on.")],
-    config: Annotated[Path | None, typer.Option(help="A .toml file of options; those given here come first.")] = None,
+    trainer: Annotated[
+        str, typer.Argument(help="Name of the trainer: llm-auction, package.module:Class or file.py:Class.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="A new folder, or the folder of an unfinished training with the same options.")
+    ],
+    config: Annotated[
+        Path | None, typer.Option(help="A .toml file of options; options on the command line override it.")
+    ] = None,
     from_: Annotated[
         Path | None,
         typer.Option("--from", help="Preference pairs, as `simenv export` writes them, instead of auctions."),
     ] = None,
     llm: Annotated[str | None, typer.Option(help="Base model: embedded or local:FOLDER.")] = None,
-    judge: Annotated[str | None, typer.Option(help="Who clicks: click (the click model), embedded or llm.")] = None,
-    judge_llm: Annotated[str | None, typer.Option(help="The judge's model, as --llm of bench.")] = None,
-    reward: Annotated[str | None, typer.Option(help="pctr (learned from clicks) or oracle (the judge's own).")] = None,
+    judge: Annotated[str | None, typer.Option(help="The judge: click (the click model), embedded or llm.")] = None,
+    judge_llm: Annotated[str | None, typer.Option(help="The judge's model, like --llm of bench.")] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="pctr (learned from clicks) or oracle (the judge's click probabilities).")
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="regression, dpo or sft.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Rounds of clicks and training.")] = None,
     auctions: Annotated[int | None, typer.Option(help="Training auctions per epoch.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Names the training.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="OPTION=VALUE of the trainer (NAME.OPTION=VALUE works too). Repeatable."),
+        typer.Option("--set", help="OPTION=VALUE of the trainer (or NAME.OPTION=VALUE). Repeatable."),
     ] = None,
 ) -> None:
-    """Trains a mechanism; started again with the same options, it goes on where it was."""
+    """Trains a mechanism. The same command continues an unfinished training."""
     from simenv.training import make_trainer
 
     named = {

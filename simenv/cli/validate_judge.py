@@ -1,4 +1,4 @@
-"""`simenv validate-judge`."""
+"""`simenv validate-judge`: tests a judge."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ def validate_judge(
         ),
     ] = "auto",
     judge_ensemble: Annotated[
-        str | None, typer.Option(help="Several judges in one: NAME,NAME,... (click, embedded, an LLM; #wording2).")
+        str | None,
+        typer.Option(help="Members of a judge ensemble: NAME,NAME,... (click, embedded, an LLM; NAME#wording2)."),
     ] = None,
-    judge_samples: Annotated[int, typer.Option(help="Verdicts per answer of an LLM without probabilities.")] = 1,
+    judge_samples: Annotated[
+        int, typer.Option(help="Number of verdicts per answer for an LLM without probabilities.")
+    ] = 1,
     llm: Annotated[
         str | None,
         typer.Option(help="The judge LLM: embedded, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini."),
@@ -35,17 +38,18 @@ def validate_judge(
     ] = None,
     label_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for other column names.")] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Most scenarios, attacks per kind, sessions and outside queries per topic.")
+        int | None,
+        typer.Option(help="Maximum number of scenarios, attacks per kind, sessions, and outside queries per topic."),
     ] = None,
     repeats: Annotated[
-        int, typer.Option(help="How often a judge without probabilities is asked where one is needed.")
+        int, typer.Option(help="Number of verdicts that estimate a probability, for a judge without probabilities.")
     ] = 5,
-    seed: Annotated[int, typer.Option(help="Names the draws.")] = 0,
-    concurrency: Annotated[int, typer.Option(help="Most calls in flight to a server.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    concurrency: Annotated[int, typer.Option(help="Maximum number of concurrent calls to a server.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
     out: Annotated[Path | None, typer.Option(help="A new folder for validity.json, report.md and plots.")] = None,
 ) -> None:
-    """Reports whether a judge can be believed: contrasts, placebos, hostile ads, outside data, reliability."""
+    """Tests a judge: contrasts, placebos, hostile ads, outside data, reliability."""
     from functools import partial
 
     from simenv.background_loop import run_sync
@@ -66,7 +70,7 @@ def validate_judge(
         labels=str(labels) if labels else None,
         label_columns=parse_columns(label_columns),
     )
-    load_scenarios(part, limit)  # a wrong name fails before a model is loaded
+    load_scenarios(part, limit)  # reports a wrong name before a model is loaded
     if out is not None:
         check_folder(out)
     built = make_judge(

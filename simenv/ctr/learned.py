@@ -69,7 +69,7 @@ class LearnedCTR(Record):
 
     @staticmethod
     def load(path: str | Path) -> LearnedCTR:
-        """Reads a model that `save` wrote.
+        """A CTR model fitted to a run's clicks by `simenv fit-ctr`: learned:FILE.
 
         Raises:
             DataFileError: no such file, or not a learned CTR model.

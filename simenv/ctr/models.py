@@ -1,7 +1,7 @@
-"""What a mechanism predicts of clicks: a plug-in that all mechanisms share.
+"""CTR models, which predict clicks for mechanisms. Mechanisms share this plug-in.
 
-A mechanism's prediction is never the world's own click function by accident: the world adds hidden appeal, hidden
-taste and the user's traits, which no auction shows.
+A prediction differs from the world's click function, because that also depends on hidden appeal, hidden taste and the
+user's traits, which the auction does not contain.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ class CTRModel(Protocol):
 
     @property
     def name(self) -> str:
-        """How tables and manifests call it."""
+        """Name in tables and manifests."""
         ...
 
     @property
     def position_discount(self) -> float:
-        """What each ad further down in an answer is discounted by, in (0, 1]."""
+        """Factor on clicks per position further down in an answer, in (0, 1]."""
         ...
 
     def relevance(self, auction: Auction) -> Floats:
-        """q_i of every candidate before any text is written: shape (n,), in (0, 1), in the order of auction.bids."""
+        """Predicts q_i of every candidate before any text is written: shape (n,), in (0, 1), as auction.bids."""
         ...
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
-        """Predicted click probability of each shown ad in a given response, `shown` in reading order."""
+        """Predicts the click probability of each shown ad in a given response; `shown` is in reading order."""
         ...
 
 
 @runtime_checkable
 class PredictsClicks(Protocol):
-    """A mechanism with a CTR model of its own, or with None in its place."""
+    """A mechanism with its own CTR model, which may be None."""
 
     ctr_model: CTRModel | None
 
 
 def own_ctr_model(mechanism: object) -> CTRModel | None:
-    """A mechanism's own CTR model; None where it has none."""
+    """Returns the mechanism's own CTR model, or None."""
     return mechanism.ctr_model if isinstance(mechanism, PredictsClicks) else None
 
 
 class CosineCTR:
-    """q_i = sigmoid(slope * (cosine - centre)), discounted by position within an answer.
+    """Logistic function of the cosine of query and ad, discounted by position: q_i = sigmoid(slope (cosine - centre)).
 
     Args:
         slope, centre: The logistic curve over the retriever's cosine. With the embedded encoder, related pairs lie
             near 0.5 and unrelated ones near 0.1: centre 0.4 and slope 8 spread these over 0.7 and 0.1.
-        position_discount: Each ad further down gets this factor.
+        position_discount: Factor per position further down.
     """
 
     name = "cosine"
@@ -88,12 +88,12 @@ def make_ctr_model(name: str = "cosine", context: Mapping[str, Any] | None = Non
 
     Args:
         name: "cosine", "learned:FILE" (written by `simenv fit-ctr`), "oracle", package.module:Class or file.py:Class.
-        context: Parts of the run: judge and personas, which the oracle needs; encoder.
+        context: Parts of the run: judge and personas (for the oracle), encoder.
         options: The constructor's own options.
 
     Raises:
         UnknownName: another name.
         DataFileError: the file holds no learned model.
-        InputError: the oracle without a click model as judge, or a plug-in that cannot be loaded.
+        InputError: "oracle" with a judge that is not the click model, or a plug-in that cannot be loaded.
     """
     return registry.make(CTR_MODEL, name, context, **options)

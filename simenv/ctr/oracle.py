@@ -1,4 +1,4 @@
-"""The oracle CTR model: the click model's own probabilities, as a yardstick for predictions."""
+"""The oracle CTR model predicts the click model's own probabilities, as an upper bound for predictions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from simenv.records import Auction, Persona
 
 
 class OracleCTR:
-    """The click model's own probabilities: what a perfect prediction would be worth. It reads what no mechanism may see
-    in a real market (the persona behind the profile, hidden appeal and taste), so it is a yardstick, not a competitor.
+    """Predicts the click model's own probabilities: an upper bound for predictions.
+
+    It reads data that no mechanism has in a real market (the persona behind the profile, hidden appeal and taste), so
+    it is a reference, not a competitor.
 
     Args:
         judge: The world's judge: a click model.
-        personas: The world's users, found by their profile.
+        personas: The world's users; the profile identifies them.
 
     Raises:
-        InputError: another judge than a click model, or two personas that share a profile.
+        InputError: the judge is not a click model, or two personas share a profile.
     """
 
     name = "oracle"
@@ -40,7 +42,7 @@ class OracleCTR:
         self.position_discount = judge.params.examination.rank_discount
 
     def relevance(self, auction: Auction) -> Floats:
-        """Attraction: the click probability of each ad alone, examined, in a fitting sentence."""
+        """Returns the attraction: the click probability of each ad alone, if examined, in a fitting sentence."""
         ads = [bid.ad for bid in auction.bids]
         if not ads:
             return np.zeros(0)
@@ -48,8 +50,8 @@ class OracleCTR:
         return np.array([attraction[ad.id] for ad in ads])
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
-        made = markup.outcome(auction, response, {bid.ad.id: auction.reserve for bid in auction.bids})
-        probs = self._click_model.probabilities(self._persona(auction), auction, made)
+        outcome = markup.outcome(auction, response, {bid.ad.id: auction.reserve for bid in auction.bids})
+        probs = self._click_model.probabilities(self._persona(auction), auction, outcome)
         return {ad_id: probs[ad_id] for ad_id in shown}
 
     def _persona(self, auction: Auction) -> Persona:

@@ -19,23 +19,23 @@ from simenv.world import WORLD_OPTIONS, Session, World, make_world
 
 
 class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
-    """Ads woven into the answers of an assistant: `gymnasium.make("simenv/NativeAds-v0", ...)`.
+    """Environment of ads in the answers of an assistant: `gymnasium.make("simenv/NativeAds-v0", ...)`.
 
     Observation: the `Auction` to answer. Action: an `Outcome`, or a `Mechanism` that is run on the auction. Reward:
     the platform's objective with the clicks that happened, in currency; NaN if the judge abstained on a shown ad
     (`info["transition"].reward` is then None). `terminated` when the session's last query is answered; the last
     auction is then observed again. `truncated` is always False.
 
-    A mechanism or bidder with `observe` is given each transition.
+    A mechanism or bidder with `observe` receives each transition.
 
-    `reset(seed=s)` starts run s at session 0; `reset()` goes on to the next session. `transition.index` is the position
+    `reset(seed=s)` starts run s at session 0; `reset()` starts the next session. `transition.index` is the position
     of the auction in run s, as `simenv.runs.rollout` counts: session x horizon + turn. Two mechanisms that are stepped
-    through the same sessions of a run can so be compared auction by auction with `simenv.runs.summary.summarize`.
+    through the same sessions of a run can be compared auction by auction with `simenv.runs.summary.summarize`.
 
     Args:
-        world: A world of your own; the other arguments are then not allowed.
+        world: A world; the options are then not allowed.
         render_mode: "ansi" for a readable transcript of the last turn.
-        **options: Given to `simenv.make_world`: catalog, personas, user_llm, judge, candidates, horizon, ...
+        **options: Passed to `simenv.make_world`: catalog, personas, user_llm, judge, candidates, horizon, ...
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (Gymnasium declares it so)
@@ -53,7 +53,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         self.action_space = OutcomeSpace()
         self._bidder = copy.deepcopy(self.world.bidder)
         self._part, self._parts = 0, 1
-        """Which part of how many this is: the vector environment tells its parts' indices apart by it."""
+        """Number of this environment and number of all, in a vector environment: part of the transition index."""
         self._seed: int | None = None
         self._next_session = 0
         self._number = 0
@@ -79,7 +79,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         """Starts a session.
 
         Args:
-            seed: Names the run: personas' order, values, bids and clicks follow from it. None: go on in this run.
+            seed: Seed of the run; it determines personas' order, values, bids and clicks. None: continue this run.
             options: {"persona": id} to choose the persona, {"session": number} to choose the session.
 
         Raises:
@@ -96,7 +96,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         if seed is not None or self._seed is None:
             self._seed = seed if seed is not None else int(self.np_random.integers(2**31))
             self._next_session = 0
-            self._bidder = copy.deepcopy(world.bidder)  # a new run: bidders that learn begin anew
+            self._bidder = copy.deepcopy(world.bidder)  # a new run: learning bidders are reset
         options = options or {}
         if unknown := set(options) - {"persona", "session"}:
             raise InputError(f"unknown reset options {sorted(unknown)}: known are persona, session")
@@ -147,20 +147,20 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         return self._auction, reward, terminated, False, info
 
     def render(self) -> str | None:
-        """The last turn as text, with render_mode="ansi"."""
+        """Returns the last turn as text if render_mode is "ansi"."""
         if self.render_mode is None:
             gymnasium.logger.warn('render needs a render_mode: make the environment with render_mode="ansi"')
             return None
         return transcript(self._last) if self._last else "(nothing answered yet)"
 
     def close(self) -> None:
-        """Lets go of the world; a second time does nothing. A world that was given stays as it is for its owner."""
+        """Releases the world; further calls do nothing. A world that was passed in is not changed."""
         self._world = None
         super().close()
 
 
 def transcript(transition: Transition) -> str:
-    """A turn as a person would read it."""
+    """Formats a turn as readable text."""
     clicks = {click.ad_id: click for click in transition.feedback.clicks}
     lines = [f"User ({transition.persona_id}): {transition.auction.query.text}"]
     lines.append(f"Assistant ({transition.mechanism}): {transition.outcome.response}")

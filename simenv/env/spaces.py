@@ -16,7 +16,7 @@ _WORDS = ("river", "lamp", "ticket", "garden", "coat", "train", "bread", "music"
 
 
 class _RecordSpace(gymnasium.Space[R]):
-    """A space without shape: all of one kind of record."""
+    """A space without shape: all records of one type."""
 
     def __init__(self, seed: int | np.random.Generator | None = None) -> None:
         super().__init__(shape=None, dtype=None, seed=seed)
@@ -33,7 +33,7 @@ class _RecordSpace(gymnasium.Space[R]):
 
 
 class AuctionSpace(_RecordSpace[Auction]):
-    """All auctions. `sample` gives one of nonsense words, for checks of plumbing."""
+    """All auctions. `sample` returns an auction of random words, for interface checks."""
 
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> Auction:
         rng = self.np_random
@@ -52,9 +52,9 @@ class AuctionSpace(_RecordSpace[Auction]):
 
 
 class OutcomeSpace(_RecordSpace[Outcome]):
-    """What `env.step` takes: an Outcome for the current auction, or a Mechanism that is run on it.
+    """The actions of `env.step`: an Outcome for the current auction, or a Mechanism that is run on it.
 
-    `sample` gives an answer without ads, which is valid for every auction.
+    `sample` returns an answer without ads, which is valid for every auction.
     """
 
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> Outcome:

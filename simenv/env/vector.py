@@ -1,7 +1,7 @@
-"""Many environments as one: all mechanisms' calls run together, so that language models answer in batches.
+"""Vector environment: the calls of all mechanisms run together, so that language models answer in batches.
 
-Gymnasium's default steps its environments one by one; `gymnasium.make_vec("simenv/NativeAds-v0", num_envs=32)` gives
-this instead. Each part is what a single environment with its seed would be, but for `transition.index`.
+Gymnasium's default steps its environments one by one; `gymnasium.make_vec("simenv/NativeAds-v0", num_envs=32)` returns
+this class instead. Each part equals a single environment with its seed, except for `transition.index`.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
     (num_envs,). `step` takes one Outcome or Mechanism for each part, or one Mechanism for all. Infos are dictionaries
     of object arrays with Gymnasium's masks: `infos["transition"][i]` where `infos["_transition"][i]`.
 
-    Autoreset is Gymnasium's NEXT_STEP: the step after a part's session has ended starts its next session, whatever
-    the action for that part was; its reward is then 0, its observation the new session's first auction, and there is
-    no transition: `infos["_transition"][i]` is False, and both keys are missing where no part has one.
+    Autoreset is Gymnasium's NEXT_STEP: the step after the end of a part's session starts its next session and ignores
+    the action for that part. Its reward is then 0, its observation the new session's first auction, and there is no
+    transition: `infos["_transition"][i]` is False, and both keys are missing where no part has one.
 
-    `reset(seed=s)` seeds part i with s + i, as Gymnasium does; a list gives each its own.
+    `reset(seed=s)` seeds part i with s + i, as Gymnasium does; a list has one seed per part.
 
-    Parts with other seeds meet other auctions, so each has indices of its own: what a single environment calls auction
-    k has the index k x num_envs + i in part i. The transitions of all parts can so be given to
-    `simenv.runs.summary.summarize` together.
+    Parts with different seeds have different auctions, so their indices differ: auction k of a single environment has
+    the index k x num_envs + i in part i. `simenv.runs.summary.summarize` therefore accepts the transitions of all parts
+    together.
 
     Args:
-        num_envs: How many.
+        num_envs: Number of parts.
         world, options: As for `NativeAdsEnv`; all parts share one world.
     """
 
@@ -69,7 +69,7 @@ class NativeAdsVectorEnv(VectorEnv[Observations, Sequence[Outcome | Mechanism], 
         """Starts a session in every part.
 
         Raises:
-            InputError: a list of seeds of another length than num_envs, or the environment is closed.
+            InputError: the list of seeds does not have length num_envs, or the environment is closed.
         """
         if seed is None or isinstance(seed, int | np.integer):
             seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]

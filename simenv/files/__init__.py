@@ -1,5 +1,5 @@
-"""Files of any kind: rows of tables, data packs, prompts, tables of reports, new folders, and writes that are atomic.
+"""File access: rows of tables, data packs, prompts, report tables, new folders and atomic writes.
 
-Knows records and errors and nothing of auctions; every part above may import it. The formats of single parts stand with
-those parts, such as a run's folder in `simenv.runs.folder`.
+Depends on records and errors, not on auctions; all layers above may import it. Formats of a single part are defined in
+that part, such as a run's folder in `simenv.runs.folder`.
 """

@@ -1,4 +1,4 @@
-"""Writes that another process, or whoever reads after a power cut, sees whole or not at all."""
+"""Atomic writes: a reader sees the complete file or the old one, also after a power failure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PART = ".part"
-"""Ending of a temporary file: one that is left over holds nothing that was finished."""
+"""Suffix of temporary files. A remaining one belongs to an unfinished write."""
 
 
 @contextmanager
 def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Gives a temporary file beside `path` to write to, which takes the place of `path` if the block succeeds.
+    """Yields a temporary file in the same folder, which replaces `path` if the block succeeds.
 
-    If the block fails, the temporary file is removed and `path` stays as it was.
+    If the block fails, the temporary file is removed and `path` is not changed.
 
     Args:
         path: The file to write. Its folder must exist.
-        shared: Other processes may write the same file at the same time.
+        shared: Whether other processes may write the same file at the same time.
 
     Raises:
         OSError: the file cannot be written.
@@ -36,7 +36,7 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Writes a file: a reader sees the old content or the new, never half of it.
+    """Writes a file atomically: a reader sees the old content or the new one.
 
     Raises:
         OSError: the file cannot be written.
@@ -46,7 +46,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 
 
 def append_bytes(path: Path, content: bytes) -> None:
-    """Appends to a file and makes sure that it is on the disk.
+    """Appends to a file and flushes it to the disk.
 
     Raises:
         OSError: the file cannot be written.

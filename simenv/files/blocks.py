@@ -1,4 +1,4 @@
-"""Tables of a report for people: on the terminal and as Markdown."""
+"""Tables of a report, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def print_block(block: Block, console: Console) -> None:
 
 
 def markdown_parts(block: Block) -> list[str]:
-    """The same as Markdown: heading, table and note, to be set apart by empty lines."""
+    """Returns heading, table and note as Markdown; join them with empty lines."""
     lines = [f"| {' | '.join(block.header)} |", f"|{'---|' * len(block.header)}"]
     lines += [f"| {' | '.join(row)} |" for row in block.rows]
     return [f"## {block.title}", "\n".join(lines), *([block.note] if block.note else [])]

@@ -1,4 +1,4 @@
-"""Folders that are written anew: nothing that is there already is overwritten."""
+"""New output folders. Existing files are never overwritten."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ def check_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Raises DataFileError unless `folder` is new or empty, and can be made."""
+    """Creates `folder`.
+
+    Raises:
+        DataFileError: it is a file or not empty, or it cannot be created.
+    """
     check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where the data packs are, and which version each is."""
+"""Locations and versions of the data packs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ENDINGS = {"personas": ".jsonl", "ad_catalogs": ".jsonl", "personas/queries": "
 
 
 def pack_path(kind: str, name: str | Path) -> Path:
-    """The file of a pack: a name without ending is looked up in the embedded folder, anything else is a path.
+    """Returns the file of a pack: an embedded pack for a name without suffix, else the path itself.
 
     Args:
         kind: The embedded folder: "personas", "ad_catalogs" or "personas/queries".
         name: A pack's name or a file.
 
     Raises:
-        UnknownName: no embedded pack of that name.
+        UnknownName: no embedded pack has this name.
     """
     path = Path(name)
     if path.suffix or len(path.parts) > 1:
@@ -34,10 +34,10 @@ def pack_path(kind: str, name: str | Path) -> Path:
 
 
 def pack_versions(hashes: Mapping[str, str]) -> dict[str, str | None]:
-    """Name and version ("everyday 1") of the embedded packs with these hashes; None for any other data.
+    """Returns name and version ("everyday 1") of the embedded packs with these hashes; None for any other data.
 
-    `packs.json` beside the packs holds name -> version -> SHA-256. A pack that was edited has no version until it is
-    entered there with a new one.
+    `packs.json` in the folder of the packs maps name -> version -> SHA-256. An edited pack has no version until its new
+    version is listed there.
 
     Args:
         hashes: "catalog", "personas" or "queries" -> SHA-256 of the records.
@@ -51,5 +51,5 @@ def pack_versions(hashes: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _folder(kind: str) -> Path:
-    # Beside simenv, both installed and in a checkout; a folder of that name in the user's own path is not ours.
+    # In the parent folder of simenv, both installed and in a checkout. The user's path may have a folder of that name.
     return Path(str(files("simenv"))).parent / kind

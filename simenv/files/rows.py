@@ -1,6 +1,6 @@
-"""Rows from files: .txt (one a line), .csv, .tsv, .jsonl, .parquet, with the file and the row named in every error.
+"""Reads rows from .txt (one per line), .csv, .tsv, .jsonl and .parquet files. Every error names the file and the row.
 
-Text files may be packed with gzip (.csv.gz and so on). The n-th row of a .parquet file stands at FILE:n, from 1.
+Text files may be compressed with gzip (.csv.gz etc.). Row n of a .parquet file is FILE:n in messages, from 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KINDS = {",": "CSV", "\t": "TSV"}
 
 
 class Row(NamedTuple):
-    """One row and where it stands, for messages."""
+    """One row and its position in the file, for messages."""
 
     where: str
     fields: dict[str, Any]
@@ -45,12 +45,12 @@ def read_rows(
 
     Args:
         path: A .txt, .csv, .tsv or .jsonl file, UTF-8, each also with .gz after it, or a .parquet file.
-        text_column: The column that a line of a .txt file fills; None = .txt is not accepted.
-        columns: Our column name -> the file's, for files whose columns are named differently.
+        text_column: The column for the lines of a .txt file; None: .txt is not accepted.
+        columns: Our column name -> the file's column name, for files with other names.
 
     Raises:
-        DataFileError: no such file, another ending, not UTF-8, gzip or Parquet as its ending says, no rows, a line
-            that is not JSON, a column that is there twice, or a column of `columns` that the file lacks.
+        DataFileError: the file does not exist, has another suffix, is not UTF-8, gzip or Parquet as its suffix says,
+            or has no rows, a line that is not JSON, a duplicate column, or lacks a column of `columns`.
     """
     path = Path(path)
     allowed = ".csv or .jsonl" if text_column is None else ".txt, .csv or .jsonl"
@@ -128,7 +128,7 @@ def _parquet_rows(path: Path, content: bytes) -> list[Row]:
 
 
 def _without_nulls(cell: Any) -> Any:
-    """A struct holds every field that any row has, null where this one has none: that is "not given"."""
+    """Removes null fields of structs: Parquet adds a null field where only other rows have a value."""
     if isinstance(cell, dict):
         return {key: _without_nulls(value) for key, value in cell.items() if value is not None}
     return cell
@@ -137,7 +137,7 @@ def _without_nulls(cell: Any) -> Any:
 def _csv_rows(path: Path, content: str, delimiter: str) -> list[Row]:
     reader = csv.reader(io.StringIO(content), delimiter=delimiter, strict=True)
     table: list[tuple[int, list[str]]] = []
-    begins = 1  # a quoted cell may span lines: a row stands where it begins
+    begins = 1  # a quoted cell may span lines: messages name the first line
     try:
         for cells in reader:
             if cells:
@@ -168,7 +168,7 @@ def _jsonl_rows(path: Path, content: str) -> list[Row]:
             continue
         try:
             fields = json.loads(line)
-            json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is no text: refuse it here
+            json.dumps(fields, ensure_ascii=False).encode()  # raises UnicodeEncodeError for a lone surrogate
         except (ValueError, RecursionError) as error:
             raise DataFileError(f"{path}:{n}: not a JSON object: {error}") from None
         if not isinstance(fields, dict):
@@ -205,16 +205,20 @@ def require(row: Row, names: Iterable[str]) -> None:
 
 
 def to_record(row: Row, record: type[R], fields: Mapping[str, Any]) -> R:
-    """Builds a record from a row; what pydantic refuses becomes one line that names file, row and field."""
+    """Builds a record from a row. A validation error becomes one line that names file, row and field.
+
+    Raises:
+        DataFileError: the fields do not validate.
+    """
     try:
         return record.model_validate(dict(fields))
     except ValidationError as error:
         first = error.errors()[0]
         field = _one_line(".".join(map(str, first["loc"]))) or "row"
-        says = first["msg"][:1].lower() + first["msg"][1:]  # a pattern in it keeps its case
+        message = first["msg"][:1].lower() + first["msg"][1:]  # keeps the case of a pattern in the message
         got = repr(first["input"])
         got = got if len(got) <= 80 else f"{got[:77]}..."
-        raise DataFileError(f"{row.where}: {field}: {says}, got {got}") from None
+        raise DataFileError(f"{row.where}: {field}: {message}, got {got}") from None
 
 
 def parse_columns(text: str | None) -> dict[str, str]:

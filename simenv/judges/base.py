@@ -36,4 +36,4 @@ class HasVariants(Protocol):
         ...
 
 
-JUDGE: Kind[Judge] = Kind("judge", "simenv.judges", ("judge",), "reads an answer as a persona and clicks")
+JUDGE: Kind[Judge] = Kind("judge", "simenv.judges", ("judge",), "reads an answer as a persona and decides clicks")

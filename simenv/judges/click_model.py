@@ -164,7 +164,7 @@ def world_v1() -> ClickParams:
 
 
 class ClickModel:
-    """A judge with known click probabilities.
+    """Click model with known click probabilities, computed from relevance, position, sentence and persona.
 
     Args:
         encoder: Computes the cosines of query, ads and answer.

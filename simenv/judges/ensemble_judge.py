@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
+from simenv.abilities import AsksModels, hash_of
 from simenv.background_loop import gather
 from simenv.errors import InputError
 from simenv.judges.base import Judge
@@ -34,12 +35,14 @@ class JudgeEnsemble:
             raise InputError(f"an ensemble needs two or more different judges, got {', '.join(names) or 'none'}")
         self.name = f"ensemble({', '.join(names)})"
         self.judges = tuple(judges)
-        self.llms: tuple[LLM, ...] = tuple(llm for judge in judges for llm in getattr(judge, "llms", ()))
+        self.llms: tuple[LLM, ...] = tuple(
+            llm for judge in judges if isinstance(judge, AsksModels) for llm in judge.llms
+        )
 
     @property
     def sha256(self) -> str:
         """Hash of the members' hashes, for manifests."""
-        hashes = [f"{judge.name} {getattr(judge, 'sha256', None)}" for judge in self.judges]
+        hashes = [f"{judge.name} {hash_of(judge)}" for judge in self.judges]
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:

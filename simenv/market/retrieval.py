@@ -1,4 +1,4 @@
-"""Which ads of a catalog are candidates for a query."""
+"""Retrieval: selects the ads of a catalog that are candidates for a query."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simenv.records import Ad
 
 
 class Retriever:
-    """The n ads whose title and copy are nearest to the query, by cosine.
+    """Selects the n ads whose title and copy are most similar to the query, by cosine.
 
     Args:
         catalog: The ads.
@@ -44,7 +44,7 @@ class Retriever:
         return self._encoder.encode(texts)
 
     def top(self, query: str) -> list[tuple[Ad, float]]:
-        """Candidates with their cosine in [-1, 1], most relevant first; ties in the catalog's order."""
+        """Returns the candidates with their cosine in [-1, 1], most relevant first; ties in the catalog's order."""
         scores = self._vectors @ self._encoder.encode([query])[0]
         order = np.argsort(-scores, kind="stable")[: self.n]
         return [(self.catalog[i], float(scores[i])) for i in order]

@@ -1,4 +1,4 @@
-"""Advertisers' private values per click. Every draw is keyed by auction and ad: all mechanisms meet the same values."""
+"""Advertisers' private values per click. Draws are keyed by auction and ad: all mechanisms see equal values."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ HIGHEST = 100
 
 
 class ValueDistribution(Protocol):
-    """Draws what a click is worth to an advertiser."""
+    """Draws an advertiser's value per click."""
 
     name: str
 
     def value(self, auction_id: str, ad: Ad) -> float:
-        """Currency per click, at least 0 and finite. The same arguments must give the same value: draw from
+        """Returns currency per click, at least 0 and finite. Equal arguments must give equal values: draw from
         `keyed_rng("my distribution", auction_id, ad.id)`."""
         ...
 
@@ -38,7 +38,7 @@ class UniformValues:
 class LogNormalValues:
     """Log-normal values, cut at 100: most are low and a few are high, as in sponsored search.
 
-    The log-normal law is the usual one for click values in simulations of sponsored search (Lahaie and Pennock 2007,
+    The log-normal distribution is common for click values in simulations of sponsored search (Lahaie and Pennock 2007,
     "Revenue analysis of a family of ranking rules for keyword auctions").
 
     Args:
@@ -70,7 +70,7 @@ def make_values(name: str = "uniform", **options: Any) -> ValueDistribution:
     """Builds a value distribution by name: "uniform", "lognormal", package.module:Class or file.py:Class.
 
     Raises:
-        UnknownName: no such distribution.
+        UnknownName: no distribution has this name.
         InputError: it cannot be loaded, or an option is wrong.
     """
     return registry.make(VALUES, name, **options)

@@ -149,7 +149,7 @@ def _masked(text: str) -> str:
 
 
 class EmbeddedQuality:
-    """Computes the measures of this module.
+    """Measures satisfaction, ad text, factuality and disclosure with the sentence encoder; calls no language model.
 
     Args:
         encoder: Text encoder. Sharing the click model's encoder saves time, because it caches embeddings.

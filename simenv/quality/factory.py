@@ -15,19 +15,19 @@ from simenv.quality.llm_quality import LLMQuality
 from simenv.registry import Kind, Lazy
 
 QUALITY: Kind[QualityMeasure] = Kind(
-    "quality", "simenv.quality", ("measure",), "measures how good an answer is, beside its clicks"
+    "quality", "simenv.quality", ("measure",), "measures the quality of an answer, apart from its clicks"
 )
 
 
 def likelihood(encoder: Encoder, llm: LLM | None = None) -> LikelihoodQuality:
-    """Embeddings, and how surprising the ad sentences are to a language model."""
+    """The embedded measures, and the surprise of the ad sentences to a language model."""
     if llm is None:
         raise InputError("quality likelihood needs a language model", hint="embedded needs none")
     return LikelihoodQuality(EmbeddedQuality(encoder), llm)
 
 
 def rubric(user_llm: LLM | None = None) -> LLMQuality:
-    """A language model grades by a rubric: one more call an answer."""
+    """A language model grades the answer by a rubric; one additional call per answer."""
     if user_llm is None:
         raise InputError("quality llm needs a User-LLM that follows formats", hint="embedded needs none")
     return LLMQuality(user_llm)

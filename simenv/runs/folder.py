@@ -1,16 +1,16 @@
 """A run's folder.
 
-manifest.json       what was run: versions, seeds, models, options, data hashes
-sessions.jsonl      the sessions begun, with their queries: a User-LLM writes each once
-transitions.jsonl   one Transition a line, by index, then by mechanism
-chunks.jsonl        for each finished chunk, where it ends in transitions.jsonl and the SHA-256 of its bytes
-timings.jsonl       seconds per chunk and mechanism; apart, so that the transitions of a repeated run are the same
+manifest.json       versions, seeds, models, options, data hashes
+sessions.jsonl      sessions with their queries, so that a User-LLM writes each session's queries once
+transitions.jsonl   one Transition per line, by index, then by mechanism
+chunks.jsonl        for each finished chunk, its end in transitions.jsonl and the SHA-256 of its bytes
+timings.jsonl       seconds per chunk and mechanism; a separate file, so that repeated runs have equal transitions
 table.csv           every metric of every mechanism with its interval, long format
-table.md            the same for people
+table.md            the same tables in Markdown
 
-A chunk is written, flushed to the disk, and then entered in chunks.jsonl. Rows of the small files end in a check of
-their own, the first 16 digits of the SHA-256 of the row without it. Whatever else a killed run leaves behind, and
-whatever was damaged since with all that follows it, is cut off when it is resumed, and so done again.
+A chunk is written, flushed to the disk, and then listed in chunks.jsonl. Rows of the small files end in a checksum: the
+first 16 digits of the SHA-256 of the row without it. When a run is resumed, unfinished chunks and everything from the
+first damaged byte on are removed and run again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PACKAGES = (
 
 
 class RunFolder:
-    """Where a run is written.
+    """The folder that a run writes to.
 
     Args:
         path: A folder that does not exist yet, or is empty.
@@ -66,14 +66,14 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: str | Path) -> tuple[RunFolder, dict[tuple[int, str], Transition], dict[int, Session]]:
-        """Opens the folder of a run that was cut off, and cuts off what it had not finished.
+        """Opens the folder of an interrupted run, and removes unfinished chunks.
 
         Returns:
-            The folder, the transitions of its finished chunks by (index, mechanism), and the sessions begun.
+            The folder, the transitions of its finished chunks by (index, mechanism), and its sessions.
 
         Raises:
-            DataFileError: no run there, or a manifest that cannot be read.
-            InputError: another version of simenv began it, which may have logged other bytes. Nothing is cut off then.
+            DataFileError: the folder holds no run, or the manifest cannot be read.
+            InputError: another version of simenv started it, which may write other bytes. Nothing is removed then.
         """
         folder = cls.__new__(cls)
         folder.path = Path(path)
@@ -93,19 +93,19 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What was run."""
+        """The manifest."""
         return self._manifest
 
     def begin(self, options: dict[str, Any], facts: dict[str, Any], hashes: dict[str, str]) -> None:
-        """Makes the folder and writes the manifest, before anything runs.
+        """Creates the folder and writes the manifest, before anything runs.
 
         Args:
-            options: What was asked for.
-            facts: What it came to: models, judge, query source, encoder, objective, CTR models.
+            options: Options of the run.
+            facts: The parts that were built: models, judge, query source, encoder, objective, CTR models.
             hashes: SHA-256 of each data pack's content.
 
         Raises:
-            DataFileError: the folder holds files by now, or cannot be made.
+            DataFileError: the folder is no longer empty, or cannot be created.
         """
         self._refuse_used()
         try:
@@ -127,7 +127,7 @@ class RunFolder:
         self._write_manifest()
 
     def append(self, finished: Finished) -> None:
-        """Appends one chunk and makes sure that it is on the disk before it is entered as finished."""
+        """Appends one chunk. It is flushed to the disk before chunks.jsonl lists it."""
         lines = "".join(f"{t.model_dump_json()}\n" for t in finished.transitions).encode()
         append_bytes(self.path / "transitions.jsonl", lines)
         first, last = finished.transitions[0].index, finished.transitions[-1].index
@@ -143,7 +143,7 @@ class RunFolder:
         append_bytes(self.path / "chunks.jsonl", _json_lines([chunk]))
 
     def save_sessions(self, fresh: Mapping[int, Session]) -> None:
-        """Keeps sessions that have just begun."""
+        """Stores new sessions."""
         rows = (
             {
                 "number": number,
@@ -156,7 +156,7 @@ class RunFolder:
         append_bytes(self.path / "sessions.jsonl", _json_lines(rows))
 
     def finish(self, **facts: Any) -> None:
-        """Adds what is only known at the end to the manifest."""
+        """Adds the facts of a finished run to the manifest."""
         self._manifest |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
         self._write_manifest()
 
@@ -172,32 +172,32 @@ class RunFolder:
 
 
 def read_transitions(path: str | Path) -> Iterator[Transition]:
-    """The transitions of a run's folder, in the order written.
+    """Reads the transitions of a run's folder, in the order written.
 
     Raises:
-        DataFileError: no run there, or a line that is not a transition.
+        DataFileError: the folder holds no run, or a line that is not a transition.
     """
     file = Path(path) / "transitions.jsonl" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise DataFileError(f"{path}: no transitions.jsonl: not the folder of a run")
-    with file.open("rb") as lines:  # bytes: a torn line need not be UTF-8
+    with file.open("rb") as lines:  # bytes: an incomplete line may not be UTF-8
         for number, line in enumerate(lines, start=1):
             try:
                 transition = _transition(line)
             except ValidationError as error:
                 first = error.errors()[0]
-                said = " ".join([*map(str, first["loc"]), first["msg"]])
-                raise DataFileError(f"{file}:{number}: not a transition: {said}") from None
+                message = " ".join([*map(str, first["loc"]), first["msg"]])
+                raise DataFileError(f"{file}:{number}: not a transition: {message}") from None
             if wrong := _contradiction(transition):
                 raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
             yield transition
 
 
 def read_sessions(path: str | Path) -> dict[int, Session]:
-    """The sessions of a run's folder by number, up to the first row that is torn or changed.
+    """Reads the sessions of a run's folder, by number, up to the first incomplete or changed row.
 
     Raises:
-        DataFileError: none there, or a row that is not a session.
+        DataFileError: the folder holds none, or a row is not a session.
     """
     file = Path(path) / "sessions.jsonl"
     if not file.is_file():
@@ -219,7 +219,7 @@ def _transition(line: bytes) -> Transition:
 
 
 def records_hash(records: Iterable[Record]) -> str:
-    """SHA-256 of records' content: the version of a data pack, whatever file it came from."""
+    """Returns the SHA-256 of the records' content: the version of a data pack, independent of the file format."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(record.model_dump_json().encode() + b"\n")
@@ -227,15 +227,15 @@ def records_hash(records: Iterable[Record]) -> str:
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The manifest of a run's folder.
+    """Reads the manifest of a run's folder.
 
     Raises:
-        DataFileError: none there, or unreadable.
+        DataFileError: the folder holds none, or it is unreadable.
     """
     file = Path(path) / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        json.dumps(manifest, ensure_ascii=False).encode()  # what JSON can say and a file cannot: half a character
+        json.dumps(manifest, ensure_ascii=False).encode()  # a lone surrogate is valid JSON, but not UTF-8
     except OSError:
         raise DataFileError(f"{path}: no manifest.json: not the folder of a run") from None
     except ValueError as error:
@@ -247,11 +247,11 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 
 
 def manifest_to_resume(path: str | Path) -> dict[str, Any]:
-    """The manifest of a run that is to go on.
+    """Reads the manifest of a run to be resumed.
 
     Raises:
-        DataFileError: no run there, or a manifest that cannot be read.
-        InputError: another version of simenv began it, which may have logged other bytes.
+        DataFileError: the folder holds no run, or the manifest cannot be read.
+        InputError: another version of simenv started it, which may write other bytes.
     """
     manifest = read_manifest(path)
     packages = manifest.get("packages")
@@ -262,12 +262,12 @@ def manifest_to_resume(path: str | Path) -> dict[str, Any]:
 
 
 def _contradiction(transition: Transition) -> str | None:
-    """Whom the parts of a transition speak of differently: readers look ads up by their ids."""
+    """Describes a mismatch of ad ids between the parts of a transition; None if they agree."""
     candidates = [bid.ad.id for bid in transition.auction.bids]
     shown = [placement.ad_id for placement in transition.outcome.placements]
     clicks = [click.ad_id for click in transition.feedback.clicks]
-    if strangers := set(shown) - set(candidates):
-        return f"it shows {min(strangers)!r}, which is no candidate"
+    if unknown := set(shown) - set(candidates):
+        return f"it shows {min(unknown)!r}, which is no candidate"
     if clicks != shown:
         return f"it shows {shown}, its clicks are of {clicks}"
     if transition.values.keys() != set(candidates):
@@ -276,7 +276,7 @@ def _contradiction(transition: Transition) -> str | None:
 
 
 def _finished_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The chunks whose bytes are all there and unchanged, and where the last of them ends."""
+    """Returns the chunks whose bytes are complete and unchanged, and the end of the last one."""
     file = path / "transitions.jsonl"
     content = file.read_bytes() if file.is_file() else b""
     chunks, end = [], 0
@@ -289,9 +289,11 @@ def _finished_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _whole_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines, without their checks, up to the first that is torn or changed."""
+    """Returns the rows of a JSON lines file without checksums, up to the first incomplete or changed row."""
     rows: list[dict[str, Any]] = []
-    for line in path.read_bytes().split(b"\n")[:-1] if path.is_file() else []:  # what follows the last end is torn
+    for line in (
+        path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    ):  # the rest after the last line end is incomplete
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -109,7 +109,7 @@ class CTR(_Required):
 
 
 class Ads(_Required):
-    """Clickable ads shown."""
+    """Number of clickable ads shown."""
 
     name, unit = "ads", "per answer"
 
@@ -118,7 +118,7 @@ class Ads(_Required):
 
 
 class Violations(_Required):
-    """Breaches of the insertion rules."""
+    """Number of violations of the insertion rules."""
 
     name, unit = "violations", "per answer"
 
@@ -127,7 +127,7 @@ class Violations(_Required):
 
 
 class Abstentions(_Required):
-    """Shown ads without a verdict."""
+    """Number of shown ads without a verdict."""
 
     name, unit = "abstentions", "per answer"
 
@@ -136,7 +136,7 @@ class Abstentions(_Required):
 
 
 class LLMCalls(_Required):
-    """Completions the mechanism needs."""
+    """Number of completions of the mechanism."""
 
     name, unit = "llm_calls", "per answer"
 
@@ -145,7 +145,7 @@ class LLMCalls(_Required):
 
 
 class Tokens(_Required):
-    """Prompt and completion tokens the mechanism needs."""
+    """Number of prompt and completion tokens of the mechanism."""
 
     name, unit = "tokens", "per answer"
 
@@ -155,7 +155,7 @@ class Tokens(_Required):
 
 
 class Satisfaction:
-    """How well the answer serves the user."""
+    """User satisfaction with the answer."""
 
     name, unit, optional = "satisfaction", "per answer, 0 to 1", True
 
@@ -181,13 +181,13 @@ class QualityLoss(_OfQuality):
 
 
 class Kept(_OfQuality):
-    """Content of the ad-free answer that is still in this one."""
+    """Share of the ad-free answer's content that this answer keeps."""
 
     name, unit = "kept", "share"
 
 
 class AdTextShare(_OfQuality):
-    """Words of the sentences that advertise, divided by the answer's words."""
+    """Share of the answer's words that are in sentences with ads."""
 
     name, unit = "ad_text_share", "share"
 
@@ -207,19 +207,19 @@ class _OfAds:
 
 
 class Factuality(_OfAds):
-    """How far the statements about an ad are in its own copy."""
+    """Degree to which the ad's own copy supports the statements about it."""
 
     name, unit = "factuality", "per shown ad, 0 to 1"
 
 
 class Surprise(_OfAds):
-    """Mean -log p of a token of the ad's sentence."""
+    """Mean -log p of the tokens of the ad's sentence."""
 
     name, unit = "surprise", "nats per token, per shown ad"
 
 
 class Disclosure(_OfAds):
-    """How plainly the answer says that the ad is one."""
+    """Degree to which the answer discloses the ad as an ad."""
 
     name, unit = "disclosure", "per shown ad, 0 to 1"
 

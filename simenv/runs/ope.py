@@ -206,7 +206,7 @@ def _estimate(rows: Sequence[LoggedChoice], pair: Callable[[LoggedChoice], tuple
 
 def _check(rows: Sequence[LoggedChoice]) -> None:
     if not rows:
-        raise InputError("no logged choices to learn from")
+        raise InputError("no logged choices, expected at least one")
     for place, row in enumerate(rows):
         if not 0 < row.propensity <= 1:
             raise InputError(f"row {place}: the propensity must be in (0, 1], got {row.propensity}")

@@ -1,11 +1,11 @@
-"""Runs mechanisms over many auctions, in fixed chunks, and hands each finished chunk on in index order.
+"""Runs mechanisms over many auctions, in chunks of fixed size, and passes on each finished chunk in index order.
 
-The chunk is the unit of batching and of resume: its auctions run together, so that a local model's batches depend on
-the chunk's contents alone. Mechanisms take turns within a chunk, so that what they share is still in the model's
-memory.
+The chunk is the unit of batching and of resume: its auctions run together, so that a local model's batches depend only
+on the chunk's contents. Mechanisms run one after the other within a chunk, so that the model's cache still holds the
+requests that they share.
 
-Mechanisms and bidders that learn (they have `observe`) see a chunk turn by turn: all sessions' first questions, then
-all second ones. Each mechanism has a population of bidders of its own, because what they learn depends on it.
+If a mechanism or its bidders learn (they have `observe`), a chunk runs turn by turn: the first questions of all
+sessions, then the second ones. Each mechanism has its own population of bidders, because they learn from its outcomes.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from simenv.world import Session, World
 
 CHUNK = 16
 BIDDERS = "bidders"
-"""How `observers` calls the bidders."""
+"""Name of the bidders in `observers`."""
 
 
 class Finished(NamedTuple):
-    """One chunk's results: rows by index, then by mechanism, and the seconds each mechanism took for the chunk."""
+    """Results of one chunk: transitions by index, then by mechanism, and seconds per mechanism."""
 
     transitions: list[Transition]
     seconds: dict[str, float]
 
 
 class Sessions:
-    """The sessions of a run, begun when they are needed.
+    """The sessions of a run. Each one is created when it is first needed.
 
     Args:
-        known: Sessions that have begun already, by number.
-        save: Called with sessions that have just begun: a run's folder keeps them, so that a User-LLM writes each
-            session's queries once.
+        known: Existing sessions, by number.
+        save: Called with new sessions. A run's folder stores them, so that a User-LLM writes each session's queries
+            once.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Sessions:
         self._save = save
 
     async def get(self, world: World, seed: int, numbers: Sequence[int]) -> dict[int, Session]:
-        """The sessions of these numbers."""
+        """Returns the sessions with these numbers."""
         missing = [number for number in numbers if number not in self.known]
         fresh = await gather(world.session(seed, number) for number in missing)
         begun = dict(zip(missing, fresh, strict=True))
@@ -78,19 +78,19 @@ async def rollout(
     """Runs every mechanism on auctions 0..n-1 of the run `seed`: the same queries, values and user noise for all.
 
     Args:
-        world: Where they run.
+        world: The world of the auctions.
         mechanisms: Label -> mechanism.
         n: Number of auctions; auction i is turn i % horizon of session i // horizon.
-        seed: Names the run.
+        seed: Seed of the run.
         on_chunk: Called with each newly finished chunk, in order.
         on_answer: Called after each answer, for a progress bar.
         chunk: Auctions per chunk.
-        sessions: Sessions that have begun already.
-        done: (index, label) -> transition of chunks that are finished: they are not run again, only observed.
+        sessions: Existing sessions.
+        done: (index, label) -> transition of finished chunks. Learners observe these; they are not run again.
 
     Raises:
         InputError: n or chunk below 1, or no mechanisms.
-        SimenvError: whatever a mechanism, a model or a judge raised; chunks handed on before stand.
+        SimenvError: a mechanism, a model or a judge raised it. Chunks passed on before it remain valid.
     """
     if n < 1 or chunk < 1:
         raise InputError(f"n and chunk must be at least 1, got n={n}, chunk={chunk}")
@@ -110,7 +110,7 @@ async def rollout(
             async def answer(i: int, label: str = label, mechanism: Mechanism = mechanism) -> Transition:
                 session, turn = began[i // world.horizon], i % world.horizon  # noqa: B023 (awaited before the next chunk)
                 transition = done.get((i, label))
-                if transition is None or learners[label].bidder_learns:  # else nobody needs a finished auction again
+                if transition is None or learners[label].bidder_learns:  # only learning bidders need finished auctions
                     auction = world.auction(session, turn, learners[label].bidder)
                     transition = transition or await world.step(
                         session, turn, mechanism, index=i, name=label, auction=auction
@@ -129,13 +129,13 @@ async def rollout(
 
 
 def observers(world: World, mechanisms: Mapping[str, Mechanism]) -> list[str]:
-    """Who is given the transitions, so that earlier clicks may change later bids or answers: bidders, labels."""
-    known = [(BIDDERS, world.bidder), *mechanisms.items()]
-    return [name for name, it in known if isinstance(it, Observer)]
+    """Returns the names of learners: BIDDERS and mechanism labels. Earlier clicks may change their bids or answers."""
+    parts = [(BIDDERS, world.bidder), *mechanisms.items()]
+    return [name for name, part in parts if isinstance(part, Observer)]
 
 
 class _Learners:
-    """A mechanism and its population of bidders, and which of them learn."""
+    """The learners among a mechanism and its population of bidders."""
 
     def __init__(self, label: str, mechanism: Mechanism, world: World) -> None:
         self.bidder = population(world.bidder, label)
@@ -145,7 +145,7 @@ class _Learners:
         ]
 
     def waves(self, indices: Sequence[int], horizon: int) -> Iterable[list[int]]:
-        """The chunk at once, or turn by turn if somebody learns from it."""
+        """Returns the auctions to run together: the whole chunk, or one turn at a time if there are learners."""
         if not self._observers:
             return [list(indices)]
         by_turn = sorted(indices, key=lambda i: i % horizon)

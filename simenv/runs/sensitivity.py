@@ -1,11 +1,12 @@
-"""Which conclusions about mechanisms survive other numbers in the click model.
+"""Tests which conclusions about mechanisms hold under other parameters of the click model.
 
-The answers of a run stay as they are; what their clicks would have been is worked out again with one number of the
-click model changed at a time, exactly. That is valid for mechanisms and bidders that observe no clicks or payments:
-their answers, bids and prices do not depend on the judge.
+The answers of a run stay the same. Their click probabilities are computed again, exactly, with one parameter of the
+click model changed at a time. That is valid for mechanisms and bidders that observe no clicks or payments: their
+answers, bids and prices do not depend on the judge.
 
-A conclusion is "A earns more than B" wherever the paired 95% interval of A - B, clustered by persona, excludes 0. Under
-other numbers it holds (the same sign, the interval still excludes 0), is open (the interval holds 0) or is reversed.
+A conclusion is "A earns more than B", if the paired 95% interval of A - B, clustered by persona, excludes 0. Under
+other parameters it holds (the same sign, and the interval excludes 0), is open (the interval contains 0) or is
+reversed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from simenv.stats import Estimate, clustered_ratio
 from simenv.world import settle
 
 MEASURES = ("revenue", "bid_weighted_clicks", "reward", "welfare")
-"""What mechanisms can be ranked by: each a mean per answer."""
+"""Measures by which mechanisms can be ranked, each a mean per answer."""
 
 _STEPS: dict[str, tuple[float, float]] = {
     "attraction.base": (-1.6, 0.4),
@@ -49,8 +50,8 @@ _STEPS: dict[str, tuple[float, float]] = {
     "competition.substitutes_full": (0.5, 1.0),
     "flooding.free_ads": (1, 4),
 }
-"""Numbers for which half and double make no sense: log-odds, cosines, shares and counts. All others are halved and
-doubled."""
+"""Values for parameters that cannot be halved and doubled: log-odds, cosines, shares and counts. All other parameters
+are halved and doubled."""
 
 
 class Conclusion(NamedTuple):
@@ -62,22 +63,22 @@ class Conclusion(NamedTuple):
 
 
 class ChangedWorld(NamedTuple):
-    """One world: what was changed and what the mechanisms are worth in it."""
+    """One changed world, and the results of the mechanisms in it."""
 
     changed: str
-    """The number's name, or "" for the world as it is."""
+    """Name of the changed parameter; "" for the original world."""
     value: float | str
     means: dict[str, float]
     """Mechanism -> mean per answer, best first."""
     rank_correlation: float
-    """Kendall's tau with the ranking in the world as it is: 1 = the same order, -1 = reversed."""
+    """Kendall's tau with the ranking in the original world: 1 = the same order, -1 = reversed."""
     holds: int
     open: int
     reversed: list[Conclusion]
 
 
 class Sensitivity(NamedTuple):
-    """The report."""
+    """The report of a sensitivity analysis."""
 
     measure: str
     base: ChangedWorld
@@ -85,21 +86,21 @@ class Sensitivity(NamedTuple):
     worlds: list[ChangedWorld]
 
     def survivors(self) -> list[Conclusion]:
-        """Conclusions that no changed world reverses."""
-        gone = {frozenset(c[:2]) for world in self.worlds for c in world.reversed}
-        return [c for c in self.conclusions if frozenset(c[:2]) not in gone]
+        """Returns the conclusions that no changed world reverses."""
+        reversed_pairs = {frozenset(c[:2]) for world in self.worlds for c in world.reversed}
+        return [c for c in self.conclusions if frozenset(c[:2]) not in reversed_pairs]
 
 
 def sensitivity_of_run(folder: str | Path, measure: str = "revenue") -> Sensitivity:
-    """`sensitivity` of a finished run: its own answers, personas and objective, the click model as it ships.
+    """Runs `sensitivity` on a finished run with its own answers, personas and objective, and the default click model.
 
     Args:
         folder: The folder of a run with two mechanisms or more.
-        measure: What mechanisms are ranked by, one of `MEASURES`.
+        measure: The measure of the ranking, one of `MEASURES`.
 
     Raises:
-        DataFileError: no run there, or one that cannot be read.
-        InputError: somebody in the run observed clicks or payments, or as in `sensitivity`.
+        DataFileError: the folder holds no run, or it cannot be read.
+        InputError: a mechanism or bidder of the run observed clicks or payments, or as in `sensitivity`.
         MissingWeights: the embedded encoder is needed and not installed.
     """
     manifest = read_manifest(folder)
@@ -115,7 +116,7 @@ def sensitivity_of_run(folder: str | Path, measure: str = "revenue") -> Sensitiv
 
 
 def _refuse_observers(folder: str | Path, manifest: Mapping[str, Any]) -> None:
-    """Bids and answers that depend on earlier clicks would have been others under other clicks."""
+    """Raises InputError for runs in which bids or answers depend on earlier clicks."""
     options, observers = manifest["options"], manifest.get("world", {}).get("observers", [])
     bidders = None
     if options.get("budget") is not None:
@@ -125,11 +126,9 @@ def _refuse_observers(folder: str | Path, manifest: Mapping[str, Any]) -> None:
     elif BIDDERS in observers:
         bidders = "its bidders observe transitions"
     if bidders is not None:
-        raise InputError(f"{folder}: {bidders}, so other clicks would have meant other bids")
+        raise InputError(f"{folder}: {bidders}, so its bids depend on the clicks")
     if observers:
-        raise InputError(
-            f"{folder}: {', '.join(observers)} observe transitions, so other clicks would have meant other answers"
-        )
+        raise InputError(f"{folder}: {', '.join(observers)} observe transitions, so the answers depend on the clicks")
 
 
 def sensitivity(
@@ -139,14 +138,14 @@ def sensitivity(
     objective: Objective | None = None,
     measure: str = "revenue",
 ) -> Sensitivity:
-    """Judges a run's answers again with every number of the click model changed, one at a time.
+    """Judges a run's answers again with every parameter of the click model changed, one at a time.
 
     Args:
-        transitions: The run's.
+        transitions: The run's transitions.
         personas: The run's users.
-        click_model: The world as it is.
-        objective: For the reward; the default one by default.
-        measure: What mechanisms are ranked by, one of `MEASURES`.
+        click_model: The original click model.
+        objective: Defines the reward; `Objective()` by default.
+        measure: The measure of the ranking, one of `MEASURES`.
 
     Raises:
         InputError: an unknown measure, fewer than two mechanisms, or a persona that is not among `personas`.
@@ -155,9 +154,9 @@ def sensitivity(
         raise InputError(f"unknown measure {measure!r}: known are {', '.join(MEASURES)}")
     rows = list(transitions)
     by_id = {persona.id: persona for persona in personas}
-    strangers = {row.persona_id for row in rows} - set(by_id)
-    if strangers:
-        some = ", ".join(sorted(strangers)[:3])
+    unknown = {row.persona_id for row in rows} - set(by_id)
+    if unknown:
+        some = ", ".join(sorted(unknown)[:3])
         raise InputError(f"the personas {some} of the run's answers are not among those given")
     if len({row.mechanism for row in rows}) < 2:
         raise InputError("sensitivity compares mechanisms: the run has fewer than two")
@@ -176,7 +175,7 @@ def _other_worlds(params: ClickParams) -> Iterable[tuple[str, float | str, Click
     for name, value in params.numbers().items():
         for other in _STEPS.get(name, (value / 2, value * 2)):
             yield name, other, params.changed({name: other})
-    for draw in ("b", "c", "d"):  # other hidden appeal and taste, all numbers as they are
+    for draw in ("b", "c", "d"):  # other hidden appeal and taste, same parameters
         world = f"{params.world}-{draw}"
         yield "world", world, params.changed({"world": world})
 
@@ -186,7 +185,7 @@ Values = dict[str, dict[int, float]]
 
 
 class _Rejudge:
-    """A run's answers, to be judged again."""
+    """Judges the answers of a run again."""
 
     def __init__(
         self, rows: Sequence[Transition], personas: Mapping[str, Persona], objective: Objective, measure: str
@@ -198,8 +197,8 @@ class _Rejudge:
         self.clusters = {row.index: row.persona_id for row in rows}
 
     def values(self, click_model: ClickModel) -> Values:
-        """Expected currency per answer of every answer."""
-        found: Values = {}
+        """Returns the expected currency per answer of every answer."""
+        values: Values = {}
         for row in self._rows:
             probs = click_model.probabilities(self._personas[row.persona_id], row.auction, row.outcome)
             clicks = tuple(Click(ad_id=ad_id, clicked=None, click_prob=p) for ad_id, p in probs.items())
@@ -216,8 +215,8 @@ class _Rejudge:
             )
             measured = self._measure.measure(judged, True)
             assert measured is not None  # every probability is known
-            found.setdefault(row.mechanism, {})[row.index] = measured[0]
-        return found
+            values.setdefault(row.mechanism, {})[row.index] = measured[0]
+        return values
 
 
 def _paired(values: Values, one: str, other: str, clusters: Mapping[int, str]) -> Estimate:

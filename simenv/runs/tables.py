@@ -96,7 +96,7 @@ def caption(table: Table) -> str:
     basis = (
         "Money and clicks are expectations over the judge's click probabilities."
         if table.expected
-        else "Money and clicks are what happened; answers with an abstention are left out of them, not counted as zero."
+        else "Money and clicks are realised; answers with an abstention are left out of them, not counted as zero."
     )
     names = dict.fromkeys(c.mechanism for c in table.cells)
     groups = [[c for c in table.cells if c.mechanism == name] for name in names]

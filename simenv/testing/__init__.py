@@ -1,8 +1,8 @@
 """Fakes for tests of mechanisms and of error paths, without weights, keys or a network beyond this machine.
 
-`small_world` is a world of twelve ads and four personas that runs in milliseconds. `FakeOpenAI` is a server that speaks
-OpenAI's protocol over real HTTP and fails on purpose, and `FakeRoles` replies there in every role a model has in a run.
-Nothing measured with them says anything about models or users.
+`small_world` is a world of twelve ads and four personas that runs in milliseconds. `FakeOpenAI` is a server of
+OpenAI's protocol over real HTTP that can simulate failures, and `FakeRoles` supplies its replies for every role of a
+model in a run. Measurements with these fakes do not describe models or users.
 """
 
 from simenv.testing.fake_openai import FAULTS, FakeOpenAI, Fault, Reply

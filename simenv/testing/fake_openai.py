@@ -1,7 +1,7 @@
-"""A FAKE of a language model's server: real HTTP on this machine, invented replies.
+"""A FAKE server of a language model: real HTTP on this machine, invented replies.
 
-It speaks POST /v1/chat/completions of OpenAI's protocol, without streaming. Tokens are counted as words. What is
-measured against it says nothing about any model; it shows that the client copes with a server, a bad one included.
+It serves POST /v1/chat/completions of OpenAI's protocol, without streaming. Tokens are counted as words. It tests how a
+client handles a server and its failures; measurements with it do not describe any model.
 
     with FakeOpenAI(lambda messages: "Take [TrailFox Boots](ad-1).") as server:
         server.fail_next(2, "429")
@@ -23,8 +23,9 @@ from typing import Any, Literal, get_args
 from simenv.seeding import keyed_rng
 
 Fault = Literal["429", "500", "timeout", "truncated", "no_choices", "dropped", "midstream"]
-"""timeout: no answer until the server closes. truncated: half of the JSON, announced as such. dropped: the connection
-is cut before the answer. midstream: the whole answer is announced, half of it is sent, then the connection is cut."""
+"""timeout: no answer until the server closes. truncated: half of the JSON, with a matching Content-Length. dropped: the
+connection is cut before the answer. midstream: half of the answer is sent with the full Content-Length, then the
+connection is cut."""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 Reply = Callable[[list[dict[str, Any]]], str]
@@ -34,11 +35,11 @@ class FakeOpenAI:
     """The server, as a context manager: it listens on a free port of 127.0.0.1 until the block ends.
 
     Args:
-        reply: Gives the text for a request's messages; called in the request's own thread. The client gets status 500
-            if it raises.
-        api_key: The only key accepted; None = any, or none.
-        model: The only model there is; None = any.
-        takes_schemas: Whether `response_format` is understood or refused with status 400.
+        reply: Returns the text for a request's messages; called in the thread of the request. If it raises, the client
+            gets status 500.
+        api_key: The accepted key; None: any key, or none.
+        model: The accepted model name; None: any.
+        takes_schemas: Whether `response_format` is accepted; otherwise it gets status 400.
     """
 
     def __init__(
@@ -49,11 +50,11 @@ class FakeOpenAI:
         self.model = model
         self.takes_schemas = takes_schemas
         self.bodies: list[dict[str, Any]] = []
-        """Every request's body, in order of arrival; one in which a fault was played is among them."""
+        """Bodies of all requests in order of arrival, including those that failed."""
         self.headers: list[dict[str, str]] = []
-        """Every request's headers, names in lower case."""
+        """Headers of all requests, names in lower case."""
         self.most_in_flight = 0
-        """The most requests that were being answered at one time."""
+        """Maximum number of concurrent requests."""
         self._closing = threading.Event()
         self._in_flight = 0
         self._faults: deque[Fault] = deque()
@@ -68,7 +69,7 @@ class FakeOpenAI:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.set()  # handlers that play a time-out wake up
+        self._closing.set()  # wakes up handlers that simulate a time-out
         self._http.shutdown()
         self._thread.join()
         self._http.close_connections()
@@ -76,24 +77,24 @@ class FakeOpenAI:
 
     @property
     def url(self) -> str:
-        """What a client takes as its base URL."""
+        """The base URL for a client."""
         return f"http://127.0.0.1:{self._http.server_port}/v1"
 
     @property
     def count(self) -> int:
-        """Requests so far, failed ones included."""
+        """Number of requests so far, including failed ones."""
         return len(self.bodies)
 
     def fail_next(self, k: int, fault: Fault) -> None:
-        """The next k requests fail in this way, after those that are to fail already."""
+        """Queues k failures: the next k requests fail this way, after failures that are already queued."""
         self._faults.extend([fault] * k)
 
     def fail_share(self, share: float, fault: Fault) -> None:
-        """From now on this share of requests fails; which ones depends on their number alone."""
+        """Makes this share of the next requests fail. The request number determines which ones."""
         self._share = (share, fault)
 
     def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | None:
-        """Counts a request in; returns the fault to play for it, if any."""
+        """Records a request and returns its fault, if any."""
         with self._lock:
             number = len(self.bodies)
             self.bodies.append(body)
@@ -106,7 +107,7 @@ class FakeOpenAI:
             return fault if keyed_rng("fake-openai", number).random() < share else None
 
     def left(self) -> None:
-        """Counts a request out, before its reply is sent: the client may send its next one at once."""
+        """Records the end of a request. Called before the reply is sent, because then the next request may arrive."""
         with self._lock:
             self._in_flight -= 1
 
@@ -128,15 +129,15 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def close_connections(self) -> None:
-        """Ends connections that clients keep alive."""
+        """Closes connections that clients keep alive."""
         for connection in list(self._open):
             _cut(connection)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    protocol_version = "HTTP/1.1"  # keep-alive, as real servers have it
-    wbufsize = -1  # head and body leave together
+    protocol_version = "HTTP/1.1"  # keep-alive, like real servers
+    wbufsize = -1  # sends head and body together
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
@@ -164,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def _answer(self, body: dict[str, Any], fault: Fault | None) -> tuple[int, bytes | None]:
-        """Status and body; no body where the connection is cut instead."""
+        """Returns status and body; the body is None if the connection is cut."""
         fake = self.server.fake
         if fault == "timeout":
             fake._closing.wait(60)
@@ -172,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "dropped":
             return 0, None
         if fault in ("429", "500"):
-            return _error(int(fault), "this failure is on purpose")
+            return _error(int(fault), "simulated failure")
         if self.path != "/v1/chat/completions":
             return _error(404, f"no such path: {self.path}")
         if fake.api_key is not None and self.headers["Authorization"] != f"Bearer {fake.api_key}":
@@ -183,13 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
             return _error(400, "response_format is not supported here")
         try:
             text = fake.reply(body["messages"])
-        except Exception as error:  # a test's reply function went wrong: the client must see it
+        except Exception as error:  # an error of the reply function must reach the client
             return _error(500, f"reply function: {error!r}")
         answer = json.dumps(_completion(body, text, no_choices=fault == "no_choices")).encode()
         return 200, answer[: len(answer) // 2] if fault == "truncated" else answer
 
     def log_message(self, *_: object) -> None:
-        """Nothing on standard error."""
+        """Suppresses the log on standard error."""
 
 
 def _completion(body: dict[str, Any], text: str, *, no_choices: bool) -> dict[str, Any]:
@@ -223,5 +224,5 @@ def _error(status: int, message: str) -> tuple[int, bytes]:
 
 
 def _cut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side may be first
+    with contextlib.suppress(OSError):  # the other side may have closed it
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""A FAKE of one model in every role: invented replies, told apart by their prompts, for `FakeOpenAI`."""
+"""A FAKE model for `FakeOpenAI`: invented replies in every role; the prompt identifies the role."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ QUESTIONS = (
 
 
 def clicked(ad_id: str) -> bool:
-    """What the fake judge clicks: ads of even number."""
+    """Returns whether the fake judge clicks an ad: if its number is even."""
     return int(ad_id.removeprefix("ad-")) % 2 == 0
 
 
 def unreadable(answer: str) -> bool:
-    """About which answers the fake judge speaks in prose: a third, by their text."""
+    """Returns whether the fake judge replies in prose, without JSON: for a third of the answers, by their text."""
     return keyed_int("unreadable", answer) % 3 == 0
 
 
 class FakeRoles:
     """The replies of a model that writes queries and answers, inserts ads and judges: the `reply` of `FakeOpenAI`.
 
-    Ad ids must end in a number ("ad-7"), as those of `ADS` do.
+    Ad ids must end in a number, like "ad-7" in `ADS`.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class FakeRoles:
     def sentence(self, user: str) -> str:
         link = re.search(r"character by character: (.*)", user)
         assert link
-        # Now and then the link is copied badly: the mechanism must not show it so.
+        # For some ads the link is copied wrongly; the mechanism must not show it.
         return f"Have a look at {link[1] if clicked(link[1].rpartition('[')[2][:-1]) else link[1].lower()} some day."
 
     def judge(self, user: str) -> str:

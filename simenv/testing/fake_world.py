@@ -1,7 +1,6 @@
-"""A FAKE encoder, and a small world built on it: everything else in that world is the real part.
+"""A FAKE encoder, and a small world with it. All other parts of that world are real.
 
-Nothing measured with the fake encoder says anything about relevance; it makes runs quick, reproducible, and possible
-without weights.
+The fake encoder makes runs fast, reproducible and independent of weights. Its similarities do not measure relevance.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _WORD = re.compile(r"[a-z0-9]+")
 
 
 class FakeEncoder:
-    """A bag of words, each hashed to one of `dimension` places: texts with common words are near, others are not."""
+    """A bag of words, each hashed to one of `dimension` places: texts with common words are similar."""
 
     name = "fake"
 
@@ -122,7 +121,7 @@ def small_world(**options: Any) -> World:
     """A world of `ADS` and `PERSONAS`, the click model and a fake encoder.
 
     Args:
-        **options: What `World` takes, in place of the defaults here.
+        **options: Arguments of `World` that replace the defaults.
     """
     encoder = FakeEncoder()
     defaults: dict[str, Any] = {

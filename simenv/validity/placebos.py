@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from simenv.judges.base import Judge
+from simenv.judges.base import HasVariants, Judge
 from simenv.records import Record
 from simenv.stats import Estimate, mean
 from simenv.validity.ask import CachedJudge, Verdict
@@ -87,7 +87,7 @@ async def measure(judge: CachedJudge, scenarios: Sequence[Scenario], seed: int =
     verdicts = await judge.ask([case for pair in every for case in (pair.before, pair.after)], "placebos", repeat=True)
     placebos, of_scenario = [pair.placebo for pair in every], [pair.scenario for pair in every]
     rows = list(zip(placebos, of_scenario, verdicts[::2], verdicts[1::2], strict=True))
-    variants: Mapping[str, Judge] = getattr(judge.judge, "variants", {})
+    variants: Mapping[str, Judge] = judge.judge.variants if isinstance(judge.judge, HasVariants) else {}
     for name, variant in variants.items():
         cases = [build(s, [wording], seed=seed) for s in scenarios for wording in ("native", "other")]
         names = [s.id for s in scenarios for _ in range(2)]

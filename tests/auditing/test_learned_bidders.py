@@ -19,7 +19,7 @@ from tests.support.bidding import FirstPrice, run
 from tests.support.paths import ROOT
 
 OLD = ROOT / "benchmarks" / "results" / "audit" / "4_llm_auction.json"
-"""An audit.json of format 1, in which nobody learned."""
+"""An audit.json of format 1, without learned strategies."""
 REACH: dict[str, Any] = {name: {} for name in ("revenue", "welfare", "efficiency", "bid_share", "spent")}
 
 
@@ -48,7 +48,7 @@ def test_each_mechanism_meets_those_who_learned_under_it() -> None:
                 assert bid.amount == pytest.approx(share * row.values[bid.ad.id])
     with pytest.raises(UnknownName, match=r"mechanism of learned bidders 'gsp': known are first_price, other"):
         run(bidders, {"gsp": FirstPrice()}, n=1)
-    with pytest.raises(InputError, match="under a mechanism"):
+    with pytest.raises(InputError, match="differ between mechanisms"):
         bidders.bid(BidRequest("a", "s", 0, ADS[0], 1.0))
 
 
@@ -113,7 +113,7 @@ def test_an_audit_in_which_nobody_learned_is_refused(tmp_path: Path) -> None:
     for played in ({}, {"budgets": REACH}):
         audit["mechanisms"]["llm_auction"]["play"] = played
         file.write_text(json.dumps(audit), encoding="utf-8")
-        with pytest.raises(DataFileError, match="nobody learned there"):
+        with pytest.raises(DataFileError, match="no learned strategies"):
             make_bidder(f"learned:{file}")
 
 

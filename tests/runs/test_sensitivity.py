@@ -114,11 +114,11 @@ def test_the_personas_are_those_of_the_runs_own_sessions(
 @pytest.mark.parametrize(
     ("options", "facts", "said"),
     [
-        ({"budget": 50.0}, {}, "its bidders have a budget and observe what they pay, .* meant other bids"),
-        ({"bidder": "learning"}, {}, "its bidders learn from clicks, .* meant other bids"),
-        ({"bidder": "exp3"}, {}, "its bidders learn from clicks, .* meant other bids"),
-        ({}, {"observers": ["bidders"]}, "its bidders observe transitions, .* meant other bids"),
-        ({}, {"observers": ["gsp", "mine"]}, "gsp, mine observe transitions, .* meant other answers"),
+        ({"budget": 50.0}, {}, "its bidders have a budget and observe what they pay, .* its bids depend on the clicks"),
+        ({"bidder": "learning"}, {}, "its bidders learn from clicks, .* its bids depend on the clicks"),
+        ({"bidder": "exp3"}, {}, "its bidders learn from clicks, .* its bids depend on the clicks"),
+        ({}, {"observers": ["bidders"]}, "its bidders observe transitions, .* its bids depend on the clicks"),
+        ({}, {"observers": ["gsp", "mine"]}, "gsp, mine observe transitions, .* the answers depend on the clicks"),
     ],
 )
 def test_runs_in_which_somebody_observes_clicks_are_refused(

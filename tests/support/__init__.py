@@ -1,1 +1,1 @@
-"""What several test files share, apart from fixtures: those are in the `conftest.py` files."""
+"""Helpers of several test files. Fixtures are in the `conftest.py` files."""

@@ -1,4 +1,4 @@
-"""Auctions with given numbers, and a CTR model that predicts just what it is told."""
+"""Auctions with given numbers, and a CTR model with given predictions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from simenv.testing import ADS, PERSONAS
 
 
 class GivenCTR:
-    """q_i as given, times discount^rank.
+    """CTR model with given q_i, times discount^rank.
 
     Args:
-        q: Click probability of each candidate, in their order; of all of them if it is one number.
-        discount: What each ad further down is discounted by.
+        q: Click probability of each candidate, in their order; one number for all candidates.
+        discount: Factor per position further down.
     """
 
     name = "given"
@@ -42,7 +42,7 @@ def make_auction(
     name: str = "given",
     categories: Sequence[str] | None = None,
 ) -> Auction:
-    """Candidates c0, c1, ... with these bids; cosines of 0.5 unless given."""
+    """Builds an auction of candidates c0, c1, ... with these bids; cosines are 0.5 by default."""
     cosines = [0.5] * len(amounts) if cosines is None else cosines
     categories = ["general"] * len(amounts) if categories is None else categories
     bids = tuple(
@@ -58,7 +58,7 @@ def make_auction(
 
 
 def small_auction(n: int = 4, *, max_ads: int = 2, reserve: float = 0.0) -> Auction:
-    """Up to six of the ads with bids of their own, the more relevant first."""
+    """Builds an auction of up to six of the ads with fixed bids, the most relevant first."""
     amounts, cosines = (50.0, 30.0, 60.0, 20.0, 45.0, 10.0), (0.6, 0.5, 0.45, 0.3, 0.2, 0.1)
     bids = tuple(
         Bid(ad=ad, amount=amount, relevance=cosine)

@@ -15,7 +15,7 @@ from simenv.testing import small_world
 
 
 class FirstPrice:
-    """The highest bids are shown and pay what they bid, per click."""
+    """Shows the highest bids, which pay their bids per click."""
 
     def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         winners = sorted(auction.bids, key=lambda bid: -bid.amount)[: auction.max_ads]

@@ -1,6 +1,6 @@
-"""A FAKE of a model that writes packs: it keeps the format and fills it with random words.
+"""A FAKE model that writes packs: records of the right format with random words.
 
-What it writes says nothing about any model; it shows what becomes of a model's replies.
+It tests how replies are processed; its records do not describe any model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SYLLABLES = (
 
 
 class FakeAuthor:
-    """Replies for `pack_*.txt` prompts; `spoil(number of the record so far, record)` may change or break one."""
+    """Replies to `pack_*.txt` prompts. `spoil(number of the record, record)` may change or break a record."""
 
     def __init__(
         self, spoil: Callable[[int, dict[str, Any]], Any] = lambda number, record: record, name: str = "author"
@@ -34,7 +34,7 @@ class FakeAuthor:
         self._lock = Lock()
 
     def __call__(self, messages: list[dict[str, Any]]) -> str:
-        with self._lock:  # a server asks in several threads
+        with self._lock:  # a server calls it from several threads
             return self._reply(messages)
 
     def _reply(self, messages: list[dict[str, Any]]) -> str:
@@ -52,7 +52,7 @@ class FakeAuthor:
         return json.dumps({"records": records})
 
     def words(self, n: int, what: str) -> str:
-        """n words that no other record has, nor one by an author of another name."""
+        """Returns n words that depend on the author's name, the record and `what`."""
         rng = keyed_rng(self.name, self._written, what)
         return " ".join("".join(rng.choice(_SYLLABLES, 4)) for _ in range(n))
 

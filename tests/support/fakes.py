@@ -1,4 +1,4 @@
-"""Fakes: judges that are broken on purpose, and a model whose choices have odds of their own."""
+"""Fakes: faulty judges, and a model with random probabilities of its choices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simenv.testing import FakeEncoder
 
 
 class ConstantJudge:
-    """Every ad is clicked with the same probability; with None it gives verdicts alone."""
+    """Gives every ad the same click probability; with None, only verdicts."""
 
     name = "constant"
 
@@ -30,13 +30,13 @@ class ConstantJudge:
 
 
 class RandomJudge:
-    """Probabilities that have to do with nothing, but are the same for the same question."""
+    """Gives random probabilities, equal for equal inputs."""
 
     name = "random"
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        asked = [part.model_dump_json() for part in (persona, auction, outcome)]
-        rng = keyed_rng("random-judge", *asked)
+        inputs = [part.model_dump_json() for part in (persona, auction, outcome)]
+        rng = keyed_rng("random-judge", *inputs)
         probs = [float(rng.random()) for _ in outcome.placements]
         return Feedback(
             clicks=tuple(
@@ -47,7 +47,7 @@ class RandomJudge:
 
 
 class FormulaJudge:
-    """Click probability as a function of persona, auction, outcome and ad id: for judges broken on purpose."""
+    """Click probability as a function of persona, auction, outcome and ad id, for faulty judges."""
 
     name = "formula"
 
@@ -67,7 +67,7 @@ class FormulaJudge:
 
 
 class Hesitant:
-    """The click model's verdict, but none, and no probability, on ads that bid an even number."""
+    """The click model, but it abstains on ads with an even bid."""
 
     name = "hesitant"
 
@@ -80,9 +80,9 @@ class Hesitant:
 
 
 class FakeChooser(ScriptedLLM):
-    """The scripted model, but its choices among options have probabilities of their own, drawn by the prompt's text.
+    """The scripted model with random probabilities of the options, drawn by the prompt's text.
 
-    Asked and scored choices agree, as they do with a real model.
+    Completions and scores have the same probabilities, as with a real model.
     """
 
     def probs(self, prompt: Prompt, options: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -1,4 +1,4 @@
-"""Transitions made by hand, billed by the real bill: three ads, their bids, prices and values."""
+"""Transitions of three ads with fixed bids, prices and values; `settle` computes the payments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Shown = dict[str, tuple[bool | None, float | None]]
 
 
 def turn(index: int, shown: Shown, persona: str = "p", mechanism: str = "m", calls: int = 1) -> Transition:
-    """One answer that shows the ads named, each with (clicked, click probability). The real bill is made of it."""
+    """Builds the transition of one answer that shows the given ads, each with (clicked, click probability)."""
     bids = tuple(Bid(ad=ad, amount=BIDS[ad.id]) for ad in ADS)
     auction = Auction(id=f"auction-{index}", query=Query(text="Which?"), bids=bids, max_ads=2)
     links = " ".join(ad.link for ad in ADS if ad.id in shown)

@@ -1,4 +1,4 @@
-"""What a file that cannot be read is refused with."""
+"""Error messages of unreadable files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from simenv.errors import SimenvError
 
 
 def complaint(load: Callable[[Path], Sequence[object]], path: Path) -> str:
-    """The error's message, which must be one line; the path where it loads."""
+    """Returns the error message, which must be one line; the path if the file loads."""
     try:
         records = load(path)
     except SimenvError as error:
         (line,) = str(error).splitlines()
         return line
-    return str(path) if records else "nothing was loaded, and nothing said"
+    return str(path) if records else "no records and no error"

@@ -1,4 +1,4 @@
-"""The pages of the documentation and what stands in their fenced blocks."""
+"""The pages of the documentation and their fenced blocks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PAGES = [
     "examples/train_at_scale.md",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
-"""README, every page of the site, and the example that is one of them."""
+"""README, all pages of the site, and the example that is a page."""
 RUN = ("python", "bash")
-"""Languages of the blocks that are run."""
+"""Languages of blocks that tests run."""
 SHOWN = ("console", "text", "toml", "{eval-rst}", "{toctree}")
-"""Those of the blocks that are not. The commands of console blocks, after "$ ", are parsed."""
+"""Languages of blocks that tests do not run. The commands of console blocks, after "$ ", are parsed."""
 
 _BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -35,20 +35,20 @@ class Block(NamedTuple):
 
 
 def text_of(page: str) -> str:
-    """A page as it is written."""
+    """Returns the text of a page."""
     return (ROOT / page).read_text(encoding="utf-8")
 
 
 def blocks(page: str) -> list[Block]:
-    """The fenced blocks of a page, in order."""
+    """Returns the fenced blocks of a page, in order."""
     return [Block(*match.groups()) for match in _BLOCK.finditer(text_of(page))]
 
 
 def run(command: list[str], folder: Path) -> str:
-    """What a command prints; it finds this environment's Python and `simenv` first.
+    """Runs a command with this environment's Python and `simenv` first in the path, and returns its output.
 
     Raises:
-        AssertionError: it fails.
+        AssertionError: the command fails.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
@@ -59,7 +59,7 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def generated() -> ModuleType:
-    """`docs/generated.py`."""
+    """Imports `docs/generated.py`."""
     spec = importlib.util.spec_from_file_location("docs_generated", ROOT / "docs" / "generated.py")
     assert spec
     assert spec.loader
@@ -69,7 +69,7 @@ def generated() -> ModuleType:
 
 
 def command_line() -> Any:
-    """The commands of `simenv`."""
+    """Returns the click group of `simenv`."""
     import typer
 
     from simenv.cli.main import app

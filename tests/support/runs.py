@@ -1,4 +1,4 @@
-"""Runs of the scripted model: their transitions, and their folder as far as an export looks."""
+"""Runs of the scripted model: their transitions, and a folder with the files that an export reads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def transitions(world: World, *names: str, n: int = 12) -> list[Transition]:
 
 
 def save(folder: Path, rows: Sequence[Transition]) -> Path:
-    """As `RunFolder` writes it, as far as an export looks."""
+    """Writes the files of a run's folder that an export reads."""
     folder.mkdir()
     (folder / "transitions.jsonl").write_text("".join(f"{t.model_dump_json()}\n" for t in rows), encoding="utf-8")
     manifest = {

@@ -8,7 +8,7 @@ from simenv.validity.scenarios import Scenario
 
 
 def row(name: str = "tea-1", **fields: Any) -> dict[str, Any]:
-    """One row of a scenario file, with fields replaced."""
+    """Returns one row of a scenario file, with some fields replaced."""
     return {
         "id": name,
         "category": "kitchen",
