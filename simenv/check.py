@@ -293,7 +293,8 @@ class _Checker:
     def _predictions(self) -> CTRModel:
         if self._ctr is None:
             raise ClaimViolated(
-                f"{mechanism_name(self.mechanism)} makes claims about bids but has no ctr_model to check them in"
+                f"{mechanism_name(self.mechanism)} makes claims about bids but has no ctr_model to check them in",
+                hint="give its constructor a parameter ctr_model, and keep it as self.ctr_model",
             )
         return self._ctr
 

@@ -169,6 +169,7 @@ class World:
 
         Raises:
             OutcomeError: the outcome breaks the rules of its auction.
+            InputError: the judge's clicks are not of the ads that the answer shows.
         """
         auction = auction or self.auction(session, turn)
         # Before the mechanism, so that a local model gets the same batches as without quality measures.
@@ -180,6 +181,7 @@ class World:
                 name, outcome = name or mechanism_name(action), await run_mechanism(action, auction)
         markup.verify(outcome, auction)
         feedback = await self.judge.judge(session.persona, auction, outcome)
+        _verify_clicks(feedback, outcome, self.judge)
         if self.quality is not None:
             measured = await self.quality.measure(session.persona, auction, outcome, plain)
             extra = Usage() if set(plain_meter.requests) <= set(mechanism_meter.requests) else plain_meter.usage
@@ -217,6 +219,15 @@ class World:
                 return (await run_mechanism(self.ad_free, auction)).response, meter
             except LLMRefused:
                 return None, meter
+
+
+def _verify_clicks(feedback: Feedback, outcome: Outcome, judge: Judge) -> None:
+    """A log with other clicks could not be read again."""
+    shown = [placement.ad_id for placement in outcome.placements]
+    clicks = [click.ad_id for click in feedback.clicks]
+    if clicks != shown:
+        got = f"judge {judge.name!r} gives clicks of {clicks} for an answer that shows {shown}"
+        raise InputError(f"{got}: expected one click per ad shown, in the same order")
 
 
 def _with_quality(feedback: Feedback, measured: Feedback, extra: Usage) -> Feedback:

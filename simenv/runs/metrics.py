@@ -34,7 +34,7 @@ class Metric(Protocol):
         ...
 
 
-METRIC: Kind[Metric] = Kind("metric", "simenv.metrics", ("measure", "unit"), "measures answers for tables")
+METRIC: Kind[Metric] = Kind("metric", "simenv.metrics", ("measure", "unit", "optional"), "measures answers for tables")
 
 
 def make_metric(name: str, **options: Any) -> Metric:

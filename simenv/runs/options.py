@@ -194,6 +194,8 @@ def _first_error(error: ValidationError, known: Iterable[str]) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown option {name!r}: known are {', '.join(sorted(known))}"
     message = first["msg"][:1].lower() + first["msg"][1:]
+    if first["type"] == "tuple_type":
+        message = "expected a list"
     return f"option {name}: {message}, got {first['input']!r:.80}"
 
 

@@ -175,6 +175,21 @@ def test_an_abstaining_judge_gives_nan_and_says_so() -> None:
     assert info["transition"].abstentions == 1
 
 
+def test_a_judge_whose_clicks_are_not_of_the_ads_shown_is_named() -> None:
+    class FakeJudgeOfNothing:
+        name = "mine"
+
+        async def judge(self, persona, auction, made) -> Feedback:
+            return Feedback(clicks=())
+
+    env = gymnasium.make("simenv/NativeAds-v0", world=small_world(judge=FakeJudgeOfNothing()), disable_env_checker=True)
+    env.reset(seed=0)
+    with pytest.raises(
+        InputError, match=r"judge 'mine' gives clicks of \[\] for an answer that shows \['.+'\]: expected"
+    ):
+        env.step(FirstAd())
+
+
 def test_render_is_a_transcript(env: gymnasium.Env) -> None:
     env.reset(seed=0)
     assert env.render() == "(nothing answered yet)"

@@ -180,6 +180,15 @@ def test_check_mechanism_finds_broken_mechanisms(broken, said: str) -> None:
         check_mechanism(broken)
 
 
+def test_a_claim_about_clicks_without_a_ctr_model_says_what_to_add() -> None:
+    broken = Charges(own_bid, {Claim.MONOTONE})
+    broken.ctr_model = None
+    with pytest.raises(
+        ClaimViolated, match=r"has no ctr_model to check them in \(give its constructor a parameter ctr_model"
+    ):
+        check_mechanism(broken, auctions=2)
+
+
 @pytest.mark.parametrize("claims", [{"truthfull_um"}, "truthful_um", 7, [Claim.MONOTONE, None]])
 def test_a_claim_that_does_not_exist_is_refused(claims) -> None:
     broken = Charges(own_bid, ())

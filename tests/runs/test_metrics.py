@@ -6,12 +6,14 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from simenv.errors import InputError
 from simenv.objective import LinearPenalty, Objective
 from simenv.records import Query, Transition
+from simenv.runs.metrics import make_metric
 from simenv.runs.summary import Cell, Table, summarize
 from simenv.runs.tables import caption, to_csv, to_markdown
 from simenv.seeding import keyed_rng
@@ -225,3 +227,13 @@ def test_the_tables_say_what_the_estimates_say() -> None:
     assert "| m | 2.00 | 5.00 | 5.00 | 5.50 |" in text  # one persona: no interval
     assert "| base | - | 0.00 | 0.00 | 0.00 |" in text  # no ad: no click rate
     assert "2 to 3 answers per mechanism, 2 to 3 personas" in caption(table)
+
+
+def test_a_metric_that_does_not_say_whether_it_is_optional_is_refused_before_a_run(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    text = "class One:\n    unit = 'ads'\n\n    def measure(self, transition, expected):\n        return 1.0, 1.0\n"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"metric '.*mine\.py:One' has no attribute optional"):
+        make_metric(f"{file}:One")
+    file.write_text(text.replace("unit", "optional = False\n    unit", 1), encoding="utf-8")
+    assert make_metric(f"{file}:One").name == "One"

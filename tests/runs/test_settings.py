@@ -10,6 +10,7 @@ from simenv.llm import LANGUAGE_MODEL
 from simenv.market.bidders import BIDDER
 from simenv.mechanism import MECHANISM
 from simenv.quality.factory import QUALITY
+from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.settings import Part, PartOptions, options_of_one
 
 PARTS = [
@@ -57,3 +58,10 @@ def test_a_command_about_one_mechanism_may_leave_out_its_name() -> None:
     }
     with pytest.raises(UnknownName, match="'gsp'"):
         options_of_one("softmax", ["gsp.slots=2"])
+
+
+@pytest.mark.parametrize("name", ["settings", "metrics", "judge_ensemble"])
+def test_a_text_where_a_list_belongs_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"option {name}: expected a list, got 'gsp.slots=1'"):
+        read_options(BenchOptions, {name: "gsp.slots=1"})
+    assert getattr(read_options(BenchOptions, {name: ["gsp.slots=1"]}), name) == ("gsp.slots=1",)
