@@ -1,4 +1,5 @@
-"""A run that is told to stop ends at once, keeps its finished chunks, says how to go on, and goes on."""
+"""A run that is told to stop ends at once, keeps its finished chunks, says how to go on, and goes on. While it runs, no
+other process writes it."""
 
 from __future__ import annotations
 
@@ -171,3 +172,31 @@ def test_what_fails_before_the_run_begins_cannot_go_on(
     assert bench(tmp_path / "run", *options, "--baseline", "nobody") == 2
     assert "go on with" not in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["begun", "resumed"])
+@pytest.mark.timeout(180)
+@pytest.mark.weights
+def test_a_run_that_another_process_writes_is_refused_and_left_alone(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str], resumed: bool
+) -> None:
+    process = start(tmp_path, options, "wait")
+    try:
+        if resumed:
+            process.kill()
+            process.communicate()
+            (tmp_path / "hindered").unlink()
+            process = start(tmp_path, ["--resume"], "wait")
+        before = contents(tmp_path / "run")
+        assert bench(tmp_path / "run", "--resume") == 2
+        said = f"simenv: {tmp_path / 'run'} is being written by another process: wait until it ends, or end it\n"
+        assert capsys.readouterr().err == said
+        assert contents(tmp_path / "run") == before
+    finally:
+        process.kill()  # the lock ends with its process
+        process.communicate()
+    check_goes_on(tmp_path, options)
