@@ -19,6 +19,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+_GRACE = 0.5
+"""Seconds that an interrupted call has to end: code that does not await cannot be interrupted."""
+
 
 class _Background:
     """An event loop that runs in a thread until it is stopped."""
@@ -34,10 +37,11 @@ class _Background:
         started.set_result((asyncio.get_running_loop(), stopped))
         await stopped.wait()
 
-    def stop(self) -> None:
-        """Cancels running tasks, closes asynchronous generators, and ends the thread."""
+    def stop(self, timeout: float | None = None) -> bool:
+        """Cancels what still runs, lets asynchronous generators finish, and ends the thread: whether it has ended."""
         self.loop.call_soon_threadsafe(self._stopped.set)
-        self.thread.join()
+        self.thread.join(timeout)
+        return not self.thread.is_alive()
 
 
 _lock = threading.Lock()
@@ -50,7 +54,7 @@ otherwise get the same `id`, by which LiteLLM identifies loops."""
 def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Runs `await function(*args)` in the background loop and waits for the result.
 
-    If the wait is interrupted, the function is cancelled.
+    If the wait is interrupted, so is what runs: it is cancelled, and has half a second to end.
 
     Raises:
         RuntimeError: called from within that loop, where it would wait for itself. A mechanism runs in this loop, so
@@ -60,14 +64,20 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     if threading.current_thread() is background.thread:
         raise RuntimeError("run_sync was called inside simenv's event loop: await the function instead")
 
+    ended = threading.Event()
+
     async def call() -> T:
-        return await function(*args)
+        try:
+            return await function(*args)
+        finally:
+            ended.set()
 
     future = asyncio.run_coroutine_threadsafe(call(), background.loop)
     try:
         return future.result()
     except BaseException:
-        future.cancel()  # for an interrupted wait; no effect on a finished future
+        if future.cancel():  # the wait was interrupted
+            ended.wait(_GRACE)
         raise
     finally:
         del future  # avoids a reference cycle through the traceback of an error
@@ -82,11 +92,18 @@ def _started() -> _Background:
 
 
 @atexit.register
-def _stop() -> None:
+def stop(timeout: float | None = None) -> bool:
+    """Ends the background loop and cancels what runs in it. The next `run_sync` starts another one.
+
+    Args:
+        timeout: Seconds to wait for the end; without, as long as it takes.
+
+    Returns:
+        Whether it has ended. Code that does not await, such as a language model's batch, ends when it is done.
+    """
     global _background
     background, _background = _background, None
-    if background is not None and background.thread.is_alive():
-        background.stop()
+    return background is None or not background.thread.is_alive() or background.stop(timeout)
 
 
 def _forget_parents_loop() -> None:

@@ -8,10 +8,11 @@ import os
 import pickle
 import signal
 import threading
+import time
 
 import pytest
 
-from simenv.background_loop import PerLoop, gather, run_sync
+from simenv.background_loop import PerLoop, gather, run_sync, stop
 from simenv.llm import ScriptedLLM, metered
 
 
@@ -59,6 +60,25 @@ def test_an_interrupted_wait_ends_what_it_waited_for() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_sync(long)
     assert ended.wait(10)
+
+
+@pytest.mark.timeout(30)
+def test_the_loop_is_ended_within_the_time_given_and_another_one_started_when_needed() -> None:
+    begun = threading.Event()
+
+    async def block(seconds: float) -> None:
+        begun.set()
+        time.sleep(seconds)
+
+    assert run_sync(double, 1) == 2
+    assert stop(10)
+    assert stop(10), "nothing runs any more"
+    waiting = threading.Thread(target=run_sync, args=(block, 2.0))
+    waiting.start()
+    assert begun.wait(10)
+    assert not stop(0.1)
+    assert run_sync(double, 2) == 4
+    waiting.join()
 
 
 @pytest.mark.timeout(30)

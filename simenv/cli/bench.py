@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from simenv.cli import console
 from simenv.cli.options import takes
+from simenv.errors import SimenvError
 from simenv.runs.options import BenchOptions
 
 
@@ -24,19 +26,41 @@ def bench(
 
     if resume:
         options = resumed_options(options, given, out)
-    run_and_print(options, out, resume=resume)
+    run_and_print(options, out, resume=resume, go_on=f"go on with: simenv bench --resume --out {shlex.quote(str(out))}")
     console.written_to(out)
 
 
-def run_and_print(options: BenchOptions, folder: Path, *, resume: bool = False) -> None:
-    """Runs a benchmark under a progress bar and prints its tables."""
+def run_and_print(options: BenchOptions, folder: Path, *, resume: bool = False, go_on: str | None = None) -> None:
+    """Runs a benchmark under a progress bar and prints its tables.
+
+    Args:
+        options: What to run.
+        folder: Where to.
+        resume: Go on with the run there.
+        go_on: What to say if the run stops after it has begun.
+    """
     from simenv.runs.bench import Progress, run_bench
     from simenv.runs.tables import print_tables
 
-    with console.answers_bar() as (started, answered):
-        result = run_bench(
-            options, folder, resume=resume, progress=Progress(started=started, answered=answered, warned=console.warn)
-        )
+    begun = False
+    try:
+        with console.answers_bar() as (start_bar, answered):
+
+            def started(answers: int) -> None:
+                nonlocal begun
+                begun = True
+                start_bar(answers)
+
+            progress = Progress(started=started, answered=answered, warned=console.warn)
+            result = run_bench(options, folder, resume=resume, progress=progress)
+    except SimenvError as error:
+        if begun and go_on is not None:
+            error.add_note(go_on)
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        if begun and go_on is not None:
+            console.note(go_on)
+        raise
     print_tables(result.summary, console.out)
     if result.disagreement is not None:
         text = f"The judges' click probabilities differ by {result.disagreement:.3f} on average."

@@ -30,6 +30,11 @@ def warn(text: str) -> None:
     err.print(f"simenv: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """Prints one line beside the results, for instance what can be done next."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def written_to(path: object) -> None:
     """Prints the path of the results."""
     out.print(f"written to {path}", style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -1,6 +1,6 @@
 """The app: registers the commands of this package.
 
-A `SimenvError` becomes one line on standard error and exit code 2.
+Whatever simenv raises on purpose becomes one line on standard error, with its notes below, and exit code 2.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
 from simenv.cli.ope import ope
 from simenv.cli.sensitivity import sensitivity
+from simenv.cli.signals import stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
 from simenv.errors import SimenvError
@@ -59,10 +60,13 @@ def mechanisms() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `simenv` command."""
-    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # simenv reports its errors
-    try:
-        app(args=arguments)
-    except SimenvError as error:
-        message = " ".join(str(error).split())  # quoted text may contain line breaks
-        console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its errors reach the user through ours
+    with stopping():
+        try:
+            app(args=arguments)
+        except SimenvError as error:
+            message = " ".join(str(error).split())  # text quoted from a file may hold line breaks
+            console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+            for note in getattr(error, "__notes__", ()):
+                console.note(note)
+            sys.exit(2)

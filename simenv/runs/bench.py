@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.build import Parts, Plan, build, open_cassette, plan
 from simenv.runs.folder import RunFolder, manifest_to_resume, read_manifest, read_transitions, records_hash
+from simenv.runs.lock import locked
 from simenv.runs.metrics import METRICS
 from simenv.runs.options import OLDEST, BenchOptions, options_of_manifest, read_options
 from simenv.runs.rollout import Sessions, observers, rollout
@@ -131,15 +133,29 @@ def run_bench(
         progress: Callbacks.
 
     Raises:
+        InputError: another process writes the run.
         SimenvError: as `bench`.
     """
     progress = progress or Progress()
-    before = manifest_to_resume(folder) if resume else None
-    if before is None:
-        run = RunFolder(folder)
+    with ExitStack() as held:
+        return _run(options, folder, resume, objects, progress, held)
+
+
+def _run(
+    options: BenchOptions,
+    folder: Path,
+    resume: bool,
+    objects: Mapping[str, Mechanism] | None,
+    progress: Progress,
+    held: ExitStack,
+) -> BenchResult:
+    before = None
+    if resume:
+        _resumable(options, folder)  # what cannot go on is not even locked
+        held.enter_context(locked(folder))
+        before = _resumable(options, folder)
     else:
-        named = {name: value for name, value in options.model_dump().items() if name not in _MAY_CHANGE}
-        _refuse_other("with other options", named, {**OLDEST, **before["options"]})
+        run = RunFolder(folder)
     checked = plan(options, objects)
     if options.baseline is not None and options.baseline not in checked.mechanisms:
         raise UnknownName("baseline", options.baseline, checked.mechanisms)
@@ -155,11 +171,15 @@ def run_bench(
     done: dict[tuple[int, str], Transition] = {}
     begun: dict[int, Session] = {}
     if before is None:
+        run.make()
+        held.enter_context(locked(folder))
         run.begin(options.model_dump(), facts, hashes)
     else:
         # The same options and data may come to something else: a file of parameters edited, a model trained again.
         _refuse_other("in another world", facts, facts | before.get("world", {}))
         run, done, begun = RunFolder.reopen(folder)  # only now is anything touched
+        if run.repaired is not None:
+            progress.warned(run.repaired)
     progress.started(options.n * len(parts.mechanisms))
     run_sync(
         lambda: rollout(
@@ -197,6 +217,14 @@ def resumed_options(options: BenchOptions, given: Collection[str], folder: Path)
         raise InputError(f"{folder}: its manifest has no options that can be run: it names no mechanisms")
     kept = options_of_manifest(before, str(folder))
     return kept.model_copy(update={name: getattr(options, name) for name in given})
+
+
+def _resumable(options: BenchOptions, folder: Path) -> dict[str, Any]:
+    """The manifest of a run that can go on with these options."""
+    before = manifest_to_resume(folder)
+    named = {name: value for name, value in options.model_dump().items() if name not in _MAY_CHANGE}
+    _refuse_other("with other options", named, {**OLDEST, **before["options"]})
+    return before
 
 
 def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, Any]:

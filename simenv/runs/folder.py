@@ -6,11 +6,13 @@ transitions.jsonl   one Transition per line, by index, then by mechanism
 chunks.jsonl        for each finished chunk, its end in transitions.jsonl and the SHA-256 of its bytes
 timings.jsonl       seconds per chunk and mechanism; a separate file, so that repeated runs have equal transitions
 table.csv           every metric of every mechanism with its interval, long format
-table.md            the same tables in Markdown
+table.md            the same for people
+.lock               locked while a process writes the run
 
-A chunk is written, flushed to the disk, and then listed in chunks.jsonl. Rows of the small files end in a checksum: the
-first 16 digits of the SHA-256 of the row without it. When a run is resumed, unfinished chunks and everything from the
-first damaged byte on are removed and run again.
+A chunk is written and flushed to the disk before its row is added to chunks.jsonl. Rows of the small files end in a
+checksum: the first 16 digits of the SHA-256 of the row without it. When a run is resumed, everything after the last sound
+chunk is cut off and run again. What is cut off transitions.jsonl is kept in transitions.jsonl.damaged, then in
+transitions.jsonl.damaged.2 and so on.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from pydantic import ValidationError
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import PART, append_bytes, write_bytes_atomically
 from simenv.records import Persona, Record, Transition
+from simenv.runs.lock import LOCK
 from simenv.runs.older_logs import upgrade_manifest, upgrade_transition
+from simenv.runs.repair import cut_off
 from simenv.runs.rollout import Finished
 from simenv.users.queries import Question
 from simenv.world import Session
@@ -60,6 +64,8 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.repaired: str | None = None
+        """What `reopen` has taken away, for a warning."""
         self._manifest: dict[str, Any] = {}
         self._end = 0
         self._refuse_used()
@@ -67,6 +73,8 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: str | Path) -> tuple[RunFolder, dict[tuple[int, str], Transition], dict[int, Session]]:
         """Opens the folder of an interrupted run, and removes unfinished chunks.
+
+        What is cut off transitions.jsonl is kept in transitions.jsonl.damaged; `repaired` says so.
 
         Returns:
             The folder, the transitions of its finished chunks by (index, mechanism), and its sessions.
@@ -79,9 +87,7 @@ class RunFolder:
         folder.path = Path(path)
         folder._manifest = manifest_to_resume(path)
         chunks, folder._end = _finished_chunks(folder.path)
-        if (folder.path / "transitions.jsonl").is_file():
-            with (folder.path / "transitions.jsonl").open("r+b") as file:
-                file.truncate(folder._end)
+        folder.repaired = folder._repair()
         after = chunks[-1]["last_index"] + 1 if chunks else 0
         timings = [row for row in _whole_rows(folder.path / "timings.jsonl") if row["first_index"] < after]
         sessions = _whole_rows(folder.path / "sessions.jsonl")
@@ -96,6 +102,17 @@ class RunFolder:
         """The manifest."""
         return self._manifest
 
+    def make(self) -> None:
+        """Makes the folder, if it is not there.
+
+        Raises:
+            DataFileError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataFileError(f"cannot make folder {self.path}: {error.strerror}") from None
+
     def begin(self, options: dict[str, Any], facts: dict[str, Any], hashes: dict[str, str]) -> None:
         """Creates the folder and writes the manifest, before anything runs.
 
@@ -108,10 +125,7 @@ class RunFolder:
             DataFileError: the folder is no longer empty, or cannot be created.
         """
         self._refuse_used()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataFileError(f"cannot make folder {self.path}: {error.strerror}") from None
+        self.make()
         self._manifest = {
             "format": 3,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -160,10 +174,23 @@ class RunFolder:
         self._manifest |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
         self._write_manifest()
 
+    def _repair(self) -> str | None:
+        """Cuts the log after its last sound chunk, and says what was wrong with it, if anything was."""
+        log, after = self.path / "transitions.jsonl", f"after byte {self._end}"
+        if log.is_file() and (cut := cut_off(log, self._end)) is not None:
+            kept, answers = cut
+            again = f"{answers} answers are run again"
+            return f"{log} holds no finished chunk {after}: what follows is kept in {kept.name}, {again}"
+        entered = [row for row in _whole_rows(self.path / "chunks.jsonl") if row["end"] > self._end]
+        if entered:
+            first, last = entered[0]["first_index"], entered[-1]["last_index"]
+            return f"{log} has nothing {after}: auctions {first} to {last}, which were finished, are run again"
+        return None
+
     def _refuse_used(self) -> None:
         if self.path.is_file():
             raise DataFileError(f"{self.path} is a file: give a new folder")
-        if self.path.is_dir() and any(file.suffix != PART for file in self.path.iterdir()):
+        if self.path.is_dir() and any(file.suffix != PART and file.name != LOCK for file in self.path.iterdir()):
             raise DataFileError(f"{self.path} is not empty: give a new folder, or resume its run")
 
     def _write_manifest(self) -> None:

@@ -103,6 +103,45 @@ def test_a_foreign_row_is_not_believed(tmp_path: Path, row: dict[str, object]) -
     assert (tmp_path / "run" / "sessions.jsonl").read_bytes() == b""
 
 
+def two_chunks(folder: Path) -> Path:
+    rows, run = transitions(4), RunFolder(folder)
+    run.begin({}, {}, {})
+    for start in (0, 2):
+        run.append(Finished(rows[start : start + 2], {"gsp": 0.5}))
+    return folder / "transitions.jsonl"
+
+
+def test_what_a_repair_takes_away_is_kept_beside_and_said(tmp_path: Path) -> None:
+    log = two_chunks(tmp_path / "run")
+    whole = log.read_bytes()
+    sound = len(b"".join(whole.splitlines(keepends=True)[:2]))
+    assert RunFolder.reopen(tmp_path / "run")[0].repaired is None
+    for name, damage in (("", whole[sound:].replace(b"bid", b"bit", 1)), (".2", b'{"torn'), (".3", bytes(8))):
+        log.write_bytes(whole[:sound] + damage)
+        folder, done, _ = RunFolder.reopen(tmp_path / "run")
+        answers = {"": 2, ".2": 1, ".3": 0}[name]
+        assert folder.repaired == (
+            f"{log} holds no finished chunk after byte {sound}: what follows is kept in "
+            f"transitions.jsonl.damaged{name}, {answers} answers are run again"
+        )
+        assert (tmp_path / "run" / f"transitions.jsonl.damaged{name}").read_bytes() == damage
+        assert (log.read_bytes(), len(done)) == (whole[:sound], 2)
+
+
+def test_a_log_that_lost_its_end_is_said(tmp_path: Path) -> None:
+    log = two_chunks(tmp_path / "run")
+    sound = len(b"".join(log.read_bytes().splitlines(keepends=True)[:2]))
+    log.write_bytes(log.read_bytes()[:sound])
+    assert RunFolder.reopen(tmp_path / "run")[0].repaired == (
+        f"{log} has nothing after byte {sound}: auctions 2 to 3, which were finished, are run again"
+    )
+    log.unlink()
+    assert RunFolder.reopen(tmp_path / "run")[0].repaired == (
+        f"{log} has nothing after byte 0: auctions 0 to 1, which were finished, are run again"
+    )
+    assert not list((tmp_path / "run").glob("*.damaged*"))
+
+
 @pytest.mark.parametrize("packages", [{"simenv-ads": "0.0.7"}, {}, None])
 def test_a_run_of_another_version_is_not_resumed_and_left_alone(tmp_path: Path, packages: object) -> None:
     log = written(tmp_path / "run", transitions(2))

@@ -214,7 +214,11 @@ def test_whatever_is_torn(tmp_path: Path, undisturbed: Callable[[str], Path], ki
     length = len((tmp_path / "run" / "transitions.jsonl").read_bytes())
     harm, kept = TEARS[tear]
     harm(tmp_path / "run", whole[length:])
+    log, kept_beside = tmp_path / "run" / "transitions.jsonl", tmp_path / "run" / "transitions.jsonl.damaged"
+    harmed = log.read_bytes() if log.is_file() else b""
     watched, _ = go(tmp_path / "run", kind, resume=True)
+    sound = len(b"".join(whole.splitlines(keepends=True)[: 2 * CHUNK * kept]))
+    assert (kept_beside.read_bytes() if kept_beside.is_file() else b"") == harmed[sound:], "nothing is lost"
     check_same(tmp_path / "run", undisturbed(kind))
     assert len(watched.answered) == N - CHUNK * kept
 
