@@ -32,7 +32,7 @@ NO_AD = ""
 
 
 class Softmax:
-    """Softmax lottery for off-policy evaluation: draws one ad or none by bid x predicted CTR; it pays its bid per click.
+    """Softmax lottery for off-policy evaluation: draws one ad or none by bid x CTR; it pays its bid per click.
 
     The outcome's details log the draw: `choice` (ad id, or "" for no ad), its probability `propensity`, and
     `choice_probs`, the probabilities of all choices. If the auction allows no ad (max_ads 0), none is drawn.
