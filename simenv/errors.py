@@ -7,6 +7,7 @@ SimenvError
 │   ├── OutcomeError      a mechanism's outcome breaks the rules of its auction
 │   └── MissingCapability a mechanism or judge needs a capability that the language model's backend lacks
 ├── MechanismFailed       a mechanism's own code raised
+├── PlugInFailed          the code of another plug-in (judge, bidder, ...) raised, or returned something else
 ├── MissingWeights        the embedded model's weight packages are not installed
 ├── LLMError              a language model did not give a usable completion
 │   ├── LLMUnavailable    unreachable, overloaded or timed out: a retry may succeed (`retryable`)
@@ -62,6 +63,10 @@ class OutcomeError(InputError):
 
 class MissingCapability(InputError):
     """The language model's backend lacks a required capability."""
+
+
+class PlugInFailed(SimenvError):
+    """The code of a judge, bidder or other plug-in raised, or returned something that it may not return."""
 
 
 class MechanismFailed(SimenvError):

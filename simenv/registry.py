@@ -28,6 +28,8 @@ from simenv.errors import InputError, SimenvError, UnknownName
 from simenv.importing import import_module, load_entry_point, quoted, reason, summary_of
 
 T = TypeVar("T")
+_SUPPLIED = frozenset({"llm", "user_llm", "ctr_model", "objective", "encoder", "judge", "personas"})
+"""Parameters that a run passes; `NAME:TEXT` does not set them."""
 _IMPORTABLE = re.compile(r"(?:.+\.py|[A-Za-z_][\w.]*):[A-Za-z_]\w*")
 
 
@@ -136,7 +138,8 @@ def find(kind: Kind[T], name: str, options: Mapping[str, Any] | None = None) -> 
     except (TypeError, ValueError):
         raise InputError(f"{kind.name} {name!r} is not a class or function that builds one") from None
     if text is not None:
-        first = next((p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD), None)
+        own = (p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in _SUPPLIED)
+        first = next(own, None)
         if first is None:
             raise InputError(f"{kind.name} {name!r}: nothing can follow the colon")
         given = {first: text, **given}

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from simenv import markup
 from simenv.encoder import Encoder, default_encoder
-from simenv.errors import InputError, LLMRefused
-from simenv.judges.base import Judge
+from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError
+from simenv.importing import reason
+from simenv.judges.base import Judge, run_judge
 from simenv.judges.factory import make_judge, pick_user_llm
 from simenv.llm import make_llm
 from simenv.llm.base import LLM, Meter, metered
@@ -180,8 +181,7 @@ class World:
             else:
                 name, outcome = name or mechanism_name(action), await run_mechanism(action, auction)
         markup.verify(outcome, auction)
-        feedback = await self.judge.judge(session.persona, auction, outcome)
-        _verify_clicks(feedback, outcome, self.judge)
+        feedback = await run_judge(self.judge, session.persona, auction, outcome)
         if self.quality is not None:
             measured = await self.quality.measure(session.persona, auction, outcome, plain)
             extra = Usage() if set(plain_meter.requests) <= set(mechanism_meter.requests) else plain_meter.usage
@@ -221,15 +221,6 @@ class World:
                 return None, meter
 
 
-def _verify_clicks(feedback: Feedback, outcome: Outcome, judge: Judge) -> None:
-    """A log with other clicks could not be read again."""
-    shown = [placement.ad_id for placement in outcome.placements]
-    clicks = [click.ad_id for click in feedback.clicks]
-    if clicks != shown:
-        got = f"judge {judge.name!r} gives clicks of {clicks} for an answer that shows {shown}"
-        raise InputError(f"{got}: expected one click per ad shown, in the same order")
-
-
 def _with_quality(feedback: Feedback, measured: Feedback, extra: Usage) -> Feedback:
     """Adds the quality measure's results to the judge's feedback; `extra` is the usage of the ad-free answer."""
     quality = measured.quality and measured.quality.model_copy(update={"usage": measured.quality.usage + extra})
@@ -238,7 +229,12 @@ def _with_quality(feedback: Feedback, measured: Feedback, extra: Usage) -> Feedb
 
 
 def _amount(bidder: Bidder, request: BidRequest) -> float:
-    amount = bidder.bid(request)
+    try:
+        amount = float(bidder.bid(request))
+    except SimenvError:
+        raise
+    except Exception as error:
+        raise PlugInFailed(f"bidder {bidder.name!r} raised {reason(error)} for {request.ad.id}") from error
     if not 0 <= amount < math.inf:
         got = f"bidder {bidder.name!r} bids {amount} for {request.ad.id}"
         raise InputError(f"{got}: expected a finite number, at least 0")

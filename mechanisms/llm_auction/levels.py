@@ -17,7 +17,7 @@ import torch
 
 from simenv import markup
 from simenv.background_loop import gather, run_sync
-from simenv.judges.base import Judge
+from simenv.judges.base import Judge, run_judge
 from simenv.judges.click_model import ClickModel
 from simenv.llm import Prompt, Sampling
 from simenv.objective import Objective
@@ -187,7 +187,7 @@ def judge_clicks(judge: Judge, shown: Sequence[tuple[Episode, Outcome]]) -> list
     """The judge's verdicts on all outcomes, requested concurrently."""
 
     async def run() -> list[tuple[Click, ...]]:
-        feedback = await gather(judge.judge(e.persona, e.auction, outcome) for e, outcome in shown)
+        feedback = await gather(run_judge(judge, e.persona, e.auction, outcome) for e, outcome in shown)
         return [verdict.clicks for verdict in feedback]
 
     return run_sync(run)

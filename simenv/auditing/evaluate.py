@@ -21,7 +21,7 @@ from simenv import markup
 from simenv.background_loop import gather
 from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError, OutcomeError
-from simenv.judges.base import Judge
+from simenv.judges.base import Judge, run_judge
 from simenv.llm.base import AnyRequest, ScoreRequest, metered
 from simenv.mechanism import Lottery, Mechanism, Randomised, lottery_of, mechanism_name, run_mechanism
 from simenv.records import Auction, Click, Outcome, Persona
@@ -139,7 +139,7 @@ class BidEvaluator:
         key = auction.id, outcome.response
         if key not in self._judged:
             markup.verify(outcome, auction)
-            feedback = await self._judge.judge(case.persona, auction, outcome)
+            feedback = await run_judge(self._judge, case.persona, auction, outcome)
             probs = {click.ad_id: _prob(click) for click in feedback.clicks}
             self._judged[key] = probs
             welfare = sum(

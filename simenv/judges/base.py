@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+from simenv.errors import PlugInFailed, SimenvError
+from simenv.importing import reason
 from simenv.records import Auction, Feedback, Outcome, Persona
 from simenv.registry import Kind
 
@@ -34,6 +37,29 @@ class HasVariants(Protocol):
     def variants(self) -> Mapping[str, Judge]:
         """Name of the change, for instance "wording2" or "order2" -> variant."""
         ...
+
+
+async def run_judge(judge: Judge, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
+    """Asks `judge` about one answer and checks its reply. `judge.judge` may be a plain `def` too.
+
+    Raises:
+        PlugInFailed: its own code raised, or it does not give one click per shown ad in the same order.
+    """
+    try:
+        result = judge.judge(persona, auction, outcome)
+        feedback = await result if inspect.isawaitable(result) else result
+    except SimenvError:
+        raise
+    except Exception as error:
+        raise PlugInFailed(f"judge {judge.name!r} raised {reason(error)} on auction {auction.id}") from error
+    if not isinstance(feedback, Feedback):
+        raise PlugInFailed(f"judge {judge.name!r} returned {type(feedback).__name__}, expected a Feedback")
+    shown = [placement.ad_id for placement in outcome.placements]
+    clicks = [click.ad_id for click in feedback.clicks]
+    if clicks != shown:
+        got = f"judge {judge.name!r} gives clicks of {clicks} for an answer that shows {shown}"
+        raise PlugInFailed(f"{got}: expected one click per ad shown, in the same order")
+    return feedback
 
 
 JUDGE: Kind[Judge] = Kind("judge", "simenv.judges", ("judge",), "reads an answer as a persona and decides clicks")

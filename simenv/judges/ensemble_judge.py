@@ -9,7 +9,7 @@ from itertools import combinations
 from simenv.abilities import AsksModels, hash_of
 from simenv.background_loop import gather
 from simenv.errors import InputError
-from simenv.judges.base import Judge
+from simenv.judges.base import Judge, run_judge
 from simenv.llm.base import LLM
 from simenv.records import Auction, Click, Feedback, Outcome, Persona, Usage
 from simenv.seeding import keyed_rng
@@ -46,7 +46,7 @@ class JudgeEnsemble:
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        replies = await gather(judge.judge(persona, auction, outcome) for judge in self.judges)
+        replies = await gather(run_judge(judge, persona, auction, outcome) for judge in self.judges)
         clicks, gaps = [], []
         for place, placement in enumerate(outcome.placements):
             probs = [prob_or_verdict(reply.clicks[place]) for reply in replies]

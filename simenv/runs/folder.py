@@ -10,8 +10,8 @@ table.md            the same for people
 .lock               locked while a process writes the run
 
 A chunk is written and flushed to the disk before its row is added to chunks.jsonl. Rows of the small files end in a
-checksum: the first 16 digits of the SHA-256 of the row without it. When a run is resumed, everything after the last sound
-chunk is cut off and run again. What is cut off transitions.jsonl is kept in transitions.jsonl.damaged, then in
+checksum: the first 16 digits of the SHA-256 of the row without it. When a run is resumed, everything after the last
+sound chunk is cut off and run again. What is cut off transitions.jsonl is kept in transitions.jsonl.damaged, then in
 transitions.jsonl.damaged.2 and so on.
 """
 

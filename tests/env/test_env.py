@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env
 from simenv import Auction, Outcome, make_mechanism, outcome
 from simenv.background_loop import run_sync
 from simenv.env.environment import NativeAdsEnv
-from simenv.errors import InputError, OutcomeError
+from simenv.errors import InputError, OutcomeError, PlugInFailed
 from simenv.llm import ScriptedLLM
 from simenv.records import Click, Feedback, Transition
 from simenv.runs.rollout import Finished, rollout
@@ -185,7 +185,7 @@ def test_a_judge_whose_clicks_are_not_of_the_ads_shown_is_named() -> None:
     env = gymnasium.make("simenv/NativeAds-v0", world=small_world(judge=FakeJudgeOfNothing()), disable_env_checker=True)
     env.reset(seed=0)
     with pytest.raises(
-        InputError, match=r"judge 'mine' gives clicks of \[\] for an answer that shows \['.+'\]: expected"
+        PlugInFailed, match=r"judge 'mine' gives clicks of \[\] for an answer that shows \['.+'\]: expected"
     ):
         env.step(FirstAd())
 
