@@ -10,10 +10,11 @@ import asyncio
 import inspect
 import json
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+import httpx
 import tenacity
 
 from simenv.background_loop import PerLoop
@@ -21,6 +22,8 @@ from simenv.errors import LLMError, LLMRefused, LLMUnavailable
 from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Request, Sampling
 from simenv.records import Usage
 from simenv.seeding import keyed_int
+
+T = TypeVar("T")
 
 
 class HostedLLM(LLM):
@@ -34,7 +37,7 @@ class HostedLLM(LLM):
         concurrency: Maximum number of concurrent calls.
         timeout: Seconds per call.
         attempts: Number of attempts per call before LLMUnavailable is raised.
-        max_wait: Longest wait between two attempts, seconds.
+        max_wait: Longest wait between two attempts, seconds, also where the server names a longer one (Retry-After).
     """
 
     follows_formats = True
@@ -68,27 +71,60 @@ class HostedLLM(LLM):
         return f"{self.name} at {self._api_base}" if self._api_base else self.name
 
     async def preflight(self) -> None:
-        """Makes one call of one token without retries, to detect an unreachable server or a refused key early."""
-        request = Request(prompt=Prompt(user="Hello"), sampling=Sampling(max_tokens=1), key=("preflight",))
-        await self._call(request)
+        """Makes one short call, retried as any other, to detect a refused key or an unreachable server early.
+
+        Any reply shows that the server can be used, also one without an answer: a reasoning model may use up the 64
+        tokens before it answers. An address that nobody listens at is not tried again.
+        """
+        request = Request(prompt=Prompt(user="Hello"), sampling=Sampling(max_tokens=64), key=("preflight",))
+        await self._with_retries(self._send, request, while_refused=False)
 
     async def _generate(self, request: Request) -> Completion:
+        async def call(request: Request) -> Completion:
+            return self._read(await self._send(request))
+
+        return await self._with_retries(call, request)
+
+    async def _with_retries(
+        self, call: Callable[[Request], Awaitable[T]], request: Request, *, while_refused: bool = True
+    ) -> T:
+        """Makes the call until it succeeds, fails for good or has been tried `attempts` times.
+
+        Args:
+            call: The call.
+            request: What it asks.
+            while_refused: Whether a refused connection is tried again.
+        """
+
+        def again(error: BaseException) -> bool:
+            return isinstance(error, LLMError) and error.retryable and (while_refused or not _nobody_listens(error))
+
         def count(_: tenacity.RetryCallState) -> None:
             self.retries += 1
 
-        wait = tenacity.wait_exponential_jitter(max=self._max_wait)
+        backoff = tenacity.wait_exponential_jitter(max=self._max_wait)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            return min(self._max_wait, max(backoff(state), _retry_after(error)))
+
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, LLMError) and e.retryable),
+            retry=tenacity.retry_if_exception(again),
             stop=tenacity.stop_after_attempt(self._attempts),
             wait=wait if self._max_wait else tenacity.wait_none(),
             before_sleep=count,
             reraise=True,
         )
         async with self._slots.get():
-            completion: Completion = await retrying(self._call, request)
-            return completion
+            reply: T = await retrying(call, request)
+            return reply
 
-    async def _call(self, request: Request) -> Completion:
+    async def _send(self, request: Request) -> Any:
+        """LiteLLM's reply with at least one choice.
+
+        Raises:
+            LLMError: there is none.
+        """
         litellm = _litellm()
         await _close_clients_with_the_loop(litellm)
         prompt, sampling = request.prompt, request.sampling
@@ -116,9 +152,11 @@ class HostedLLM(LLM):
             # Concurrent calls may all be refused, so test this call's own response_format, not `_takes_schemas`.
             if isinstance(translated, LLMRefused) and response_format and _blames_schema(translated):
                 self._takes_schemas = False  # from now on only the prompt requests JSON; parsing stays strict
-                return await self._call(request)
+                return await self._send(request)
             raise translated from error
-        return self._read(reply, litellm)
+        if not getattr(reply, "choices", None):
+            raise LLMUnavailable(f"{self.address} sent a reply without choices")
+        return reply
 
     def _response_format(self, request: Request) -> dict[str, Any] | None:
         if not isinstance(request.constraint, JSONSchema) or not self._takes_schemas:
@@ -126,13 +164,13 @@ class HostedLLM(LLM):
         schema = json.loads(request.constraint.text)
         return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
 
-    def _read(self, reply: Any, litellm: Any) -> Completion:
-        choice = reply.choices[0] if getattr(reply, "choices", None) else None
-        text = choice.message.content if choice is not None else None
-        if choice is None or text is None:
-            raise LLMUnavailable(f"{self.name} sent a reply without content")
+    def _read(self, reply: Any) -> Completion:
+        choice = reply.choices[0]
+        text = choice.message.content
+        if text is None:
+            raise LLMUnavailable(f"{self.address} sent a reply without content")
         try:
-            cost = float(litellm.completion_cost(completion_response=reply) or 0.0)
+            cost = float(_litellm().completion_cost(completion_response=reply) or 0.0)
         except Exception:  # for a model without a listed price, LiteLLM may raise any exception
             cost = 0.0
         used = getattr(reply, "usage", None)
@@ -165,6 +203,26 @@ class HostedLLM(LLM):
 
 def _blames_schema(error: LLMRefused) -> bool:
     return any(word in str(error).lower() for word in ("response_format", "json_schema", "schema", "grammar"))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and the errors that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _nobody_listens(error: BaseException) -> bool:
+    return any(isinstance(cause, httpx.ConnectError) for cause in _causes(error))
+
+
+def _retry_after(error: BaseException | None) -> float:
+    """Seconds that the server asks to wait before the next try; 0 if it does not ask."""
+    for cause in _causes(error):
+        said = (getattr(cause, "litellm_response_headers", None) or {}).get("retry-after", "")
+        if said.isdecimal():  # not a date
+            return float(said)
+    return 0.0
 
 
 _open: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}

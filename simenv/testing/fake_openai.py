@@ -16,7 +16,8 @@ import re
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, get_args
 
@@ -27,15 +28,44 @@ Fault = Literal["429", "500", "timeout", "truncated", "no_choices", "dropped", "
 is cut before the answer. midstream: the whole answer is announced, half of it is sent, then the connection is cut."""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
-Reply = Callable[[list[dict[str, Any]]], str]
+
+@dataclass(frozen=True)
+class FakeMessage:
+    """A reply that is more than a text."""
+
+    message: Mapping[str, Any]
+    """The message's fields: content, reasoning_content, refusal, tool_calls."""
+    finish: str = "stop"
+    usage: Mapping[str, Any] | None = None
+    """None: the reply has no usage."""
+
+
+class FakeFailure(Exception):
+    """A failed request, raised by the reply function or given to `fail_next`.
+
+    Args:
+        status: HTTP status.
+        message: What is wrong.
+        headers: Headers of the reply, for instance Retry-After.
+        fields: More fields of the error, for instance code or param.
+    """
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None, **fields: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.body = {"error": {"message": message, "type": "fake", "code": status, **fields}}
+
+
+Reply = Callable[[list[dict[str, Any]]], str | FakeMessage]
 
 
 class FakeOpenAI:
     """The server, as a context manager: it listens on a free port of 127.0.0.1 until the block ends.
 
     Args:
-        reply: Gives the text for a request's messages; called in the request's own thread. The client gets status 500
-            if it raises.
+        reply: Gives the reply to a request's messages; called in the request's own thread. If it raises a FakeFailure,
+            the client gets that, and status 500 for any other exception.
         api_key: The only key accepted; None = any, or none.
         model: The only model there is; None = any.
         takes_schemas: Whether `response_format` is understood or refused with status 400.
@@ -56,7 +86,7 @@ class FakeOpenAI:
         """The most requests that were being answered at one time."""
         self._closing = threading.Event()
         self._in_flight = 0
-        self._faults: deque[Fault] = deque()
+        self._faults: deque[Fault | FakeFailure] = deque()
         self._share: tuple[float, Fault] = (0.0, "500")
         self._lock = threading.Lock()
         self._http = _Server(("127.0.0.1", 0), _Handler)
@@ -84,7 +114,7 @@ class FakeOpenAI:
         """Requests so far, failed ones included."""
         return len(self.bodies)
 
-    def fail_next(self, k: int, fault: Fault) -> None:
+    def fail_next(self, k: int, fault: Fault | FakeFailure) -> None:
         """The next k requests fail in this way, after those that are to fail already."""
         self._faults.extend([fault] * k)
 
@@ -92,7 +122,7 @@ class FakeOpenAI:
         """From now on this share of requests fails; which ones depends on their number alone."""
         self._share = (share, fault)
 
-    def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | None:
+    def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | FakeFailure | None:
         """Counts a request in; returns the fault to play for it, if any."""
         with self._lock:
             number = len(self.bodies)
@@ -143,8 +173,11 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.server.fake
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         fault = fake.arrived(body, {name.lower(): value for name, value in self.headers.items()})
+        headers: dict[str, str] = {}
         try:
             status, answer = self._answer(body, fault)
+        except FakeFailure as failure:
+            status, answer, headers = failure.status, json.dumps(failure.body).encode(), failure.headers
         finally:
             fake.left()
         if answer is None:
@@ -154,6 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if fault == "midstream":
             self.wfile.write(answer[: len(answer) // 2])
@@ -163,63 +198,68 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(answer)
 
-    def _answer(self, body: dict[str, Any], fault: Fault | None) -> tuple[int, bytes | None]:
+    def _answer(self, body: dict[str, Any], fault: Fault | FakeFailure | None) -> tuple[int, bytes | None]:
         """Status and body; no body where the connection is cut instead."""
         fake = self.server.fake
+        if isinstance(fault, FakeFailure):
+            raise fault
         if fault == "timeout":
             fake._closing.wait(60)
             return 0, None
         if fault == "dropped":
             return 0, None
         if fault in ("429", "500"):
-            return _error(int(fault), "this failure is on purpose")
+            raise FakeFailure(int(fault), "this failure is on purpose")
         if self.path != "/v1/chat/completions":
-            return _error(404, f"no such path: {self.path}")
+            raise FakeFailure(404, f"no such path: {self.path}")
         if fake.api_key is not None and self.headers["Authorization"] != f"Bearer {fake.api_key}":
-            return _error(401, "incorrect API key")
+            raise FakeFailure(401, "incorrect API key")
         if fake.model is not None and body["model"] != fake.model:
-            return _error(404, f"the model {body['model']!r} does not exist")
+            raise FakeFailure(404, f"the model {body['model']!r} does not exist")
         if "response_format" in body and not fake.takes_schemas:
-            return _error(400, "response_format is not supported here")
+            raise FakeFailure(400, "response_format is not supported here")
         try:
-            text = fake.reply(body["messages"])
+            reply = fake.reply(body["messages"])
+        except FakeFailure:
+            raise
         except Exception as error:  # a test's reply function went wrong: the client must see it
-            return _error(500, f"reply function: {error!r}")
-        answer = json.dumps(_completion(body, text, no_choices=fault == "no_choices")).encode()
+            raise FakeFailure(500, f"reply function: {error!r}") from None
+        answer = json.dumps(_completion(body, reply, no_choices=fault == "no_choices")).encode()
         return 200, answer[: len(answer) // 2] if fault == "truncated" else answer
 
     def log_message(self, *_: object) -> None:
         """Nothing on standard error."""
 
 
-def _completion(body: dict[str, Any], text: str, *, no_choices: bool) -> dict[str, Any]:
-    words = list(re.finditer(r"\S+", text))
-    limit = body.get("max_tokens") or len(words)
-    cut = len(words) > limit
-    text = text[: words[limit - 1].end()] if cut else text
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "finish_reason": "length" if cut else "stop",
-    }
-    prompt_tokens = sum(len(message["content"].split()) for message in body["messages"])
-    completion_tokens = min(len(words), limit)
-    return {
+def _completion(body: dict[str, Any], reply: str | FakeMessage, *, no_choices: bool) -> dict[str, Any]:
+    said = reply if isinstance(reply, FakeMessage) else _counted(body, reply)
+    choice = {"index": 0, "message": {"role": "assistant", **said.message}, "finish_reason": said.finish}
+    completion = {
         "id": "chatcmpl-fake",
         "object": "chat.completion",
         "created": 1,
         "model": body["model"],
         "choices": [] if no_choices else [choice],
-        "usage": {
+    }
+    return completion if said.usage is None else {**completion, "usage": dict(said.usage)}
+
+
+def _counted(body: dict[str, Any], text: str) -> FakeMessage:
+    """The text, cut at the request's limit, with its words as tokens."""
+    words = list(re.finditer(r"\S+", text))
+    limit = body.get("max_tokens") or body.get("max_completion_tokens") or len(words)
+    cut = len(words) > limit
+    prompt_tokens = sum(len(message["content"].split()) for message in body["messages"])
+    completion_tokens = min(len(words), limit)
+    return FakeMessage(
+        {"content": text[: words[limit - 1].end()] if cut else text},
+        "length" if cut else "stop",
+        {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
         },
-    }
-
-
-def _error(status: int, message: str) -> tuple[int, bytes]:
-    return status, json.dumps({"error": {"message": message, "type": "fake", "code": status}}).encode()
+    )
 
 
 def _cut(connection: socket.socket) -> None:

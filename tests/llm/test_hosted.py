@@ -14,7 +14,7 @@ import pytest
 from simenv.errors import LLMRefused, LLMUnavailable, MissingCapability
 from simenv.llm import JSONSchema, LinksOnly, Prompt, Sampling, metered
 from simenv.llm.hosted import HostedLLM
-from simenv.testing import FAULTS, FakeOpenAI, Fault
+from simenv.testing import FAULTS, FakeFailure, FakeMessage, FakeOpenAI, Fault
 
 Messages = list[dict[str, Any]]
 
@@ -172,14 +172,66 @@ def test_an_unknown_model_is_refused_at_once() -> None:
     assert (server.count, llm.retries) == (1, 0)
 
 
-def test_preflight_is_one_call_of_one_token() -> None:
+def test_preflight_is_one_short_call() -> None:
     with FakeOpenAI(echo) as server:
         asyncio.run(client(server).preflight())
-        assert (server.count, server.bodies[0]["max_tokens"]) == (1, 1)
-        server.fail_next(1, "500")
-        with pytest.raises(LLMUnavailable):
-            asyncio.run(client(server).preflight())
-        assert server.count == 2
+    assert (server.count, server.bodies[0]["max_tokens"]) == (1, 64)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        FakeFailure(503, "Loading model"),
+        FakeFailure(429, "too many requests", {"Retry-After": "1"}),
+        FakeFailure(502, "bad gateway"),
+        "timeout",
+        "dropped",
+        "no_choices",
+    ],
+    ids=str,
+)
+def test_preflight_outlasts_a_server_that_is_not_ready_yet(fault: Fault | FakeFailure) -> None:
+    with FakeOpenAI(echo) as server:
+        server.fail_next(2, fault)
+        llm = client(server, timeout=0.5 if fault == "timeout" else 30.0)
+        asyncio.run(llm.preflight())
+    assert (server.count, llm.retries) == (3, 2)
+
+
+def test_preflight_on_a_server_that_stays_broken_is_an_error() -> None:
+    with FakeOpenAI(echo) as server:
+        server.fail_share(1.0, "500")
+        with pytest.raises(LLMUnavailable, match=server.url):
+            asyncio.run(client(server, attempts=3).preflight())
+    assert server.count == 3
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_preflight_takes_a_reply_without_an_answer(content: str | None) -> None:
+    """A reasoning model may think for longer than the call's limit."""
+    thinking = FakeMessage({"content": content, "reasoning_content": "The user says hello."}, "length")
+    with FakeOpenAI(lambda _: thinking) as server:
+        asyncio.run(client(server).preflight())
+    assert server.count == 1
+
+
+def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if seconds > 0.5:  # the client's own waits are shorter
+            waited.append(seconds)
+            seconds = 0
+        await real(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with FakeOpenAI(echo) as server:
+        for said in ("17", "90", "Fri, 31 Dec 1999 23:59:59 GMT"):
+            server.fail_next(1, FakeFailure(429, "too many requests", {"Retry-After": said}))
+            asyncio.run(client(server, max_wait=20.0).complete("hello", key=(said,)))
+    assert waited[:2] == [17.0, 20.0], "but not for longer than max_wait"
+    assert 1 <= waited[2] <= 2
 
 
 def test_preflight_names_a_server_that_is_not_there() -> None:
@@ -231,7 +283,7 @@ def test_calls_that_are_under_way_when_schemas_are_refused_are_asked_in_words_to
     constraint = JSONSchema(text=json.dumps(_SCHEMA))
 
     class Together(FakeOpenAI):
-        def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | None:
+        def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | FakeFailure | None:
             if "response_format" in body:
                 everyone.wait()
             return super().arrived(body, headers)
