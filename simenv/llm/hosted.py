@@ -10,16 +10,18 @@ import asyncio
 import inspect
 import json
 import os
+import re
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-import httpx
 import tenacity
 
 from simenv.background_loop import PerLoop
-from simenv.errors import LLMError, LLMRefused, LLMUnavailable
+from simenv.errors import LLMCutShort, LLMError, LLMRefused, LLMUnavailable
 from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Request, Sampling
+from simenv.llm.replies import without_reasoning
 from simenv.records import Usage
 from simenv.seeding import keyed_int
 
@@ -81,7 +83,7 @@ class HostedLLM(LLM):
 
     async def _generate(self, request: Request) -> Completion:
         async def call(request: Request) -> Completion:
-            return self._read(await self._send(request))
+            return self._read(await self._send(request), request.sampling)
 
         return await self._with_retries(call, request)
 
@@ -164,11 +166,9 @@ class HostedLLM(LLM):
         schema = json.loads(request.constraint.text)
         return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
 
-    def _read(self, reply: Any) -> Completion:
+    def _read(self, reply: Any, sampling: Sampling) -> Completion:
         choice = reply.choices[0]
-        text = choice.message.content
-        if text is None:
-            raise LLMUnavailable(f"{self.address} sent a reply without content")
+        text = self._answer(choice, sampling)
         try:
             cost = float(_litellm().completion_cost(completion_response=reply) or 0.0)
         except Exception:  # for a model without a listed price, LiteLLM may raise any exception
@@ -179,26 +179,75 @@ class HostedLLM(LLM):
             finish="length" if choice.finish_reason == "length" else "stop",
             usage=Usage(
                 calls=1,
-                prompt_tokens=getattr(used, "prompt_tokens", 0) or 0,
-                completion_tokens=getattr(used, "completion_tokens", 0) or 0,
-                cost_usd=cost,
+                prompt_tokens=max(0, getattr(used, "prompt_tokens", 0) or 0),  # a negative number is as good as none
+                completion_tokens=max(0, getattr(used, "completion_tokens", 0) or 0),
+                cost_usd=max(0.0, cost),
             ),
         )
+
+    def _answer(self, choice: Any, sampling: Sampling) -> str:
+        """The answer, without reasoning.
+
+        Raises:
+            LLMError: there is none.
+        """
+        where, message = self.address, choice.message
+        refusal = (getattr(message, "provider_specific_fields", None) or {}).get("refusal")
+        if refusal:
+            raise LLMRefused(f"{where} refuses to answer: {_start_of(refusal)}")
+        content = message.content or ""
+        if choice.finish_reason == "content_filter":
+            so_far = f" after {_start_of(content)!r}" if content else ""
+            raise LLMRefused(f"{where} withholds the answer: its content filter stopped it{so_far}")
+        text = without_reasoning(content)
+        if text.strip():
+            return text
+        if message.tool_calls:
+            names = ", ".join(str(call.function.name) for call in message.tool_calls)
+            raise LLMRefused(f"{where} calls a tool instead of answering: {_start_of(names)}")
+        if choice.finish_reason == "length":
+            got = f"{where} used up max_tokens, {sampling.max_tokens}, before it answered"
+            raise LLMCutShort(got, hint="set a larger max_tokens, or let the model reason less")
+        if message.content is None or content != text or getattr(message, "reasoning_content", None):
+            raise LLMUnavailable(f"{where} sent a reply without an answer")
+        return text
 
     def _translate(self, error: Exception) -> LLMError:
         if isinstance(error, LLMError):
             return error
-        import litellm.exceptions as known
+        where, said = self.address, _start_of(_SOURCE.sub("", str(error)))
+        status = getattr(error, "status_code", None)
+        codes = _codes(error)
+        if status == 402 or "insufficient_quota" in codes:
+            return LLMRefused(f"{where} has no quota left for this key: {said}")
+        if status in (401, 403):
+            return LLMRefused(f"{where} refuses the API key: {said}")
+        if status == 404:
+            return LLMRefused(f"{where} does not have this model: {said}")
+        if "content_filter" in codes or type(error).__name__ == "ContentPolicyViolationError":
+            return LLMRefused(f"{where} refuses the request, because of its content filter: {said}")
+        if status in (400, 413, 422):
+            return LLMRefused(f"{where} refuses the request: {said}")
+        broken = next((cause.doc for cause in _causes(error) if isinstance(cause, json.JSONDecodeError)), None)
+        if broken is not None:
+            said = f"its reply is not JSON but {_start_of(broken)!r}"
+        return LLMUnavailable(f"{where} gave no completion: {said}")
 
-        where = self.address
-        message = " ".join(str(error).split())[:300]
-        if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
-            return LLMRefused(f"{where} refuses the API key: {message}")
-        if isinstance(error, known.NotFoundError):
-            return LLMRefused(f"{where} does not have this model: {message}")
-        if isinstance(error, known.BadRequestError | known.UnprocessableEntityError):
-            return LLMRefused(f"{where} refuses the request: {message}")
-        return LLMUnavailable(f"{where} gave no completion: {message}")
+
+_SOURCE = re.compile(r"\A(?:litellm\.)?(?:\w+: ){0,2}\w*Exception - ")
+"""How LiteLLM begins its messages."""
+
+
+def _codes(error: Exception) -> set[Any]:
+    """The server's own names of the error."""
+    body = getattr(error, "body", None)
+    return {body.get("code"), body.get("type")} if isinstance(body, dict) else set()
+
+
+def _start_of(text: str) -> str:
+    """The first 200 characters, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:200]}..."
 
 
 def _blames_schema(error: LLMRefused) -> bool:
@@ -213,7 +262,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _nobody_listens(error: BaseException) -> bool:
-    return any(isinstance(cause, httpx.ConnectError) for cause in _causes(error))
+    return any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in _causes(error))
 
 
 def _retry_after(error: BaseException | None) -> float:
