@@ -1,7 +1,7 @@
 """Language models with an API, through LiteLLM: hosted providers and any OpenAI-compatible server.
 
-Concurrency is bounded. Retryable errors are retried with exponential, jittered waits. Tokens and cost are read from
-each reply.
+Concurrency is bounded. Retryable errors are retried with exponential, jittered waits. A parameter that the server
+refuses is no longer sent, with a warning. Tokens and cost are read from each reply.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 import os
-import re
-import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,11 +20,25 @@ import tenacity
 from simenv.background_loop import PerLoop
 from simenv.errors import LLMCutShort, LLMError, LLMRefused, LLMUnavailable
 from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Request, Sampling
+from simenv.llm.hosted_errors import nobody_listens, refused_parameter, retry_after, start_of, translated
 from simenv.llm.replies import without_reasoning
 from simenv.records import Usage
 from simenv.seeding import keyed_int
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_WITHOUT = {
+    "seed": "the same run gives other texts each time",
+    "temperature": "texts are sampled at the server's own temperature, not at the one that was asked for",
+    "top_p": "texts are sampled with the server's own top_p, not with the one that was asked for",
+    "max_completion_tokens": "texts may be longer than max_tokens",
+    "stop": "texts are cut at the stop strings after they arrive, and their tokens count in full",
+    "system": "the system prompt begins the user's turn, so texts differ from those of a model with a system role",
+}
+"""Refused parameter -> what no longer reproduces. Nothing changes without max_tokens, which max_completion_tokens
+replaces, and response_format: the prompt asks for JSON too, and replies are parsed in any case."""
 
 
 class HostedLLM(LLM):
@@ -65,7 +78,7 @@ class HostedLLM(LLM):
         self._timeout = timeout
         self._attempts = attempts
         self._max_wait = max_wait
-        self._takes_schemas = True  # until the server rejects one
+        self._refused: set[str] = set()  # parameters that are no longer sent
         self._slots = PerLoop(partial(asyncio.Semaphore, concurrency))
 
     @property
@@ -99,7 +112,7 @@ class HostedLLM(LLM):
         """
 
         def again(error: BaseException) -> bool:
-            return isinstance(error, LLMError) and error.retryable and (while_refused or not _nobody_listens(error))
+            return isinstance(error, LLMError) and error.retryable and (while_refused or not nobody_listens(error))
 
         def count(_: tenacity.RetryCallState) -> None:
             self.retries += 1
@@ -108,7 +121,7 @@ class HostedLLM(LLM):
 
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            return min(self._max_wait, max(backoff(state), _retry_after(error)))
+            return min(self._max_wait, max(backoff(state), retry_after(error)))
 
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(again),
@@ -129,46 +142,58 @@ class HostedLLM(LLM):
         """
         litellm = _litellm()
         await _close_clients_with_the_loop(litellm)
-        prompt, sampling = request.prompt, request.sampling
-        messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
-        messages.append({"role": "user", "content": prompt.user})
-        response_format = self._response_format(request)
-        try:
-            reply = await litellm.acompletion(
-                model=self.name,
-                messages=messages,
-                api_base=self._api_base,
-                api_key=self._api_key,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                stop=list(sampling.stop) or None,
-                response_format=response_format,
-                seed=keyed_int(*request.key) % 2**31,
-                timeout=self._timeout,
-                max_retries=0,
-                drop_params=True,  # omit parameters that a provider does not support, such as seed or stop
-            )
-        except Exception as error:
-            translated = self._translate(error)
-            # Concurrent calls may all be refused, so test this call's own response_format, not `_takes_schemas`.
-            if isinstance(translated, LLMRefused) and response_format and _blames_schema(translated):
-                self._takes_schemas = False  # from now on only the prompt requests JSON; parsing stays strict
-                return await self._send(request)
-            raise translated from error
-        if not getattr(reply, "choices", None):
-            raise LLMUnavailable(f"{self.address} sent a reply without choices")
-        return reply
+        while True:
+            settings = self._settings(request)
+            sent = [name for name, value in settings.items() if value is not None]
+            merged = "system" in self._refused
+            try:
+                reply = await litellm.acompletion(
+                    model=self.name,
+                    messages=_messages(request.prompt, merged=merged),
+                    api_base=self._api_base,
+                    api_key=self._api_key,
+                    timeout=self._timeout,
+                    max_retries=0,
+                    drop_params=True,  # omit parameters that LiteLLM knows a provider not to support
+                    **settings,
+                )
+            except Exception as error:
+                # Concurrent calls may all be refused: what counts is what this one sent.
+                roles = ["system"] if request.prompt.system and not merged else []
+                refused = refused_parameter(error, [*sent, *roles])
+                if refused is None:
+                    raise translated(error, self.address) from error
+                self._drop(refused)
+                continue
+            if not getattr(reply, "choices", None):
+                raise LLMUnavailable(f"{self.address} sent a reply without choices")
+            return reply
 
-    def _response_format(self, request: Request) -> dict[str, Any] | None:
-        if not isinstance(request.constraint, JSONSchema) or not self._takes_schemas:
-            return None
-        schema = json.loads(request.constraint.text)
-        return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
+    def _settings(self, request: Request) -> dict[str, Any]:
+        """The request's parameters, without those that the server has refused."""
+        sampling = request.sampling
+        limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
+        settings = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            limit: sampling.max_tokens,
+            "stop": list(sampling.stop) or None,
+            "response_format": _response_format(request),
+            "seed": keyed_int(*request.key) % 2**31,
+        }
+        return {name: value for name, value in settings.items() if name not in self._refused}
+
+    def _drop(self, name: str) -> None:
+        """Stops sending a parameter. The first time, it warns of what no longer reproduces."""
+        if name not in self._refused and name in _WITHOUT:
+            _log.warning("%s refuses %s, which is no longer sent: %s", self.address, name, _WITHOUT[name])
+        self._refused.add(name)
 
     def _read(self, reply: Any, sampling: Sampling) -> Completion:
         choice = reply.choices[0]
         text = self._answer(choice, sampling)
+        if "stop" in self._refused:
+            text = min((text.partition(stop)[0] for stop in sampling.stop), key=len, default=text)
         try:
             cost = float(_litellm().completion_cost(completion_response=reply) or 0.0)
         except Exception:  # for a model without a listed price, LiteLLM may raise any exception
@@ -194,17 +219,17 @@ class HostedLLM(LLM):
         where, message = self.address, choice.message
         refusal = (getattr(message, "provider_specific_fields", None) or {}).get("refusal")
         if refusal:
-            raise LLMRefused(f"{where} refuses to answer: {_start_of(refusal)}")
+            raise LLMRefused(f"{where} refuses to answer: {start_of(refusal)}")
         content = message.content or ""
         if choice.finish_reason == "content_filter":
-            so_far = f" after {_start_of(content)!r}" if content else ""
+            so_far = f" after {start_of(content)!r}" if content else ""
             raise LLMRefused(f"{where} withholds the answer: its content filter stopped it{so_far}")
         text = without_reasoning(content)
         if text.strip():
             return text
         if message.tool_calls:
             names = ", ".join(str(call.function.name) for call in message.tool_calls)
-            raise LLMRefused(f"{where} calls a tool instead of answering: {_start_of(names)}")
+            raise LLMRefused(f"{where} calls a tool instead of answering: {start_of(names)}")
         if choice.finish_reason == "length":
             got = f"{where} used up max_tokens, {sampling.max_tokens}, before it answered"
             raise LLMCutShort(got, hint="set a larger max_tokens, or let the model reason less")
@@ -212,66 +237,20 @@ class HostedLLM(LLM):
             raise LLMUnavailable(f"{where} sent a reply without an answer")
         return text
 
-    def _translate(self, error: Exception) -> LLMError:
-        if isinstance(error, LLMError):
-            return error
-        where, said = self.address, _start_of(_SOURCE.sub("", str(error)))
-        status = getattr(error, "status_code", None)
-        codes = _codes(error)
-        if status == 402 or "insufficient_quota" in codes:
-            return LLMRefused(f"{where} has no quota left for this key: {said}")
-        if status in (401, 403):
-            return LLMRefused(f"{where} refuses the API key: {said}")
-        if status == 404:
-            return LLMRefused(f"{where} does not have this model: {said}")
-        if "content_filter" in codes or type(error).__name__ == "ContentPolicyViolationError":
-            return LLMRefused(f"{where} refuses the request, because of its content filter: {said}")
-        if status in (400, 413, 422):
-            return LLMRefused(f"{where} refuses the request: {said}")
-        broken = next((cause.doc for cause in _causes(error) if isinstance(cause, json.JSONDecodeError)), None)
-        if broken is not None:
-            said = f"its reply is not JSON but {_start_of(broken)!r}"
-        return LLMUnavailable(f"{where} gave no completion: {said}")
+
+def _messages(prompt: Prompt, *, merged: bool) -> list[dict[str, str]]:
+    """The prompt's messages; the system prompt begins the user's turn where there is no system role."""
+    if prompt.system and merged:
+        return [{"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}]
+    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    return [*system, {"role": "user", "content": prompt.user}]
 
 
-_SOURCE = re.compile(r"\A(?:litellm\.)?(?:\w+: ){0,2}\w*Exception - ")
-"""How LiteLLM begins its messages."""
-
-
-def _codes(error: Exception) -> set[Any]:
-    """The server's own names of the error."""
-    body = getattr(error, "body", None)
-    return {body.get("code"), body.get("type")} if isinstance(body, dict) else set()
-
-
-def _start_of(text: str) -> str:
-    """The first 200 characters, in one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else f"{line[:200]}..."
-
-
-def _blames_schema(error: LLMRefused) -> bool:
-    return any(word in str(error).lower() for word in ("response_format", "json_schema", "schema", "grammar"))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and the errors that it came from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _nobody_listens(error: BaseException) -> bool:
-    return any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in _causes(error))
-
-
-def _retry_after(error: BaseException | None) -> float:
-    """Seconds that the server asks to wait before the next try; 0 if it does not ask."""
-    for cause in _causes(error):
-        said = (getattr(cause, "litellm_response_headers", None) or {}).get("retry-after", "")
-        if said.isdecimal():  # not a date
-            return float(said)
-    return 0.0
+def _response_format(request: Request) -> dict[str, Any] | None:
+    if not isinstance(request.constraint, JSONSchema):
+        return None
+    schema = json.loads(request.constraint.text)
+    return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
 
 
 _open: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}

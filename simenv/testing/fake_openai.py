@@ -69,15 +69,23 @@ class FakeOpenAI:
         api_key: The only key accepted; None = any, or none.
         model: The only model there is; None = any.
         takes_schemas: Whether `response_format` is understood or refused with status 400.
+        refuses: Parameter -> failure of each request that has it; "system" stands for a message of the system role.
     """
 
     def __init__(
-        self, reply: Reply, *, api_key: str | None = None, model: str | None = None, takes_schemas: bool = True
+        self,
+        reply: Reply,
+        *,
+        api_key: str | None = None,
+        model: str | None = None,
+        takes_schemas: bool = True,
+        refuses: Mapping[str, FakeFailure] | None = None,
     ) -> None:
         self.reply = reply
         self.api_key = api_key
         self.model = model
         self.takes_schemas = takes_schemas
+        self.refuses = dict(refuses or {})
         self.bodies: list[dict[str, Any]] = []
         """Every request's body, in order of arrival; one in which a fault was played is among them."""
         self.headers: list[dict[str, str]] = []
@@ -218,6 +226,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise FakeFailure(404, f"the model {body['model']!r} does not exist")
         if "response_format" in body and not fake.takes_schemas:
             raise FakeFailure(400, "response_format is not supported here")
+        roles = {message["role"] for message in body["messages"]}
+        for name, failure in fake.refuses.items():
+            if name in body or name in roles:
+                raise failure
         try:
             reply = fake.reply(body["messages"])
         except FakeFailure:
