@@ -7,10 +7,12 @@ refuses is no longer sent, with a warning. Tokens and cost are read from each re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import logging
 import os
+import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -21,7 +23,7 @@ from simenv.background_loop import PerLoop
 from simenv.errors import LLMCutShort, LLMError, LLMRefused, LLMUnavailable
 from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Request, Sampling
 from simenv.llm.hosted_errors import nobody_listens, refused_parameter, retry_after, start_of, translated
-from simenv.llm.replies import without_reasoning
+from simenv.llm.replies import with_joined_parts, without_reasoning
 from simenv.records import Usage
 from simenv.seeding import keyed_int
 
@@ -146,6 +148,7 @@ class HostedLLM(LLM):
             settings = self._settings(request)
             sent = [name for name, value in settings.items() if value is not None]
             merged = "system" in self._refused
+            raw: list[str | None] = []  # the reply as it came, which LiteLLM cannot always read
             try:
                 reply = await litellm.acompletion(
                     model=self.name,
@@ -155,14 +158,20 @@ class HostedLLM(LLM):
                     timeout=self._timeout,
                     max_retries=0,
                     drop_params=True,  # omit parameters that LiteLLM knows a provider not to support
+                    logger_fn=lambda details, raw=raw: raw.append(details.get("original_response")),
                     **settings,
                 )
             except Exception as error:
+                came = raw[-1] if raw else None
+                joined = with_joined_parts(came)
+                if joined is not None:
+                    with contextlib.suppress(ValueError, TypeError):  # something else is wrong with it
+                        return litellm.ModelResponse(**joined)
                 # Concurrent calls may all be refused: what counts is what this one sent.
                 roles = ["system"] if request.prompt.system and not merged else []
                 refused = refused_parameter(error, [*sent, *roles])
                 if refused is None:
-                    raise translated(error, self.address) from error
+                    raise translated(error, self.address, came) from error
                 self._drop(refused)
                 continue
             if not getattr(reply, "choices", None):
@@ -289,4 +298,6 @@ def _litellm() -> Any:
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
+    # The client warns, in its own words, of every reply that is not exactly of OpenAI's types.
+    warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
     return litellm

@@ -13,12 +13,13 @@ _SOURCE = re.compile(r"\A(?:litellm\.)?(?:\w+: ){0,2}\w*Exception - ")
 """How LiteLLM begins its messages."""
 
 
-def translated(error: Exception, where: str) -> LLMError:
+def translated(error: Exception, where: str, came: str | None = None) -> LLMError:
     """LiteLLM's error as one of simenv's.
 
     Args:
         error: The error.
         where: The model and its server, to begin the message with.
+        came: The server's reply, if LiteLLM read it as JSON.
     """
     if isinstance(error, LLMError):
         return error
@@ -38,6 +39,8 @@ def translated(error: Exception, where: str) -> LLMError:
     broken = next((cause.doc for cause in _causes(error) if isinstance(cause, json.JSONDecodeError)), None)
     if broken is not None:
         said = f"its reply is not JSON but {start_of(broken)!r}"
+    elif "Invalid response object" in said:  # and a traceback
+        said = f"its reply is no chat completion but {start_of(came or '')!r}"
     return LLMUnavailable(f"{where} gave no completion: {said}")
 
 

@@ -106,3 +106,28 @@ def _strict(found: re.Match[str]) -> str:
     if found["python"]:
         return {"True": "true", "False": "false", "None": "null"}[found["python"]]
     return found[0]
+
+
+def with_joined_parts(reply: str | None) -> dict[str, Any] | None:
+    """A chat completion whose messages have a list of parts as content, with their text instead.
+
+    Parts that are not text, such as reasoning, are left out.
+
+    Args:
+        reply: The completion, as JSON.
+
+    Returns:
+        The completion, or None if it is not one of this kind.
+    """
+    try:
+        completion: dict[str, Any] = json.loads(reply or "")
+        messages = [choice["message"] for choice in completion["choices"]]
+        parts = [message["content"] for message in messages]
+    except (ValueError, TypeError, KeyError):
+        return None
+    if not parts or not all(isinstance(content, list) for content in parts):
+        return None
+    for message, content in zip(messages, parts, strict=True):
+        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        message["content"] = "".join(text for text in texts if isinstance(text, str))
+    return completion

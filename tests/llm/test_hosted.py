@@ -258,6 +258,25 @@ def test_reasoning_is_no_part_of_the_answer(message: dict[str, Any]) -> None:
         assert asyncio.run(client(server).complete("hi", key=("a",))).text == "Take boots."
 
 
+def test_an_answer_in_parts_is_their_text() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+    parts = [thinking, {"type": "text", "text": "Take "}, {"type": "text", "text": "boots."}, {"type": "image_url"}]
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    with FakeOpenAI(lambda _: FakeMessage({"content": parts}, "length", usage)) as server:
+        reply = asyncio.run(client(server).complete("hi", key=("a",)))
+    assert (reply.text, reply.finish) == ("Take boots.", "length")
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (3, 4)
+    assert server.count == 1
+
+
+def test_parts_without_text_are_no_answer() -> None:
+    with (
+        FakeOpenAI(lambda _: FakeMessage({"content": [{"type": "thinking", "thinking": "Hm."}]}, "length")) as server,
+        pytest.raises(LLMCutShort),
+    ):
+        asyncio.run(client(server).complete("hi", key=("a",)))
+
+
 @pytest.mark.parametrize("content", ['{"reason": "<think>x</think>"}', '[{"reason": "a </think> b"}]'])
 def test_tags_of_reasoning_within_json_are_text(content: str) -> None:
     with FakeOpenAI(lambda _: FakeMessage({"content": content})) as server:
@@ -338,6 +357,22 @@ def test_a_reply_that_is_not_json_is_quoted() -> None:
         server.fail_next(1, "truncated")
         with pytest.raises(LLMUnavailable, match=r"its reply is not JSON but '\{\\?\"id\\?\": \\?\"chatcmpl-fake"):
             asyncio.run(client(server, attempts=1).complete("hi", key=("a",)))
+
+
+def test_a_reply_of_another_form_is_quoted() -> None:
+    for content in (5, [{"type": "text", "text": "hello"}]):
+        usage = {"prompt_tokens": "many", "completion_tokens": 1, "total_tokens": 1}
+        with (
+            FakeOpenAI(
+                lambda _, content=content, usage=usage: FakeMessage({"content": content}, usage=usage)
+            ) as server,
+            pytest.raises(
+                LLMUnavailable, match=r"its reply is no chat completion but '\{\"id\": \"chatcmpl-fake\""
+            ) as caught,
+        ):
+            asyncio.run(client(server, attempts=1).complete("hi", key=("a",)))
+        assert server.url in str(caught.value)
+        assert "Traceback" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
