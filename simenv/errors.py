@@ -11,7 +11,8 @@ SimenvError
 ├── MissingWeights        the embedded model's weight packages are not installed
 ├── LLMError              a language model did not give a usable completion
 │   ├── LLMUnavailable    unreachable, overloaded or timed out: a retry may succeed (`retryable`)
-│   └── LLMRefused        wrong key, unknown model, bad request: a retry would fail again
+│   └── LLMRefused        wrong key, unknown model, bad request, no answer: a retry would fail again
+│       └── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
 ├── UnreadableReply       a language model's reply does not have the requested strict format
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
 
@@ -88,7 +89,11 @@ class LLMUnavailable(LLMError):
 
 
 class LLMRefused(LLMError):
-    """Wrong key, unknown model or bad request."""
+    """Wrong key, unknown model, bad request or an answer that is withheld."""
+
+
+class LLMCutShort(LLMRefused):
+    """max_tokens was used up before the answer, for instance by reasoning."""
 
 
 class UnreadableReply(SimenvError):

@@ -1,6 +1,6 @@
 """The LLM judge: the User-LLM reads the answer as the persona and gives clicks with reasons (LLM-Auction, 5.1, step 3).
 
-Capable models reply in strict JSON, one row per ad. An unreadable reply, or one without a row for an ad, is an
+Capable models reply in JSON, one row per ad. A reply without one clear meaning, or without a row for an ad, is an
 abstention: `clicked` is None, not False, and the abstention is counted. Small local models cannot follow a format, so
 decoding is constrained: the judge supplies a JSON frame, and the model fills in "true" or "false" and then a reason.
 Capable local models can be constrained to the frame too; the probability of "true" is then the click probability.
@@ -12,9 +12,10 @@ import hashlib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
 
 from simenv.background_loop import gather
 from simenv.errors import InputError, UnreadableReply
@@ -22,27 +23,37 @@ from simenv.files.prompts import read_prompt
 from simenv.judges.base import Judge
 from simenv.judges.fence import fence_code, neutralize
 from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, LinksOnly, OneOf, Prompt, Sampling, metered
+from simenv.llm.replies import read_json, without_reasoning
 from simenv.records import Auction, Click, Feedback, Outcome, Persona
 
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(?P<inner>.*)\n```\Z", re.DOTALL)
+_FENCE = re.compile(r"\A```(?:json)?\s*\n(?P<inner>.*)\n```\Z", re.DOTALL | re.IGNORECASE)
+_BLOCK = re.compile(r"```(?:json)?\s(?P<inner>.*?)```", re.DOTALL | re.IGNORECASE)
 _MAX_CHARS = 20_000
 """Characters of an answer that are judged, about 5,000 tokens, so that no advertiser can fill the model's context."""
 
 
-class _Verdict(BaseModel):
-    """One row of a judge's reply."""
+_YES_NO = {"yes": True, "true": True, "no": False, "false": False}
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+
+class _Verdict(BaseModel):
+    """One row of a judge's reply; other fields, such as a confidence, are left aside."""
+
+    model_config = ConfigDict(strict=True)
 
     ad_id: str
     clicked: bool
-    reason: str = ""
+    reason: str | None = None
+
+    @field_validator("clicked", mode="before")
+    @classmethod
+    def _in_words(cls, value: object) -> object:
+        return _YES_NO.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 class _Reply(BaseModel):
     """The whole reply: an object, because providers' schemas do not allow a top-level array."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     verdicts: list[_Verdict]
 
@@ -60,21 +71,46 @@ def unfenced(reply: str) -> str:
 def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
     """Parses a judge's reply: ad id -> click, for the shown ads that it has a verdict on.
 
-    Accepts {"verdicts": [...]} or the bare array. A Markdown fence around the whole reply is removed.
+    Accepts {"verdicts": [...]} or the bare array, also in a Markdown fence with prose around it. What has one meaning
+    is read: small faults of JSON (`read_json`), "yes" and "no", ids in another case or with invisible characters, and
+    verdicts on ads that are not shown if all shown ones have theirs.
 
     Raises:
-        UnreadableReply: not a JSON array of verdicts, a verdict on an ad that is not shown, or two on one ad.
+        UnreadableReply: no verdicts in JSON, two different ones on an ad, or an id of no shown ad or of two.
     """
+    text = without_reasoning(reply)
     try:
-        parsed = _REPLY.validate_json(unfenced(reply))
-    except ValidationError as error:
-        message = f"no verdicts in JSON: {error.errors()[0]['msg']}; got {reply.strip()[:120]!r}"
-        raise UnreadableReply(message) from None
-    rows = parsed.verdicts if isinstance(parsed, _Reply) else parsed
+        try:
+            replies = [read_json(text)]
+        except ValueError:
+            replies = [read_json(block["inner"]) for block in _BLOCK.finditer(text)]
+            if not replies:
+                raise
+        parsed = [_REPLY.validate_python(value) for value in replies]
+    except ValueError as error:  # ValidationError and JSONDecodeError are among them
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise UnreadableReply(f"no verdicts in JSON: {why}; got {reply.strip()[:120]!r}") from None
+    rows = [row for one in parsed for row in (one.verdicts if isinstance(one, _Reply) else one)]
     ids = [row.ad_id for row in rows]
-    if not set(ids) <= set(shown) or len(set(ids)) < len(ids):
-        raise UnreadableReply(f"verdicts on {ids}, shown were {list(shown)}")
-    return {row.ad_id: Click(ad_id=row.ad_id, clicked=row.clicked, reason=row.reason) for row in rows}
+    clicks: dict[str, Click] = {}
+    for row in rows:
+        meant = [row.ad_id] if row.ad_id in shown else [i for i in shown if _plain(i) == _plain(row.ad_id)]
+        if len(meant) > 1:
+            raise UnreadableReply(f"{row.ad_id!r} may be any of {meant}")
+        for ad_id in meant:
+            reason = (row.reason or "").encode(errors="replace").decode()  # a lone surrogate cannot be written
+            click = Click(ad_id=ad_id, clicked=row.clicked, reason=reason)
+            if clicks.setdefault(ad_id, click).clicked != row.clicked:
+                raise UnreadableReply(f"two different verdicts on {ad_id!r}")
+    if set(map(_plain, ids)) - set(map(_plain, shown)) and len(clicks) < len(set(shown)):
+        raise UnreadableReply(f"verdicts on {ids}, shown were {list(shown)}")  # one of them may be misnamed
+    return clicks
+
+
+def _plain(ad_id: str) -> str:
+    """An id without what one does not see: case, invisible characters, the kind of hyphen."""
+    visible = (c for c in ad_id if unicodedata.category(c) != "Cf")
+    return "".join("-" if unicodedata.category(c) == "Pd" else c for c in visible).strip().casefold()
 
 
 class LLMJudge:

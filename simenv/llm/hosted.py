@@ -1,26 +1,46 @@
 """Language models with an API, through LiteLLM: hosted providers and any OpenAI-compatible server.
 
-Concurrency is bounded. Retryable errors are retried with exponential, jittered waits. Tokens and cost are read from
-each reply.
+Concurrency is bounded. Retryable errors are retried with exponential, jittered waits. A parameter that the server
+refuses is no longer sent, with a warning. Tokens and cost are read from each reply.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
+import logging
 import os
-from collections.abc import AsyncGenerator
+import warnings
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import tenacity
 
 from simenv.background_loop import PerLoop
-from simenv.errors import LLMError, LLMRefused, LLMUnavailable
+from simenv.errors import LLMCutShort, LLMError, LLMRefused, LLMUnavailable
 from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Request, Sampling
+from simenv.llm.hosted_errors import nobody_listens, refused_parameter, retry_after, start_of, translated
+from simenv.llm.replies import with_joined_parts, without_reasoning
 from simenv.records import Usage
 from simenv.seeding import keyed_int
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_WITHOUT = {
+    "seed": "the same run gives other texts each time",
+    "temperature": "texts are sampled at the server's own temperature, not at the one that was asked for",
+    "top_p": "texts are sampled with the server's own top_p, not with the one that was asked for",
+    "max_completion_tokens": "texts may be longer than max_tokens",
+    "stop": "texts are cut at the stop strings after they arrive, and their tokens count in full",
+    "system": "the system prompt begins the user's turn, so texts differ from those of a model with a system role",
+}
+"""Refused parameter -> what no longer reproduces. Nothing changes without max_tokens, which max_completion_tokens
+replaces, and response_format: the prompt asks for JSON too, and replies are parsed in any case."""
 
 
 class HostedLLM(LLM):
@@ -34,7 +54,7 @@ class HostedLLM(LLM):
         concurrency: Maximum number of concurrent calls.
         timeout: Seconds per call.
         attempts: Number of attempts per call before LLMUnavailable is raised.
-        max_wait: Longest wait between two attempts, seconds.
+        max_wait: Longest wait between two attempts, seconds, also where the server names a longer one (Retry-After).
     """
 
     follows_formats = True
@@ -60,7 +80,7 @@ class HostedLLM(LLM):
         self._timeout = timeout
         self._attempts = attempts
         self._max_wait = max_wait
-        self._takes_schemas = True  # until the server rejects one
+        self._refused: set[str] = set()  # parameters that are no longer sent
         self._slots = PerLoop(partial(asyncio.Semaphore, concurrency))
 
     @property
@@ -68,71 +88,123 @@ class HostedLLM(LLM):
         return f"{self.name} at {self._api_base}" if self._api_base else self.name
 
     async def preflight(self) -> None:
-        """Makes one call of one token without retries, to detect an unreachable server or a refused key early."""
-        request = Request(prompt=Prompt(user="Hello"), sampling=Sampling(max_tokens=1), key=("preflight",))
-        await self._call(request)
+        """Makes one short call, retried as any other, to detect a refused key or an unreachable server early.
+
+        Any reply shows that the server can be used, also one without an answer: a reasoning model may use up the 64
+        tokens before it answers. An address that nobody listens at is not tried again.
+        """
+        request = Request(prompt=Prompt(user="Hello"), sampling=Sampling(max_tokens=64), key=("preflight",))
+        await self._with_retries(self._send, request, while_refused=False)
 
     async def _generate(self, request: Request) -> Completion:
+        async def call(request: Request) -> Completion:
+            return self._read(await self._send(request), request.sampling)
+
+        return await self._with_retries(call, request)
+
+    async def _with_retries(
+        self, call: Callable[[Request], Awaitable[T]], request: Request, *, while_refused: bool = True
+    ) -> T:
+        """Makes the call until it succeeds, fails for good or has been tried `attempts` times.
+
+        Args:
+            call: The call.
+            request: What it asks.
+            while_refused: Whether a refused connection is tried again.
+        """
+
+        def again(error: BaseException) -> bool:
+            return isinstance(error, LLMError) and error.retryable and (while_refused or not nobody_listens(error))
+
         def count(_: tenacity.RetryCallState) -> None:
             self.retries += 1
 
-        wait = tenacity.wait_exponential_jitter(max=self._max_wait)
+        backoff = tenacity.wait_exponential_jitter(max=self._max_wait)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            return min(self._max_wait, max(backoff(state), retry_after(error)))
+
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, LLMError) and e.retryable),
+            retry=tenacity.retry_if_exception(again),
             stop=tenacity.stop_after_attempt(self._attempts),
             wait=wait if self._max_wait else tenacity.wait_none(),
             before_sleep=count,
             reraise=True,
         )
         async with self._slots.get():
-            completion: Completion = await retrying(self._call, request)
-            return completion
+            reply: T = await retrying(call, request)
+            return reply
 
-    async def _call(self, request: Request) -> Completion:
+    async def _send(self, request: Request) -> Any:
+        """LiteLLM's reply with at least one choice.
+
+        Raises:
+            LLMError: there is none.
+        """
         litellm = _litellm()
         await _close_clients_with_the_loop(litellm)
-        prompt, sampling = request.prompt, request.sampling
-        messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
-        messages.append({"role": "user", "content": prompt.user})
-        response_format = self._response_format(request)
-        try:
-            reply = await litellm.acompletion(
-                model=self.name,
-                messages=messages,
-                api_base=self._api_base,
-                api_key=self._api_key,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                stop=list(sampling.stop) or None,
-                response_format=response_format,
-                seed=keyed_int(*request.key) % 2**31,
-                timeout=self._timeout,
-                max_retries=0,
-                drop_params=True,  # omit parameters that a provider does not support, such as seed or stop
-            )
-        except Exception as error:
-            translated = self._translate(error)
-            # Concurrent calls may all be refused, so test this call's own response_format, not `_takes_schemas`.
-            if isinstance(translated, LLMRefused) and response_format and _blames_schema(translated):
-                self._takes_schemas = False  # from now on only the prompt requests JSON; parsing stays strict
-                return await self._call(request)
-            raise translated from error
-        return self._read(reply, litellm)
+        while True:
+            settings = self._settings(request)
+            sent = [name for name, value in settings.items() if value is not None]
+            merged = "system" in self._refused
+            raw: list[str | None] = []  # the reply as it came, which LiteLLM cannot always read
+            try:
+                reply = await litellm.acompletion(
+                    model=self.name,
+                    messages=_messages(request.prompt, merged=merged),
+                    api_base=self._api_base,
+                    api_key=self._api_key,
+                    timeout=self._timeout,
+                    max_retries=0,
+                    drop_params=True,  # omit parameters that LiteLLM knows a provider not to support
+                    logger_fn=lambda details, raw=raw: raw.append(details.get("original_response")),
+                    **settings,
+                )
+            except Exception as error:
+                came = raw[-1] if raw else None
+                joined = with_joined_parts(came)
+                if joined is not None:
+                    with contextlib.suppress(ValueError, TypeError):  # something else is wrong with it
+                        return litellm.ModelResponse(**joined)
+                # Concurrent calls may all be refused: what counts is what this one sent.
+                roles = ["system"] if request.prompt.system and not merged else []
+                refused = refused_parameter(error, [*sent, *roles])
+                if refused is None:
+                    raise translated(error, self.address, came) from error
+                self._drop(refused)
+                continue
+            if not getattr(reply, "choices", None):
+                raise LLMUnavailable(f"{self.address} sent a reply without choices")
+            return reply
 
-    def _response_format(self, request: Request) -> dict[str, Any] | None:
-        if not isinstance(request.constraint, JSONSchema) or not self._takes_schemas:
-            return None
-        schema = json.loads(request.constraint.text)
-        return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
+    def _settings(self, request: Request) -> dict[str, Any]:
+        """The request's parameters, without those that the server has refused."""
+        sampling = request.sampling
+        limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
+        settings = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            limit: sampling.max_tokens,
+            "stop": list(sampling.stop) or None,
+            "response_format": _response_format(request),
+            "seed": keyed_int(*request.key) % 2**31,
+        }
+        return {name: value for name, value in settings.items() if name not in self._refused}
 
-    def _read(self, reply: Any, litellm: Any) -> Completion:
-        choice = reply.choices[0] if getattr(reply, "choices", None) else None
-        text = choice.message.content if choice is not None else None
-        if choice is None or text is None:
-            raise LLMUnavailable(f"{self.name} sent a reply without content")
+    def _drop(self, name: str) -> None:
+        """Stops sending a parameter. The first time, it warns of what no longer reproduces."""
+        if name not in self._refused and name in _WITHOUT:
+            _log.warning("%s refuses %s, which is no longer sent: %s", self.address, name, _WITHOUT[name])
+        self._refused.add(name)
+
+    def _read(self, reply: Any, sampling: Sampling) -> Completion:
+        choice = reply.choices[0]
+        text = self._answer(choice, sampling)
+        if "stop" in self._refused:
+            text = min((text.partition(stop)[0] for stop in sampling.stop), key=len, default=text)
         try:
-            cost = float(litellm.completion_cost(completion_response=reply) or 0.0)
+            cost = float(_litellm().completion_cost(completion_response=reply) or 0.0)
         except Exception:  # for a model without a listed price, LiteLLM may raise any exception
             cost = 0.0
         used = getattr(reply, "usage", None)
@@ -141,30 +213,53 @@ class HostedLLM(LLM):
             finish="length" if choice.finish_reason == "length" else "stop",
             usage=Usage(
                 calls=1,
-                prompt_tokens=getattr(used, "prompt_tokens", 0) or 0,
-                completion_tokens=getattr(used, "completion_tokens", 0) or 0,
-                cost_usd=cost,
+                prompt_tokens=max(0, getattr(used, "prompt_tokens", 0) or 0),  # a negative number is as good as none
+                completion_tokens=max(0, getattr(used, "completion_tokens", 0) or 0),
+                cost_usd=max(0.0, cost),
             ),
         )
 
-    def _translate(self, error: Exception) -> LLMError:
-        if isinstance(error, LLMError):
-            return error
-        import litellm.exceptions as known
+    def _answer(self, choice: Any, sampling: Sampling) -> str:
+        """The answer, without reasoning.
 
-        where = self.address
-        message = " ".join(str(error).split())[:300]
-        if isinstance(error, known.AuthenticationError | known.PermissionDeniedError):
-            return LLMRefused(f"{where} refuses the API key: {message}")
-        if isinstance(error, known.NotFoundError):
-            return LLMRefused(f"{where} does not have this model: {message}")
-        if isinstance(error, known.BadRequestError | known.UnprocessableEntityError):
-            return LLMRefused(f"{where} refuses the request: {message}")
-        return LLMUnavailable(f"{where} gave no completion: {message}")
+        Raises:
+            LLMError: there is none.
+        """
+        where, message = self.address, choice.message
+        refusal = (getattr(message, "provider_specific_fields", None) or {}).get("refusal")
+        if refusal:
+            raise LLMRefused(f"{where} refuses to answer: {start_of(refusal)}")
+        content = message.content or ""
+        if choice.finish_reason == "content_filter":
+            so_far = f" after {start_of(content)!r}" if content else ""
+            raise LLMRefused(f"{where} withholds the answer: its content filter stopped it{so_far}")
+        text = without_reasoning(content)
+        if text.strip():
+            return text
+        if message.tool_calls:
+            names = ", ".join(str(call.function.name) for call in message.tool_calls)
+            raise LLMRefused(f"{where} calls a tool instead of answering: {start_of(names)}")
+        if choice.finish_reason == "length":
+            got = f"{where} used up max_tokens, {sampling.max_tokens}, before it answered"
+            raise LLMCutShort(got, hint="set a larger max_tokens, or let the model reason less")
+        if message.content is None or content != text or getattr(message, "reasoning_content", None):
+            raise LLMUnavailable(f"{where} sent a reply without an answer")
+        return text
 
 
-def _blames_schema(error: LLMRefused) -> bool:
-    return any(word in str(error).lower() for word in ("response_format", "json_schema", "schema", "grammar"))
+def _messages(prompt: Prompt, *, merged: bool) -> list[dict[str, str]]:
+    """The prompt's messages; the system prompt begins the user's turn where there is no system role."""
+    if prompt.system and merged:
+        return [{"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}]
+    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    return [*system, {"role": "user", "content": prompt.user}]
+
+
+def _response_format(request: Request) -> dict[str, Any] | None:
+    if not isinstance(request.constraint, JSONSchema):
+        return None
+    schema = json.loads(request.constraint.text)
+    return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
 
 
 _open: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
@@ -203,4 +298,6 @@ def _litellm() -> Any:
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
+    # The client warns, in its own words, of every reply that is not exactly of OpenAI's types.
+    warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
     return litellm

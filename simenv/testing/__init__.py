@@ -5,8 +5,20 @@ OpenAI's protocol over real HTTP that can simulate failures, and `FakeRoles` sup
 model in a run. Measurements with these fakes do not describe models or users.
 """
 
-from simenv.testing.fake_openai import FAULTS, FakeOpenAI, Fault, Reply
+from simenv.testing.fake_openai import FAULTS, FakeFailure, FakeMessage, FakeOpenAI, Fault, Reply
 from simenv.testing.fake_roles import FakeRoles
 from simenv.testing.fake_world import ADS, PERSONAS, FakeEncoder, small_world
 
-__all__ = ["ADS", "FAULTS", "PERSONAS", "FakeEncoder", "FakeOpenAI", "FakeRoles", "Fault", "Reply", "small_world"]
+__all__ = [
+    "ADS",
+    "FAULTS",
+    "PERSONAS",
+    "FakeEncoder",
+    "FakeFailure",
+    "FakeMessage",
+    "FakeOpenAI",
+    "FakeRoles",
+    "Fault",
+    "Reply",
+    "small_world",
+]

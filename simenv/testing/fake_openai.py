@@ -16,7 +16,8 @@ import re
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, get_args
 
@@ -28,27 +29,64 @@ connection is cut before the answer. midstream: half of the answer is sent with 
 connection is cut."""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
-Reply = Callable[[list[dict[str, Any]]], str]
+
+@dataclass(frozen=True)
+class FakeMessage:
+    """A reply that is more than a text."""
+
+    message: Mapping[str, Any]
+    """The message's fields: content, reasoning_content, refusal, tool_calls."""
+    finish: str = "stop"
+    usage: Mapping[str, Any] | None = None
+    """None: the reply has no usage."""
+
+
+class FakeFailure(Exception):
+    """A failed request, raised by the reply function or given to `fail_next`.
+
+    Args:
+        status: HTTP status.
+        message: What is wrong.
+        headers: Headers of the reply, for instance Retry-After.
+        fields: More fields of the error, for instance code or param.
+    """
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None, **fields: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.body = {"error": {"message": message, "type": "fake", "code": status, **fields}}
+
+
+Reply = Callable[[list[dict[str, Any]]], str | FakeMessage]
 
 
 class FakeOpenAI:
     """The server, as a context manager: it listens on a free port of 127.0.0.1 until the block ends.
 
     Args:
-        reply: Returns the text for a request's messages; called in the thread of the request. If it raises, the client
-            gets status 500.
+        reply: Gives the reply to a request's messages; called in the thread of the request. If it raises a FakeFailure,
+            the client gets that failure, and status 500 for any other exception.
         api_key: The accepted key; None: any key, or none.
         model: The accepted model name; None: any.
         takes_schemas: Whether `response_format` is accepted; otherwise it gets status 400.
+        refuses: Parameter -> failure of each request that has it; "system" stands for a message of the system role.
     """
 
     def __init__(
-        self, reply: Reply, *, api_key: str | None = None, model: str | None = None, takes_schemas: bool = True
+        self,
+        reply: Reply,
+        *,
+        api_key: str | None = None,
+        model: str | None = None,
+        takes_schemas: bool = True,
+        refuses: Mapping[str, FakeFailure] | None = None,
     ) -> None:
         self.reply = reply
         self.api_key = api_key
         self.model = model
         self.takes_schemas = takes_schemas
+        self.refuses = dict(refuses or {})
         self.bodies: list[dict[str, Any]] = []
         """Bodies of all requests in order of arrival, including those that failed."""
         self.headers: list[dict[str, str]] = []
@@ -57,7 +95,7 @@ class FakeOpenAI:
         """Maximum number of concurrent requests."""
         self._closing = threading.Event()
         self._in_flight = 0
-        self._faults: deque[Fault] = deque()
+        self._faults: deque[Fault | FakeFailure] = deque()
         self._share: tuple[float, Fault] = (0.0, "500")
         self._lock = threading.Lock()
         self._http = _Server(("127.0.0.1", 0), _Handler)
@@ -85,7 +123,7 @@ class FakeOpenAI:
         """Number of requests so far, including failed ones."""
         return len(self.bodies)
 
-    def fail_next(self, k: int, fault: Fault) -> None:
+    def fail_next(self, k: int, fault: Fault | FakeFailure) -> None:
         """Queues k failures: the next k requests fail this way, after failures that are already queued."""
         self._faults.extend([fault] * k)
 
@@ -93,7 +131,7 @@ class FakeOpenAI:
         """Makes this share of the next requests fail. The request number determines which ones."""
         self._share = (share, fault)
 
-    def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | None:
+    def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | FakeFailure | None:
         """Records a request and returns its fault, if any."""
         with self._lock:
             number = len(self.bodies)
@@ -144,8 +182,11 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.server.fake
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         fault = fake.arrived(body, {name.lower(): value for name, value in self.headers.items()})
+        headers: dict[str, str] = {}
         try:
             status, answer = self._answer(body, fault)
+        except FakeFailure as failure:
+            status, answer, headers = failure.status, json.dumps(failure.body).encode(), failure.headers
         finally:
             fake.left()
         if answer is None:
@@ -155,6 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if fault == "midstream":
             self.wfile.write(answer[: len(answer) // 2])
@@ -164,63 +207,72 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(answer)
 
-    def _answer(self, body: dict[str, Any], fault: Fault | None) -> tuple[int, bytes | None]:
+    def _answer(self, body: dict[str, Any], fault: Fault | FakeFailure | None) -> tuple[int, bytes | None]:
         """Returns status and body; the body is None if the connection is cut."""
         fake = self.server.fake
+        if isinstance(fault, FakeFailure):
+            raise fault
         if fault == "timeout":
             fake._closing.wait(60)
             return 0, None
         if fault == "dropped":
             return 0, None
         if fault in ("429", "500"):
-            return _error(int(fault), "simulated failure")
+            raise FakeFailure(int(fault), "simulated failure")
         if self.path != "/v1/chat/completions":
-            return _error(404, f"no such path: {self.path}")
+            raise FakeFailure(404, f"no such path: {self.path}")
         if fake.api_key is not None and self.headers["Authorization"] != f"Bearer {fake.api_key}":
-            return _error(401, "incorrect API key")
+            raise FakeFailure(401, "incorrect API key")
         if fake.model is not None and body["model"] != fake.model:
-            return _error(404, f"the model {body['model']!r} does not exist")
+            raise FakeFailure(404, f"the model {body['model']!r} does not exist")
         if "response_format" in body and not fake.takes_schemas:
-            return _error(400, "response_format is not supported here")
+            raise FakeFailure(400, "response_format is not supported here")
+        roles = {message["role"] for message in body["messages"]}
+        for name, failure in fake.refuses.items():
+            if name in body or name in roles:
+                raise failure
         try:
-            text = fake.reply(body["messages"])
+            reply = fake.reply(body["messages"])
+        except FakeFailure:
+            raise
         except Exception as error:  # an error of the reply function must reach the client
-            return _error(500, f"reply function: {error!r}")
-        answer = json.dumps(_completion(body, text, no_choices=fault == "no_choices")).encode()
+            raise FakeFailure(500, f"reply function: {error!r}") from None
+        answer = json.dumps(_completion(body, reply, no_choices=fault == "no_choices")).encode()
         return 200, answer[: len(answer) // 2] if fault == "truncated" else answer
 
     def log_message(self, *_: object) -> None:
         """Suppresses the log on standard error."""
 
 
-def _completion(body: dict[str, Any], text: str, *, no_choices: bool) -> dict[str, Any]:
-    words = list(re.finditer(r"\S+", text))
-    limit = body.get("max_tokens") or len(words)
-    cut = len(words) > limit
-    text = text[: words[limit - 1].end()] if cut else text
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "finish_reason": "length" if cut else "stop",
-    }
-    prompt_tokens = sum(len(message["content"].split()) for message in body["messages"])
-    completion_tokens = min(len(words), limit)
-    return {
+def _completion(body: dict[str, Any], reply: str | FakeMessage, *, no_choices: bool) -> dict[str, Any]:
+    said = reply if isinstance(reply, FakeMessage) else _counted(body, reply)
+    choice = {"index": 0, "message": {"role": "assistant", **said.message}, "finish_reason": said.finish}
+    completion = {
         "id": "chatcmpl-fake",
         "object": "chat.completion",
         "created": 1,
         "model": body["model"],
         "choices": [] if no_choices else [choice],
-        "usage": {
+    }
+    return completion if said.usage is None else {**completion, "usage": dict(said.usage)}
+
+
+def _counted(body: dict[str, Any], text: str) -> FakeMessage:
+    """The text, cut at the request's limit, with its words as tokens."""
+    words = list(re.finditer(r"\S+", text))
+    limit = body.get("max_tokens") or body.get("max_completion_tokens") or len(words)
+    cut = len(words) > limit
+    prompt_tokens = sum(len(message["content"].split()) for message in body["messages"])
+    completion_tokens = min(len(words), limit)
+    return FakeMessage(
+        {"content": text[: words[limit - 1].end()] if cut else text},
+        "length" if cut else "stop",
+        {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
         },
-    }
-
-
-def _error(status: int, message: str) -> tuple[int, bytes]:
-    return status, json.dumps({"error": {"message": message, "type": "fake", "code": status}}).encode()
+    )
 
 
 def _cut(connection: socket.socket) -> None:

@@ -46,37 +46,95 @@ def judged(reply: str | Callable[[Request], str], shown: Outcome | None = None, 
     return asyncio.run(LLMJudge(llm).judge(PERSONAS[0], AUCTION, shown or answer()))
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [GOOD, BARE, f"```json\n{GOOD}\n```", f"```\n{BARE}\n```", f"\n\n  {GOOD}\n", f"```json \n\n{GOOD}\n\n```\n"],
-)
-def test_verdicts_are_read(reply: str) -> None:
-    clicks = read_verdicts(reply, SHOWN)
-    assert {i: click.clicked for i, click in clicks.items()} == {"ad-1": True, "ad-4": False}
-    assert {click.reason for click in clicks.values()} == {"so"}
+ROWS = json.loads(GOOD)["verdicts"]
+
+READABLE = {
+    "object": GOOD,
+    "array": BARE,
+    "fence": f"```json\n{GOOD}\n```",
+    "fence without a language": f"```\n{BARE}\n```",
+    "white space": f"\n\n  {GOOD}\n",
+    "white space in the fence": f"```json \n\n{GOOD}\n\n```\n",
+    "fence in upper case": f"```JSON\n{GOOD}\n```",
+    "prose before the fence": f"Here you are:\n```json\n{GOOD}\n```",
+    "prose after the fence": f"```json\n{GOOD}\n```\nHope this helps!",
+    "fence on one line": f"Sure: ```json {GOOD}```",
+    "two fences that agree": f"```json\n{GOOD}\n```\nOnce more:\n```json\n{BARE}\n```",
+    "end of reasoning": f"They like boots.</think>{GOOD}",
+    "reasoning": f'<think>Perhaps [{{"ad_id": "ad-1", "clicked": false}}]?</think>\n{GOOD}',
+    "reasoning before a fence": f"<think>Boots!</think>\nMy verdicts:\n```json\n{GOOD}\n```",
+    "byte order mark": f"\ufeff{GOOD}",
+    "comma after the last row": GOOD.replace("]", ",]"),
+    "comma after the last field": GOOD.replace("}", ",}"),
+    "single quotes": GOOD.replace('"', "'"),
+    "Python's spelling": str({"verdicts": ROWS}),
+    "another field in the rows": json.dumps([{**row, "confidence": 0.9} for row in ROWS]),
+    "another field beside the rows": json.dumps({"verdicts": ROWS, "confidence": 0.9}),
+    "no reason": json.dumps([{**row, "reason": None} for row in ROWS]),
+    "line break in a string": GOOD.replace("so", "so\nfar"),
+    "one ad too many": verdicts(("ad-1", True), ("ad-4", False), ("ad-5", True)),
+    "one verdict twice": verdicts(("ad-1", True), ("ad-4", False), ("ad-1", True)),
+    "yes and no": verdicts(("ad-1", "yes"), ("ad-4", "No")),
+    "truth values in quotes": verdicts(("ad-1", "true"), ("ad-4", "False")),
+    "invisible characters in ids": verdicts(("ad\u200b-1", True), ("\ufeffad-4\u2060", False)),
+    "another case": verdicts(("AD-1", True), ("Ad-4", False)),
+    "another hyphen": verdicts(("ad\u20111", True), ("ad\u20134", False)),
+    "white space around ids": verdicts((" ad-1", True), ("ad-4\n", False)),
+    "half a surrogate pair": GOOD.replace("so", "\\ud83d"),
+}
+
+
+@pytest.mark.parametrize("reply", READABLE.values(), ids=READABLE.keys())
+def test_what_has_one_meaning_is_read(reply: str) -> None:
+    assert {i: click.clicked for i, click in read_verdicts(reply, SHOWN).items()} == {"ad-1": True, "ad-4": False}
+    assert judged(reply).model_dump_json()
+
+
+def test_reasons_are_kept_as_they_stand() -> None:
+    def reason(reply: str) -> str:
+        return read_verdicts(reply, ["ad-1"])["ad-1"].reason
+
+    assert reason(verdicts(("ad-1", True))) == "so"
+    assert reason('[{"ad_id": "ad-1", "clicked": true, "reason": null}]') == ""
+    assert reason('[{"ad_id": "ad-1", "clicked": true, "reason": "one\ntwo"}]') == "one\ntwo"
+    assert reason("[{'ad_id': 'ad-1', 'clicked': true, 'reason': 'I\\'d say \"yes\", True, \\n so'}]") == (
+        'I\'d say "yes", True, \n so'
+    )
+    assert reason('[{"ad_id": "ad-1", "clicked": true, "reason": "it\'s None, ] </think> or <think>",}]') == (
+        "it's None, ] </think> or <think>"
+    )
+
+
+def test_an_exact_id_comes_before_one_in_another_case() -> None:
+    both = ["ad-1", "AD-1"]
+    clicks = read_verdicts(verdicts(("AD-1", True), ("ad-1", False)), both)
+    assert {i: click.clicked for i, click in clicks.items()} == {"AD-1": True, "ad-1": False}
+    with pytest.raises(UnreadableReply, match=r"'Ad-1' may be any of \['ad-1', 'AD-1'\]"):
+        read_verdicts(verdicts(("Ad-1", True)), both)
 
 
 UNREADABLE = {
     "prose": "I would click ad-1 but not ad-4.",
-    "prose before": f"Here you are:\n{GOOD}",
-    "prose after the fence": f"```json\n{GOOD}\n```\nHope this helps!",
+    "prose before": f"Here you are:\n{GOOD}",  # perhaps a quotation of the judged text
     "empty": "",
     "empty fence": "```json\n\n```",
     "cut": GOOD[:-4],
     "two replies": f"{GOOD}\n{GOOD}",
-    "text for a truth value": verdicts(("ad-1", "yes"), ("ad-4", False)),
-    "true in quotes": verdicts(("ad-1", "true"), ("ad-4", False)),
+    "two fences that differ": f"```json\n{GOOD}\n```\nOr:\n```json\n{GOOD.replace('true', 'false')}\n```",
+    "reasoning alone": f"<think>{GOOD}",
+    "perhaps": verdicts(("ad-1", "maybe"), ("ad-4", False)),
+    "two values in one row": '[{"ad_id": "ad-1", "clicked": true, "clicked": false}]',
+    "apostrophe in single quotes": "[{'ad_id': 'ad-1', 'clicked': true, 'reason': 'it's good'}]",
     "number for a truth value": verdicts(("ad-1", 1), ("ad-4", 0)),
     "no decision": verdicts(("ad-1", None), ("ad-4", False)),
     "number for an id": '{"verdicts": [{"ad_id": 1, "clicked": true}]}',
-    "Python's spelling": GOOD.replace("true", "True"),
     "unknown ad": verdicts(("ad-1", True), ("ad-5", True)),
     "title for an id": verdicts((ADS[0].title, True)),
     "two on one ad": verdicts(("ad-1", True), ("ad-1", False)),
-    "more fields": verdicts(("ad-1", True), confidence=0.9),
+    "two on one ad, one in another case": verdicts(("ad-1", True), ("ad-4", True), ("AD-1", False)),
     "mapping": '{"ad-1": true, "ad-4": false}',
     "nested deep": "[" * 100_000,
-    "half a surrogate pair": GOOD.replace("so", "\\ud83d"),
+    "nested deep after reasoning": "</think>" + "[{" * 50_000,
 }
 
 

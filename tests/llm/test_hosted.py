@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from simenv.errors import LLMRefused, LLMUnavailable, MissingCapability
+from simenv.errors import LLMCutShort, LLMRefused, LLMUnavailable, MissingCapability
 from simenv.llm import JSONSchema, LinksOnly, Prompt, Sampling, metered
 from simenv.llm.hosted import HostedLLM
-from simenv.testing import FAULTS, FakeOpenAI, Fault
+from simenv.testing import FAULTS, FakeFailure, FakeMessage, FakeOpenAI, Fault
 
 Messages = list[dict[str, Any]]
 
@@ -172,14 +172,66 @@ def test_an_unknown_model_is_refused_at_once() -> None:
     assert (server.count, llm.retries) == (1, 0)
 
 
-def test_preflight_is_one_call_of_one_token() -> None:
+def test_preflight_is_one_short_call() -> None:
     with FakeOpenAI(echo) as server:
         asyncio.run(client(server).preflight())
-        assert (server.count, server.bodies[0]["max_tokens"]) == (1, 1)
-        server.fail_next(1, "500")
-        with pytest.raises(LLMUnavailable):
-            asyncio.run(client(server).preflight())
-        assert server.count == 2
+    assert (server.count, server.bodies[0]["max_tokens"]) == (1, 64)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        FakeFailure(503, "Loading model"),
+        FakeFailure(429, "too many requests", {"Retry-After": "1"}),
+        FakeFailure(502, "bad gateway"),
+        "timeout",
+        "dropped",
+        "no_choices",
+    ],
+    ids=str,
+)
+def test_preflight_outlasts_a_server_that_is_not_ready_yet(fault: Fault | FakeFailure) -> None:
+    with FakeOpenAI(echo) as server:
+        server.fail_next(2, fault)
+        llm = client(server, timeout=0.5 if fault == "timeout" else 30.0)
+        asyncio.run(llm.preflight())
+    assert (server.count, llm.retries) == (3, 2)
+
+
+def test_preflight_on_a_server_that_stays_broken_is_an_error() -> None:
+    with FakeOpenAI(echo) as server:
+        server.fail_share(1.0, "500")
+        with pytest.raises(LLMUnavailable, match=server.url):
+            asyncio.run(client(server, attempts=3).preflight())
+    assert server.count == 3
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_preflight_takes_a_reply_without_an_answer(content: str | None) -> None:
+    """A reasoning model may think for longer than the call's limit."""
+    thinking = FakeMessage({"content": content, "reasoning_content": "The user says hello."}, "length")
+    with FakeOpenAI(lambda _: thinking) as server:
+        asyncio.run(client(server).preflight())
+    assert server.count == 1
+
+
+def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if seconds > 0.5:  # the client's own waits are shorter
+            waited.append(seconds)
+            seconds = 0
+        await real(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with FakeOpenAI(echo) as server:
+        for said in ("17", "90", "Fri, 31 Dec 1999 23:59:59 GMT"):
+            server.fail_next(1, FakeFailure(429, "too many requests", {"Retry-After": said}))
+            asyncio.run(client(server, max_wait=20.0).complete("hello", key=(said,)))
+    assert waited[:2] == [17.0, 20.0], "but not for longer than max_wait"
+    assert 1 <= waited[2] <= 2
 
 
 def test_preflight_names_a_server_that_is_not_there() -> None:
@@ -188,6 +240,148 @@ def test_preflight_names_a_server_that_is_not_there() -> None:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         with pytest.raises(LLMUnavailable, match=url):
             asyncio.run(HostedLLM("openai/fake", api_base=url).preflight())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "<think>Hm.</think>Take boots."},
+        {"content": "<THINK>\nHm.\n</THINK>\n\nTake boots."},
+        {"content": "Hm.</think>Take boots."},
+        {"content": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Take boots."},
+        {"content": "Take boots.", "reasoning_content": "Hm."},
+    ],
+    ids=str,
+)
+def test_reasoning_is_no_part_of_the_answer(message: dict[str, Any]) -> None:
+    with FakeOpenAI(lambda _: FakeMessage(message)) as server:
+        assert asyncio.run(client(server).complete("hi", key=("a",))).text == "Take boots."
+
+
+def test_an_answer_in_parts_is_their_text() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+    parts = [thinking, {"type": "text", "text": "Take "}, {"type": "text", "text": "boots."}, {"type": "image_url"}]
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    with FakeOpenAI(lambda _: FakeMessage({"content": parts}, "length", usage)) as server:
+        reply = asyncio.run(client(server).complete("hi", key=("a",)))
+    assert (reply.text, reply.finish) == ("Take boots.", "length")
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (3, 4)
+    assert server.count == 1
+
+
+def test_parts_without_text_are_no_answer() -> None:
+    with (
+        FakeOpenAI(lambda _: FakeMessage({"content": [{"type": "thinking", "thinking": "Hm."}]}, "length")) as server,
+        pytest.raises(LLMCutShort),
+    ):
+        asyncio.run(client(server).complete("hi", key=("a",)))
+
+
+@pytest.mark.parametrize("content", ['{"reason": "<think>x</think>"}', '[{"reason": "a </think> b"}]'])
+def test_tags_of_reasoning_within_json_are_text(content: str) -> None:
+    with FakeOpenAI(lambda _: FakeMessage({"content": content})) as server:
+        assert asyncio.run(client(server).complete("hi", key=("a",))).text == content
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "<think>They want"},
+        {"content": "<|channel|>analysis<|message|>They want"},
+        {"content": None, "reasoning_content": "They want"},
+        {"content": "", "reasoning": "They want"},
+        {"content": None},
+    ],
+    ids=str,
+)
+def test_reasoning_that_uses_up_the_limit_is_an_error_of_its_own(message: dict[str, Any]) -> None:
+    with (
+        FakeOpenAI(lambda _: FakeMessage(message, "length")) as server,
+        pytest.raises(LLMCutShort, match=r"used up max_tokens, 77, before .* a larger max_tokens") as caught,
+    ):
+        asyncio.run(client(server).complete("hi", key=("a",), sampling=Sampling(max_tokens=77)))
+    assert (server.count, caught.value.retryable) == (1, False)
+    assert server.url in str(caught.value)
+
+
+@pytest.mark.parametrize("message", [{"content": None}, {"content": "<think>Hm."}, {}], ids=str)
+def test_a_reply_that_ends_without_an_answer_is_asked_for_again(message: dict[str, Any]) -> None:
+    with (
+        FakeOpenAI(lambda _: FakeMessage(message)) as server,
+        pytest.raises(LLMUnavailable, match=f"{server.url} sent a reply without an answer"),
+    ):
+        asyncio.run(client(server, attempts=2).complete("hi", key=("a",)))
+    assert server.count == 2
+
+
+_CALL = {"id": "1", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+GIVEN_UP = {
+    "refuses to answer: I cannot help": FakeMessage({"content": None, "refusal": "I cannot help"}),
+    "withholds the answer: its content filter stopped it$": FakeMessage({"content": None}, "content_filter"),
+    "its content filter stopped it after 'Take'": FakeMessage({"content": "Take"}, "content_filter"),
+    "calls a tool instead of answering: search": FakeMessage({"content": None, "tool_calls": [_CALL]}, "tool_calls"),
+    "has no quota left for this key: see billing": FakeFailure(429, "see billing", code="insufficient_quota"),
+    "has no quota left for this key: pay first": FakeFailure(402, "pay first"),
+    "because of its content filter: no such talk": FakeFailure(400, "no such talk", code="content_filter"),
+    "refuses the API key: not yours": FakeFailure(403, "not yours"),
+}
+
+
+@pytest.mark.parametrize(("error", "reply"), GIVEN_UP.items(), ids=GIVEN_UP)
+def test_what_another_try_would_not_change_is_not_tried_again(error: str, reply: FakeMessage | FakeFailure) -> None:
+    def answer(_: Messages) -> FakeMessage:
+        if isinstance(reply, FakeFailure):
+            raise reply
+        return reply
+
+    with (
+        FakeOpenAI(answer) as server,
+        pytest.raises(LLMRefused, match=error) as caught,
+    ):
+        asyncio.run(client(server).complete("hi", key=("a",)))
+    assert (server.count, caught.value.retryable) == (1, False)
+    assert str(caught.value).startswith(f"openai/fake at {server.url} ")
+
+
+def test_a_long_reply_is_cut_in_the_message() -> None:
+    def fail(_: Messages) -> str:
+        raise FakeFailure(400, "word " * 1000)
+
+    with FakeOpenAI(fail) as server, pytest.raises(LLMRefused) as caught:
+        asyncio.run(client(server).complete("hi", key=("a",)))
+    assert str(caught.value) == f"openai/fake at {server.url} refuses the request: {'word ' * 40}..."
+
+
+def test_a_reply_that_is_not_json_is_quoted() -> None:
+    with FakeOpenAI(lambda _: "hello") as server:
+        server.fail_next(1, "truncated")
+        with pytest.raises(LLMUnavailable, match=r"its reply is not JSON but '\{\\?\"id\\?\": \\?\"chatcmpl-fake"):
+            asyncio.run(client(server, attempts=1).complete("hi", key=("a",)))
+
+
+def test_a_reply_of_another_form_is_quoted() -> None:
+    for content in (5, [{"type": "text", "text": "hello"}]):
+        usage = {"prompt_tokens": "many", "completion_tokens": 1, "total_tokens": 1}
+        with (
+            FakeOpenAI(
+                lambda _, content=content, usage=usage: FakeMessage({"content": content}, usage=usage)
+            ) as server,
+            pytest.raises(
+                LLMUnavailable, match=r"its reply is no chat completion but '\{\"id\": \"chatcmpl-fake\""
+            ) as caught,
+        ):
+            asyncio.run(client(server, attempts=1).complete("hi", key=("a",)))
+        assert server.url in str(caught.value)
+        assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "usage", [None, {"prompt_tokens": -5, "completion_tokens": -1, "total_tokens": -6}], ids=["missing", "negative"]
+)
+def test_usage_that_says_nothing_counts_as_no_tokens(usage: dict[str, int] | None) -> None:
+    with FakeOpenAI(lambda _: FakeMessage({"content": "hello"}, usage=usage)) as server:
+        used = asyncio.run(client(server).complete("hi", key=("a",))).usage
+    assert (used.calls, used.prompt_tokens, used.completion_tokens, used.cost_usd) == (1, 0, 0, 0.0)
 
 
 def test_the_same_request_reaches_the_server_once_and_is_metered_each_time() -> None:
@@ -231,7 +425,7 @@ def test_calls_that_are_under_way_when_schemas_are_refused_are_asked_in_words_to
     constraint = JSONSchema(text=json.dumps(_SCHEMA))
 
     class Together(FakeOpenAI):
-        def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | None:
+        def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | FakeFailure | None:
             if "response_format" in body:
                 everyone.wait()
             return super().arrived(body, headers)

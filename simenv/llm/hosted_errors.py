@@ -1,0 +1,106 @@
+"""What went wrong in a call through LiteLLM: errors that say what to do, and the parameter that a server refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Collection, Iterator
+
+from simenv.errors import LLMError, LLMRefused, LLMUnavailable
+
+_SOURCE = re.compile(r"\A(?:litellm\.)?(?:\w+: ){0,2}\w*Exception - ")
+"""How LiteLLM begins its messages."""
+
+
+def translated(error: Exception, where: str, came: str | None = None) -> LLMError:
+    """LiteLLM's error as one of simenv's.
+
+    Args:
+        error: The error.
+        where: The model and its server, to begin the message with.
+        came: The server's reply, if LiteLLM read it as JSON.
+    """
+    if isinstance(error, LLMError):
+        return error
+    said = start_of(_SOURCE.sub("", str(error)))
+    status = getattr(error, "status_code", None)
+    codes = _codes(error)
+    if status == 402 or "insufficient_quota" in codes:
+        return LLMRefused(f"{where} has no quota left for this key: {said}")
+    if status in (401, 403):
+        return LLMRefused(f"{where} refuses the API key: {said}")
+    if status == 404:
+        return LLMRefused(f"{where} does not have this model: {said}")
+    if "content_filter" in codes or type(error).__name__ == "ContentPolicyViolationError":
+        return LLMRefused(f"{where} refuses the request, because of its content filter: {said}")
+    if status in (400, 413, 422):
+        return LLMRefused(f"{where} refuses the request: {said}")
+    broken = next((cause.doc for cause in _causes(error) if isinstance(cause, json.JSONDecodeError)), None)
+    if broken is not None:
+        said = f"its reply is not JSON but {start_of(broken)!r}"
+    elif "Invalid response object" in said:  # and a traceback
+        said = f"its reply is no chat completion but {start_of(came or '')!r}"
+    return LLMUnavailable(f"{where} gave no completion: {said}")
+
+
+def _codes(error: Exception) -> set[str]:
+    """The server's own names of the error."""
+    body = getattr(error, "body", None)
+    return {str(body.get(field)) for field in ("code", "type")} if isinstance(body, dict) else set()
+
+
+def start_of(text: str) -> str:
+    """The first 200 characters, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:200]}..."
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and the errors that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def nobody_listens(error: BaseException) -> bool:
+    return any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in _causes(error))
+
+
+def retry_after(error: BaseException | None) -> float:
+    """Seconds that the server asks to wait before the next try; 0 if it does not ask."""
+    for cause in _causes(error):
+        said = (getattr(cause, "litellm_response_headers", None) or {}).get("retry-after", "")
+        if said.isdecimal():  # not a date
+            return float(said)
+    return 0.0
+
+
+_MENTIONED = {
+    "response_format": "response_format|json_schema|schema|grammar",
+    "stop": r"['\"`]stop['\"`]|\bstop (?:sequence|string|word|parameter)|\bparameter:? stop\b",
+    "system": r"\bsystem['\"`]? (?:role|message|prompt|instruction)|\brole:? ['\"`]?system\b|messages\[0\]\.role",
+}
+"""Parameter -> how errors name it; others are named as they are."""
+_TOO_LONG = re.compile("context.?(?:length|window)|too (?:large|long|many tokens)|exceed", re.IGNORECASE)
+
+
+def refused_parameter(error: Exception, sent: Collection[str]) -> str | None:
+    """The parameter that the server refuses, or None if it refuses something else.
+
+    Args:
+        error: LiteLLM's error.
+        sent: The parameters of the request; "system" stands for a message of the system role.
+    """
+    if getattr(error, "status_code", None) not in (400, 422) or "content_filter" in _codes(error):
+        return None
+    body, text = getattr(error, "body", None), str(error)
+    named = str(body.get("param") or "").partition(".")[0] if isinstance(body, dict) else ""
+    if _TOO_LONG.search(text):  # this names the limit and the prompt, and would be so without them
+        sent = [name for name in sent if name != "system" and not name.endswith("_tokens")]
+    if named in sent:
+        return named
+    found = {name: re.search(_MENTIONED.get(name, rf"\b{name}\b"), text, re.IGNORECASE) for name in sent}
+    places = {name: match.start() for name, match in found.items() if match is not None}
+    # The first one: allowed parameters may be listed after the one that is not.
+    return min(places, key=lambda name: places[name], default=None)
