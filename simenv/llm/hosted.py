@@ -22,7 +22,7 @@ import tenacity
 from simenv.background_loop import PerLoop
 from simenv.errors import LLMCutShort, LLMError, LLMRefused, LLMUnavailable
 from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Request, Sampling
-from simenv.llm.hosted_errors import nobody_listens, refused_parameter, retry_after, start_of, translated
+from simenv.llm.hosted_errors import WITHOUT, nobody_listens, refused_parameter, retry_after, start_of, translated
 from simenv.llm.replies import with_joined_parts, without_reasoning
 from simenv.records import Usage
 from simenv.seeding import keyed_int
@@ -30,17 +30,6 @@ from simenv.seeding import keyed_int
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-
-_WITHOUT = {
-    "seed": "the same run gives other texts each time",
-    "temperature": "texts are sampled at the server's own temperature, not at the one that was asked for",
-    "top_p": "texts are sampled with the server's own top_p, not with the one that was asked for",
-    "max_completion_tokens": "texts may be longer than max_tokens",
-    "stop": "texts are cut at the stop strings after they arrive, and their tokens count in full",
-    "system": "the system prompt begins the user's turn, so texts differ from those of a model with a system role",
-}
-"""Refused parameter -> what no longer reproduces. Nothing changes without max_tokens, which max_completion_tokens
-replaces, and response_format: the prompt asks for JSON too, and replies are parsed in any case."""
 
 
 class HostedLLM(LLM):
@@ -194,8 +183,8 @@ class HostedLLM(LLM):
 
     def _drop(self, name: str) -> None:
         """Stops sending a parameter. The first time, it warns of what no longer reproduces."""
-        if name not in self._refused and name in _WITHOUT:
-            _log.warning("%s refuses %s, which is no longer sent: %s", self.address, name, _WITHOUT[name])
+        if name not in self._refused and name in WITHOUT:
+            _log.warning("%s refuses %s, which is no longer sent: %s", self.address, name, WITHOUT[name])
         self._refused.add(name)
 
     def _read(self, reply: Any, sampling: Sampling) -> Completion:

@@ -76,6 +76,17 @@ def retry_after(error: BaseException | None) -> float:
     return 0.0
 
 
+WITHOUT = {
+    "seed": "the same run gives other texts each time",
+    "temperature": "texts are sampled at the server's own temperature, not at the one that was asked for",
+    "top_p": "texts are sampled with the server's own top_p, not with the one that was asked for",
+    "max_completion_tokens": "texts may be longer than max_tokens",
+    "stop": "texts are cut at the stop strings after they arrive, and their tokens count in full",
+    "system": "the system prompt begins the user's turn, so texts differ from those of a model with a system role",
+}
+"""Refused parameter -> what no longer reproduces. Nothing changes without max_tokens, which max_completion_tokens
+replaces, and response_format: the prompt asks for JSON too, and replies are parsed in any case."""
+
 _MENTIONED = {
     "response_format": "response_format|json_schema|schema|grammar",
     "stop": r"['\"`]stop['\"`]|\bstop (?:sequence|string|word|parameter)|\bparameter:? stop\b",
