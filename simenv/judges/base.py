@@ -40,10 +40,25 @@ class HasVariants(Protocol):
 
 
 async def run_judge(judge: Judge, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-    """Asks `judge` about one answer and checks its reply. `judge.judge` may be a plain `def` too.
+    """`ask_judge`, and checks that the reply has one click per shown ad in the same order.
 
     Raises:
-        PlugInFailed: its own code raised, or it does not give one click per shown ad in the same order.
+        PlugInFailed: as `ask_judge`, or other clicks.
+    """
+    feedback = await ask_judge(judge, persona, auction, outcome)
+    shown = [placement.ad_id for placement in outcome.placements]
+    clicks = [click.ad_id for click in feedback.clicks]
+    if clicks != shown:
+        got = f"judge {judge.name!r} gives clicks of {clicks} for an answer that shows {shown}"
+        raise PlugInFailed(f"{got}: expected one click per ad shown, in the same order")
+    return feedback
+
+
+async def ask_judge(judge: Judge, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
+    """Asks `judge` about one answer. `judge.judge` may be a plain `def` too.
+
+    Raises:
+        PlugInFailed: its own code raised, or it returned something else than a Feedback.
     """
     try:
         result = judge.judge(persona, auction, outcome)
@@ -54,11 +69,6 @@ async def run_judge(judge: Judge, persona: Persona, auction: Auction, outcome: O
         raise PlugInFailed(f"judge {judge.name!r} raised {reason(error)} on auction {auction.id}") from error
     if not isinstance(feedback, Feedback):
         raise PlugInFailed(f"judge {judge.name!r} returned {type(feedback).__name__}, expected a Feedback")
-    shown = [placement.ad_id for placement in outcome.placements]
-    clicks = [click.ad_id for click in feedback.clicks]
-    if clicks != shown:
-        got = f"judge {judge.name!r} gives clicks of {clicks} for an answer that shows {shown}"
-        raise PlugInFailed(f"{got}: expected one click per ad shown, in the same order")
     return feedback
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from simenv.background_loop import gather
 from simenv.errors import UnreadableReply
-from simenv.judges.base import Judge, run_judge
+from simenv.judges.base import Judge, ask_judge
 from simenv.records import Feedback, Usage
 from simenv.validity.cases import Case
 
@@ -121,7 +121,7 @@ class CachedJudge:
 
     async def _judge(self, case: Case) -> Feedback:
         try:
-            return await run_judge(self.judge, case.persona, case.auction, case.outcome)
+            return await ask_judge(self.judge, case.persona, case.auction, case.outcome)
         except UnreadableReply:
             return Feedback()
 
