@@ -13,11 +13,17 @@ import asyncio
 import atexit
 import os
 import threading
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from simenv.errors import SimenvError
+
 T = TypeVar("T")
+
+ENDS_LOOP = (SystemExit, KeyboardInterrupt)
+"""What ends an event loop, with all that runs in it, if a task raises it."""
 
 _GRACE = 0.5
 """Seconds that an interrupted call has to end: code that does not await cannot be interrupted."""
@@ -59,6 +65,7 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     Raises:
         RuntimeError: called from within that loop, where it would wait for itself. A mechanism runs in this loop, so
             it must await instead.
+        SimenvError: what runs raised SystemExit or KeyboardInterrupt, which would end the loop.
     """
     background = _started()
     if threading.current_thread() is background.thread:
@@ -69,6 +76,8 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     async def call() -> T:
         try:
             return await function(*args)
+        except ENDS_LOOP as error:
+            raise _stopped_by(error) from error
         finally:
             ended.set()
 
@@ -81,6 +90,13 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
         raise
     finally:
         del future  # avoids a reference cycle through the traceback of an error
+
+
+def _stopped_by(error: BaseException) -> SimenvError:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return SimenvError(
+        f"{frame.name} ({frame.filename}:{frame.lineno}) raised {error!r}: code that is run must not exit"
+    )
 
 
 def _started() -> _Background:
@@ -144,7 +160,7 @@ class PerLoop(Generic[T]):
 
 async def gather(jobs: Iterable[Awaitable[T]]) -> list[T]:
     """Runs jobs concurrently. Unlike asyncio.gather, it cancels the remaining jobs after an error."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
+    tasks = [asyncio.ensure_future(_contained(job)) for job in jobs]
     try:
         return list(await asyncio.gather(*tasks))
     except BaseException:
@@ -152,3 +168,10 @@ async def gather(jobs: Iterable[Awaitable[T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+async def _contained(job: Awaitable[T]) -> T:
+    try:
+        return await job
+    except ENDS_LOOP as error:  # in a task of its own, no caller could catch it before it ends the loop
+        raise _stopped_by(error) from error

@@ -116,7 +116,7 @@ def _first_sentence(docstring: str) -> str:
     return match[1] if match else paragraph
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """An exception of a plug-in's code as one line, with the place where it was raised."""
     message = " ".join(str(error).split())
     last = traceback.extract_tb(error.__traceback__)[-1:]

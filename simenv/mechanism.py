@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from simenv import registry
+from simenv.background_loop import ENDS_LOOP
 from simenv.ctr.models import make_ctr_model
 from simenv.errors import MechanismFailed, OutcomeError, SimenvError
 from simenv.importing import reason
@@ -131,7 +132,7 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
             outcome = await result if inspect.isawaitable(result) else result
         except SimenvError:
             raise
-        except Exception as error:
+        except (Exception, *ENDS_LOOP) as error:
             raise MechanismFailed(
                 f"{mechanism_name(mechanism)} raised {reason(error)} on auction {auction.id}"
             ) from error

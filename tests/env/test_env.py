@@ -16,9 +16,10 @@ from gymnasium.utils.env_checker import check_env
 from simenv import Auction, Outcome, make_mechanism, outcome
 from simenv.background_loop import run_sync
 from simenv.env.environment import NativeAdsEnv
-from simenv.errors import InputError, OutcomeError, PlugInFailed
+from simenv.env.vector import NativeAdsVectorEnv
+from simenv.errors import InputError, MechanismFailed, OutcomeError, PlugInFailed, SimenvError
 from simenv.llm import ScriptedLLM
-from simenv.records import Click, Feedback, Transition
+from simenv.records import Click, Feedback, Persona, Transition
 from simenv.runs.rollout import Finished, rollout
 from simenv.runs.summary import summarize
 from simenv.testing import ADS, PERSONAS, FakeEncoder, small_world
@@ -78,6 +79,34 @@ def test_outcomes_and_mechanisms_are_both_actions(env: gymnasium.Env) -> None:
     hidden = outcome(auction, "Nothing here.").model_copy(update={"response": f"See {auction.bids[0].ad.link}."})
     with pytest.raises(OutcomeError, match="do not match"):
         env.step(hidden)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_mechanism_or_judge_that_exits_leaves_the_environment_usable(error: type[BaseException]) -> None:
+    class Exits(FirstAd):
+        def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+            raise error(3)
+
+    class FakeExitingJudge:
+        name = "exits"
+
+        async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
+            raise error(3)
+
+    world = small_world(horizon=3)
+    env = NativeAdsEnv(world)
+    auction, _ = env.reset(seed=0)
+    with pytest.raises(MechanismFailed, match=rf"Exits raised {error.__name__}.* on auction {auction.id}"):
+        env.step(Exits())
+    judge, world.judge = world.judge, FakeExitingJudge()
+    with pytest.raises(SimenvError, match=rf"judge \(.*test_env.py:\d+\) raised {error.__name__}"):
+        env.step(FirstAd())
+    both = NativeAdsVectorEnv(2, world)
+    both.reset(seed=0)
+    with pytest.raises(SimenvError, match=f"raised {error.__name__}"):
+        both.step(FirstAd())
+    world.judge = judge
+    assert env.step(FirstAd())[4]["transition"].auction == auction, "the step was not taken"
 
 
 def test_seed_names_the_run(env: gymnasium.Env) -> None:
