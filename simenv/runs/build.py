@@ -225,18 +225,6 @@ def labelled(names: Iterable[str]) -> dict[str, str]:
     return dict(pairs)
 
 
-def find_mechanisms(names: Iterable[str], settings: Iterable[str] = ()) -> dict[str, MechanismSpec]:
-    """Finds mechanisms and checks their options: label -> specification.
-
-    Raises:
-        UnknownName: an unknown mechanism, or a setting for one that is not named.
-        InputError: a setting of another form, or an option that the mechanism lacks.
-    """
-    found = labelled(names)
-    options = PartOptions(settings, [Part(MECHANISM, label, name) for label, name in found.items()])
-    return {label: find_mechanism(name, options.of(MECHANISM, label)) for label, name in found.items()}
-
-
 def open_cassette(options: RunOptions, resume: bool = False) -> Cassette | None:
     """The file of completions that the options name, if they name one."""
     modes: tuple[Mode, ...] = ("record", "replay", "cache")
