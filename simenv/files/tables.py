@@ -105,10 +105,11 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers."""
     most = limits().field
     for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
-        if len(line) > most + 1:
+        line = line.removesuffix("\n")
+        if len(line) > most:
             raise _too_long(f"{path}:{number}", "a line", most)
         if line.strip():
-            yield number, line.removesuffix("\n")
+            yield number, line
 
 
 def parquet_rows(path: Path, content: bytes) -> Iterator[Row]:
