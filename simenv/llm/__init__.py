@@ -41,6 +41,7 @@ def make_llm(
     api_key: str | None = None,
     concurrency: int = 16,
     timeout: float = 120.0,
+    trust_remote_code: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> LLM:
     """Builds a language model from its name.
@@ -53,13 +54,15 @@ def make_llm(
         api_key: Key, for LiteLLM names; by default the provider's environment variable.
         concurrency: Most calls in flight, for LiteLLM names.
         timeout: Seconds per call, for LiteLLM names.
+        trust_remote_code: Run code of a local model's folder, for local:FOLDER.
         options: The model's own options.
 
     Raises:
         InputError: the name has none of these forms, or an option is wrong.
         MissingWeights: the embedded model is not installed.
     """
-    server = {"api_base": api_base, "api_key": api_key, "concurrency": concurrency, "timeout": timeout}
+    server: dict[str, Any] = {"api_base": api_base, "api_key": api_key, "concurrency": concurrency, "timeout": timeout}
+    server["trust_remote_code"] = trust_remote_code
     if registry.is_name_of(LANGUAGE_MODEL, name):
         return registry.find(LANGUAGE_MODEL, name, options).build(server)
     if "/" not in name:

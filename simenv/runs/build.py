@@ -310,6 +310,7 @@ def _make_llm(plan: Plan, cassette: Cassette | None, name: str, api_base: str | 
         api_base=api_base,
         concurrency=options.concurrency,
         timeout=options.timeout,
+        trust_remote_code=options.trust_remote_code,
         options=plan.part_options.of(LANGUAGE_MODEL, name),
     )
     return CassetteLLM(cassette, llm) if cassette is not None else llm

@@ -64,6 +64,8 @@ class ModelOptions(Options):
     """Most calls in flight to a server."""
     timeout: float = 120.0
     """Seconds per call to a server."""
+    trust_remote_code: bool = False
+    """Run the code that a local model's folder brings along (auto_map in its config.json), if the model needs it."""
 
 
 class MarketOptions(Options):
@@ -146,6 +148,7 @@ OLDEST: Mapping[str, Any] = {
     "judge_ensemble": [],
     "judge_samples": 1,
     "metrics": [],
+    "trust_remote_code": False,
 }
 """What a run did whose manifest does not have the option."""
 _LEAST = {
