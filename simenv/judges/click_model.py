@@ -179,6 +179,11 @@ class ClickModel:
         self._encoder = encoder
         self._cues = {name: learn(encoder, examples) for name, examples in self.params.examples.items()}
 
+    def prepare(self) -> None:
+        """Fits the cues."""
+        for cue in self._cues.values():
+            cue.prepare()
+
     def with_params(self, params: ClickParams) -> ClickModel:
         """Returns the same judge with other parameters."""
         return ClickModel(self._encoder, params)

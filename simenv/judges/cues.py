@@ -55,6 +55,10 @@ class Cue:
         scores: npt.NDArray[np.float64] = product(self._encoder.encode(texts).astype(np.float64) - middle, slope)
         return scores
 
+    def prepare(self) -> None:
+        """Fits the cue now, not at first use."""
+        _ = self._fit
+
     @cached_property
     def _fit(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         yes, no = self._examples.yes, self._examples.no

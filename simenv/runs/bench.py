@@ -33,8 +33,8 @@ from simenv.world import Session
 if TYPE_CHECKING:
     import pandas
 
-_MAY_CHANGE = frozenset({"concurrency", "timeout", "api_base", "judge_api_base"})
-"""Options that a resumed run may have otherwise: they say how to reach a model, not what is run."""
+_MAY_CHANGE = frozenset({"concurrency", "timeout", "answer_timeout", "api_base", "judge_api_base"})
+"""Options that a resumed run may have otherwise: they say how to reach a model or how long to wait, not what is run."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, ValidationError
 
+from simenv.deadlines import check_timeout
 from simenv.errors import InputError
 from simenv.records import Record
 
@@ -119,6 +120,9 @@ class RunOptions(WorldOptions, ModelOptions, MarketOptions, FileOptions):
     settings: tuple[str, ...] = ()
     """NAME.OPTION=VALUE for any plug-in of the run (mechanism, judge, model, bidder, ...), for instance best_of_n.n=8;
     KIND/NAME.OPTION=VALUE where two plug-ins have one name. Repeatable."""
+    answer_timeout: float | None = None
+    """Seconds that a mechanism has for each answer, and a judge for each verdict; no limit by default. It is wall time,
+    in which the other answers of a chunk run too."""
     seed: int = 0
     """Names the run: order of personas, values, bids, clicks, samples."""
 
@@ -181,6 +185,7 @@ def check_ranges(options: Record) -> None:
     timeout = getattr(options, "timeout", 1.0)
     if not 0 < timeout < math.inf:
         raise InputError(f"timeout must be above 0, got {timeout}")
+    check_timeout(getattr(options, "answer_timeout", None))
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-MECHANISMS = "gsp,mosaic,lera,position_auction,segment,token_auction,quality_preserving"
+MECHANISMS = "gsp,mosaic,position_auction,token_auction"
 SURROUNDINGS = {
     "one thread": {"OMP_NUM_THREADS": "1"},
     "four threads": {"OMP_NUM_THREADS": "4"},
@@ -30,7 +30,8 @@ def bench(folder: Path, changes: dict[str, str | None], n: int, *options: str) -
 
 @pytest.mark.slow
 @pytest.mark.weights
+@pytest.mark.timeout(900)
 def test_the_surroundings_do_not_change_a_byte(tmp_path: Path) -> None:
     options = ("--mechanisms", MECHANISMS, "--llm", "scripted", "--chunk", "4", "--bidder", "exp3")
-    runs = {name: bench(tmp_path / name, changes, 12, *options) for name, changes in SURROUNDINGS.items()}
+    runs = {name: bench(tmp_path / name, changes, 8, *options) for name, changes in SURROUNDINGS.items()}
     assert {name for name, written in runs.items() if written != runs["one thread"]} == set()
