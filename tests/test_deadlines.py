@@ -132,7 +132,8 @@ def test_what_cannot_be_cancelled_is_left_behind_and_the_next_step_works(kind: t
 
 @pytest.mark.timeout(30)
 def test_after_ctrl_c_on_a_busy_mechanism_the_next_one_answers() -> None:
-    busy = FakeBusy()
+    busy, env = FakeBusy(), NativeAdsEnv(small_world())
+    before, _ = env.reset(seed=1)
 
     def interrupt() -> None:
         busy.begun.wait(10)
@@ -140,11 +141,14 @@ def test_after_ctrl_c_on_a_busy_mechanism_the_next_one_answers() -> None:
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        run_sync(run_mechanism, busy, AUCTION)
+        env.step(busy)
     try:
         assert run_sync(run_mechanism, FirstPrice(), AUCTION).placements
     finally:
         busy.released.set()
+    assert background_loop.stop(10), "now it has ended"
+    assert env.auction == before, "and what it answered does not count any more"
+    assert env.step(FirstPrice())[4]["transition"].turn == 0
 
 
 def test_a_judge_that_waits_is_named() -> None:
