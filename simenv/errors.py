@@ -17,6 +17,9 @@ SimenvError
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
 
 A message states what was received and what is allowed. `hint`, if given, states the next step.
+
+SimenvWarning             nothing is wrong enough to stop; the command line prints it
+└── DataFileWarning       something in a data file is not used
 """
 
 from __future__ import annotations
@@ -102,3 +105,11 @@ class UnreadableReply(SimenvError):
 
 class ClaimViolated(SimenvError):
     """A mechanism breaks a rule of the interface or one of its own claims."""
+
+
+class SimenvWarning(UserWarning):
+    """Something that the caller should know, although the call goes on."""
+
+
+class DataFileWarning(SimenvWarning):
+    """Something in a data file is not used."""
