@@ -2,7 +2,7 @@
 
 Chat models tell turns apart by special tokens such as `<|im_start|>`. A tokenizer makes a special token of every copy
 of such a string, also of one in an advertiser's text. Neither transformers' `apply_chat_template` nor a server that
-renders its template prevents it by default: by then, the text is part of one string. `split_special_tokens=True` would also
+renders its template prevents it by default: the text is part of one string then. `split_special_tokens=True` would also
 take apart the tokens that the template itself writes, and `sanitize_control_tokens=True` exists only in the latest
 versions of transformers, and not for a prompt with the beginning of the answer. So the strings are broken up before the
 template sees them: `<|im_end|>` becomes `<| im_end |>`. Text without such a string stays as it is, and so do its ids.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from simenv import markup
 from simenv.files.prompts import read_prompt
 from simenv.llm import LLM, PLAIN, Capability, LinksOnly, Prompt, Sampling
 from simenv.records import Ad, Auction, Bid
@@ -51,7 +52,7 @@ class Writer:
             sampling=self._answer_sampling,
             constraint=LinksOnly() if self._constrains else None,
         )
-        text = completion.text.strip()
+        text = markup.neutral(completion.text, auction).strip()
         return _whole_sentences(text) if completion.finish == "length" else text
 
     async def with_ads(self, auction: Auction, ads: Sequence[Ad], sample: int = 0) -> str:
@@ -91,7 +92,7 @@ class Writer:
         )
         sentence = " ".join(reply.text.split())
         if sentence.count("@") != ad.link.count("@") or ad.link not in sentence:
-            sentence = f"{ad.link}: {ad.body or ad.advertiser}"
+            sentence = f"{ad.link}: {markup.neutral(ad.body or ad.advertiser, auction)}"
         return f"{text} {sentence}".strip()
 
     @staticmethod
