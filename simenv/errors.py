@@ -16,13 +16,15 @@ SimenvError
 ├── UnreadableReply       a language model's reply does not have the requested strict format
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
 
-A message states what was received and what is allowed. `hint`, if given, states the next step.
+A message states what was received and what is allowed. `hint`, if given, states the next step. Secrets are masked.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+from simenv.secrets import masked
 
 
 class SimenvError(Exception):
@@ -37,7 +39,7 @@ class SimenvError(Exception):
 
     def __str__(self) -> str:
         message = super().__str__()
-        return f"{message} ({self.hint})" if self.hint else message
+        return masked(f"{message} ({self.hint})" if self.hint else message)
 
 
 class InputError(SimenvError):

@@ -172,18 +172,29 @@ class Usage(Record):
 
     calls: int = Field(default=0, ge=0)
     """Completions."""
-    prompt_tokens: int = Field(default=0, ge=0)
-    completion_tokens: int = Field(default=0, ge=0)
+    prompt_tokens: int | None = Field(default=0, ge=0)
+    """None: a server did not count them, in at least one of the completions."""
+    completion_tokens: int | None = Field(default=0, ge=0)
+    """None: a server did not count them, in at least one of the completions."""
     cost_usd: float = Field(default=0.0, ge=0)
     """US dollars, by the provider's list price; 0 for local models and unknown prices."""
+
+    @property
+    def tokens(self) -> int | None:
+        """Prompt and completion tokens; None if one of them is unknown."""
+        return _sum(self.prompt_tokens, self.completion_tokens)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
+            prompt_tokens=_sum(self.prompt_tokens, other.prompt_tokens),
+            completion_tokens=_sum(self.completion_tokens, other.completion_tokens),
             cost_usd=self.cost_usd + other.cost_usd,
         )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 class Outcome(Record):

@@ -145,13 +145,12 @@ class LLMCalls(_Required):
 
 
 class Tokens(_Required):
-    """Number of prompt and completion tokens of the mechanism."""
+    """Number of prompt and completion tokens of the mechanism, over the answers whose tokens the server counted."""
 
     name, unit = "tokens", "per answer"
 
     def measure(self, transition: Transition, expected: bool) -> Ratio | None:
-        usage = transition.outcome.usage
-        return _mean(usage.prompt_tokens + usage.completion_tokens)
+        return _mean(transition.outcome.usage.tokens)
 
 
 class Satisfaction:
