@@ -13,6 +13,7 @@ SimenvError
 │   ├── LLMUnavailable    unreachable, overloaded or timed out: a retry may succeed (`retryable`)
 │   └── LLMRefused        wrong key, unknown model, bad request, no answer: a retry would fail again
 │       └── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
+├── TooManyFailures       more answers of a run failed than it allows
 ├── UnreadableReply       a language model's reply does not have the requested strict format
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
 
@@ -96,6 +97,10 @@ class LLMRefused(LLMError):
 
 class LLMCutShort(LLMRefused):
     """max_tokens was used up before the answer, for instance by reasoning."""
+
+
+class TooManyFailures(SimenvError):
+    """More answers of a run failed than it allows; the last error is chained."""
 
 
 class UnreadableReply(SimenvError):

@@ -273,6 +273,17 @@ class Feedback(Record):
     None: a single judge, or no ad with verdicts of two judges."""
     usage: Usage = Usage()
     """Language model use for judging."""
+    asked_again: int = Field(default=0, ge=0, exclude_if=lambda times: not times)
+    """How often a judge was asked once more, because its reply could not be read. Left out of logs where 0."""
+
+
+class Failure(Record):
+    """Why there is no answer."""
+
+    kind: str
+    """Name of the error's class, such as LLMUnavailable or LLMRefused."""
+    text: str
+    """The error's message."""
 
 
 class Transition(Record):
@@ -297,6 +308,9 @@ class Transition(Record):
     """sum of bid x click over shown ads - penalty. None: the judge abstained on a shown ad."""
     expected_reward: float | None
     """Reward in expectation over clicks. None: the judge did not give all click probabilities."""
+    error: Failure | None = Field(default=None, exclude_if=lambda error: error is None)
+    """Why there is no answer: outcome and feedback are then empty, and no number of this row counts. None, and left out
+    of logs, for an answer."""
 
     @property
     def abstentions(self) -> int:

@@ -143,6 +143,13 @@ class BenchOptions(RunOptions, BidderOptions):
     """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
     chunk: int = 16
     """Auctions that run together."""
+    fail_on_error: float = 0.2
+    """How many answers may fail, after all retries, before the run stops: a share below 1 (from the fifth failure on),
+    or a number. 0: none."""
+    fail_on_bug: bool = True
+    """Whether an error in the code of a mechanism, judge or bidder ends the run. Otherwise it is a failed answer."""
+    fail_on_useless: float = 0.2
+    """Largest share of refusals, and of empty answers, of a mechanism; above it the command ends with exit code 1."""
 
 
 OLDEST: Mapping[str, Any] = {
@@ -165,6 +172,8 @@ _LEAST = {
     "candidates": 0,
     "max_ads": 0,
     "reserve": 0,
+    "fail_on_error": 0,
+    "fail_on_useless": 0,
 }
 
 
