@@ -13,10 +13,11 @@ SimenvError
 │   ├── LLMUnavailable    unreachable, overloaded or timed out: a retry may succeed (`retryable`)
 │   └── LLMRefused        wrong key, unknown model, bad request, no answer: a retry would fail again
 │       └── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
+├── TooManyFailures       more answers of a run failed than it allows
 ├── UnreadableReply       a language model's reply does not have the requested strict format
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
 
-A message states what was received and what is allowed. `hint`, if given, states the next step.
+A message states what was received and what is allowed. `hint`, if given, states the next step. Secrets are masked.
 
 SimenvWarning             nothing is wrong enough to stop; the command line prints it
 └── DataFileWarning       something in a data file is not used
@@ -26,6 +27,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+from simenv.secrets import masked
 
 
 class SimenvError(Exception):
@@ -40,7 +43,7 @@ class SimenvError(Exception):
 
     def __str__(self) -> str:
         message = super().__str__()
-        return f"{message} ({self.hint})" if self.hint else message
+        return masked(f"{message} ({self.hint})" if self.hint else message)
 
 
 class InputError(SimenvError):
@@ -97,6 +100,10 @@ class LLMRefused(LLMError):
 
 class LLMCutShort(LLMRefused):
     """max_tokens was used up before the answer, for instance by reasoning."""
+
+
+class TooManyFailures(SimenvError):
+    """More answers of a run failed than it allows; the last error is chained."""
 
 
 class UnreadableReply(SimenvError):

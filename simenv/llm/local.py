@@ -318,8 +318,8 @@ class LocalLLM(LLM):
             mask = torch.cat([mask, mask.new_ones((len(prompts), len(fresh)))], dim=1)
         total = sum(map(len, prompts))
         completion = self._completion(row, total)
-        written = len(prompts) * completion.usage.completion_tokens
-        usage = Usage(calls=len(prompts), prompt_tokens=total, completion_tokens=written)
+        written = completion.usage.completion_tokens or 0
+        usage = Usage(calls=len(prompts), prompt_tokens=total, completion_tokens=len(prompts) * written)
         return EnsembleCompletion.model_validate({**dict(completion), "log": tuple(log), "usage": usage})
 
     def _forced(self, row: _Row) -> list[int]:
