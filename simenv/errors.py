@@ -14,10 +14,14 @@ SimenvError
 │   ├── LLMUnavailable    unreachable, overloaded or timed out: a retry may succeed (`retryable`)
 │   └── LLMRefused        wrong key, unknown model, bad request, no answer: a retry would fail again
 │       └── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
+├── TooManyFailures       more answers of a run failed than it allows
 ├── UnreadableReply       a language model's reply does not have the requested strict format
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
 
-A message states what was received and what is allowed. `hint`, if given, states the next step.
+A message states what was received and what is allowed. `hint`, if given, states the next step. Secrets are masked.
+
+SimenvWarning             nothing is wrong enough to stop; the command line prints it
+└── DataFileWarning       something in a data file is not used
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from simenv.secrets import masked
 
 
 class SimenvError(Exception):
@@ -39,7 +45,7 @@ class SimenvError(Exception):
 
     def __str__(self) -> str:
         message = super().__str__()
-        return f"{message} ({self.hint})" if self.hint else message
+        return masked(f"{message} ({self.hint})" if self.hint else message)
 
 
 class InputError(SimenvError):
@@ -116,9 +122,21 @@ class LLMCutShort(LLMRefused):
     """max_tokens was used up before the answer, for instance by reasoning."""
 
 
+class TooManyFailures(SimenvError):
+    """More answers of a run failed than it allows; the last error is chained."""
+
+
 class UnreadableReply(SimenvError):
     """A language model's reply does not have the requested strict format."""
 
 
 class ClaimViolated(SimenvError):
     """A mechanism breaks a rule of the interface or one of its own claims."""
+
+
+class SimenvWarning(UserWarning):
+    """Something that the caller should know, although the call goes on."""
+
+
+class DataFileWarning(SimenvWarning):
+    """Something in a data file is not used."""

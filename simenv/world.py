@@ -29,7 +29,7 @@ from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
 from simenv.objective import Objective
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
-from simenv.records import Ad, Auction, Bid, Feedback, Outcome, Persona, Query, Transition, Usage
+from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Usage
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
 
@@ -222,6 +222,26 @@ class World:
             mechanism=name,
             persona_id=session.persona.id,
             turn=turn,
+        )
+
+    def failed(
+        self, session: Session, turn: int, error: Failure, *, index: int, name: str, auction: Auction
+    ) -> Transition:
+        """The row of an answer that failed: it has the auction and the values, and neither outcome nor clicks."""
+        return Transition(
+            index=index,
+            mechanism=name,
+            persona_id=session.persona.id,
+            turn=turn,
+            auction=auction,
+            outcome=Outcome(response=""),
+            feedback=Feedback(),
+            values={bid.ad.id: self._value(auction.id, bid.ad) for bid in auction.bids},
+            payments={},
+            expected_payments=None,
+            reward=None,
+            expected_reward=None,
+            error=error,
         )
 
     def _value(self, auction_id: str, ad: Ad) -> float:

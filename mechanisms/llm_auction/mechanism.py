@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.llm import LLM, PLAIN, OneOf
 from simenv.llm.cassette import CassetteLLM
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
-from ..writer import Writer
 from .slim import Choice, Offer, offer
 
 SHIPPED = Path(__file__).parent / "adapter"

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from simenv.errors import DataFileError
 from simenv.files.atomic import replacing
-from simenv.files.rows import Row, read_rows
+from simenv.files.rows import read_rows
+from simenv.files.tables import Row
 from simenv.llm import Prompt
 from simenv.records import Record
 from simenv.seeding import keyed_rng

@@ -25,7 +25,9 @@ def export(
     ] = None,
 ) -> None:
     """Writes a run's log as training data, and a dataset card in the same folder."""
-    from simenv.datasets.export import export_run
+    from simenv.datasets.export import export_run, failed_answers
 
     rows = export_run(run, out, format, min_gap=min_gap, min_reward=min_reward)
-    console.out.print(f"{rows} rows to {out}", markup=False, highlight=False, soft_wrap=True)
+    failed = failed_answers(run)
+    skipped = f"; {failed} answers that failed are left out" if failed else ""
+    console.out.print(f"{rows} rows to {out}{skipped}", markup=False, highlight=False, soft_wrap=True)

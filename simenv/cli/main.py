@@ -1,12 +1,17 @@
 """The app: registers the commands of this package.
 
-Whatever simenv raises on purpose becomes one line on standard error, with its notes below, and exit code 2.
+Whatever simenv raises on purpose becomes one line on standard error, with its notes below, and exit code 2. Its
+warnings become one paragraph each.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
@@ -26,7 +31,7 @@ from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
-from simenv.errors import SimenvError
+from simenv.errors import SimenvError, SimenvWarning
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="LLM-native advertising auctions."
@@ -51,6 +56,21 @@ for name, command in _COMMANDS.items():
     app.command(name)(command)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.out.print(f"simenv {version('simenv-ads')}", markup=False, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """LLM-native advertising auctions."""
+
+
 @app.command("mechanisms")
 def mechanisms() -> None:
     """Lists the registered mechanisms: `simenv list mechanism`."""
@@ -60,7 +80,7 @@ def mechanisms() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `simenv` command."""
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its errors reach the user through ours
-    with stopping():
+    with stopping(), _printed_warnings():
         try:
             app(args=arguments)
         except SimenvError as error:
@@ -69,3 +89,20 @@ def main(arguments: list[str] | None = None) -> None:
             for note in getattr(error, "__notes__", ()):
                 console.note(note)
             finish(2)  # also if code is left behind that never ends
+
+
+@contextmanager
+def _printed_warnings() -> Iterator[None]:
+    """Prints the warnings of simenv on standard error; those of other packages are shown as before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SimenvWarning)
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, SimenvWarning):
+                console.warn(" ".join(str(message).split()))
+            else:
+                before(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        yield

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import write_bytes_atomically
+from simenv.files.limits import read_bytes
 from simenv.one_thread import product
 from simenv.records import Auction, Record, Transition
 
@@ -76,9 +77,7 @@ class LearnedCTR(Record):
             DataFileError: no such file, or not a learned CTR model.
         """
         try:
-            return LearnedCTR.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataFileError(f"cannot read CTR model {path}: {error}") from None
+            return LearnedCTR.model_validate_json(read_bytes(Path(path)))
         except ValidationError as error:
             first = error.errors()[0]
             raise DataFileError(

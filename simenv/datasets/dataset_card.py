@@ -62,17 +62,24 @@ _FACTS = ("ad_llm", "judge", "query_source", "encoder")
 
 
 def dataset_card(
-    run: str | Path, frame: pandas.DataFrame, transitions: Sequence[Transition], file: str, format: str, options: str
+    run: str | Path,
+    frame: pandas.DataFrame,
+    transitions: Sequence[Transition],
+    file: str,
+    format: str,
+    options: str,
+    failed: int = 0,
 ) -> str:
     """Writes the card as Markdown.
 
     Args:
         run: The folder of the run.
         frame: The exported data.
-        transitions: The transitions of the run.
+        transitions: The transitions of the run, without failed answers.
         file: Name of the exported file.
         format: One of the export formats.
         options: Options of the export, as on the command line.
+        failed: Number of failed answers.
     """
     answers = Counter(t.mechanism for t in transitions)
     counts = {
@@ -82,6 +89,8 @@ def dataset_card(
         "answers in the run": ", ".join(f"{name} {number}" for name, number in answers.items()),
         "answers on which the judge abstained": sum(t.abstentions > 0 for t in transitions),
     }
+    if failed:
+        counts["answers that failed, left out"] = failed
     if "label" in frame:
         counts["labels"] = f"{int(frame['label'].sum())} true, {int((~frame['label'].astype(bool)).sum())} false"
     name = Path(run).resolve().name

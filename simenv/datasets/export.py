@@ -124,6 +124,8 @@ def export_run(
 ) -> int:
     """Writes a run's log in one of the FORMATS, with a dataset card at FILE.md, and returns the number of rows.
 
+    Answers that failed are left out; `failed_answers` counts them.
+
     Args:
         run: The folder of a run.
         out: A .parquet or .jsonl file.
@@ -146,14 +148,23 @@ def export_run(
             raise InputError(f"{name} must be a finite number{least}, got {value}")
     out = writable(out)
     gap, reward = 10.0 if min_gap is None else min_gap, 0.0 if min_reward is None else min_reward
-    transitions = list(read_transitions(run))
+    transitions = [t for t in read_transitions(run) if t.error is None]
     frame = _frame(transitions, format, gap, reward)
     options = {"preferences": f" --min-gap {gap:g}", "sft": f" --min-reward {reward:g}"}.get(format, "")
-    card = dataset_card(run, frame, transitions, out.name, format, options)
+    card = dataset_card(run, frame, transitions, out.name, format, options, failed_answers(run))
     write_frame(frame, out)
     with _writing(out.with_name(f"{out.name}.md")) as part:
         part.write_text(card, encoding="utf-8")
     return len(frame)
+
+
+def failed_answers(run: str | Path) -> int:
+    """Number of answers of a run that failed, and that no export has.
+
+    Raises:
+        DataFileError: the folder holds no run, or it cannot be read.
+    """
+    return sum(t.error is not None for t in read_transitions(run))
 
 
 def _frame(transitions: list[Transition], format: str, min_gap: float, min_reward: float) -> pandas.DataFrame:

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 from simenv.abilities import Observer
 from simenv.background_loop import gather
-from simenv.errors import InputError
+from simenv.errors import InputError, SimenvError
 from simenv.market.bidders import population
 from simenv.mechanism import Mechanism
-from simenv.records import Transition
+from simenv.records import Auction, Transition
+from simenv.runs.failures import Failures
 from simenv.world import Session, World
 
 CHUNK = 16
@@ -75,6 +76,7 @@ async def rollout(
     chunk: int = CHUNK,
     sessions: Sessions | None = None,
     done: Mapping[tuple[int, str], Transition] | None = None,
+    failures: Failures | None = None,
 ) -> None:
     """Runs every mechanism on auctions 0..n-1 of the run `seed`: the same queries, values and user noise for all.
 
@@ -88,6 +90,7 @@ async def rollout(
         chunk: Auctions per chunk.
         sessions: Existing sessions.
         done: (index, label) -> transition of finished chunks. Learners observe these; they are not run again.
+        failures: Which failed answers become rows of the log. Without, the first one ends the run.
 
     Raises:
         InputError: n or chunk below 1, or no mechanisms.
@@ -113,8 +116,8 @@ async def rollout(
                 transition = done.get((i, label))
                 if transition is None or learners[label].bidder_learns:  # only learning bidders need finished auctions
                     auction = world.auction(session, turn, learners[label].bidder)
-                    transition = transition or await world.step(
-                        session, turn, mechanism, index=i, name=label, auction=auction
+                    transition = transition or await _step(
+                        world, session, turn, mechanism, i, label, auction, failures or Failures(0)
                     )
                 on_answer()
                 return transition
@@ -127,6 +130,25 @@ async def rollout(
         if not finished:
             rows.sort(key=lambda row: row.index)  # stable: mechanisms keep their order within an index
             on_chunk(Finished(rows, seconds))
+
+
+async def _step(
+    world: World,
+    session: Session,
+    turn: int,
+    mechanism: Mechanism,
+    index: int,
+    label: str,
+    auction: Auction,
+    failures: Failures,
+) -> Transition:
+    """The transition of an answer, or of its failure."""
+    failures.begin()
+    try:
+        return await world.step(session, turn, mechanism, index=index, name=label, auction=auction)
+    except SimenvError as error:
+        failure = failures.row(error)
+        return world.failed(session, turn, failure, index=index, name=label, auction=auction)
 
 
 def observers(world: World, mechanisms: Mapping[str, Mechanism]) -> list[str]:
@@ -151,5 +173,7 @@ class _Learners:
 
     def observe(self, transitions: Iterable[Transition]) -> None:
         for transition in transitions:
+            if transition.error is not None:
+                continue  # there is nothing to learn of it
             for observe in self._observers:
                 observe(transition)
