@@ -17,11 +17,11 @@ import numpy as np
 
 from simenv import markup, outcome
 from simenv.ctr.models import CTRModel
+from simenv.files.prompts import read_prompt
 from simenv.llm import LLM, Sampling
 from simenv.records import Ad, Auction, Outcome
 
 from .vcg import VCG
-from .writer import read_prompt
 
 
 class Rewrite(VCG):
@@ -59,7 +59,7 @@ class Rewrite(VCG):
         return outcome(auction, text, prices, details={"rewritten": rewritten})
 
     async def _rewrite(self, auction: Auction, text: str, ad: Ad) -> str:
-        prompt = read_prompt("rewrite").format(
+        prompt = read_prompt("mechanisms", "rewrite").format(
             query=auction.query.text,
             answer=text,
             title=ad.title,

@@ -28,13 +28,13 @@ import numpy as np
 from simenv import outcome
 from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError
+from simenv.files.prompts import read_prompt
 from simenv.llm import LLM, Sampling
 from simenv.markup import strip_markup
 from simenv.mechanism import Claim
 from simenv.records import Ad, Auction, Outcome
 
 from .ranking import Ranked, RankingAuction
-from .writer import read_prompt
 
 _MIN_WORDS = 8
 """Enough for an opening phrase and a title."""
@@ -149,7 +149,7 @@ class Summary(RankingAuction):
     async def _add_sentence(self, auction: Auction, text: str, ad: Ad, words: int) -> str:
         if self._llm.follows_formats:
             reply = await self._llm.complete(
-                read_prompt("summary_sentence").format(
+                read_prompt("mechanisms", "summary_sentence").format(
                     query=auction.query.text,
                     answer=text,
                     title=ad.title,

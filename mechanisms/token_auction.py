@@ -27,14 +27,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM, PLAIN, Capability, Combined, LinksOnly, OneOf, Prompt, Sampling
 from simenv.mechanism import Claim
 from simenv.records import Auction, Outcome, Record
-
-from .writer import Writer, end_of_sentence, read_prompt
+from simenv.writer.writer import end_of_sentence
 
 Rule = Literal["linear", "log_linear"]
 _GRID = 16
@@ -153,13 +152,7 @@ class TokenAuction:
         combine = Linear(weights=weights) if self.rule == "linear" else LogLinear(weights=weights)
 
         def prompts(beginning: str) -> list[Prompt]:
-            users = [
-                read_prompt("ad_sentence").format(
-                    query=auction.query.text, title=ad.title, advertiser=ad.advertiser, body=ad.body
-                )
-                for ad in ads
-            ]
-            return [Prompt(system=read_prompt("answer_system"), user=user, prefill=beginning) for user in users]
+            return [self._writer.sentence_prompt(auction, ad, beginning) for ad in ads]
 
         opening = f"{answer} One option worth a look is".strip()
         link = await self._llm.ensemble_decode(

@@ -97,7 +97,7 @@ class MiniLM:
             torch.set_num_threads(threads)
 
     def _vector(self, text: str) -> Vectors:
-        tokens = self._tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+        tokens = self._tokenizer(text, truncation=True, max_length=256, return_tensors="pt", split_special_tokens=True)
         pooled = self._model(**tokens).last_hidden_state[0].mean(0)
         vector: Vectors = (pooled / pooled.norm()).numpy().astype(np.float32)
         return vector

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.files.limits import check_regular
 from simenv.llm import LLM, PLAIN, OneOf
@@ -16,7 +16,6 @@ from simenv.llm.cassette import CassetteLLM
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
-from ..writer import Writer
 from .slim import Choice, Offer, offer
 
 SHIPPED = Path(__file__).parent / "adapter"

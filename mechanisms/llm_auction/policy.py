@@ -10,7 +10,7 @@ from under the constraint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ class AdaptedLLM(LocalLLM):
         At temperature 1 and without constraints, as preference losses require; differentiable.
         """
         start = self._encode(prompt)
-        rows = [[*self._tokenizer.encode(text, add_special_tokens=False), self._table.eos] for text in texts]
+        encode = partial(self._tokenizer.encode, add_special_tokens=False, split_special_tokens=True)
+        rows = [[*encode(text), self._table.eos] for text in texts]
         width = max(map(len, rows))
         ids = torch.tensor([[*start, *row, *[self._table.eos] * (width - len(row))] for row in rows])
         mask = torch.tensor([[1] * (len(start) + len(row)) + [0] * (width - len(row)) for row in rows])

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from simenv.errors import InputError
 from simenv.llm.model_folder import unreadable
+from simenv.llm.special_tokens import broken_up, safe_prompt
 
 from . import lora
 from .folder import base_model, now, save_state, write_manifest
@@ -96,11 +97,12 @@ def train_with_trl(config: PairConfig, pairs: Pairs, out: Path, console: Console
 
 
 def _conversation(pair: PreferencePair) -> dict[str, Any]:
-    system = [{"role": "system", "content": pair.prompt.system}] if pair.prompt.system else []
+    prompt = safe_prompt(pair.prompt)
+    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
     return {
-        "prompt": [*system, {"role": "user", "content": pair.prompt.user}],
-        "chosen": [{"role": "assistant", "content": pair.chosen}],
-        "rejected": [{"role": "assistant", "content": pair.rejected}],
+        "prompt": [*system, {"role": "user", "content": prompt.user}],
+        "chosen": [{"role": "assistant", "content": broken_up(pair.chosen)}],
+        "rejected": [{"role": "assistant", "content": broken_up(pair.rejected)}],
     }
 
 

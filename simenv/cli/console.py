@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from simenv.secrets import masked
+
 out = Console()
 """Results."""
 err = Console(stderr=True)
@@ -27,7 +29,12 @@ err = Console(stderr=True)
 
 def warn(text: str) -> None:
     """Prints a warning in one paragraph."""
-    err.print(f"simenv: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    err.print(f"simenv: {masked(text)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def fail(text: str) -> None:
+    """Prints what went wrong in one paragraph."""
+    err.print(f"simenv: {masked(text)}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:

@@ -40,7 +40,7 @@ def export(
     ] = None,
 ) -> None:
     """Writes a run's log as training data, and a dataset card in the same folder."""
-    from simenv.datasets.export import export_run
+    from simenv.datasets.export import export_run, failed_answers
     from simenv.datasets.write import writable
 
     out = writable(f"{format}.parquet" if out is None else out)
@@ -55,4 +55,6 @@ def export(
         split=split,
         test_share=test_share,
     )
-    console.out.print(f"{rows} rows to {out}", markup=False, highlight=False, soft_wrap=True)
+    failed = failed_answers(run)
+    skipped = f"; {failed} answers that failed are left out" if failed else ""
+    console.out.print(f"{rows} rows to {out}{skipped}", markup=False, highlight=False, soft_wrap=True)

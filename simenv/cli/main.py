@@ -7,7 +7,6 @@ warnings become one paragraph each.
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
 from simenv.cli.ope import ope
 from simenv.cli.sensitivity import sensitivity
-from simenv.cli.signals import stopping
+from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
 from simenv.errors import SimenvError, SimenvWarning
@@ -89,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
             console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
             for note in getattr(error, "__notes__", ()):
                 console.note(note)
-            sys.exit(2)
+            finish(2)  # also if code is left behind that never ends
 
 
 @contextmanager

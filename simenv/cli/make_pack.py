@@ -62,6 +62,6 @@ def make_pack(
         if progress.live.is_started:
             progress.stop()
     refused = f"; refused: {write.rejection_counts(written.rejected)}" if written.rejected else ""
-    tokens = written.usage.prompt_tokens + written.usage.completion_tokens
-    line = f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens:,} tokens"
+    tokens = "tokens unknown" if written.usage.tokens is None else f"{written.usage.tokens:,} tokens"
+    line = f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens}"
     console.out.print(line, markup=False, highlight=False, soft_wrap=True)

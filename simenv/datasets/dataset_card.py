@@ -30,6 +30,8 @@ class Counts:
     rows: int = 0
     selected: int = 0
     """Answers that were exported."""
+    failed: int = 0
+    """Answers of the run that failed: they are not exported, nor counted below."""
     abstained: int = 0
     """Answers of the run on which the judge abstained."""
     answers: Counter[str] = field(default_factory=Counter)
@@ -59,6 +61,8 @@ def dataset_card(run: str | Path, counts: Counts, file: str, format: str, option
         "answers that were selected": counts.selected,
         "answers on which the judge abstained": counts.abstained,
     }
+    if counts.failed:
+        numbers["answers that failed, left out"] = counts.failed
     if format == "kto":
         numbers["labels"] = f"{counts.labels[True]} true, {counts.labels[False]} false"
     columns = {name: f"{kind}: {MEANINGS[name]}" for name, kind in COLUMNS[format].items()}

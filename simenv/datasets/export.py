@@ -111,6 +111,8 @@ def export_run(
 ) -> int:
     """Writes a run's log in one of the FORMATS, with a dataset card at FILE.md, and returns the number of rows.
 
+    Answers that failed are left out; `failed_answers` counts them.
+
     Args:
         run: The folder of a run.
         out: A .parquet or .jsonl file; FORMAT.parquet by default.
@@ -157,14 +159,26 @@ def export_run(
     return counts.rows
 
 
+def failed_answers(run: str | Path) -> int:
+    """Number of answers of a run that failed, and that no export has.
+
+    Raises:
+        DataFileError: the folder holds no run, or it cannot be read.
+    """
+    return sum(t.error is not None for t in read_transitions(run))
+
+
 def _selected(transitions: Iterable[Transition], selection: Selection, counts: Counts) -> Iterator[Transition]:
-    """The answers of the selection; all are counted.
+    """The answers of the selection that did not fail; all are counted.
 
     Raises:
         UnknownName: at the end, if no answer was of a mechanism of the selection.
     """
     for t in transitions:
-        counts.answers[t.mechanism] += 1
+        counts.answers[t.mechanism] += t.error is None  # 0 for a mechanism that always failed
+        if t.error is not None:
+            counts.failed += 1
+            continue
         counts.auctions.add(t.index)
         counts.abstained += t.abstentions > 0
         if selection.takes(t.mechanism, t.persona_id):

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from simenv.errors import InputError
+from simenv.llm.special_tokens import broken_up
 from simenv.records import Auction, Transition
 
 # The one-call prompt with bids, identical to the prompt of the mechanism `prompted` for a capable model (LLM-Auction,
@@ -63,7 +64,11 @@ class Rivals(NamedTuple):
 
 
 def ad_prompt(auction: Auction) -> list[dict[str, str]]:
-    """Builds the prompt for a model that selects ads by itself: a system and a user message, with the bids."""
+    """Builds the prompt for a model that selects ads by itself: a system and a user message, with the bids.
+
+    Special tokens of chat models in texts from outside are broken up, as in every prompt of a run: a tokenizer would
+    make turns of them.
+    """
     candidates = [
         {"id": bid.ad.id, "title": bid.ad.title, "bid": bid.amount}
         for bid in auction.bids
@@ -75,7 +80,7 @@ def ad_prompt(auction: Auction) -> list[dict[str, str]]:
         query=auction.query.text,
     )
     system = _SYSTEM.format(max_ads=auction.max_ads)
-    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    return [{"role": "system", "content": system}, {"role": "user", "content": broken_up(user)}]
 
 
 def preference_rows(transitions: Iterable[Transition], min_gap: float = 10.0) -> list[Row]:
@@ -238,7 +243,7 @@ def _distinct(answers: Iterable[Answer]) -> list[Answer]:
 
 
 def _messages(answer: Answer) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": answer.text}]
+    return [{"role": "assistant", "content": broken_up(answer.text)}]
 
 
 def _completion(auction: Auction, answer: Answer) -> Row:

@@ -26,7 +26,7 @@ from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, LinksOnly, OneOf
 from simenv.llm.replies import read_json, without_reasoning
 from simenv.records import Auction, Click, Feedback, Outcome, Persona
 
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(?P<inner>.*)\n```\Z", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```(?:json)?[^\S\n]*", re.IGNORECASE)
 _BLOCK = re.compile(r"```(?:json)?\s(?P<inner>.*?)```", re.DOTALL | re.IGNORECASE)
 _MAX_CHARS = 20_000
 """Characters of an answer that are judged, about 5,000 tokens, so that no advertiser can fill the model's context."""
@@ -64,8 +64,9 @@ _REPLY: TypeAdapter[_Reply | list[_Verdict]] = TypeAdapter(_Reply | list[_Verdic
 def unfenced(reply: str) -> str:
     """Removes a Markdown fence that encloses the whole reply."""
     text = reply.strip()
-    fenced = _FENCE.match(text)
-    return fenced["inner"] if fenced else text
+    first, _, rest = text.partition("\n")
+    fenced = _FENCE.fullmatch(first) and rest.endswith("\n```")
+    return rest.removesuffix("\n```") if fenced else text
 
 
 def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:

@@ -36,6 +36,7 @@ from simenv.llm.base import (
     ScoreRequest,
     Scores,
 )
+from simenv.llm.server_options import ServerOptions
 from simenv.records import Record
 
 Mode = Literal["record", "replay", "cache"]
@@ -164,13 +165,22 @@ class CassetteLLM(LLM):
         cassette: The cassette that completions are read from or written to.
         inner: The model; None to replay.
         name: The name of the model to replay; the name of `inner` otherwise.
+        server_options: Those of the model to replay; those of `inner` otherwise.
 
     Raises:
         DataFileError: the cassette has no completion of that model.
     """
 
-    def __init__(self, cassette: Cassette, inner: LLM | None = None, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        cassette: Cassette,
+        inner: LLM | None = None,
+        *,
+        name: str | None = None,
+        server_options: ServerOptions | None = None,
+    ) -> None:
         super().__init__()
+        self.server_options = inner.server_options if inner is not None else server_options or ServerOptions()
         self._cassette = cassette
         self._inner = inner
         if inner is not None:

@@ -13,6 +13,13 @@ _SOURCE = re.compile(r"\A(?:litellm\.)?(?:\w+: ){0,2}\w*Exception - ")
 """How LiteLLM begins its messages."""
 
 
+_RECEIVED = re.compile(r"invalid response from LLM endpoint\. Received: '?(?P<text>.*?)'?\. Check the", re.DOTALL)
+_STREAM = re.compile(r"\s*(?:data|event|id|retry): ?")
+_NO_STREAMS = (
+    "simenv reads whole replies: let the server, or the proxy before it, answer stream=false with one JSON object"
+)
+
+
 def translated(error: Exception, where: str, came: str | None = None) -> LLMError:
     """LiteLLM's error as one of simenv's.
 
@@ -23,6 +30,9 @@ def translated(error: Exception, where: str, came: str | None = None) -> LLMErro
     """
     if isinstance(error, LLMError):
         return error
+    for cause in _causes(error):
+        if isinstance(cause, LLMError):  # of our own client
+            return cause
     said = start_of(_SOURCE.sub("", str(error)))
     status = getattr(error, "status_code", None)
     codes = _codes(error)
@@ -35,12 +45,18 @@ def translated(error: Exception, where: str, came: str | None = None) -> LLMErro
     if "content_filter" in codes or type(error).__name__ == "ContentPolicyViolationError":
         return LLMRefused(f"{where} refuses the request, because of its content filter: {said}")
     if status in (400, 413, 422):
-        return LLMRefused(f"{where} refuses the request: {said}")
+        streams = re.search(r"\bstream(?:ing)?\b", said, re.IGNORECASE)
+        return LLMRefused(f"{where} refuses the request: {said}", hint=_NO_STREAMS if streams else None)
     broken = next((cause.doc for cause in _causes(error) if isinstance(cause, json.JSONDecodeError)), None)
+    received = _RECEIVED.search(str(error))
+    text = broken if broken is not None else received["text"] if received else came or ""
+    if _STREAM.match(text):
+        said = f"its reply is a stream of events, {start_of(text)!r}, though the request asks for none"
+        return LLMRefused(f"{where} gave no completion: {said}", hint=_NO_STREAMS)
     if broken is not None:
         said = f"its reply is not JSON but {start_of(broken)!r}"
-    elif "Invalid response object" in said:  # and a traceback
-        said = f"its reply is no chat completion but {start_of(came or '')!r}"
+    elif received or "Invalid response object" in said or "provider returned 'choices'" in said:  # and a traceback
+        said = f"its reply is no chat completion but {start_of(text)!r}"
     return LLMUnavailable(f"{where} gave no completion: {said}")
 
 
@@ -61,6 +77,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def too_late(error: BaseException) -> bool:
+    """Whether the call took longer than its limit."""
+    return any(isinstance(c, TimeoutError) or type(c).__name__ == "APITimeoutError" for c in _causes(error))
 
 
 def nobody_listens(error: BaseException) -> bool:

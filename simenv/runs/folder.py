@@ -37,6 +37,7 @@ from simenv.runs.lock import LOCK
 from simenv.runs.older_logs import upgrade_manifest, upgrade_transition
 from simenv.runs.repair import cut_off
 from simenv.runs.rollout import Finished
+from simenv.secrets import masked, masked_fields
 from simenv.users.queries import Question
 from simenv.world import Session
 
@@ -131,8 +132,8 @@ class RunFolder:
             "format": 3,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "finished": None,
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-            "options": options,
+            "command": [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
+            "options": masked_fields(options),
             "world": facts,
             "data_sha256": hashes,
             "python": platform.python_version(),
@@ -156,6 +157,26 @@ class RunFolder:
             "sha256": hashlib.sha256(lines).hexdigest(),
         }
         append_bytes(self.path / "chunks.jsonl", _json_lines([chunk]))
+
+    def replace(self, answers: Mapping[tuple[int, str], Transition]) -> None:
+        """Puts answers into finished chunks, in the place of those with their index and mechanism."""
+        content = (self.path / "transitions.jsonl").read_bytes()
+        lines: list[bytes] = []
+        rows: list[dict[str, Any]] = []
+        start = 0
+        for chunk in _whole_rows(self.path / "chunks.jsonl"):
+            of_chunk = content[start : chunk["end"]]
+            start = chunk["end"]
+            if any(chunk["first_index"] <= index <= chunk["last_index"] for index, _ in answers):
+                old = [Transition.model_validate_json(line) for line in of_chunk.splitlines()]
+                new = [answers.get((t.index, t.mechanism), t) for t in old]
+                of_chunk = "".join(f"{t.model_dump_json()}\n" for t in new).encode()
+            lines.append(of_chunk)
+            end = len(of_chunk) + (rows[-1]["end"] if rows else 0)
+            rows.append({**chunk, "end": end, "sha256": hashlib.sha256(of_chunk).hexdigest()})
+        write_bytes_atomically(self.path / "transitions.jsonl", b"".join(lines))
+        write_bytes_atomically(self.path / "chunks.jsonl", _json_lines(rows))
+        self._end = rows[-1]["end"] if rows else 0
 
     def save_sessions(self, fresh: Mapping[int, Session]) -> None:
         """Stores new sessions."""

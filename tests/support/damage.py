@@ -13,7 +13,7 @@ _TOKENS = [
     b"@", b"#", b"=", b"%s", b"{}{}", b"__class__", b" " * 300, b"x" * 5000,
 ]  # fmt: skip
 _VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 7, 10**30, -(10**400), 0.5, 1e308, float("nan"), float("inf"), "", " ", "x", "1", "@[]",
+    None, True, False, 0, -1, 1, 7, 10**30, -(10**400), 0.5, 1e308, float("nan"), float("inf"), "", " ", "x", "1",
     "\n", "\u202e", "\ud800", "x" * 3000, [], {}, [[]], [None], {"": None}, {"a": {"a": {}}}, ["x"] * 50,
 ]  # fmt: skip
 

@@ -8,32 +8,32 @@ answer, then a constrained choice of one link or none, then the sentence with th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Sequence
 
-from simenv.files import prompts
-from simenv.llm import LLM, PLAIN, Capability, LinksOnly, OneOf, Prompt, Sampling
+from simenv import markup
+from simenv.files.prompts import read_prompt
+from simenv.llm import LLM, PLAIN, Capability, LinksOnly, Prompt, Sampling
 from simenv.records import Ad, Auction, Bid
 from simenv.text import stops
+from simenv.writer.choices import one_call_prompt, question, question_in_context
 
 _STUCK = re.compile(r"(\b\w[^.!?]{0,40}?)(?:\W+\1\b){2,}")
 """The same words three times in a row: small models often repeat them without end."""
 _LEADS = ("One option worth a look is", "You could also consider", "Another that may help is")
-NO_AD = "none of them"
-
-
-def read_prompt(name: str) -> str:
-    """The text of `mechanisms/prompts/NAME.txt`."""
-    return prompts.read_prompt(__package__ or "mechanisms", name)
+_PACKAGE = "simenv.writer"
 
 
 class Writer:
-    """Writes the texts of one mechanism.
+    """Writes the texts of a mechanism: the same prompts, limits and checks for yours and for those that ship.
+
+    A mechanism that chooses the ads itself needs `with_ads`; one where the language model chooses needs `own_choice`.
+    All methods return the text of an answer with the ads as links, which `simenv.outcome` reads. Every random draw is
+    keyed by the auction's id, so a text does not depend on the bids unless they are shown to the model.
 
     Args:
         llm: The Ad-LLM.
-        answer_tokens: Maximum number of tokens of a plain answer.
+        answer_tokens: Maximum number of tokens of a plain answer. Models that follow formats get 400.
         sentence_tokens: Maximum number of tokens of an ad sentence after its link.
     """
 
@@ -47,52 +47,68 @@ class Writer:
     async def answer(self, auction: Auction) -> str:
         """The answer without ads. It depends only on the query, so every mechanism gets the same answer."""
         completion = await self.llm.complete(
-            Prompt(system=read_prompt("answer_system"), user=auction.query.text),
+            Prompt(system=read_prompt(_PACKAGE, "answer_system"), user=auction.query.text),
             key=(auction.id, "answer", 0),
             sampling=self._answer_sampling,
             constraint=LinksOnly() if self._constrains else None,
         )
-        text = completion.text.strip()
+        text = markup.neutral(completion.text, auction).strip()
         return _whole_sentences(text) if completion.finish == "length" else text
 
     async def with_ads(self, auction: Auction, ads: Sequence[Ad], sample: int = 0) -> str:
-        """The answer followed by one sentence for each ad, in the order given."""
+        """The answer followed by one sentence for each ad, in the order given.
+
+        Args:
+            auction: Only its id and its query are used.
+            ads: The ads to show, of any number. Each becomes one link.
+            sample: Index of the sample; another index gives other sentences after the same answer.
+        """
         text = await self.answer(auction)
         for ad in ads:
             text = await self.add_sentence(auction, text, ad, sample)
         return text
 
     async def add_sentence(self, auction: Auction, text: str, ad: Ad, sample: int = 0) -> str:
-        """Returns `text` with a sentence about `ad` at its end. The link is always valid.
+        """The text with a sentence about the ad at its end. The link is always valid.
 
         With a constrained model the link is part of the prefill. Other models get the link in the prompt; if the model
         does not copy it exactly, the advertiser's own copy is shown instead of the model's sentence.
         """
         key = (auction.id, "ad-sentence", ad.id, sample)
-        facts = {"query": auction.query.text, "title": ad.title, "advertiser": ad.advertiser, "body": ad.body}
         if self._constrains:
             lead = _LEADS[text.count("]") % len(_LEADS)]  # by the number of ads before this one
             opening = f"{text} {lead} {ad.link},".strip()  # after the comma the model describes the product
             tail = await self.llm.complete(
-                Prompt(
-                    system=read_prompt("answer_system"),
-                    user=read_prompt("ad_sentence").format(**facts),
-                    prefill=opening,
-                ),
+                self.sentence_prompt(auction, ad, opening),
                 key=key,
                 sampling=self._sentence_sampling,
                 constraint=LinksOnly(),
             )
             return opening + end_of_sentence(tail.text)
         reply = await self.llm.complete(
-            read_prompt("ad_sentence_free").format(answer=text, link=ad.link, **facts),
+            read_prompt(_PACKAGE, "ad_sentence_free").format(answer=text, link=ad.link, **_facts(auction, ad)),
             key=key,
             sampling=Sampling(max_tokens=120),
         )
         sentence = " ".join(reply.text.split())
         if sentence.count("@") != ad.link.count("@") or ad.link not in sentence:
-            sentence = f"{ad.link}: {ad.body or ad.advertiser}"
+            sentence = f"{ad.link}: {markup.neutral(ad.body or ad.advertiser, auction)}"
         return f"{text} {sentence}".strip()
+
+    @staticmethod
+    def sentence_prompt(auction: Auction, ad: Ad, opening: str) -> Prompt:
+        """The prompt for the rest of a sentence about an ad.
+
+        Args:
+            auction: Only its query is used.
+            ad: The ad.
+            opening: The text so far, with the beginning of the sentence and its link. The completion continues it.
+        """
+        return Prompt(
+            system=read_prompt(_PACKAGE, "answer_system"),
+            user=read_prompt(_PACKAGE, "ad_sentence").format(**_facts(auction, ad)),
+            prefill=opening,
+        )
 
     async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
         """An answer for which the model chooses the ads to show, if any.
@@ -142,7 +158,7 @@ class Writer:
         bids = [bid for bid in auction.bids if bid.ad.id not in taken]
         if not bids:
             return {"": 0.0}
-        prompt, options = _context(auction, bids) if in_context else _question(auction, bids, show_bids=False)
+        prompt, options = question_in_context(auction, bids) if in_context else question(auction, bids, show_bids=False)
         rows = await self.llm.logprob(prompt, options.options, sampling=PLAIN, constraint=options)
         return dict(zip([*(bid.ad.id for bid in bids), ""], map(sum, rows), strict=True))
 
@@ -151,54 +167,13 @@ class Writer:
     ) -> Ad | None:
         if not bids:
             return None
-        prompt, options = _question(auction, bids, show_bids)
+        prompt, options = question(auction, bids, show_bids)
         reply = await self.llm.complete(prompt, key=(auction.id, "choose", *sample), sampling=PLAIN, constraint=options)
         return next((bid.ad for bid in bids if bid.ad.link == reply.text.strip()), None)
 
 
-def one_call_prompt(auction: Auction, bids: Sequence[Bid], *, show_bids: bool) -> Prompt:
-    """The paper's prompt (LLM-Auction, section 5.1, step 2): one call writes the answer and chooses the ads."""
-    candidates = [{"id": bid.ad.id, "title": bid.ad.title} | ({"bid": bid.amount} if show_bids else {}) for bid in bids]
-    goal = (
-        "The platform earns an ad's bid when the user clicks it: prefer ads with a high bid that the user likes."
-        if show_bids
-        else "The platform earns when the user clicks: prefer ads that the user likes."
-    )
-    return Prompt(
-        system=read_prompt("one_call_system").format(max_ads=auction.max_ads, goal=goal),
-        user=read_prompt("one_call_user").format(
-            profile=auction.profile or "unknown",
-            candidates=json.dumps(candidates, ensure_ascii=False),
-            query=auction.query.text,
-        ),
-    )
-
-
-def _question(auction: Auction, bids: Sequence[Bid], show_bids: bool) -> tuple[Prompt, OneOf]:
-    """The prompt that requests the best ad or none, and the allowed completions, in the order of `bids`."""
-    lines = [f"- {b.ad.title}" + (f" (pays {b.amount:g})" if show_bids else "") for b in bids]
-    user = read_prompt("choose").format(
-        candidates="\n".join(lines),
-        by_bid=" and pays well" if show_bids else "",
-        none=NO_AD,
-        query=auction.query.text,
-    )
-    return Prompt(user=user, prefill="Best choice:"), _options(bids)
-
-
-def _context(auction: Auction, bids: Sequence[Bid]) -> tuple[Prompt, OneOf]:
-    """The same with the user's profile and the ads' copy in the prompt."""
-    user = read_prompt("choose_in_context").format(
-        candidates="\n".join(f"- {bid.ad.text}" for bid in bids),
-        profile=auction.profile or "unknown",
-        none=NO_AD,
-        query=auction.query.text,
-    )
-    return Prompt(user=user, prefill="Best choice:"), _options(bids)
-
-
-def _options(bids: Sequence[Bid]) -> OneOf:
-    return OneOf(options=tuple(f" {option}" for option in [*(bid.ad.link for bid in bids), NO_AD]))
+def _facts(auction: Auction, ad: Ad) -> dict[str, str]:
+    return {"query": auction.query.text, "title": ad.title, "advertiser": ad.advertiser, "body": ad.body}
 
 
 def _whole_sentences(text: str) -> str:
