@@ -63,5 +63,4 @@ def run_and_print(options: BenchOptions, folder: Path, *, resume: bool = False, 
         raise
     print_tables(result.summary, console.out)
     if result.disagreement is not None:
-        text = f"The judges' click probabilities differ by {result.disagreement:.3f} on average."
-        console.out.print(text, highlight=False)
+        console.line(f"The judges' click probabilities differ by {result.disagreement:.3f} on average.")

@@ -28,4 +28,4 @@ def export(
     from simenv.datasets.export import export_run
 
     rows = export_run(run, out, format, min_gap=min_gap, min_reward=min_reward)
-    console.out.print(f"{rows} rows to {out}", markup=False, highlight=False, soft_wrap=True)
+    console.line(f"{rows} rows to {out}")

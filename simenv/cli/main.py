@@ -61,12 +61,26 @@ def mechanisms() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `simenv` command."""
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its errors reach the user through ours
+    console.begin()
     with stopping():
-        try:
-            app(args=arguments)
-        except SimenvError as error:
-            message = " ".join(str(error).split())  # text quoted from a file may hold line breaks
-            console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-            for note in getattr(error, "__notes__", ()):
-                console.note(note)
-            sys.exit(2)
+        code = _run(arguments)
+        early = console.ended_early()
+        sys.exit(early if early is not None and not code else code)
+
+
+def _run(arguments: list[str] | None) -> str | int | None:
+    """Runs a command. Returns its exit code."""
+    try:
+        app(args=arguments)
+    except SimenvError as error:
+        console.error(str(error))
+        for note in getattr(error, "__notes__", ()):
+            console.note(note)
+        return 2
+    except SystemExit as end:
+        return end.code
+    except OSError:
+        console.out.print()  # it fails too if it was standard output that failed, under a help page of typer's
+        if console.out.failure is None:
+            raise
+    return None

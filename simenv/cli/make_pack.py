@@ -43,7 +43,7 @@ def make_pack(
     if llm == "embedded":  # before the model is loaded
         raise write.incapable_model(llm)
     model = make_llm(llm, api_base=api_base, timeout=timeout)
-    columns = (TextColumn(built.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn(built.name, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=console.err)
     bar = progress.add_task(built.name, total=n)
 
@@ -61,4 +61,4 @@ def make_pack(
     refused = f"; refused: {write.rejection_counts(written.rejected)}" if written.rejected else ""
     tokens = written.usage.prompt_tokens + written.usage.completion_tokens
     line = f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens:,} tokens"
-    console.out.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.line(line)
