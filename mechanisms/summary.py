@@ -30,7 +30,7 @@ from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError
 from simenv.files.prompts import read_prompt
 from simenv.llm import LLM, Sampling
-from simenv.markup import strip_markup
+from simenv.markup import strip_markup, with_one_link
 from simenv.mechanism import Claim
 from simenv.records import Ad, Auction, Outcome
 
@@ -161,8 +161,8 @@ class Summary(RankingAuction):
                 key=(auction.id, "summary-sentence", ad.id),
                 sampling=Sampling(max_tokens=200),
             )
-            sentence = " ".join(reply.text.split())
-            if ad.link in sentence and sentence.count("@") == ad.link.count("@"):
+            sentence = with_one_link(" ".join(reply.text.split()), ad, auction)
+            if sentence is not None:
                 return f"{text} {sentence}".strip()
         whole = await self._writer.add_sentence(auction, text, ad)
         return f"{text} {cut(whole[len(text) :].strip(), words)}".strip()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from simenv.errors import OutcomeError
 from simenv.links import BROKEN, without_links
 from simenv.links import LINK as LINK
-from simenv.records import Auction, MarkupViolation, Outcome, Placement, ViolationKind
+from simenv.records import Ad, Auction, MarkupViolation, Outcome, Placement, ViolationKind
 from simenv.text import clause_spans
 
 # Text about the auction process in an answer to the user. A sentence is a leak if it has one telling phrase, or words
@@ -127,6 +127,18 @@ def neutral(text: str, auction: Auction) -> str:
         return text
     plain = _bare_ids(bid.ad.id for bid in auction.bids).sub(lambda found: found[0][1:-1], text)
     return plain if plain == text else without_links(plain)
+
+
+def with_one_link(text: str, ad: Ad, auction: Auction) -> str | None:
+    """A model's text about one ad, with the ad's link and no other mark-up.
+
+    Returns:
+        None if the text does not copy the link exactly once, or holds another link or an @.
+    """
+    if text.count(ad.link) != 1 or text.count("@") != ad.link.count("@"):
+        return None
+    before, _, after = text.partition(ad.link)
+    return f"{neutral(before, auction)}{ad.link}{neutral(after, auction)}"
 
 
 def strip_markup(response: str) -> str:

@@ -90,8 +90,8 @@ class Writer:
             key=key,
             sampling=Sampling(max_tokens=120),
         )
-        sentence = " ".join(reply.text.split())
-        if sentence.count("@") != ad.link.count("@") or ad.link not in sentence:
+        sentence = markup.with_one_link(" ".join(reply.text.split()), ad, auction)
+        if sentence is None:
             sentence = f"{ad.link}: {markup.neutral(ad.body or ad.advertiser, auction)}"
         return f"{text} {sentence}".strip()
 
