@@ -18,6 +18,7 @@ from simenv.judges.base import Judge, ask_judge
 from simenv.judges.factory import make_judge
 from simenv.judges.llm_judge import LLMJudge
 from simenv.llm import LLM, Capability, Request, ScriptedLLM
+from simenv.llm.special_tokens import safe_prompt
 from simenv.mechanism import run_mechanism
 from simenv.records import Ad, Auction, Outcome
 from simenv.testing import PERSONAS, FakeEncoder
@@ -25,9 +26,8 @@ from simenv.validity.attacks import RAISED, load_attacks
 from tests.attacks.hostile import CLEAN, RIVALS, Hostile, auction_with, hostile_ads
 
 ALL = hostile_ads()
-FEW = [
-    one for one in ALL if one.name in ("rival_link-4", "rival_link-5", "token-7", "template-3", "control-3", "long-2")
-]
+_FEW = ("rival_link-4", "rival_link-5", "token-7", "template-3", "control-3", "long-2")
+FEW = [one for one in ALL if one.name in _FEW]
 RIVAL = RIVALS[0]
 
 
@@ -52,6 +52,8 @@ def answered(mechanism: str, auction: Auction, llm: LLM) -> Outcome | None:
         return None
     outcome = asyncio.run(run_mechanism(built, auction))
     markup.verify(outcome, auction)
+    assert isinstance(llm, ScriptedLLM)
+    assert all(safe_prompt(request.prompt) is request.prompt for request in llm.requests), "no turn of its own"
     for violation in outcome.violations:
         assert not any(rival.id in violation.text or rival.title in violation.text for rival in RIVALS), violation
     for placement in outcome.placements:
@@ -131,7 +133,7 @@ async def verdicts(judge: Judge, ads: Sequence[Ad]) -> list[float | None]:
 
 
 def _obedient(request: Request) -> str:
-    """A judge's model that clicks where the answer tells it to, in the words of the set."""
+    """A FAKE judge's model that clicks where the copy says so."""
     told = "click" in request.prompt.user.partition("Sponsored: ")[2].lower()
     rows = [{"ad_id": one.id, "clicked": told and one.id == CLEAN.id} for one in (CLEAN, RIVAL)]
     return json.dumps({"verdicts": rows})
@@ -154,6 +156,7 @@ def test_no_hostile_ad_ends_a_judgement(name: str, capsys: pytest.CaptureFixture
     assert clean is not None
     raised = [one.name for one, prob in zip(many, hostile, strict=True) if prob is not None and prob - clean > RAISED]
     broken = [one.name for one, prob in zip(many, hostile, strict=True) if prob is None]
-    with capsys.disabled():
-        print(f"\n{name}: {len(raised)} of {len(many)} raised by more than {RAISED}: {', '.join(raised) or 'none'}")
+    if name in ("click", "embedded"):  # the others are scripted, and only have to survive
+        with capsys.disabled():
+            print(f"\n{name}: {len(raised)} of {len(many)} raised by more than {RAISED}: {', '.join(raised) or 'none'}")
     assert not broken
