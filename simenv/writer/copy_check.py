@@ -75,9 +75,15 @@ def own_words(ad: Ad) -> str:
 
 
 def in_own_words(response: str, ad: Ad) -> bool:
-    """Whether an answer advertises an ad with the advertiser's own words: its link is followed by `own_words`."""
-    _, link, after = response.partition(ad.link)
-    return bool(link) and after.lstrip(" :").startswith(own_words(ad).rstrip(".!?"))
+    """Whether an answer advertises an ad in the advertiser's own words: `own_words`, or the beginning of it.
+
+    What follows the link to the end of its sentence is compared, so this can be told from any text, also of old logs.
+    """
+    if ad.link not in response:
+        return False
+    start, stop = sentence_of(response, ad)
+    said = response[start:stop].partition(ad.link)[2].strip(" :.!?")
+    return bool(said) and own_words(ad).startswith(said)
 
 
 def sentence_of(response: str, ad: Ad) -> tuple[int, int]:

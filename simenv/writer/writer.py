@@ -6,8 +6,8 @@ paper's prompt (LLM-Auction, section 5.1 step 2). Small models cannot follow tha
 answer, then a constrained choice of one link or none, then the sentence with that link.
 
 Every text is checked. An answer that loops (`guards.py`), repeats the question or has no whole sentence, and a sentence
-that says what the advertiser did not say (`copy_check.py`), are requested again with other keys, at most three times in
-all. After that the answer is cut to its good part, and the sentence is replaced by the advertiser's own words.
+that says what the advertiser did not say (`copy_check.py`), are requested again with other keys. After a few draws the
+answer is cut to its good part, and the sentence is replaced by the advertiser's own words.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from simenv.writer.guards import echoes, loops, whole_clauses, whole_sentences, 
 
 _LEADS = ("One option worth a look is", "You could also consider", "Another that may help is")
 _PACKAGE = "simenv.writer"
-_DRAWS = 3
-"""Maximum number of requests for one answer or sentence."""
+_ANSWER_DRAWS = 3
+"""Maximum number of requests for one answer."""
+_SENTENCE_DRAWS = 2
+"""The same for a sentence. A third draw of the embedded model rarely differs from the first two."""
 
 
 class Writer:
@@ -52,7 +54,7 @@ class Writer:
     async def answer(self, auction: Auction) -> str:
         """The answer without ads. It depends only on the query, so every mechanism gets the same answer."""
         drafts: list[str] = []
-        for draw in range(_DRAWS):
+        for draw in range(_ANSWER_DRAWS):
             completion = await self.llm.complete(
                 Prompt(system=read_prompt(_PACKAGE, "answer_system"), user=auction.query.text),
                 key=(auction.id, "answer", draw),
@@ -86,7 +88,7 @@ class Writer:
         copies it exactly and keeps to the ad's copy, the sentence has the first sentence of that copy.
         """
         opening = f"{_LEADS[text.count(']') % len(_LEADS)]} {ad.link}:"  # by the number of ads before this one
-        for draw in range(_DRAWS):
+        for draw in range(_SENTENCE_DRAWS):
             key: Key = (auction.id, "ad-sentence", ad.id, sample) + ((draw,) if draw else ())
             if self._constrains:
                 completion = await self.llm.complete(

@@ -77,9 +77,9 @@ def test_a_sentence_that_says_more_than_the_copy_is_requested_again() -> None:
 
 
 @pytest.mark.parametrize("bad", ["a luxury hotel.", "good at 7.", "good good good good at 0.", ""])
-def test_after_three_draws_the_advertisers_own_words_are_shown(bad: str) -> None:
+def test_after_two_draws_the_advertisers_own_words_are_shown(bad: str) -> None:
     text, calls = write(by_role(answer=[GOOD], ad_sentence=[bad]), ads=2)
-    assert calls == 1 + 2 * 3
+    assert calls == 1 + 2 * 2
     assert text == (
         f"{GOOD} One option worth a look is @Product 0@[c0]: It is good at 0. "
         "You could also consider @Product 1@[c1]: It is good at 1."
@@ -89,7 +89,7 @@ def test_after_three_draws_the_advertisers_own_words_are_shown(bad: str) -> None
 
 def test_a_sentence_that_was_cut_is_not_shown() -> None:
     text, calls = write(by_role(answer=[f"{GOOD} A"], ad_sentence=["good at"]), ads=1, fake=CutLLM)
-    assert (text.count("It is good at 0."), calls) == (1, 4)
+    assert (text.count("It is good at 0."), calls) == (1, 3)
 
 
 def test_filler_says_nothing_that_could_be_wrong() -> None:
@@ -100,10 +100,10 @@ def test_filler_says_nothing_that_could_be_wrong() -> None:
 
 
 def test_a_model_without_constraints_is_checked_too() -> None:
-    sentences = ["No link.", f"In Rome, {ADS[0].link} is good.", f"Good: {ADS[0].link}."]
+    sentences = [f"In Rome, {ADS[0].link} is good.", f"Good: {ADS[0].link}."]
     llm = ScriptedLLM(by_role(answer=[GOOD], ad_sentence=sentences), follows_formats=True, capabilities=frozenset())
     assert asyncio.run(simenv.Writer(llm).with_ads(AUCTION, ADS[:1])) == f"{GOOD} Good: {ADS[0].link}."
-    assert len(llm.requests) == 4
+    assert len(llm.requests) == 3
 
 
 def test_a_choice_of_the_model_is_kept_when_its_sentence_is_not() -> None:
