@@ -129,16 +129,10 @@ def neutral(text: str, auction: Auction) -> str:
     return plain if plain == text else without_links(plain)
 
 
-def with_one_link(text: str, ad: Ad, auction: Auction) -> str | None:
-    """A model's text about one ad, with the ad's link and no other mark-up.
-
-    Returns:
-        None if the text does not copy the link exactly once, or holds another link or an @.
-    """
-    if text.count(ad.link) != 1 or text.count("@") != ad.link.count("@"):
-        return None
-    before, _, after = text.partition(ad.link)
-    return f"{neutral(before, auction)}{ad.link}{neutral(after, auction)}"
+def links_only(ad: Ad, text: str, auction: Auction) -> bool:
+    """Whether a text has the link of this ad once, and no other mark-up and no other @."""
+    pieces = text.split(ad.link)
+    return len(pieces) == 2 and all("@" not in piece and neutral(piece, auction) == piece for piece in pieces)
 
 
 def strip_markup(response: str) -> str:
