@@ -7,6 +7,7 @@ warnings become one paragraph each.
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import gymnasium
 import numpy as np
 
-from simenv import markup
 from simenv.abilities import Observer
 from simenv.background_loop import run_sync
 from simenv.env.spaces import AuctionSpace, OutcomeSpace
@@ -163,7 +162,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         Raises:
             OutcomeError, InputError: as `step`.
         """
-        _ = self.world  # raises if the environment is closed
+        world = self.world
         if self._session is None or self._auction is None:
             raise InputError("no session: call reset first")
         if self.over:
@@ -172,7 +171,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
             hint = "await it first" if inspect.isawaitable(action) else None
             raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism", hint=hint)
         if isinstance(action, Outcome):
-            markup.verify(action, self._auction)
+            world.verify(action, self._auction)
         return self._session, self._auction
 
     @property
@@ -256,4 +255,5 @@ def transcript(transition: Transition) -> str:
             f"  [{placement.ad_id}] bid {amount:g}, price {placement.price:.2f} per click: {verdict}{chance}{reason}"
         )
     lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
+    lines.extend(f"  overcharge: {it.kind} {it.ad_id}, {it.excess:.2f} too much" for it in transition.overcharges)
     return "\n".join(lines)

@@ -163,6 +163,7 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
             reserve=options.reserve,
             horizon=options.horizon,
             answer_timeout=options.answer_timeout,
+            strict=options.strict,
             quality=make_quality(quality, encoder, llm=ad_llm, user_llm=user_llm, options=measure_options),
             ad_free=make_mechanism("organic", context={"llm": ad_llm}) if quality != "none" else None,
         )

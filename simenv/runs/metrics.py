@@ -179,6 +179,15 @@ class AskedAgain(_Share):
         return _mean(transition.feedback.asked_again)
 
 
+class Overcharges(_Share):
+    """Number of charges that no bid covers: above the bid, or of ads that are not shown."""
+
+    name, unit = "overcharges", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(len(transition.overcharges))
+
+
 class LLMCalls(_Required):
     """Number of completions of the mechanism."""
 
@@ -291,6 +300,7 @@ METRICS: tuple[Metric, ...] = (
     Refusals(),
     EmptyAnswers(),
     AskedAgain(),
+    Overcharges(),
     LLMCalls(),
     Tokens(),
     Satisfaction(),
