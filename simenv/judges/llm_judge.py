@@ -25,7 +25,7 @@ from simenv.files.prompts import read_prompt
 from simenv.judges.base import Judge
 from simenv.judges.fence import fence_code, neutralize
 from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, Key, LinksOnly, OneOf, Prompt, Sampling, metered
-from simenv.llm.replies import read_json, without_reasoning
+from simenv.llm.replies import read_json, start_of, without_reasoning
 from simenv.records import Auction, Click, Feedback, Outcome, Persona
 
 _log = logging.getLogger(__name__)
@@ -155,7 +155,8 @@ class LLMJudge:
         self._llm = llm
         self._samples = samples
         self._read = 0
-        self._unread: list[str] = []
+        self._unread = 0
+        self._first_unread = ""
         self._wording = wording
         self._system = read_prompt("simenv.judges", "judge_system" + (f"_{wording}" if wording > 1 else ""))
         self._user = read_prompt("simenv.judges", "judge_user")
@@ -229,13 +230,14 @@ class LLMJudge:
 
     def _count(self, reply: str) -> None:
         """Counts a verdict that cannot be read, and warns once if the first ten are of this kind."""
-        self._unread.append(reply)
-        if len(self._unread) == _FIRST and not self._read:
+        self._unread += 1
+        self._first_unread = self._first_unread or start_of(reply) or "(empty)"
+        if self._unread == _FIRST and not self._read:
             _log.warning(
                 "%s: none of the first %d verdicts could be read, so no click is known; the first reply begins: %s",
                 self.name,
                 _FIRST,
-                " ".join(self._unread[0].split())[:200] or "(empty)",
+                self._first_unread,
             )
 
     async def _framed(self, prompt: Prompt, auction: Auction, shown: list[str]) -> dict[str, Click]:

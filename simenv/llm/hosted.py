@@ -26,11 +26,10 @@ from simenv.llm.hosted_errors import (
     nobody_listens,
     refused_parameter,
     retry_after,
-    start_of,
     too_late,
     translated,
 )
-from simenv.llm.replies import with_joined_parts, without_reasoning
+from simenv.llm.replies import start_of, with_joined_parts, without_reasoning
 from simenv.llm.server_options import ServerOptions, server_options
 from simenv.records import Usage
 from simenv.secrets import masked, masked_keys, remember, remember_url
