@@ -119,8 +119,18 @@ def mechanism_name(mechanism: Mechanism) -> str:
     return str(getattr(mechanism, "name", type(mechanism).__name__))
 
 
-async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
-    """Runs `mechanism` on `auction` with keyed randomness; the completions it used are added to the outcome's usage.
+def mechanism_rng(auction: Auction) -> np.random.Generator:
+    """A fresh generator of a mechanism's own randomness on an auction."""
+    return keyed_rng("mechanism", auction.id)
+
+
+async def run_mechanism(mechanism: Mechanism, auction: Auction, rng: np.random.Generator | None = None) -> Outcome:
+    """Runs `mechanism` on `auction`; the completions it used are added to the outcome's usage.
+
+    Args:
+        mechanism: The mechanism.
+        auction: The auction.
+        rng: Its randomness; None: the generator keyed by the auction, as in every run. Another one gives another draw.
 
     Raises:
         OutcomeError: it returned something else than an Outcome.
@@ -128,7 +138,7 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
     """
     with metered() as meter:
         try:
-            result = mechanism.run(auction, keyed_rng("mechanism", auction.id))
+            result = mechanism.run(auction, mechanism_rng(auction) if rng is None else rng)
             outcome = await result if inspect.isawaitable(result) else result
         except SimenvError:
             raise
