@@ -60,10 +60,20 @@ def caption(audit: Audit) -> str:
 
 def blocks(audit: Audit) -> list[Block]:
     """Returns all tables of the report."""
-    tables = [_regrets(audit), _curves(audit), _money(audit)]
+    tables = [_claims(audit), _regrets(audit), _curves(audit), _money(audit)]
     if any(m.wrong_ctr for m in audit.mechanisms.values()):
         tables.append(_wrong(audit))
     return tables
+
+
+def _claims(audit: Audit) -> Block:
+    rows = [
+        (label if place == 0 else "", claim, verdict.verdict, verdict.why)
+        for label, m in audit.mechanisms.items()
+        for place, (claim, verdict) in enumerate(m.verdicts.items())
+    ]
+    note = "In the mechanism's own model of clicks, at the bids that were tried. A passed claim may still be false."
+    return Block("Claims", ("mechanism", "claim", "verdict", "what was, or would have been, seen"), rows, note)
 
 
 def _regrets(audit: Audit) -> Block:

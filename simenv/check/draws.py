@@ -22,9 +22,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from simenv.mechanism import Lottery
+from simenv.mechanism import Lottery, mechanism_rng
 from simenv.records import Auction, Outcome
+from simenv.seeding import keyed_rng
 
+DRAWS = 20
+"""Draws of each auction by a mechanism that draws from its generator. One that draws by the keys of its requests to a
+language model has one draw of each auction."""
 FALSE_ALARM = 1e-6
 """Probability that a mechanism which follows its lottery fails, at most."""
 MIN_REPEATS = 20
@@ -45,6 +49,21 @@ Answer = tuple[str, tuple[str, ...]]
 def answer_of(outcome: Outcome) -> Answer:
     """The answer of an outcome."""
     return outcome.response, tuple(placement.ad_id for placement in outcome.placements)
+
+
+def draw_rngs(auction: Auction, drew: bool) -> list[np.random.Generator | None]:
+    """Generators for draws of `run` on an auction; None is the auction's own.
+
+    Args:
+        auction: The auction.
+        drew: Whether the mechanism draws from its generator. If it does not, other generators give the same outcome.
+    """
+    return [keyed_rng("check-draw", auction.id, i) for i in range(DRAWS)] if drew else [None]
+
+
+def has_drawn(rng: np.random.Generator, auction: Auction) -> bool:
+    """Whether numbers were drawn from a generator of `mechanism_rng(auction)`."""
+    return bool(rng.bit_generator.state != mechanism_rng(auction).bit_generator.state)
 
 
 class LotteryTest:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from simenv.check.cases import degenerate_auctions, random_auction
 from simenv.check.conduct import Conduct
-from simenv.check.draws import FALSE_ALARM, LotteryTest, answer_of
+from simenv.check.draws import FALSE_ALARM, LotteryTest, answer_of, draw_rngs, has_drawn
 from simenv.check.expected import expectation
 from simenv.check.runner import ABOUT_BIDS, EXPECTED, Runner, slack
 from simenv.check.sweep import BidSweep
 from simenv.errors import ClaimViolated
 from simenv.mechanism import Claim, Lottery, Mechanism, mechanism_rng
 from simenv.records import Auction, Outcome, Record
-from simenv.seeding import keyed_rng
-
-DRAWS = 20
-"""Draws of each auction by a mechanism that draws from its generator. One that draws by the keys of its requests to a
-language model has one draw of each auction."""
 
 
 class CheckReport(Record):
@@ -84,13 +79,13 @@ class _Suite:
         if runner.run(case, auction, rng)[0] != outcome:
             runner.fail(case, "deterministic: a second run with the same auction and generator gave another outcome")
         self._outcomes[case] = outcome
-        drew = bool(rng.bit_generator.state != mechanism_rng(auction).bit_generator.state)
+        drew = has_drawn(rng, auction)
         self._check_charges(case, auction, outcome)
         lottery = runner.lottery(case, auction)
         if lottery is not None:
             if not any(prob > 0 and answer_of(outcome) == answer_of(other) for prob, other in lottery):
                 runner.fail(case, "consistent with its lottery: it returned an outcome that is not in the lottery")
-            self._draw(case, auction, outcome, lottery, drew)
+            self._draw(case, auction, lottery, drew)
         elif drew and runner.claimed(EXPECTED):
             raise ClaimViolated(
                 f"{runner.name} on {case} draws from its generator and has no lottery, so its claim "
@@ -126,11 +121,10 @@ class _Suite:
             if charged.utility(auction.bid_of(ad_id).amount) < -slack(auction):
                 self.runner.fail(case, f"{Claim.INDIVIDUALLY_RATIONAL}: {ad_id} is charged beyond its predicted value")
 
-    def _draw(self, case: str, auction: Auction, outcome: Outcome, lottery: Lottery, drew: bool) -> None:
+    def _draw(self, case: str, auction: Auction, lottery: Lottery, drew: bool) -> None:
         """Adds draws on this auction to the test of the lottery."""
-        run, rngs = self.runner.run, [keyed_rng("check-draw", auction.id, i) for i in range(DRAWS)]
-        drawn = [run(case, auction, rng)[0] for rng in rngs] if drew else [outcome]
-        self.lottery_test.add(auction, lottery, drawn)
+        rngs = draw_rngs(auction, drew)
+        self.lottery_test.add(auction, lottery, [self.runner.run(case, auction, rng)[0] for rng in rngs])
 
 
 def _probed(auction: Auction, outcome: Outcome) -> list[str]:
