@@ -46,7 +46,8 @@ class Claim(StrEnum):
     """Raising one bid, all else equal, never lowers that ad's own predicted click probability."""
     TRUTHFUL_UM = "truthful_um"
     """Dominant-strategy incentive compatible (DSIC) for a utility maximiser: whatever the others bid and whatever is
-    drawn, no bid gives more predicted utility (value x click - payment) than the value. Tested on a refined grid of bids."""
+    drawn, no bid gives more predicted utility (value x click - payment) than the value. Tested on a grid of bids,
+    refined where most can be hidden."""
     RATIONAL_IN_EXPECTATION = "rational_in_expectation"
     """Individually rational in expectation: an advertiser that bids its value expects to pay at most its predicted
     value."""

@@ -22,6 +22,7 @@ def check(
 ) -> None:
     """Tests whether a mechanism satisfies the interface and its own claims."""
     from simenv.check import check_mechanism
+    from simenv.errors import InputError
     from simenv.llm import make_llm
     from simenv.mechanism import make_mechanism
     from simenv.runs.build import labelled
@@ -29,6 +30,8 @@ def check(
     from simenv.runs.settings import options_of_mechanisms
 
     named = labelled(names_of(mechanisms))
+    if not named:
+        raise InputError(f"expected the name of a mechanism, got {mechanisms!r}")
     options, context = options_of_mechanisms(named, settings or ()), {"llm": make_llm(llm)}
     built = {label: make_mechanism(name, context=context, **options[label]) for label, name in named.items()}
     for label, mechanism in built.items():
