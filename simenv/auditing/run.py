@@ -17,6 +17,7 @@ from simenv.auditing.records import Audit, AuditOptions, check_options
 from simenv.auditing.sweep import sampled_advertisers, sweep
 from simenv.check.draws import draw_rngs, has_drawn
 from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
+from simenv.deadlines import time_limit
 from simenv.errors import InputError
 from simenv.llm.base import metered
 from simenv.market.bidders import ShadedBidder
@@ -57,7 +58,7 @@ async def audit(
     """
     options = options or AuditOptions()
     check_options(options)
-    with metered(Calls(options.max_calls)) as meter:
+    with metered(Calls(options.max_calls)) as meter, time_limit(world.answer_timeout):
         assert isinstance(meter, Calls)
         runner = _Runner(world, mechanisms, options, ctr_model or CosineCTR(), rebuild, meter, watch, say)
         await runner.run()

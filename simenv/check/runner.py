@@ -71,6 +71,9 @@ class Runner:
         try:
             outcome, requests = run_sync(run)
             markup.verify(outcome, auction)
+            unpriced = [violation.text for violation in outcome.violations if violation.kind == "unpriced_ad"]
+            if unpriced:
+                raise OutcomeError(f"the answer shows {', '.join(unpriced)} without a price")
         except MechanismFailed as error:
             raise ClaimViolated(f"on {case}: {error}") from error
         except SimenvError as error:

@@ -37,6 +37,6 @@ def check(
     for label, mechanism in built.items():
         report = check_mechanism(mechanism, auctions=auctions, seed=seed)
         name = report.mechanism if named[label] == label else label
-        console.out.print(f"{name}: {report.summary}", markup=False, highlight=False, soft_wrap=True)
+        console.line(f"{name}: {report.summary}")
         for warning in report.warnings:
             console.warn(f"{name} {warning}")

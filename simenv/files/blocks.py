@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from simenv.files.folders import make_folder
 from simenv.records import Record
@@ -28,24 +28,30 @@ class Block(NamedTuple):
 
 def print_block(block: Block, console: Console) -> None:
     """Prints a table and its note."""
-    shown = Table(title=block.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    shown.add_column(block.header[0], no_wrap=True)
+    shown = Table(title=Text(block.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    shown.add_column(Text(block.header[0]), no_wrap=True)
     for place, name in enumerate(block.header[1:], start=1):
-        shown.add_column(name, justify="left" if place < block.texts else "right")
+        shown.add_column(Text(name), justify="left" if place < block.texts else "right")
     for row in block.rows:
-        shown.add_row(*map(escape, row))
+        shown.add_row(*map(Text, row))
     console.print(shown)
     if block.note:
-        console.print(block.note, style="dim", highlight=False)
+        console.print(Text(block.note), style="dim")
 
 
 def markdown_parts(block: Block) -> list[str]:
     """Returns heading, table and note as Markdown; join them with empty lines."""
-    lines = [f"| {' | '.join(block.header)} |", f"|{'---|' * len(block.header)}"]
-    for row in block.rows:
-        cells = [cell.replace("|", "\\|") for cell in row]
-        lines.append(f"| {' | '.join(cells)} |")
+    lines = [markdown_row(block.header), f"|{'---|' * len(block.header)}", *map(markdown_row, block.rows)]
     return [f"## {block.title}", "\n".join(lines), *([block.note] if block.note else [])]
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table. What would end a cell or begin HTML is escaped."""
+    return f"| {' | '.join(map(_markdown_cell, cells))} |"
+
+
+def _markdown_cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 class Report(NamedTuple):
@@ -60,9 +66,9 @@ class Report(NamedTuple):
         """Prints the tables, then caption and warnings."""
         for block in self.blocks:
             print_block(block, console)
-        console.print(self.caption, style="dim", highlight=False)
+        console.print(Text(self.caption), style="dim")
         for warning in self.warnings:
-            console.print(warning, style="yellow", highlight=False)
+            console.print(Text(warning), style="yellow")
 
     def to_markdown(self, pictures: Sequence[str] = ()) -> str:
         """Returns caption, warnings and tables as Markdown, with links to the pictures."""
