@@ -7,6 +7,7 @@ once and the language model's backend batches the calls.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Mapping
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -27,6 +28,7 @@ from simenv.registry import Kind, Lazy, Spec
 from simenv.seeding import keyed_rng
 
 _ROUNDING = 1e-9
+_COROUTINE = re.compile(r"<coroutine object [\w.<>]+ at 0x[0-9a-f]+>")
 
 
 class Claim(StrEnum):
@@ -142,6 +144,9 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
             ) from error
     if not isinstance(outcome, Outcome):
         raise OutcomeError(f"{mechanism_name(mechanism)}.run returned {type(outcome).__name__}, expected an Outcome")
+    if _COROUTINE.search(outcome.response):
+        got = f"{mechanism_name(mechanism)} answers auction {auction.id} with {outcome.response!r:.120}"
+        raise OutcomeError(f"{got}: a coroutine is not awaited; write `await` before the call that makes it")
     return outcome.model_copy(update={"usage": outcome.usage + meter.usage})
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from simenv.errors import UnknownName
-from simenv.links import OutsideText
+from simenv.links import LinkText, OutsideText
 
 
 class Record(BaseModel):
@@ -81,7 +81,7 @@ class Ad(Record):
     """Letters, digits, dot, dash, underscore; unique in its catalog."""
     advertiser: OutsideText
     """Name of the advertiser."""
-    title: str = Field(min_length=1, max_length=120, pattern=r"^[^@\[\]\n\r]+$")
+    title: LinkText = Field(min_length=1, max_length=120, pattern=r"^[^@\[\]\n\r]+$")
     """The link text, without the mark-up characters @ [ ] and without line breaks."""
     body: OutsideText = ""
     """The advertiser's own copy: the claims that an answer may make about the ad. Links in it become plain text."""

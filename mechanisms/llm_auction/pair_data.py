@@ -89,7 +89,8 @@ def read_pairs(config: PairConfig) -> Pairs:
         (held_out if drawn < config.held_out else train).append(pair)
     if not train:
         raise DataFileError(f"{config.file}: no pair to train on: all {len(held_out)} are held out, lower held_out")
-    return Pairs(train, held_out, hashlib.sha256(Path(config.file).read_bytes()).hexdigest())
+    with Path(config.file).open("rb") as file:
+        return Pairs(train, held_out, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _pair(row: Row) -> PreferencePair:

@@ -7,6 +7,7 @@ warnings become one paragraph each.
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,15 +81,31 @@ def mechanisms() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `simenv` command."""
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its errors reach the user through ours
+    console.begin()
     with stopping(), _printed_warnings():
-        try:
-            app(args=arguments)
-        except SimenvError as error:
-            message = " ".join(str(error).split())  # text quoted from a file may hold line breaks
-            console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-            for note in getattr(error, "__notes__", ()):
-                console.note(note)
-            finish(2)  # also if code is left behind that never ends
+        code = _run(arguments)
+        early = console.ended_early()
+        if code:
+            finish(code)  # also if code is left behind that never ends
+        sys.exit(early or 0)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Runs a command. Returns its exit code."""
+    try:
+        app(args=arguments)
+    except SimenvError as error:
+        console.error(str(error))
+        for note in getattr(error, "__notes__", ()):
+            console.note(note)
+        return 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except OSError:
+        console.out.print()  # it fails too if it was standard output that failed, under a help page of typer's
+        if console.out.failure is None:
+            raise
+    return 0
 
 
 @contextmanager
@@ -100,7 +117,7 @@ def _printed_warnings() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, SimenvWarning):
-                console.warn(" ".join(str(message).split()))
+                console.warn(str(message))
             else:
                 before(message, category, *rest, **more)
 

@@ -118,7 +118,7 @@ class RunProgress:
             return
         if self._bar is not None:
             self._bar.stop()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Pace(self))
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Pace(self))
         # What was before the answers disappears, so that an earlier error is the only line of output.
         self._bar = Progress(*columns, console=self._console, transient=not self._answering)
         self._bar.add_task(name, total=total)
@@ -130,7 +130,7 @@ class RunProgress:
 
     def _line(self) -> None:
         self._last_line = self._clock()
-        self._console.print(self.text(), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(self.text(), highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -285,7 +285,7 @@ def _resumable(options: BenchOptions, folder: Path) -> dict[str, Any]:
     """The manifest of a run that can go on with these options."""
     before = manifest_to_resume(folder)
     asked = options.model_dump()
-    missing = [name for name, value in asked.items() if is_masked(value)]
+    missing = [name for name, value in asked.items() if is_masked(name, value)]
     if missing:
         raise InputError(f"{folder}: its manifest does not hold the secret in {', '.join(missing)}: give it again")
     named = {name: value for name, value in masked_fields(asked).items() if name not in _MAY_CHANGE}

@@ -71,6 +71,8 @@ class ModelOptions(Options):
     """Most calls in flight to a server."""
     timeout: float = 120.0
     """Seconds per call to a server, from the request to the last byte of the reply."""
+    trust_remote_code: bool = False
+    """Run the code that a local model's folder brings along (auto_map in its config.json), if the model needs it."""
 
 
 class MarketOptions(Options):
@@ -167,6 +169,7 @@ OLDEST: Mapping[str, Any] = {
     "judge_ensemble": [],
     "judge_samples": 1,
     "metrics": [],
+    "trust_remote_code": False,
     "llm_options": {},
     "judge_llm_options": {},
 }

@@ -23,7 +23,7 @@ _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "ads", "violations", "abstentions")
 _TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
 _COST = ("llm_calls", "tokens")
-_QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure")
+_QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
 _BUILT_IN = frozenset(metric.name for metric in METRICS)
 TITLES = {
     "bid_weighted_clicks": "bid x clicks",
@@ -32,6 +32,7 @@ TITLES = {
     "llm_calls": "LLM calls",
     "quality_loss": "quality loss",
     "ad_text_share": "ad text",
+    "own_copy": "own copy",
 }
 
 
@@ -131,7 +132,7 @@ def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
         ("Cost, per answer", _COST, False),
     ]
     if quality := tuple(metric for metric in _QUALITY if metric in measured):
-        blocks.append(("Answer quality, 0 to 1 (factuality, disclosure: per shown ad)", quality, False))
+        blocks.append(("Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", quality, False))
     if own := tuple(dict.fromkeys(c.metric for c in table.cells if c.metric not in _BUILT_IN)):
         blocks.append(("Further metrics", own, False))
     if len({cell.mechanism for cell in table.cells}) > 1:
