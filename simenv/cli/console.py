@@ -19,17 +19,7 @@ from copy import copy
 from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -229,23 +219,6 @@ def written_to(path: object) -> None:
 
 
 @contextmanager
-def answers_bar() -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """Shows a progress bar of answers. Yields callbacks: one for the total, one to call after each answer."""
-    columns = (_name("answers"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    progress = Progress(*columns, console=err, speed_estimate_period=120)
-    bar = progress.add_task("answers")
-
-    def started(total: int) -> None:
-        progress.update(bar, total=total)
-        progress.start()  # only now, so that an earlier error is the only line of output
-
-    try:
-        yield started, lambda: progress.advance(bar)
-    finally:
-        _stop(progress)
-
-
-@contextmanager
 def named_bars(width: int = 12) -> Iterator[tuple[Callable[[str, int, int], None], Console]]:
     """Shows one progress bar per part. Yields a callback for (part, done, planned) and a console for other lines."""
     columns = (_name(f"{{task.description:{width}}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -272,10 +245,3 @@ def _name(template: str) -> TextColumn:
 def _stop(progress: Progress) -> None:
     if progress.live.is_started:
         progress.stop()
-
-
-class _Rate(ProgressColumn):
-    """Answers per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.2f}/s" if task.speed else "", style="progress.data.speed")
