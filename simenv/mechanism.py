@@ -6,7 +6,6 @@ once and the language model's backend batches the calls.
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Awaitable, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 from simenv import registry
 from simenv.background_loop import ENDS_LOOP
 from simenv.ctr.models import make_ctr_model
+from simenv.deadlines import limited
 from simenv.errors import MechanismFailed, OutcomeError, SimenvError
 from simenv.importing import reason
 from simenv.llm import make_llm
@@ -126,12 +126,16 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
 
     Raises:
         OutcomeError: it returned something else than an Outcome.
-        MechanismFailed: its own code raised.
+        MechanismFailed: its own code raised, or it took longer than `simenv.deadlines.time_limit` allows.
     """
     with metered() as meter:
         try:
-            result = mechanism.run(auction, keyed_rng("mechanism", auction.id))
-            outcome = await result if inspect.isawaitable(result) else result
+            outcome = await limited(
+                lambda: mechanism.run(auction, keyed_rng("mechanism", auction.id)),
+                late=lambda when: MechanismFailed(
+                    f"{mechanism_name(mechanism)} gave no answer to auction {auction.id} {when}"
+                ),
+            )
         except SimenvError:
             raise
         except (Exception, *ENDS_LOOP) as error:
@@ -154,15 +158,17 @@ async def lottery_of(mechanism: Mechanism, auction: Auction) -> Lottery:
 
     Raises:
         OutcomeError: it returned something else than outcomes with probabilities that sum to 1.
-        MechanismFailed: its own code raised.
+        MechanismFailed: its own code raised, or it took longer than `simenv.deadlines.time_limit` allows.
         InputError: the mechanism does not know its distribution under the options it was built with.
     """
     if not isinstance(mechanism, Randomised):
         return [(1.0, await run_mechanism(mechanism, auction))]
     name = mechanism_name(mechanism)
     try:
-        result = mechanism.lottery(auction)
-        rows = await result if inspect.isawaitable(result) else result
+        rows = await limited(
+            lambda: mechanism.lottery(auction),
+            late=lambda when: MechanismFailed(f"{name}.lottery gave no result for auction {auction.id} {when}"),
+        )
         lottery = [(float(prob), outcome) for prob, outcome in rows]
     except SimenvError:
         raise

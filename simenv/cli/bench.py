@@ -30,7 +30,7 @@ def bench(
     problems = run_and_print(options, out, resume=resume, go_on=go_on)
     console.written_to(out)
     for problem in problems:
-        console.fail(problem)
+        console.error(problem)
     if problems:
         raise typer.Exit(1)
 
@@ -73,6 +73,5 @@ def run_and_print(
         raise
     print_tables(result.summary, console.out)
     if result.disagreement is not None:
-        text = f"The judges' click probabilities differ by {result.disagreement:.3f} on average."
-        console.out.print(text, highlight=False)
+        console.line(f"The judges' click probabilities differ by {result.disagreement:.3f} on average.")
     return result.problems

@@ -50,6 +50,9 @@ def validate_judge(
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     concurrency: Annotated[int, typer.Option(help="Maximum number of concurrent calls to a server.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code of a local model's folder, if the model needs it.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="A new folder for validity.json, report.md and plots.")] = None,
 ) -> None:
     """Tests a judge: contrasts, placebos, hostile ads, outside data, reliability."""
@@ -90,6 +93,7 @@ def validate_judge(
             concurrency=concurrency,
             timeout=timeout,
             server_options={} if registry.is_name_of(LANGUAGE_MODEL, name) and name != llm else asked,
+            trust_remote_code=trust_remote_code,
         ),
     )
     with console.named_bars() as (watch, _):

@@ -42,6 +42,7 @@ def make_llm(
     api_key: str | None = None,
     concurrency: int = 16,
     timeout: float = 120.0,
+    trust_remote_code: bool = False,
     options: Mapping[str, Any] | None = None,
     server_options: Mapping[str, Any] | None = None,
 ) -> LLM:
@@ -55,6 +56,7 @@ def make_llm(
         api_key: Key, for LiteLLM names; by default the provider's environment variable.
         concurrency: Most calls in flight, for LiteLLM names.
         timeout: Seconds per call, for LiteLLM names.
+        trust_remote_code: Run code of a local model's folder, for local:FOLDER.
         options: The model's own options.
         server_options: What each request asks for, for LiteLLM names: temperature, max_tokens, reasoning_effort and
             others of `simenv.llm.server_options.ServerOptions`.
@@ -64,7 +66,8 @@ def make_llm(
         MissingWeights: the embedded model is not installed.
     """
     check_server_options(name, server_options or {})
-    server = {"api_base": api_base, "api_key": api_key, "concurrency": concurrency, "timeout": timeout}
+    server: dict[str, Any] = {"api_base": api_base, "api_key": api_key, "concurrency": concurrency, "timeout": timeout}
+    server["trust_remote_code"] = trust_remote_code
     if registry.is_name_of(LANGUAGE_MODEL, name):
         return registry.find(LANGUAGE_MODEL, name, options).build(server)
     if "/" not in name:

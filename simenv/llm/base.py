@@ -41,6 +41,7 @@ from simenv.llm.requests import (
     Scores,
 )
 from simenv.llm.server_options import ServerOptions
+from simenv.llm.special_tokens import safe_prompt
 from simenv.records import Usage
 
 __all__ = [
@@ -208,6 +209,9 @@ class LLM(ABC):
     ) -> Completion:
         """Completes `prompt`.
 
+        Special tokens of chat models in it, such as `<|im_end|>`, are broken up (`<| im_end |>`): ads, queries and
+        personas are in prompts, and none of them may open a turn of its own.
+
         A repeated request (same prompt, sampling, key, constraint) is answered from memory: mechanisms that request the
         same organic answer get the same text. Every request is metered, also from memory, because the usage belongs to
         each mechanism.
@@ -342,4 +346,4 @@ class LLM(ABC):
 
 
 def _prompt(prompt: Prompt | str) -> Prompt:
-    return Prompt(user=prompt) if isinstance(prompt, str) else prompt
+    return safe_prompt(Prompt(user=prompt) if isinstance(prompt, str) else prompt)

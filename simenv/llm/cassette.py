@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from typing import Literal
 from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 
 from simenv.errors import DataFileError, LLMRefused
+from simenv.files.limits import read_lines
 from simenv.llm.base import (
     LLM,
     AnyRequest,
@@ -69,7 +71,7 @@ class Cassette:
         self.path = Path(path)
         self.mode = mode
         self._entries: dict[tuple[str, AnyRequest], Entry] = {}
-        exists = self.path.is_file()
+        exists = self.path.exists()
         if mode == "record" and exists:
             raise DataFileError(f"{self.path} exists already: give a new file, nothing is overwritten")
         if mode == "replay" and not exists:
@@ -130,12 +132,13 @@ class Cassette:
         return f"it has this question with other values: {values}"
 
     def _load(self) -> None:
-        content = self.path.read_bytes()
-        whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
-        if len(whole) < len(content) and self.mode == "cache":
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.splitlines(), start=1):
+        whole = 0
+        for number, line in enumerate(read_lines(self.path), start=1):
+            if not line.endswith(b"\n"):
+                if self.mode == "cache":
+                    os.truncate(self.path, whole)
+                return
+            whole += len(line)
             try:
                 entry = Entry.model_validate_json(line)
             except ValidationError as error:

@@ -39,7 +39,10 @@ if TYPE_CHECKING:
     import pandas
 
 _MAY_CHANGE = frozenset(
-    {"concurrency", "timeout", "api_base", "judge_api_base", "fail_on_error", "fail_on_bug", "fail_on_useless"}
+    {
+        *("concurrency", "timeout", "answer_timeout", "api_base", "judge_api_base"),
+        *("fail_on_error", "fail_on_bug", "fail_on_useless"),
+    }
 )
 """Options that a resumed run may have otherwise: they say how to reach a model and when to stop, not what is run."""
 

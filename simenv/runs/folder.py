@@ -31,6 +31,7 @@ from pydantic import ValidationError
 
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import PART, append_bytes, write_bytes_atomically
+from simenv.files.limits import read_bytes, read_lines
 from simenv.records import Persona, Record, Transition
 from simenv.runs.lock import LOCK
 from simenv.runs.older_logs import upgrade_manifest, upgrade_transition
@@ -226,19 +227,18 @@ def read_transitions(path: str | Path) -> Iterator[Transition]:
         DataFileError: the folder holds no run, or a line that is not a transition.
     """
     file = Path(path) / "transitions.jsonl" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
+    if not file.exists():
         raise DataFileError(f"{path}: no transitions.jsonl: not the folder of a run")
-    with file.open("rb") as lines:  # bytes: an incomplete line may not be UTF-8
-        for number, line in enumerate(lines, start=1):
-            try:
-                transition = _transition(line)
-            except ValidationError as error:
-                first = error.errors()[0]
-                message = " ".join([*map(str, first["loc"]), first["msg"]])
-                raise DataFileError(f"{file}:{number}: not a transition: {message}") from None
-            if wrong := _contradiction(transition):
-                raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
-            yield transition
+    for number, line in enumerate(read_lines(file), start=1):  # bytes: an incomplete line may not be UTF-8
+        try:
+            transition = _transition(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = " ".join([*map(str, first["loc"]), first["msg"]])
+            raise DataFileError(f"{file}:{number}: not a transition: {message}") from None
+        if wrong := _contradiction(transition):
+            raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
+        yield transition
 
 
 def read_sessions(path: str | Path) -> dict[int, Session]:
@@ -281,12 +281,12 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         DataFileError: the folder holds none, or it is unreadable.
     """
     file = Path(path) / "manifest.json"
+    if not file.exists():
+        raise DataFileError(f"{path}: no manifest.json: not the folder of a run")
     try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(read_bytes(file).decode())
         json.dumps(manifest, ensure_ascii=False).encode()  # a lone surrogate is valid JSON, but not UTF-8
-    except OSError:
-        raise DataFileError(f"{path}: no manifest.json: not the folder of a run") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataFileError(f"{file}: not readable: {error}") from None
     parts = [manifest.get("options"), manifest.get("world", {})] if isinstance(manifest, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):

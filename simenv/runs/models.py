@@ -61,6 +61,7 @@ class Models:
             api_base=api_base,
             concurrency=self._options.concurrency,
             timeout=self._options.timeout,
+            trust_remote_code=self._options.trust_remote_code,
             options=self._part_options.of(LANGUAGE_MODEL, name),
             server_options=asked,
         )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from simenv.deadlines import check_timeout
 from simenv.errors import InputError
 from simenv.llm.server_options import OptionsByName
 from simenv.records import Record
@@ -70,6 +71,8 @@ class ModelOptions(Options):
     """Most calls in flight to a server."""
     timeout: float = 120.0
     """Seconds per call to a server, from the request to the last byte of the reply."""
+    trust_remote_code: bool = False
+    """Run the code that a local model's folder brings along (auto_map in its config.json), if the model needs it."""
 
 
 class MarketOptions(Options):
@@ -87,6 +90,9 @@ class MarketOptions(Options):
     """Number of ads that is free of penalty."""
     reserve: float = 0.0
     """Least price, currency per click."""
+    strict: bool = False
+    """Refuse charges that no bid covers: above the bid, or of ads that are not shown. Otherwise tables count them as
+    overcharges."""
     penalty: str = "linear"
     """What extra ads and violations cost the platform: linear, package.module:Class or file.py:Class."""
 
@@ -125,6 +131,9 @@ class RunOptions(WorldOptions, ModelOptions, MarketOptions, FileOptions):
     settings: tuple[str, ...] = ()
     """NAME.OPTION=VALUE for any plug-in of the run (mechanism, judge, model, bidder, ...), for instance best_of_n.n=8;
     KIND/NAME.OPTION=VALUE where two plug-ins have one name. Repeatable."""
+    answer_timeout: float | None = None
+    """Seconds that a mechanism has for each answer, and a judge for each verdict; no limit by default. It is wall time,
+    in which the other answers of a chunk run too."""
     seed: int = 0
     """Names the run: order of personas, values, bids, clicks, samples."""
 
@@ -155,10 +164,12 @@ class BenchOptions(RunOptions, BidderOptions):
 OLDEST: Mapping[str, Any] = {
     "values": "uniform",
     "penalty": "linear",
+    "strict": False,
     "quality": "none",
     "judge_ensemble": [],
     "judge_samples": 1,
     "metrics": [],
+    "trust_remote_code": False,
     "llm_options": {},
     "judge_llm_options": {},
 }
@@ -198,6 +209,7 @@ def check_ranges(options: Record) -> None:
     timeout = getattr(options, "timeout", 1.0)
     if not 0 < timeout < math.inf:
         raise InputError(f"timeout must be above 0, got {timeout}")
+    check_timeout(getattr(options, "answer_timeout", None))
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

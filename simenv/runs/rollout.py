@@ -4,15 +4,16 @@ The chunk is the unit of batching and of resume: its auctions run together, so t
 on the chunk's contents. Mechanisms run one after the other within a chunk, so that the model's cache still holds the
 requests that they share.
 
-If a mechanism or its bidders learn (they have `observe`), a chunk runs turn by turn: the first questions of all
-sessions, then the second ones. Each mechanism has its own population of bidders, because they learn from its outcomes.
+If a mechanism or its bidders learn (they have `observe`), its auctions run one after another in index order: an auction
+is built after all earlier ones were observed. So budgets are exact, and the transitions do not depend on the chunk. The
+cost is that only the calls within one answer run together, where a run without learners has a whole chunk in flight.
+Each mechanism has its own population of bidders, because they learn from its outcomes.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from simenv.abilities import Observer
@@ -121,7 +122,7 @@ async def rollout(
                 on_answer()
                 return transition
 
-            for wave in learners[label].waves(indices, world.horizon):
+            for wave in learners[label].waves(indices):
                 answered = await gather(answer(i) for i in wave)
                 learners[label].observe(answered)
                 rows.extend(answered)
@@ -166,12 +167,9 @@ class _Learners:
             learner.observe for learner in (self.bidder, mechanism) if isinstance(learner, Observer)
         ]
 
-    def waves(self, indices: Sequence[int], horizon: int) -> Iterable[list[int]]:
-        """Returns the auctions to run together: the whole chunk, or one turn at a time if there are learners."""
-        if not self._observers:
-            return [list(indices)]
-        by_turn = sorted(indices, key=lambda i: i % horizon)
-        return [list(wave) for _, wave in groupby(by_turn, key=lambda i: i % horizon)]
+    def waves(self, indices: Sequence[int]) -> list[Sequence[int]]:
+        """Returns the auctions to run together: all of them, or one at a time if there are learners."""
+        return [[i] for i in indices] if self._observers else [indices]
 
     def observe(self, transitions: Iterable[Transition]) -> None:
         for transition in transitions:
