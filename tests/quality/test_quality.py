@@ -18,7 +18,6 @@ from simenv.llm import LLM, Capability, ScriptedLLM
 from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.llm.requests import Request, ScoreRequest, Scores
 from simenv.mechanism import Mechanism
-from simenv.quality.claims import numbers, proper_nouns, unsupported
 from simenv.quality.embedded import EmbeddedQuality, QualityMeasure, ad_text_share, disclosure, split
 from simenv.quality.factory import make_quality
 from simenv.quality.likelihood import LikelihoodQuality
@@ -30,6 +29,7 @@ from simenv.runs.tables import to_markdown
 from simenv.testing import ADS, PERSONAS, FakeEncoder, small_world
 from simenv.validity.cases import Case
 from simenv.validity.scenarios import EXTRAS, Scenario, build, load_scenarios
+from simenv.writer.claims import numbers, proper_nouns, unsupported
 
 BOOTS, BANK = ADS[0], ADS[3]
 FAKE = EmbeddedQuality(FakeEncoder())
