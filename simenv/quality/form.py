@@ -33,7 +33,7 @@ class FormWorth(Record):
     """It only repeats the question."""
     refusal: float = 0.25
     """It declines to answer."""
-    loop: float = 0.55
+    loop: float = 0.5
     """It repeats its own words."""
     cut: float = 0.8
     """It breaks off in a sentence."""
@@ -65,7 +65,7 @@ def repeats_question(text: str, query: str) -> bool:
     said, asked = content_words(text), content_words(query)
     if not said or not asked:
         return bool(text.strip()) and text.strip(" .!?").lower() == query.strip(" .!?").lower()
-    return len(said & asked) >= 0.6 * len(asked) and len(said - asked) <= 0.25 * len(said)
+    return len(said & asked) >= 0.6 * len(asked) and len(said - asked) <= 0.2 * len(said)
 
 
 def sounds_like_refusal(sentence: str) -> bool:
