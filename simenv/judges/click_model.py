@@ -22,8 +22,8 @@ Two properties that may surprise follow from the product. Both are meant, and pa
 
 - Moving an ad's sentence one sentence down can raise its click probability, although examination falls: coherence
   compares it with the sentences read before it, and further down there are more of them. On 10 scenarios of the
-  contrast suite (development part, native wording) 5 of 30 such steps raise it, four of them by 24% to 37% and one, from
-  a place where nothing fits to one where all does, to 4.2 times.
+  contrast suite (development part, native wording) 5 of 30 such steps raise it, four of them by 24% to 37% and one,
+  from a place where nothing fits to one where all does, to 4.2 times.
 - Tolerance raises attraction of all ads alike, and so can lower the click probability of an ad that is far more
   attractive than a full substitute beside it: the rival gains a larger share. With a = attraction of the ad and b of
   the substitute, p falls in tolerance where b (2a - 1 - b) > a (1 - a): at a = 0.9, b = 0.4, raising tolerance from 0.5
