@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from simenv import markup
 from simenv.files.prompts import read_prompt
 from simenv.llm import LLM, PLAIN, Capability, Completion, Key, LinksOnly, Prompt, Sampling
 from simenv.markup import LINK
@@ -61,7 +62,7 @@ class Writer:
                 sampling=self._answer_sampling,
                 constraint=LinksOnly() if self._constrains else None,
             )
-            text = completion.text.strip()
+            text = markup.neutral(completion.text, auction).strip()
             whole = whole_sentences(text) if completion.finish == "length" else text
             if whole and not loops(whole) and not echoes(whole, auction.query.text):
                 return whole
@@ -116,13 +117,12 @@ class Writer:
         """Whether a sentence links this ad and no other, says only what its copy says, and does not loop.
 
         Args:
-            auction: Only its query is used: its names and numbers may stand before the link.
+            auction: The names and numbers of its query may stand before the link; its candidates' ids may not occur.
             sentence: One sentence, or a short passage.
             ad: The ad.
         """
         return (
-            ad.link in sentence
-            and sentence.count("@") == ad.link.count("@")
+            markup.links_only(ad, sentence, auction)
             and not loops(sentence)
             and keeps_to_copy(sentence, ad, query=auction.query.text, every_word=not self.llm.follows_formats)
         )
