@@ -33,6 +33,7 @@ from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
+from simenv.cli.validate_quality import validate_quality
 from simenv.errors import SimenvError, SimenvWarning
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "list": list_plugins,
     "validate-judge": validate_judge,
+    "validate-quality": validate_quality,
     "fit-ctr": fit_ctr,
     "make-pack": make_pack,
     "fetch-weights": fetch_weights,
