@@ -15,6 +15,7 @@ from simenv.env.spaces import AuctionSpace, OutcomeSpace
 from simenv.errors import InputError
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Transition
+from simenv.text import printable
 from simenv.world import WORLD_OPTIONS, Session, World, make_world
 
 
@@ -160,18 +161,22 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
 
 
 def transcript(transition: Transition) -> str:
-    """Formats a turn as readable text."""
+    """Formats a turn as readable text. Control characters of ads, users and judges are shown as escapes."""
     clicks = {click.ad_id: click for click in transition.feedback.clicks}
-    lines = [f"User ({transition.persona_id}): {transition.auction.query.text}"]
-    lines.append(f"Assistant ({transition.mechanism}): {transition.outcome.response}")
+    lines = [_line(f"User ({transition.persona_id}): {transition.auction.query.text}")]
+    lines.append(printable(f"Assistant ({transition.mechanism}): {transition.outcome.response}"))
     for placement in transition.outcome.placements:
         click = clicks[placement.ad_id]
         verdict = {True: "clicked", False: "not clicked", None: "no verdict"}[click.clicked]
         chance = f", probability {click.click_prob:.2f}" if click.click_prob is not None else ""
-        reason = f" ({click.reason})" if click.reason else ""
+        reason = f" ({_line(click.reason)})" if click.reason else ""
         amount = transition.auction.bid_of(placement.ad_id).amount
         lines.append(
             f"  [{placement.ad_id}] bid {amount:g}, price {placement.price:.2f} per click: {verdict}{chance}{reason}"
         )
     lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
     return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))
