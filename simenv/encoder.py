@@ -78,8 +78,8 @@ class MiniLM:
         file = cache_dir() / "vectors" / f"{digest}.npy"
         try:
             vectors = np.load(file)
-            if vectors.shape != (len(texts), 384):
-                raise ValueError(f"{file} holds {vectors.shape}")
+            if not isinstance(vectors, np.ndarray) or vectors.shape != (len(texts), 384):
+                raise ValueError(f"{file} holds {type(vectors).__name__}")
         except (OSError, ValueError, EOFError):
             vectors = self.encode(texts)
             _save(file, vectors)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -53,12 +54,13 @@ _CHOOSING_FOR_PAY = re.compile(
 def _leaks(text: str) -> list[tuple[int, int]]:
     """Spans of text about the auction process: half-open character offsets of phrases or sentences."""
     spans = [match.span() for match in _TELLING.finditer(text)]
+    starts = [start for start, _ in spans]
     for start, end in clause_spans(text):
         clause = text[start:end]
         leaks = (_ADS.search(clause) and _CHOOSING.search(clause)) or (
             _TASK.search(clause) and _CHOOSING_FOR_PAY.search(clause)
         )
-        if leaks and not any(start <= s < end for s, _ in spans):
+        if leaks and bisect_left(starts, start) == bisect_left(starts, end):  # no telling phrase begins in it
             spans.append((start, end))
     return spans
 
@@ -97,12 +99,11 @@ def _parse(response: str, candidates: tuple[tuple[str, str], ...]) -> Parsed:
         else:
             links[ad_id] = span
         rest[span[0] : span[1]] = "\n" * (span[1] - span[0])  # same length, and no pattern crosses a line break
-    remaining = "".join(rest)
     for pattern in (BROKEN, _bare_ids(titles)):
-        for match in pattern.finditer(remaining):
+        for match in pattern.finditer("".join(rest)):
             violation("broken_markup", match.span())
             start, end = match.span()
-            remaining = remaining[:start] + "\n" * (end - start) + remaining[end:]
+            rest[start:end] = "\n" * (end - start)
     prose = list(response)
     for start, end in [*links.values(), *(f.span for f in violations)]:
         prose[start:end] = " " * (end - start)  # a sentence continues after its link

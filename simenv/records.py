@@ -173,18 +173,29 @@ class Usage(Record):
 
     calls: int = Field(default=0, ge=0)
     """Completions."""
-    prompt_tokens: int = Field(default=0, ge=0)
-    completion_tokens: int = Field(default=0, ge=0)
+    prompt_tokens: int | None = Field(default=0, ge=0)
+    """None: a server did not count them, in at least one of the completions."""
+    completion_tokens: int | None = Field(default=0, ge=0)
+    """None: a server did not count them, in at least one of the completions."""
     cost_usd: float = Field(default=0.0, ge=0)
     """US dollars, by the provider's list price; 0 for local models and unknown prices."""
+
+    @property
+    def tokens(self) -> int | None:
+        """Prompt and completion tokens; None if one of them is unknown."""
+        return _sum(self.prompt_tokens, self.completion_tokens)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
+            prompt_tokens=_sum(self.prompt_tokens, other.prompt_tokens),
+            completion_tokens=_sum(self.completion_tokens, other.completion_tokens),
             cost_usd=self.cost_usd + other.cost_usd,
         )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 class Outcome(Record):
@@ -263,6 +274,29 @@ class Feedback(Record):
     None: a single judge, or no ad with verdicts of two judges."""
     usage: Usage = Usage()
     """Language model use for judging."""
+    asked_again: int = Field(default=0, ge=0, exclude_if=lambda times: not times)
+    """How often a judge was asked once more, because its reply could not be read. Left out of logs where 0."""
+
+
+class Failure(Record):
+    """Why there is no answer."""
+
+    kind: str
+    """Name of the error's class, such as LLMUnavailable or LLMRefused."""
+    text: str
+    """The error's message."""
+
+
+class Overcharge(Record):
+    """A charge that no bid covers."""
+
+    kind: Literal["price_above_bid", "bid_below_reserve", "transfer_above_bid", "transfer_not_shown"]
+    """price_above_bid: the price per click exceeds the bid. bid_below_reserve: it does, because the bid is below the
+    reserve, so that the ad may not be shown. transfer_above_bid: price and transfer together exceed the bid.
+    transfer_not_shown: an ad that the answer does not show is charged."""
+    ad_id: str
+    excess: float = Field(ge=0)
+    """What is charged beyond the bid, or beyond 0 if the ad is not shown: currency, if it is clicked."""
 
 
 class Transition(Record):
@@ -283,10 +317,15 @@ class Transition(Record):
     """Realised payments: ad id -> currency. Price times click, plus transfers. An abstained verdict adds no payment."""
     expected_payments: dict[str, float] | None
     """Payments in expectation over clicks. None: the judge did not give all click probabilities."""
+    overcharges: tuple[Overcharge, ...] = Field(default=(), exclude_if=lambda overcharges: not overcharges)
+    """Charges that no bid covers (`simenv.charges`). Left out of logs where there are none."""
     reward: float | None
     """sum of bid x click over shown ads - penalty. None: the judge abstained on a shown ad."""
     expected_reward: float | None
     """Reward in expectation over clicks. None: the judge did not give all click probabilities."""
+    error: Failure | None = Field(default=None, exclude_if=lambda error: error is None)
+    """Why there is no answer: outcome and feedback are then empty, and no number of this row counts. None, and left out
+    of logs, for an answer."""
 
     @property
     def abstentions(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_END = re.compile(r"[.!?]+(?=\s|$)|\n")
+_END = re.compile(r"(?<![.!?])[.!?]++(?=\s|$)|\n")  # a run is tried once, as a whole: linear in the text's length
 _CLAUSE = re.compile(r"[^.!?\n]+")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")

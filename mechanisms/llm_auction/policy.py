@@ -32,11 +32,11 @@ class AdaptedLLM(LocalLLM):
         adapter: Folder of the adapter; None starts a new one, which has no effect before training.
         r, alpha, blocks, seed: Options of a new adapter: see `lora.inject`.
         checkpointing: Recompute activations in the backward pass, for models that otherwise do not fit in memory.
-        name, follows_formats: See `LocalLLM`.
+        name, follows_formats, trust_remote_code: See `LocalLLM`.
 
     Raises:
         InputError: the folder has no model.
-        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+        DataFileError: the folder has no adapter, a damaged one, or one of another model.
     """
 
     def __init__(
@@ -51,8 +51,9 @@ class AdaptedLLM(LocalLLM):
         checkpointing: bool = False,
         name: str = "adapted",
         follows_formats: bool = False,
+        trust_remote_code: bool = False,
     ) -> None:
-        super().__init__(path, name=name, follows_formats=follows_formats)
+        super().__init__(path, name=name, follows_formats=follows_formats, trust_remote_code=trust_remote_code)
         self.base = Path(path).name
         if adapter is None:
             self.trained = lora.inject(self._model, r, alpha, seed, blocks)

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from simenv.errors import InputError
+from simenv.llm.model_folder import unreadable
 from simenv.llm.special_tokens import broken_up, safe_prompt
 
 from . import lora
@@ -43,9 +44,14 @@ def train_with_trl(config: PairConfig, pairs: Pairs, out: Path, console: Console
     on_gpu, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
     checkpoints = out / "checkpoints"
     started, measured = now(), bool(pairs.held_out)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    except Exception as error:  # a damaged file may raise anything
+        raise unreadable(base, error) from error
     trainer = DPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16),
-        processing_class=AutoTokenizer.from_pretrained(base),
+        model=model,
+        processing_class=tokenizer,
         args=DPOConfig(
             output_dir=str(checkpoints),
             seed=config.seed,

@@ -26,11 +26,18 @@ def bench(
 
     if resume:
         options = resumed_options(options, given, out)
-    run_and_print(options, out, resume=resume, go_on=f"go on with: simenv bench --resume --out {shlex.quote(str(out))}")
+    go_on = f"go on with: simenv bench --resume --out {shlex.quote(str(out))}"
+    problems = run_and_print(options, out, resume=resume, go_on=go_on)
     console.written_to(out)
+    for problem in problems:
+        console.error(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
-def run_and_print(options: BenchOptions, folder: Path, *, resume: bool = False, go_on: str | None = None) -> None:
+def run_and_print(
+    options: BenchOptions, folder: Path, *, resume: bool = False, go_on: str | None = None
+) -> tuple[str, ...]:
     """Runs a benchmark under a progress bar and prints its tables.
 
     Args:
@@ -38,6 +45,9 @@ def run_and_print(options: BenchOptions, folder: Path, *, resume: bool = False, 
         folder: Where to.
         resume: Go on with the run there.
         go_on: What to say if the run stops after it has begun.
+
+    Returns:
+        What makes the tables worthless, if anything does.
     """
     from simenv.runs.bench import Progress, run_bench
     from simenv.runs.tables import print_tables
@@ -64,3 +74,4 @@ def run_and_print(options: BenchOptions, folder: Path, *, resume: bool = False, 
     print_tables(result.summary, console.out)
     if result.disagreement is not None:
         console.line(f"The judges' click probabilities differ by {result.disagreement:.3f} on average.")
+    return result.problems

@@ -33,6 +33,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from simenv.secrets import masked
 from simenv.text import escaped, printable
 
 _ASCII: dict[int, str] = str.maketrans(
@@ -196,12 +197,12 @@ def line(text: str, style: str = "") -> None:
 
 def error(text: str) -> None:
     """Prints what went wrong in one line; text quoted from a file may hold line breaks."""
-    err.print(f"simenv: {' '.join(text.split())}", style="red", soft_wrap=True)
+    err.print(f"simenv: {' '.join(masked(text).split())}", style="red", soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Prints a warning in one paragraph."""
-    err.print(f"simenv: {' '.join(text.split())}", style="yellow", soft_wrap=True)
+    err.print(f"simenv: {' '.join(masked(text).split())}", style="yellow", soft_wrap=True)
 
 
 def note(text: str) -> None:

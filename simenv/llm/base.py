@@ -40,6 +40,7 @@ from simenv.llm.requests import (
     ScoreRequest,
     Scores,
 )
+from simenv.llm.server_options import ServerOptions
 from simenv.llm.special_tokens import safe_prompt
 from simenv.records import Usage
 
@@ -158,6 +159,7 @@ class LLM(ABC):
         follows_formats: Whether the model reliably follows a format and can act as a judge. Small models cannot:
             mechanisms then write in two constrained stages, and the click model judges.
         retries: Number of retried calls since the model was built.
+        server_options: What each completion asks for beside the prompt; all unset but for models behind a server.
 
     Args:
         memory: Maximum number of remembered replies; the least recently used one is dropped first.
@@ -166,6 +168,7 @@ class LLM(ABC):
     name: str = "llm"
     capabilities: frozenset[Capability] = frozenset()
     follows_formats: bool = True
+    server_options: ServerOptions = ServerOptions()
 
     def __init__(self, *, memory: int = 8192) -> None:
         self.retries = 0
@@ -223,7 +226,13 @@ class LLM(ABC):
             MissingCapability: the backend lacks a capability that the prompt or the constraint needs.
             LLMError: no usable completion, after all retries.
         """
-        request = Request(prompt=_prompt(prompt), sampling=sampling or Sampling(), key=key, constraint=constraint)
+        request = Request(
+            prompt=_prompt(prompt),
+            sampling=self.server_options.applied(sampling or Sampling()),
+            key=key,
+            constraint=constraint,
+            options=self.server_options.key,
+        )
         self._require_for(constraint, request.prompt)
         return await self._ask(request, lambda: self._generate(request))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,21 +21,30 @@ from simenv.files.packs import pack_versions
 from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
-from simenv.runs.build import Parts, Plan, build, open_cassette, plan
+from simenv.runs.build import Parts, Plan, build, plan
+from simenv.runs.failures import Failures
 from simenv.runs.folder import RunFolder, manifest_to_resume, read_manifest, read_transitions, records_hash
 from simenv.runs.lock import locked
 from simenv.runs.metrics import METRICS
+from simenv.runs.models import open_cassette
 from simenv.runs.options import OLDEST, BenchOptions, options_of_manifest, read_options
-from simenv.runs.rollout import Sessions, observers, rollout
+from simenv.runs.rollout import Finished, Sessions, observers, rollout
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
+from simenv.runs.useless import problems
+from simenv.secrets import is_masked, masked_fields
 from simenv.world import Session
 
 if TYPE_CHECKING:
     import pandas
 
-_MAY_CHANGE = frozenset({"concurrency", "timeout", "api_base", "judge_api_base"})
-"""Options that a resumed run may have otherwise: they say how to reach a model, not what is run."""
+_MAY_CHANGE = frozenset(
+    {
+        *("concurrency", "timeout", "answer_timeout", "api_base", "judge_api_base"),
+        *("fail_on_error", "fail_on_bug", "fail_on_useless"),
+    }
+)
+"""Options that a resumed run may have otherwise: they say how to reach a model and when to stop, not what is run."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class BenchResult:
     """If the model that writes also judges."""
     disagreement: float | None = None
     """Mean difference between the click probabilities of an ensemble's judges."""
+    problems: tuple[str, ...] = ()
+    """What makes the table worthless: too many failed, empty or refused answers, or a judge that cannot be read."""
 
     @cached_property
     def records(self) -> list[Transition]:
@@ -87,7 +99,8 @@ def bench(
         mechanisms: Names ("gsp", package.module:Class, file.py:Class), or label -> name or mechanism.
         out: A new folder for the run; a temporary one by default. With `resume`, the folder of the run that was cut
             off; the options must be those that it had.
-        resume: Go on after the last finished chunk.
+        resume: Go on after the last finished chunk. Answers that failed are asked for again, except where mechanisms or
+            bidders learn: later answers depend on what these saw.
         progress: Callbacks.
         options: Fields of `simenv.runs.options.BenchOptions`: those of `simenv bench`, with underscores.
 
@@ -181,24 +194,64 @@ def _run(
         if run.repaired is not None:
             progress.warned(run.repaired)
     progress.started(options.n * len(parts.mechanisms))
-    run_sync(
-        lambda: rollout(
-            parts.world,
-            parts.mechanisms,
-            n=options.n,
-            seed=options.seed,
-            on_chunk=run.append,
-            on_answer=progress.answered,
-            chunk=options.chunk,
-            sessions=Sessions(begun, run.save_sessions),
-            done=done,
+    log = _Log(run, done, again=not observers(parts.world, parts.mechanisms))
+    try:
+        run_sync(
+            lambda: rollout(
+                parts.world,
+                parts.mechanisms,
+                n=options.n,
+                seed=options.seed,
+                on_chunk=log.write,
+                on_answer=progress.answered,
+                chunk=options.chunk,
+                sessions=Sessions(begun, run.save_sessions),
+                done=log.done,
+                failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
+            )
         )
-    )
+    finally:
+        log.close()
     summary = summarize(read_transitions(folder), options.baseline, metrics=[*METRICS, *checked.metrics])
     write_tables(summary, folder)
     disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
-    run.finish(retries={llm.address: llm.retries for llm in parts.llms}, judge_disagreement=disagreement)
-    return BenchResult(folder, summary, parts.warning, disagreement)
+    retries: Counter[str] = Counter()
+    for llm in parts.llms:  # one model may have other options in each role
+        retries[llm.address] += llm.retries
+    run.finish(retries=dict(retries), judge_disagreement=disagreement)
+    found = problems(read_transitions(folder), options.fail_on_useless, options.fail_on_error)
+    return BenchResult(folder, summary, parts.warning, disagreement, tuple(found))
+
+
+class _Log:
+    """The log of a run: new chunks go to its end, and failed answers that were asked for again into their place.
+
+    Args:
+        run: The run's folder.
+        done: Its transitions by (index, mechanism).
+        again: Whether failed answers are asked for again.
+    """
+
+    def __init__(self, run: RunFolder, done: Mapping[tuple[int, str], Transition], again: bool) -> None:
+        self._run = run
+        self._failed = {key for key, t in done.items() if again and t.error is not None}
+        self._last = max((index for index, _ in done), default=-1)
+        self._fresh: dict[tuple[int, str], Transition] = {}
+        self.done = {key: t for key, t in done.items() if key not in self._failed}
+        """What is not asked for again."""
+
+    def write(self, finished: Finished) -> None:
+        """Writes a finished chunk, or remembers its new answers if the log has the chunk."""
+        if finished.transitions[0].index > self._last:
+            self._run.append(finished)
+            return
+        rows = {(t.index, t.mechanism): t for t in finished.transitions}
+        self._fresh |= {key: t for key, t in rows.items() if key in self._failed}
+
+    def close(self) -> None:
+        """Writes the answers that were remembered."""
+        if self._fresh:
+            self._run.replace(self._fresh)
 
 
 def resumed_options(options: BenchOptions, given: Collection[str], folder: Path) -> BenchOptions:
@@ -222,7 +275,11 @@ def resumed_options(options: BenchOptions, given: Collection[str], folder: Path)
 def _resumable(options: BenchOptions, folder: Path) -> dict[str, Any]:
     """The manifest of a run that can go on with these options."""
     before = manifest_to_resume(folder)
-    named = {name: value for name, value in options.model_dump().items() if name not in _MAY_CHANGE}
+    asked = options.model_dump()
+    missing = [name for name, value in asked.items() if is_masked(name, value)]
+    if missing:
+        raise InputError(f"{folder}: its manifest does not hold the secret in {', '.join(missing)}: give it again")
+    named = {name: value for name, value in masked_fields(asked).items() if name not in _MAY_CHANGE}
     _refuse_other("with other options", named, {**OLDEST, **before["options"]})
     return before
 

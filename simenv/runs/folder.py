@@ -31,11 +31,13 @@ from pydantic import ValidationError
 
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import PART, append_bytes, write_bytes_atomically
+from simenv.files.limits import read_bytes, read_lines
 from simenv.records import Persona, Record, Transition
 from simenv.runs.lock import LOCK
 from simenv.runs.older_logs import upgrade_manifest, upgrade_transition
 from simenv.runs.repair import cut_off
 from simenv.runs.rollout import Finished
+from simenv.secrets import masked, masked_fields
 from simenv.users.queries import Question
 from simenv.world import Session
 
@@ -130,8 +132,8 @@ class RunFolder:
             "format": 3,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "finished": None,
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-            "options": options,
+            "command": [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
+            "options": masked_fields(options),
             "world": facts,
             "data_sha256": hashes,
             "python": platform.python_version(),
@@ -155,6 +157,26 @@ class RunFolder:
             "sha256": hashlib.sha256(lines).hexdigest(),
         }
         append_bytes(self.path / "chunks.jsonl", _json_lines([chunk]))
+
+    def replace(self, answers: Mapping[tuple[int, str], Transition]) -> None:
+        """Puts answers into finished chunks, in the place of those with their index and mechanism."""
+        content = (self.path / "transitions.jsonl").read_bytes()
+        lines: list[bytes] = []
+        rows: list[dict[str, Any]] = []
+        start = 0
+        for chunk in _whole_rows(self.path / "chunks.jsonl"):
+            of_chunk = content[start : chunk["end"]]
+            start = chunk["end"]
+            if any(chunk["first_index"] <= index <= chunk["last_index"] for index, _ in answers):
+                old = [Transition.model_validate_json(line) for line in of_chunk.splitlines()]
+                new = [answers.get((t.index, t.mechanism), t) for t in old]
+                of_chunk = "".join(f"{t.model_dump_json()}\n" for t in new).encode()
+            lines.append(of_chunk)
+            end = len(of_chunk) + (rows[-1]["end"] if rows else 0)
+            rows.append({**chunk, "end": end, "sha256": hashlib.sha256(of_chunk).hexdigest()})
+        write_bytes_atomically(self.path / "transitions.jsonl", b"".join(lines))
+        write_bytes_atomically(self.path / "chunks.jsonl", _json_lines(rows))
+        self._end = rows[-1]["end"] if rows else 0
 
     def save_sessions(self, fresh: Mapping[int, Session]) -> None:
         """Stores new sessions."""
@@ -205,19 +227,18 @@ def read_transitions(path: str | Path) -> Iterator[Transition]:
         DataFileError: the folder holds no run, or a line that is not a transition.
     """
     file = Path(path) / "transitions.jsonl" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
+    if not file.exists():
         raise DataFileError(f"{path}: no transitions.jsonl: not the folder of a run")
-    with file.open("rb") as lines:  # bytes: an incomplete line may not be UTF-8
-        for number, line in enumerate(lines, start=1):
-            try:
-                transition = _transition(line)
-            except ValidationError as error:
-                first = error.errors()[0]
-                message = " ".join([*map(str, first["loc"]), first["msg"]])
-                raise DataFileError(f"{file}:{number}: not a transition: {message}") from None
-            if wrong := _contradiction(transition):
-                raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
-            yield transition
+    for number, line in enumerate(read_lines(file), start=1):  # bytes: an incomplete line may not be UTF-8
+        try:
+            transition = _transition(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = " ".join([*map(str, first["loc"]), first["msg"]])
+            raise DataFileError(f"{file}:{number}: not a transition: {message}") from None
+        if wrong := _contradiction(transition):
+            raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
+        yield transition
 
 
 def read_sessions(path: str | Path) -> dict[int, Session]:
@@ -260,12 +281,12 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         DataFileError: the folder holds none, or it is unreadable.
     """
     file = Path(path) / "manifest.json"
+    if not file.exists():
+        raise DataFileError(f"{path}: no manifest.json: not the folder of a run")
     try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(read_bytes(file).decode())
         json.dumps(manifest, ensure_ascii=False).encode()  # a lone surrogate is valid JSON, but not UTF-8
-    except OSError:
-        raise DataFileError(f"{path}: no manifest.json: not the folder of a run") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataFileError(f"{file}: not readable: {error}") from None
     parts = [manifest.get("options"), manifest.get("world", {})] if isinstance(manifest, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from simenv import registry
 from simenv.records import AdQuality, Quality, Transition
 from simenv.registry import Kind
+from simenv.runs.useless import is_empty, is_refusal
 from simenv.writer.copy_check import in_own_words
 
 Ratio = tuple[float, float]
@@ -136,6 +137,57 @@ class Abstentions(_Required):
         return _mean(transition.abstentions)
 
 
+class _Share:
+    """A share of answers that is in tables only where it is above 0."""
+
+    unit, optional = "share", True
+
+
+class Errors(_Share):
+    """Share of answers that failed, and that no other number has."""
+
+    name = "errors"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(transition.error is not None)
+
+
+class Refusals(_Share):
+    """Share of answers that are nothing but a refusal, apart from their ads."""
+
+    name = "refusals"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(is_refusal(transition))
+
+
+class EmptyAnswers(_Share):
+    """Share of answers that are blank, or ads without any answer."""
+
+    name = "empty"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(is_empty(transition))
+
+
+class AskedAgain(_Share):
+    """Number of times that the judge was asked once more, because its reply could not be read."""
+
+    name, unit = "asked_again", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(transition.feedback.asked_again)
+
+
+class Overcharges(_Share):
+    """Number of charges that no bid covers: above the bid, or of ads that are not shown."""
+
+    name, unit = "overcharges", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(len(transition.overcharges))
+
+
 class LLMCalls(_Required):
     """Number of completions of the mechanism."""
 
@@ -146,13 +198,12 @@ class LLMCalls(_Required):
 
 
 class Tokens(_Required):
-    """Number of prompt and completion tokens of the mechanism."""
+    """Number of prompt and completion tokens of the mechanism, over the answers whose tokens the server counted."""
 
     name, unit = "tokens", "per answer"
 
     def measure(self, transition: Transition, expected: bool) -> Ratio | None:
-        usage = transition.outcome.usage
-        return _mean(usage.prompt_tokens + usage.completion_tokens)
+        return _mean(transition.outcome.usage.tokens)
 
 
 class Satisfaction:
@@ -245,6 +296,11 @@ METRICS: tuple[Metric, ...] = (
     Ads(),
     Violations(),
     Abstentions(),
+    Errors(),
+    Refusals(),
+    EmptyAnswers(),
+    AskedAgain(),
+    Overcharges(),
     LLMCalls(),
     Tokens(),
     Satisfaction(),
@@ -257,6 +313,8 @@ METRICS: tuple[Metric, ...] = (
     OwnCopy(),
 )
 """The built-in metrics, in the order of tables."""
+IF_ANY = frozenset(metric.name for metric in METRICS if isinstance(metric, _Share))
+"""Metrics that are left out of tables where all answers have 0."""
 
 
 def _mean(number: float | None) -> Ratio | None:

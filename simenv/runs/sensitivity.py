@@ -107,7 +107,7 @@ def sensitivity_of_run(folder: str | Path, measure: str = "revenue") -> Sensitiv
     _refuse_observers(folder, manifest)
     personas = {session.persona.id: session.persona for session in read_sessions(folder).values()}
     return sensitivity(
-        read_transitions(folder),
+        (t for t in read_transitions(folder) if t.error is None),
         list(personas.values()),
         ClickModel(default_encoder()),
         objective_of(options_of_manifest(manifest["options"], str(folder))),
