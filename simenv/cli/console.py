@@ -12,7 +12,6 @@ import errno
 import logging
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -25,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simenv.secrets import masked
+from simenv.text import escaped, printable
 
 _ASCII: dict[int, str] = str.maketrans(
     {
@@ -49,9 +49,6 @@ _ASCII: dict[int, str] = str.maketrans(
         "╺": "-",
     }
 )
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-_JOINERS = frozenset("\u200c\u200d")
-"""Invisible, but parts of words and emoji; they move no cursor and turn no direction."""
 _GONE = frozenset({errno.EPIPE, errno.ESHUTDOWN})
 _EXIT_OF_SIGPIPE = 141
 
@@ -64,9 +61,7 @@ def harmless(text: str, encoding: str = "utf-8", *, keep: str = "\n\t") -> str:
         encoding: The terminal's encoding. Characters that it lacks are replaced.
         keep: Control characters that stay.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    shown = "".join(c if _plain(c) or c in keep else _escaped(c) for c in text)
+    shown = printable(text, keep=keep)
     try:
         shown.encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -79,16 +74,8 @@ def _substitute(character: str, encoding: str) -> str:
     try:
         character.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        return _ASCII.get(ord(character)) or _escaped(character)
+        return _ASCII.get(ord(character)) or escaped(character)
     return character
-
-
-def _plain(character: str) -> bool:
-    return character in _JOINERS or unicodedata.category(character) not in _HIDDEN
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 class Terminal(Console):
