@@ -7,17 +7,19 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import t as student
 
 from simenv.errors import InputError
 from simenv.objective import LinearPenalty, Objective
 from simenv.records import Query, Transition
-from simenv.runs.metrics import make_metric
+from simenv.runs.metrics import CTR, Revenue, make_metric
 from simenv.runs.summary import Cell, Table, summarize
-from simenv.runs.tables import caption, to_csv, to_markdown
+from simenv.runs.tables import caption, print_tables, show, to_csv, to_markdown
 from simenv.seeding import keyed_rng
 from tests.support.hand_made import turn
 
@@ -200,7 +202,7 @@ def coverage(clustered: bool) -> float:
                 paid = {"payments": {"a": level + noise}, "expected_payments": {"a": level + noise}}
                 name = f"p{persona}" if clustered else f"p{len(rows)}"
                 rows.append(template.model_copy(update={"index": len(rows), "persona_id": name, **paid}))
-        estimate = cell(summarize(rows), "revenue").estimate
+        estimate = cell(summarize(rows, metrics=[Revenue()]), "revenue").estimate
         covered += estimate.low <= 5 <= estimate.high
     return covered / 400
 
@@ -241,3 +243,63 @@ def test_a_metric_that_does_not_say_whether_it_is_optional_is_refused_before_a_r
         make_metric(f"{file}:One")
     file.write_text(text.replace("unit", "optional = False\n    unit", 1), encoding="utf-8")
     assert make_metric(f"{file}:One").name == "One"
+
+
+def test_a_metric_of_one_number_is_told_what_to_return() -> None:
+    class One:
+        name, unit, optional = "one", "ads", False
+
+        def measure(self, transition: Transition, expected: bool) -> Any:
+            return 0.5
+
+    with pytest.raises(InputError, match=r"metric 'one' returned 0.5 on auction auction-0, expected a numerator and"):
+        summarize([turn(0, {})], metrics=[One()])
+
+
+def test_an_abstention_independent_of_the_click_moves_no_number() -> None:
+    """Half of the ads abstained at random: the mean over 300 runs is the truth, and the bounds hold it.
+
+    False alarm: 4 standard errors, at most once in 10^4 seeds; the draws are keyed.
+    """
+    rng = keyed_rng("abstention", "at random")
+    found: dict[str, list[float]] = {"revenue": [], "ctr": []}
+    for _ in range(300):
+        rows = []
+        for i in range(40):
+            shown = {ad: (None if rng.random() < 0.5 else bool(rng.random() < 0.3), None) for ad in "ab"[: i % 3]}
+            rows.append(turn(i, shown, f"p{i % 10}"))
+        table = summarize(rows, metrics=[Revenue(), CTR()])
+        for metric, values in found.items():
+            of = cell(table, metric)
+            values.append(of.estimate.value)
+            assert of.bounds is not None
+            assert of.bounds[0] <= of.estimate.value <= of.bounds[1]
+    ads = sum(i % 3 for i in range(40))
+    paid = sum(sum((4, 5)[: i % 3]) for i in range(40))
+    for metric, truth in {"revenue": 0.3 * paid / 40, "ctr": 0.3 * ads / ads}.items():
+        error = float(np.std(found[metric])) / math.sqrt(300)
+        assert abs(float(np.mean(found[metric])) - truth) < 4 * error
+
+
+def test_no_click_and_one_judged_by_none_print_without_a_traceback() -> None:
+    table = summarize([turn(i, {"a": (False, None)}, f"p{i}") for i in range(3)])
+    estimate = cell(table, "ctr").estimate
+    assert estimate.value == 0
+    assert estimate.high > 0.3, "three draws without a click exclude little"
+    assert means(summarize([turn(0, {"a": (None, None)}), turn(1, {})]))["ctr"] == pytest.approx(math.nan, nan_ok=True)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_terminal_cuts_a_number_or_reads_a_label(width: int) -> None:
+    rows = [turn(i, {"a": (False, 0.5)}, f"p{i}", m) for i in range(3) for m in ("gsp[a]", "[/x]")]
+    table = summarize(rows)
+    out = io.StringIO()
+    print_tables(table, Console(file=out, width=width))
+    text = out.getvalue()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for of in table.cells:
+        if of.metric in ("revenue", "welfare", "tokens", "surplus"):
+            assert show(of.estimate, of.metric) in text
+    assert "gsp[a]" in text
+    assert "[/x]" in text

@@ -127,7 +127,7 @@ def test_the_estimators_by_hand() -> None:
 
 
 def test_the_intervals_are_clustered_by_persona() -> None:
-    """G / (G - 1) x the sum over personas of squared summed influences, as for every metric."""
+    """The sum over personas of squared summed influences, each over what its persona lacks of the sum below (CR2)."""
     for estimate, terms, below in (
         (ips(BANDIT), [2.0, 0.0, 10.0], [1.0, 1.0, 1.0]),
         (snips(BANDIT), [2.0, 0.0, 10.0], [0.5, 2.0, 1.0]),
@@ -135,7 +135,8 @@ def test_the_intervals_are_clustered_by_persona() -> None:
     ):
         value = sum(terms) / sum(below)
         psi = [(term - value * b) / sum(below) for term, b in zip(terms, below, strict=True)]
-        margin = T_1 * math.sqrt(2 * ((psi[0] + psi[1]) ** 2 + psi[2] ** 2))
+        share = below[2] / sum(below)  # of the second persona
+        margin = T_1 * math.sqrt((psi[0] + psi[1]) ** 2 / share + psi[2] ** 2 / (1 - share))
         assert estimate.numbers == pytest.approx((value, value - margin, value + margin))
 
 
