@@ -101,7 +101,9 @@ class LERA(VCG):
             return await self._probabilities(auction, ads)
         lines = "\n".join(f"{number}. {ad.text}" for number, ad in enumerate(ads, start=1))
         reply = await self._llm.complete(
-            read_prompt("mechanisms", "relevance_free").format(candidates=lines, query=auction.query.text),
+            read_prompt(__package__ or "mechanisms", "relevance_free").format(
+                candidates=lines, query=auction.query.text
+            ),
             key=(auction.id, "relevance"),
             sampling=Sampling(temperature=0.0, max_tokens=16 * len(ads)),
         )
@@ -117,7 +119,9 @@ class LERA(VCG):
         titles = [f" {ad.title}" for ad in ads]
         rows = await self._llm.logprob(
             Prompt(
-                user=read_prompt("mechanisms", "relevance").format(candidates=lines, query=auction.query.text),
+                user=read_prompt(__package__ or "mechanisms", "relevance").format(
+                    candidates=lines, query=auction.query.text
+                ),
                 prefill="Best choice:",
             ),
             titles,

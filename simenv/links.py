@@ -7,6 +7,7 @@ one, would place another advertiser's ad or break its link: such text loses its 
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -40,5 +41,12 @@ def without_links(text: str) -> str:
     return text.translate(_CHARACTERS)
 
 
+def composed(text: str) -> str:
+    """The text in Unicode's composed form (NFC), as tokenizers and models write it: a link must be copied exactly."""
+    return unicodedata.normalize("NFC", text)
+
+
 OutsideText = Annotated[str, AfterValidator(without_links)]
 """Text of an advertiser or a user: links in it become plain text."""
+LinkText = Annotated[str, AfterValidator(composed)]
+"""The title in a link."""

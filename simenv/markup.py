@@ -16,7 +16,7 @@ from typing import NamedTuple
 from simenv.errors import OutcomeError
 from simenv.links import BROKEN, without_links
 from simenv.links import LINK as LINK
-from simenv.records import Auction, MarkupViolation, Outcome, Placement, ViolationKind
+from simenv.records import Ad, Auction, MarkupViolation, Outcome, Placement, ViolationKind
 from simenv.text import clause_spans
 
 # Text about the auction process in an answer to the user. A sentence is a leak if it has one telling phrase, or words
@@ -128,6 +128,12 @@ def neutral(text: str, auction: Auction) -> str:
         return text
     plain = _bare_ids(bid.ad.id for bid in auction.bids).sub(lambda found: found[0][1:-1], text)
     return plain if plain == text else without_links(plain)
+
+
+def links_only(ad: Ad, text: str, auction: Auction) -> bool:
+    """Whether a text has the link of this ad once, and no other mark-up and no other @."""
+    pieces = text.split(ad.link)
+    return len(pieces) == 2 and all("@" not in piece and neutral(piece, auction) == piece for piece in pieces)
 
 
 def strip_markup(response: str) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from simenv.errors import UnknownName
-from simenv.links import OutsideText
+from simenv.links import LinkText, OutsideText
 
 
 class Record(BaseModel):
@@ -81,7 +81,7 @@ class Ad(Record):
     """Letters, digits, dot, dash, underscore; unique in its catalog."""
     advertiser: OutsideText
     """Name of the advertiser."""
-    title: str = Field(min_length=1, max_length=120, pattern=r"^[^@\[\]\n\r]+$")
+    title: LinkText = Field(min_length=1, max_length=120, pattern=r"^[^@\[\]\n\r]+$")
     """The link text, without the mark-up characters @ [ ] and without line breaks."""
     body: OutsideText = ""
     """The advertiser's own copy: the claims that an answer may make about the ad. Links in it become plain text."""
@@ -287,6 +287,18 @@ class Failure(Record):
     """The error's message."""
 
 
+class Overcharge(Record):
+    """A charge that no bid covers."""
+
+    kind: Literal["price_above_bid", "bid_below_reserve", "transfer_above_bid", "transfer_not_shown"]
+    """price_above_bid: the price per click exceeds the bid. bid_below_reserve: it does, because the bid is below the
+    reserve, so that the ad may not be shown. transfer_above_bid: price and transfer together exceed the bid.
+    transfer_not_shown: an ad that the answer does not show is charged."""
+    ad_id: str
+    excess: float = Field(ge=0)
+    """What is charged beyond the bid, or beyond 0 if the ad is not shown: currency, if it is clicked."""
+
+
 class Transition(Record):
     """One complete turn: auction, outcome, feedback, values and payments."""
 
@@ -305,6 +317,8 @@ class Transition(Record):
     """Realised payments: ad id -> currency. Price times click, plus transfers. An abstained verdict adds no payment."""
     expected_payments: dict[str, float] | None
     """Payments in expectation over clicks. None: the judge did not give all click probabilities."""
+    overcharges: tuple[Overcharge, ...] = Field(default=(), exclude_if=lambda overcharges: not overcharges)
+    """Charges that no bid covers (`simenv.charges`). Left out of logs where there are none."""
     reward: float | None
     """sum of bid x click over shown ads - penalty. None: the judge abstained on a shown ad."""
     expected_reward: float | None

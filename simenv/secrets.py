@@ -49,6 +49,15 @@ def remember_url(url: str | None) -> None:
             remember(value)
 
 
+def remember_fields(fields: Mapping[str, Any]) -> None:
+    """Remembers the values under names of secrets."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            remember_fields(value)
+        elif isinstance(value, str) and is_secret_name(name):
+            remember(value)
+
+
 def masked_keys(text: str) -> str:
     """The text without keys that were remembered or are in the environment: for text whose URLs are no secrets."""
     for secret in sorted(_known(), key=len, reverse=True):  # one may be a part of another
@@ -71,13 +80,16 @@ def masked_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _masked_value(name, value) for name, value in fields.items()}
 
 
-def is_masked(value: Any) -> bool:
-    """Whether a secret is missing in `value`, because `masked_fields` has masked it."""
-    if isinstance(value, str):
-        return MASK in value
+def is_masked(name: str, value: Any) -> bool:
+    """Whether `masked_fields` has masked a secret in the value of this name."""
     if isinstance(value, Mapping):
-        return any(map(is_masked, value.values()))
-    return isinstance(value, list | tuple) and any(map(is_masked, value))
+        return any(is_masked(*item) for item in value.items())
+    if isinstance(value, list | tuple):
+        return any(is_masked(name, each) for each in value)
+    if not isinstance(value, str) or MASK not in value:
+        return False
+    unmasked = value.replace(MASK, "secret!!")  # is it what would be masked?
+    return bool(_masked_value(name, unmasked) == value)
 
 
 def _masked_value(name: str, value: Any) -> Any:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from simenv import markup
 from simenv.abilities import Prepares
+from simenv.charges import overcharges, refuse_overcharges
 from simenv.deadlines import check_timeout, time_limit
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError
@@ -63,6 +64,7 @@ class World:
         answer_timeout: Seconds that a mechanism has for each answer, and a judge for each verdict; None: no limit. It
             is wall time, in which other answers may run at once. Code that waits is cancelled; code that never awaits
             cannot be ended, so its thread is left behind (`simenv.background_loop.run_sync`).
+        strict: Whether charges that no bid covers (`simenv.charges`) are errors; otherwise transitions list them.
 
     Raises:
         InputError: a pack is empty, ids are duplicate, or a number is out of range.
@@ -86,6 +88,7 @@ class World:
         quality: QualityMeasure | None = None,
         ad_free: Mechanism | None = None,
         answer_timeout: float | None = None,
+        strict: bool = False,
     ) -> None:
         if not personas:
             raise InputError("there are no personas")
@@ -106,10 +109,16 @@ class World:
         self.quality = quality
         self.ad_free = ad_free
         self.answer_timeout = answer_timeout
+        self.strict = strict
         self._prepared = False
 
-    def prepare(self) -> None:
-        """Computes what is computed once, such as the judge's cues. Otherwise the first answer takes longer."""
+    def prepare(self, watch: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Computes what is computed once: the catalog's vectors and the judge's cues. Otherwise the first answer does.
+
+        Args:
+            watch: Called while a new catalog is encoded, with the number of ads that are done and of all.
+        """
+        self.retriever.prepare(watch)
         if not self._prepared and isinstance(self.judge, Prepares):
             self.judge.prepare()
         self._prepared = True
@@ -205,7 +214,7 @@ class World:
                 name, outcome = name or "outcome", action
             else:
                 name, outcome = name or mechanism_name(action), await run_mechanism(action, auction)
-        markup.verify(outcome, auction)
+        self.verify(outcome, auction, name)
         feedback = await run_judge(self.judge, session.persona, auction, outcome)
         if self.quality is not None:
             measured = await self.quality.measure(session.persona, auction, outcome, plain)
@@ -223,6 +232,17 @@ class World:
             persona_id=session.persona.id,
             turn=turn,
         )
+
+    def verify(self, outcome: Outcome, auction: Auction, name: str = "outcome") -> None:
+        """Raises OutcomeError if the outcome breaks the rules of its auction; in a strict world if it overcharges too.
+
+        Args:
+            outcome, auction: What is checked.
+            name: The mechanism that the error names.
+        """
+        markup.verify(outcome, auction)
+        if self.strict:
+            refuse_overcharges(auction, outcome, name)
 
     def failed(
         self, session: Session, turn: int, error: Failure, *, index: int, name: str, auction: Auction
@@ -321,6 +341,7 @@ def settle(
         values=dict(values),
         payments=bill(clicked),
         expected_payments=bill(probs) if all_probs else None,
+        overcharges=overcharges(auction, outcome),
         reward=objective.reward(auction, clicked, outcome.violations) if all_decided else None,
         expected_reward=objective.reward(auction, probs, outcome.violations) if all_probs else None,
     )
@@ -344,6 +365,7 @@ def make_world(
     quality: str | QualityMeasure | None = None,
     ad_free: Mechanism | None = None,
     answer_timeout: float | None = None,
+    strict: bool = False,
 ) -> World:
     """Builds a world from names and defaults. Names are those of the command line.
 
@@ -357,7 +379,7 @@ def make_world(
         encoder: Text encoder; the embedded MiniLM by default.
         bidder, values: A bidder and a value distribution, or their names.
         quality: A measure, or its name, see `make_quality`; None: quality is not measured.
-        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout: See `World`.
+        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict: See `World`.
 
     Raises:
         InputError: see `load_catalog`, `load_personas`, `make_judge`, `make_bidder`, `make_quality` and `World`.
@@ -397,6 +419,7 @@ def make_world(
         quality=quality,
         ad_free=ad_free,
         answer_timeout=answer_timeout,
+        strict=strict,
     )
 
 

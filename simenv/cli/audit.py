@@ -23,14 +23,14 @@ def audit(
 ) -> None:
     """Measures gains from bids that differ from the values: allocation curves, regret, learned play, collusion."""
     from simenv.auditing.command import AuditProgress, run_audit
-    from simenv.auditing.report import print_report
+    from simenv.auditing.report import report_of
 
     with console.named_bars(10) as (watch, between):
 
         def say(text: str) -> None:
-            between.print(text, style="dim", highlight=False, soft_wrap=True)
+            between.print(text, style="dim", soft_wrap=True)
 
         result = run_audit(options, out, progress=AuditProgress(watch=watch, say=say, warned=console.warn))
-    print_report(result.report, console.out)
+    report_of(result.report).print(console.out)
     if out is not None:
         console.written_to(out)

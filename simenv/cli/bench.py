@@ -10,6 +10,7 @@ import typer
 
 from simenv.cli import console
 from simenv.cli.options import takes
+from simenv.cli.progress import run_progress
 from simenv.errors import SimenvError
 from simenv.runs.options import BenchOptions
 
@@ -30,7 +31,7 @@ def bench(
     problems = run_and_print(options, out, resume=resume, go_on=go_on)
     console.written_to(out)
     for problem in problems:
-        console.fail(problem)
+        console.error(problem)
     if problems:
         raise typer.Exit(1)
 
@@ -54,14 +55,21 @@ def run_and_print(
 
     begun = False
     try:
-        with console.answers_bar() as (start_bar, answered):
+        with run_progress(console.err) as shown:
 
             def started(answers: int) -> None:
                 nonlocal begun
                 begun = True
-                start_bar(answers)
+                shown.started(answers)
 
-            progress = Progress(started=started, answered=answered, warned=console.warn)
+            progress = Progress(
+                stage=shown.stage,
+                encoded=shown.counted,
+                started=started,
+                answered=shown.answered,
+                skipped=shown.skipped,
+                warned=console.warn,
+            )
             result = run_bench(options, folder, resume=resume, progress=progress)
     except SimenvError as error:
         if begun and go_on is not None:
@@ -73,6 +81,5 @@ def run_and_print(
         raise
     print_tables(result.summary, console.out)
     if result.disagreement is not None:
-        text = f"The judges' click probabilities differ by {result.disagreement:.3f} on average."
-        console.out.print(text, highlight=False)
+        console.line(f"The judges' click probabilities differ by {result.disagreement:.3f} on average.")
     return result.problems

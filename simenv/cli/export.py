@@ -57,4 +57,4 @@ def export(
     )
     failed = failed_answers(run)
     skipped = f"; {failed} answers that failed are left out" if failed else ""
-    console.out.print(f"{rows} rows to {out}{skipped}", markup=False, highlight=False, soft_wrap=True)
+    console.line(f"{rows} rows to {out}{skipped}")

@@ -7,6 +7,7 @@ warnings become one paragraph each.
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from simenv import background_loop
 from simenv.cli import console
 from simenv.cli.audit import audit
 from simenv.cli.bench import bench
@@ -31,6 +33,7 @@ from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
+from simenv.cli.validate_quality import validate_quality
 from simenv.errors import SimenvError, SimenvWarning
 
 app = typer.Typer(
@@ -47,6 +50,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "list": list_plugins,
     "validate-judge": validate_judge,
+    "validate-quality": validate_quality,
     "fit-ctr": fit_ctr,
     "make-pack": make_pack,
     "fetch-weights": fetch_weights,
@@ -80,15 +84,31 @@ def mechanisms() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `simenv` command."""
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its errors reach the user through ours
+    console.begin()
     with stopping(), _printed_warnings():
-        try:
-            app(args=arguments)
-        except SimenvError as error:
-            message = " ".join(str(error).split())  # text quoted from a file may hold line breaks
-            console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-            for note in getattr(error, "__notes__", ()):
-                console.note(note)
-            finish(2)  # also if code is left behind that never ends
+        code = _run(arguments)
+        early = console.ended_early()
+        if background_loop.left_behind():  # it may never end, so Python's own end would wait, or crash in it
+            finish(code or early or 0)
+        sys.exit(code or early or 0)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Runs a command. Returns its exit code."""
+    try:
+        app(args=arguments)
+    except SimenvError as error:
+        console.error(str(error))
+        for note in getattr(error, "__notes__", ()):
+            console.note(note)
+        return 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except OSError:
+        console.out.print()  # it fails too if it was standard output that failed, under a help page of typer's
+        if console.out.failure is None:
+            raise
+    return 0
 
 
 @contextmanager

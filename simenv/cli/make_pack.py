@@ -46,7 +46,7 @@ def make_pack(
     if llm == "embedded":  # before the model is loaded
         raise write.incapable_model(llm)
     model = make_llm(llm, api_base=api_base, timeout=timeout, trust_remote_code=trust_remote_code)
-    columns = (TextColumn(built.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn(built.name, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=console.err)
     bar = progress.add_task(built.name, total=n)
 
@@ -63,5 +63,4 @@ def make_pack(
             progress.stop()
     refused = f"; refused: {write.rejection_counts(written.rejected)}" if written.rejected else ""
     tokens = "tokens unknown" if written.usage.tokens is None else f"{written.usage.tokens:,} tokens"
-    line = f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens}"
-    console.out.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.line(f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from simenv.datasets.columns import COLUMNS, MEANINGS, features_yaml
 from simenv.errors import DataFileError
+from simenv.files.blocks import markdown_row
 from simenv.runs.folder import read_manifest
 
 _FORMATS = {
@@ -102,8 +103,8 @@ def _without_folder(value: Any) -> Any:
 
 
 def _table(header: tuple[str, str], rows: dict[Any, Any]) -> str:
-    lines = [f"| {header[0]} | {header[1]} |", "|---|---|"]
+    lines = [markdown_row(header), "|---|---|"]
     for key, value in rows.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        lines.append(f"| {key} | {' '.join(text.split()).replace('|', chr(92) + '|')} |")
+        lines.append(markdown_row((str(key), text)))
     return "\n".join(lines)

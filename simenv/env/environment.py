@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import gymnasium
 import numpy as np
 
-from simenv import markup
 from simenv.abilities import Observer
 from simenv.background_loop import run_sync
 from simenv.env.spaces import AuctionSpace, OutcomeSpace
 from simenv.errors import InputError
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Transition
+from simenv.text import printable
 from simenv.world import WORLD_OPTIONS, Session, World, make_world
 
 T = TypeVar("T")
@@ -163,7 +163,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         Raises:
             OutcomeError, InputError: as `step`.
         """
-        _ = self.world  # raises if the environment is closed
+        world = self.world
         if self._session is None or self._auction is None:
             raise InputError("no session: call reset first")
         if self.over:
@@ -172,7 +172,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
             hint = "await it first" if inspect.isawaitable(action) else None
             raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism", hint=hint)
         if isinstance(action, Outcome):
-            markup.verify(action, self._auction)
+            world.verify(action, self._auction)
         return self._session, self._auction
 
     @property
@@ -242,18 +242,23 @@ def _session_number(number: Any) -> int:
 
 
 def transcript(transition: Transition) -> str:
-    """Formats a turn as readable text."""
+    """Formats a turn as readable text. Control characters of ads, users and judges are shown as escapes."""
     clicks = {click.ad_id: click for click in transition.feedback.clicks}
-    lines = [f"User ({transition.persona_id}): {transition.auction.query.text}"]
-    lines.append(f"Assistant ({transition.mechanism}): {transition.outcome.response}")
+    lines = [_line(f"User ({transition.persona_id}): {transition.auction.query.text}")]
+    lines.append(printable(f"Assistant ({transition.mechanism}): {transition.outcome.response}"))
     for placement in transition.outcome.placements:
         click = clicks[placement.ad_id]
         verdict = {True: "clicked", False: "not clicked", None: "no verdict"}[click.clicked]
         chance = f", probability {click.click_prob:.2f}" if click.click_prob is not None else ""
-        reason = f" ({click.reason})" if click.reason else ""
+        reason = f" ({_line(click.reason)})" if click.reason else ""
         amount = transition.auction.bid_of(placement.ad_id).amount
         lines.append(
             f"  [{placement.ad_id}] bid {amount:g}, price {placement.price:.2f} per click: {verdict}{chance}{reason}"
         )
     lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
+    lines.extend(f"  overcharge: {it.kind} {it.ad_id}, {it.excess:.2f} too much" for it in transition.overcharges)
     return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))

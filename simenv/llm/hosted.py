@@ -26,14 +26,13 @@ from simenv.llm.hosted_errors import (
     nobody_listens,
     refused_parameter,
     retry_after,
-    start_of,
     too_late,
     translated,
 )
-from simenv.llm.replies import with_joined_parts, without_reasoning
+from simenv.llm.replies import start_of, with_joined_parts, without_reasoning
 from simenv.llm.server_options import ServerOptions, server_options
 from simenv.records import Usage
-from simenv.secrets import masked, masked_keys, remember, remember_url
+from simenv.secrets import masked, masked_keys, remember, remember_fields, remember_url
 from simenv.seeding import keyed_int
 
 T = TypeVar("T")
@@ -80,6 +79,7 @@ class HostedLLM(LLM):
         self._api_base = api_base
         remember_url(api_base)
         remember(api_key)
+        remember_fields(self.server_options.fields)
         # A self-hosted server usually needs no key, but OpenAI's client requires one. Other clients do not.
         keyless = api_base and "openai" in model.split("/")[0] and "OPENAI_API_KEY" not in os.environ
         self._api_key = api_key or ("none" if keyless else None)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Collection, Iterator
 
 from simenv.errors import LLMError, LLMRefused, LLMUnavailable
+from simenv.llm.replies import start_of
 
 _SOURCE = re.compile(r"\A(?:litellm\.)?(?:\w+: ){0,2}\w*Exception - ")
 """How LiteLLM begins its messages."""
@@ -64,12 +65,6 @@ def _codes(error: Exception) -> set[str]:
     """The server's own names of the error."""
     body = getattr(error, "body", None)
     return {str(body.get(field)) for field in ("code", "type")} if isinstance(body, dict) else set()
-
-
-def start_of(text: str) -> str:
-    """The first 200 characters, in one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else f"{line[:200]}..."
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

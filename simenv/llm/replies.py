@@ -137,3 +137,9 @@ def with_joined_parts(reply: str | None) -> dict[str, Any] | None:
         texts = [part.get("text") if isinstance(part, dict) else part for part in content]
         message["content"] = "".join(text for text in texts if isinstance(text, str))
     return completion
+
+
+def start_of(text: str) -> str:
+    """The first 200 characters, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:200]}..."

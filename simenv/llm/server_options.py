@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, JsonValue, ValidationError, field_v
 from simenv.errors import InputError
 from simenv.llm.requests import Sampling
 from simenv.records import Record
+from simenv.secrets import masked_fields
 
 _NEXT = re.compile(r",(?=\s*[A-Za-z_]+\s*=)")
 _OURS = ("messages", "model", "n", "stream", "response_format", "seed", "stop")
@@ -55,8 +56,8 @@ class ServerOptions(Record):
 
     @property
     def key(self) -> str:
-        """`fields` as JSON, to tell requests apart; empty without any."""
-        return json.dumps(self.fields, sort_keys=True, ensure_ascii=False) if self.fields else ""
+        """`fields` as JSON, to tell requests apart, without secrets; empty without any."""
+        return json.dumps(masked_fields(self.fields), sort_keys=True, ensure_ascii=False) if self.fields else ""
 
 
 def server_options(given: Mapping[str, Any], name: str = "llm_options") -> ServerOptions:

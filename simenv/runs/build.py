@@ -96,6 +96,7 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
     bidder = _bidder(options, part_options)
     own_metrics = options.metrics if isinstance(options, BenchOptions) else ()
     for label in (*names, *(given or {})):
+        check_label(label)
         population(bidder, label)  # refused now, not in the middle of the run
     return Plan(
         options=options,
@@ -162,6 +163,7 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
             reserve=options.reserve,
             horizon=options.horizon,
             answer_timeout=options.answer_timeout,
+            strict=options.strict,
             quality=make_quality(quality, encoder, llm=ad_llm, user_llm=user_llm, options=measure_options),
             ad_free=make_mechanism("organic", context={"llm": ad_llm}) if quality != "none" else None,
         )
@@ -217,13 +219,25 @@ def labelled(names: Iterable[str]) -> dict[str, str]:
     """Label -> name, of "gsp" and "LABEL=gsp".
 
     Raises:
-        InputError: a label that is there twice.
+        InputError: a label that is there twice, is empty, or holds line breaks or other characters that do not print.
     """
     pairs = [(label, name or label) for label, _, name in (text.partition("=") for text in names)]
     labels = [label for label, _ in pairs]
+    for label in labels:
+        check_label(label)
     if len(set(labels)) < len(labels):
         raise InputError(f"a mechanism is named twice in {','.join(labels)}", hint="tell them apart as LABEL=NAME")
     return dict(pairs)
+
+
+def check_label(label: str) -> None:
+    """Refuses a label that would not stay in its line of a table or log.
+
+    Raises:
+        InputError: it is empty, or holds line breaks or other characters that do not print.
+    """
+    if not label.strip() or not label.isprintable():
+        raise InputError(f"the label {label!r} of a mechanism must have printable characters only, and at least one")
 
 
 def _judge_names(options: RunOptions) -> Sequence[str]:

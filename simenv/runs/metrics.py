@@ -12,6 +12,7 @@ from simenv import registry
 from simenv.records import AdQuality, Quality, Transition
 from simenv.registry import Kind
 from simenv.runs.useless import is_empty, is_refusal
+from simenv.writer.copy_check import in_own_words
 
 Ratio = tuple[float, float]
 """Numerator and denominator of one answer."""
@@ -178,6 +179,15 @@ class AskedAgain(_Share):
         return _mean(transition.feedback.asked_again)
 
 
+class Overcharges(_Share):
+    """Number of charges that no bid covers: above the bid, or of ads that are not shown."""
+
+    name, unit = "overcharges", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(len(transition.overcharges))
+
+
 class LLMCalls(_Required):
     """Number of completions of the mechanism."""
 
@@ -266,6 +276,17 @@ class Disclosure(_OfAds):
     name, unit = "disclosure", "per shown ad, 0 to 1"
 
 
+class OwnCopy:
+    """Share of shown ads in the advertiser's own words: the writer fell back on them, or the mechanism quotes."""
+
+    name, unit, optional = "own_copy", "per shown ad, 0 to 1", True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        ads = [transition.auction.bid_of(placement.ad_id).ad for placement in transition.outcome.placements]
+        quoted = sum(in_own_words(transition.outcome.response, ad) for ad in ads)
+        return (float(quoted), float(len(ads))) if ads else None
+
+
 METRICS: tuple[Metric, ...] = (
     Revenue(),
     BidWeightedClicks(),
@@ -279,6 +300,7 @@ METRICS: tuple[Metric, ...] = (
     Refusals(),
     EmptyAnswers(),
     AskedAgain(),
+    Overcharges(),
     LLMCalls(),
     Tokens(),
     Satisfaction(),
@@ -288,6 +310,7 @@ METRICS: tuple[Metric, ...] = (
     Factuality(),
     Surprise(),
     Disclosure(),
+    OwnCopy(),
 )
 """The built-in metrics, in the order of tables."""
 IF_ANY = frozenset(metric.name for metric in METRICS if isinstance(metric, _Share))

@@ -90,6 +90,9 @@ class MarketOptions(Options):
     """Number of ads that is free of penalty."""
     reserve: float = 0.0
     """Least price, currency per click."""
+    strict: bool = False
+    """Refuse charges that no bid covers: above the bid, or of ads that are not shown. Otherwise tables count them as
+    overcharges."""
     penalty: str = "linear"
     """What extra ads and violations cost the platform: linear, package.module:Class or file.py:Class."""
 
@@ -161,6 +164,7 @@ class BenchOptions(RunOptions, BidderOptions):
 OLDEST: Mapping[str, Any] = {
     "values": "uniform",
     "penalty": "linear",
+    "strict": False,
     "quality": "none",
     "judge_ensemble": [],
     "judge_samples": 1,

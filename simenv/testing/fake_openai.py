@@ -51,6 +51,8 @@ class FakeRaw:
     content_type: str = "application/json"
     pause: float = 0.0
     """Seconds before each byte. The body is then sent one byte at a time, until the server closes."""
+    cut: bool = False
+    """Whether the connection is cut after half of the body; at once if there is none."""
 
 
 class FakeFailure(Exception):
@@ -70,7 +72,7 @@ class FakeFailure(Exception):
         self.body = {"error": {"message": message, "type": "fake", "code": status, **fields}}
 
 
-Reply = Callable[[list[dict[str, Any]]], str | FakeMessage | FakeRaw]
+Reply = Callable[[list[dict[str, Any]]], str | FakeMessage | FakeRaw | FakeFailure]
 
 
 class FakeOpenAI:
@@ -207,7 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             status, answer = self._answer(body, fault)
             if isinstance(answer, FakeRaw):
-                raw, status, answer = answer, answer.status, answer.body
+                raw, status = answer, answer.status
+                answer = None if raw.cut and not raw.body else raw.body
         except FakeFailure as failure:
             status, answer, headers = failure.status, json.dumps(failure.body).encode(), failure.headers
         finally:
@@ -222,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if fault == "midstream":
+        if fault == "midstream" or (raw and raw.cut):
             self.wfile.write(answer[: len(answer) // 2])
             self.wfile.flush()
             self.close_connection = True
@@ -273,6 +276,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise
         except Exception as error:  # an error of the reply function must reach the client
             raise FakeFailure(500, f"reply function: {error!r}") from None
+        if isinstance(reply, FakeFailure):
+            raise reply
         if isinstance(reply, FakeRaw):
             return reply.status, reply
         answer = json.dumps(_completion(body, reply, no_choices=fault == "no_choices")).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from simenv import markup
 from simenv.files.prompts import read_prompt
 from simenv.llm import OneOf, Prompt
 from simenv.records import Auction, Bid
@@ -24,9 +25,9 @@ def one_call_prompt(auction: Auction, bids: Sequence[Bid], *, show_bids: bool) -
     return Prompt(
         system=read_prompt(_PACKAGE, "one_call_system").format(max_ads=auction.max_ads, goal=goal),
         user=read_prompt(_PACKAGE, "one_call_user").format(
-            profile=auction.profile or "unknown",
+            profile=markup.neutral(auction.profile, auction) or "unknown",
             candidates=json.dumps(candidates, ensure_ascii=False),
-            query=auction.query.text,
+            query=markup.neutral(auction.query.text, auction),
         ),
     )
 
