@@ -7,6 +7,7 @@ merged: in bf16, rounding of a merged W would lose most of a small update.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,9 @@ def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
         config = json.loads(read_bytes(config_file).decode())
         tensors = load_file(weights)
         r, alpha, blocks = int(config["r"]), float(config["lora_alpha"]), blocks_of(tensors)
-        if r < 1 or not blocks:
-            raise ValueError(f"rank {r}, {len(blocks)} blocks")
+        ranks = {value.shape[0] for name, value in tensors.items() if ".lora_A." in name}
+        if ranks != {r} or r < 1 or not math.isfinite(alpha):  # before a layer of that rank is made
+            raise ValueError(f"rank {r:.6g} and scale {alpha}, the weights have rank {sorted(ranks)}")
     except (OSError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise DataFileError(f"{folder}: not a LoRA adapter: {error!r:.200}") from None
     mismatch = DataFileError(f"{folder}: the adapter belongs to another model: its layers do not match this model's")

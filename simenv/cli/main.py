@@ -113,16 +113,18 @@ def _run(arguments: list[str] | None) -> int:
 
 @contextmanager
 def _printed_warnings() -> Iterator[None]:
-    """Prints the warnings of simenv on standard error; those of other packages are shown as before."""
+    """Prints each warning of simenv once on standard error; those of other packages are shown as before."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", SimenvWarning)
-        before = warnings.showwarning
+        before, printed = warnings.showwarning, set[str]()
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, SimenvWarning):
-                console.warn(str(message))
-            else:
+            text = " ".join(str(message).split())
+            if not issubclass(category, SimenvWarning):
                 before(message, category, *rest, **more)
+            elif text not in printed:  # a training reads its files several times
+                printed.add(text)
+                console.warn(text)
 
         warnings.showwarning = show
         yield
