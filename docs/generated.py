@@ -133,6 +133,8 @@ def _type_name(annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is type(None):
         return "None"
+    if origin is typing.Annotated:  # a validator is no type
+        return _type_name(arguments[0])
     if origin is typing.Literal:
         return " | ".join(repr(argument) for argument in arguments)
     if origin is None:

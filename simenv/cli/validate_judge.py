@@ -63,7 +63,7 @@ def validate_judge(
     from simenv.judges.factory import make_judge
     from simenv.llm import LANGUAGE_MODEL, check_server_options, make_llm
     from simenv.runs.options import ModelOptions, read_options
-    from simenv.validity.report import print_report, write_report
+    from simenv.validity.report import report_of, write_report
     from simenv.validity.run import ValidityOptions, validate
     from simenv.validity.scenarios import load_scenarios
 
@@ -98,7 +98,7 @@ def validate_judge(
     )
     with console.named_bars() as (watch, _):
         report = run_sync(lambda: validate(built, options, watch=watch))
-    print_report(report, console.out)
+    report_of(report).print(console.out)
     if out is not None:
         write_report(report, out)
         console.written_to(out)
