@@ -13,7 +13,8 @@ SimenvError
 ├── LLMError              a language model did not give a usable completion
 │   ├── LLMUnavailable    unreachable, overloaded or timed out: a retry may succeed (`retryable`)
 │   └── LLMRefused        wrong key, unknown model, bad request, no answer: a retry would fail again
-│       └── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
+│       ├── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
+│       └── NotRecorded   a cassette that is replayed does not have the completion
 ├── TooManyFailures       more answers of a run failed than it allows
 ├── UnreadableReply       a language model's reply does not have the requested strict format
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
@@ -124,6 +125,10 @@ class LLMCutShort(LLMRefused):
 
 class TooManyFailures(SimenvError):
     """More answers of a run failed than it allows; the last error is chained."""
+
+
+class NotRecorded(LLMRefused):
+    """A cassette that is replayed does not have the completion."""
 
 
 class UnreadableReply(SimenvError):

@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 
-from simenv.errors import DataFileError, LLMRefused
+from simenv.errors import DataFileError, NotRecorded
 from simenv.files.limits import read_lines
 from simenv.llm.base import (
     LLM,
@@ -229,7 +229,7 @@ class CassetteLLM(LLM):
             return recorded
         if self._inner is None:
             key = "" if isinstance(request, ScoreRequest) else f" for key {json.dumps(request.key)}"
-            raise LLMRefused(
+            raise NotRecorded(
                 f"{self._cassette.path} has no completion of {self.name!r}{key}",
                 hint=self._cassette.nearest(self.name, request),
             )
