@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from simenv.errors import DataFileError, InputError
+from simenv.files.atomic import write_bytes_atomically
+from simenv.files.folders import ensure_folder
 
 _PREFIX = "base_model.model."
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -82,7 +84,7 @@ def blocks_of(trained: Iterable[str]) -> list[int]:
 
 def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, base: str) -> None:
     """Writes an adapter in bf16, in peft's format."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     config = {
         "peft_type": "LORA",
@@ -95,10 +97,10 @@ def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, b
         "target_modules": list(TARGETS),
         "layers_to_transform": blocks_of(trained),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    ensure_folder(folder)
+    write_bytes_atomically(folder / "adapter_config.json", (json.dumps(config, indent=1) + "\n").encode())
     tensors = {name: value.detach().to(torch.bfloat16).cpu().contiguous() for name, value in trained.items()}
-    save_file(tensors, folder / "adapter_model.safetensors")
+    write_bytes_atomically(folder / "adapter_model.safetensors", to_bytes(tensors))
 
 
 def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from simenv.auditing.distort import DISTORTIONS
 from simenv.auditing.plots import write_plots
 from simenv.auditing.records import Audit, Audited
+from simenv.files.atomic import write_bytes_atomically
 from simenv.files.blocks import Block, markdown_parts, print_block
 from simenv.files.folders import make_folder
 from simenv.stats import Estimate
@@ -20,12 +21,13 @@ def write_report(audit: Audit, folder: Path) -> None:
     """Writes audit.json, report.md and the plots.
 
     Raises:
-        DataFileError: the folder is not empty, or cannot be created.
+        DataFileError: the folder is not empty.
+        CannotWrite: it cannot be made or written.
     """
     make_folder(folder)
-    (folder / "audit.json").write_text(audit.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_bytes_atomically(folder / "audit.json", (audit.model_dump_json(indent=2) + "\n").encode())
     pictures = write_plots(audit, folder)
-    (folder / "report.md").write_text(to_markdown(audit, pictures), encoding="utf-8")
+    write_bytes_atomically(folder / "report.md", to_markdown(audit, pictures).encode())
 
 
 def print_report(audit: Audit, console: Console) -> None:

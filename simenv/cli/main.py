@@ -1,10 +1,12 @@
 """The app: registers the commands of this package.
 
-Whatever simenv raises on purpose becomes one line on standard error, with its notes below, and exit code 2.
+Whatever simenv raises on purpose becomes one line on standard error, with its notes below, and exit code 2; 1 where a
+file cannot be written.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -27,7 +29,7 @@ from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
-from simenv.errors import SimenvError
+from simenv.errors import CannotWrite, SimenvError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="LLM-native advertising auctions."
@@ -48,6 +50,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "fetch-weights": fetch_weights,
     "demo": demo,
 }
+_OF_THE_SYSTEM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO})
+"""What the operating system refuses is no fault of the program, wherever it happens: one line, no traceback."""
 for name, command in _COMMANDS.items():
     app.command(name)(command)
 
@@ -69,4 +73,12 @@ def main(arguments: list[str] | None = None) -> None:
             console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
             for note in getattr(error, "__notes__", ()):
                 console.note(note)
-            sys.exit(2)
+            sys.exit(1 if isinstance(error, CannotWrite) else 2)
+        except OSError as error:
+            if error.errno not in _OF_THE_SYSTEM:
+                raise
+            what = f": {error.filename}" if error.filename is not None else ""
+            console.err.print(
+                f"simenv: {error.strerror}{what}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
+            sys.exit(1)

@@ -6,15 +6,15 @@ Each exported file gets a dataset card, FILE.md, with columns, counts and the so
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from simenv.datasets.dataset_card import dataset_card
 from simenv.datasets.training_data import kto_rows, preference_rows, sft_rows
 from simenv.errors import InputError
-from simenv.files.atomic import replacing
+from simenv.files.atomic import replacing, write_bytes_atomically
+from simenv.files.folders import try_file
 from simenv.records import Transition
 from simenv.runs.folder import read_transitions
 
@@ -121,6 +121,7 @@ def export_run(
     *,
     min_gap: float | None = None,
     min_reward: float | None = None,
+    left_out: Callable[[str], None] | None = None,
 ) -> int:
     """Writes a run's log in one of the FORMATS, with a dataset card at FILE.md, and returns the number of rows.
 
@@ -131,6 +132,7 @@ def export_run(
         min_gap: preferences only: the difference of rewards must exceed it, in currency per answer; 10 by default, the
             delta of LLM-Auction.
         min_reward: sft only: the best answer's reward must exceed it, in currency per answer; 0 by default.
+        left_out: Called with what is left out of a damaged log; None: a damaged log is an error.
 
     Raises:
         InputError: unknown format, option of another format, value out of range, run without a row in this format, or
@@ -146,13 +148,12 @@ def export_run(
             raise InputError(f"{name} must be a finite number{least}, got {value}")
     out = writable(out)
     gap, reward = 10.0 if min_gap is None else min_gap, 0.0 if min_reward is None else min_reward
-    transitions = list(read_transitions(run))
+    transitions = list(read_transitions(run, left_out=left_out))
     frame = _frame(transitions, format, gap, reward)
     options = {"preferences": f" --min-gap {gap:g}", "sft": f" --min-reward {reward:g}"}.get(format, "")
     card = dataset_card(run, frame, transitions, out.name, format, options)
     write_frame(frame, out)
-    with _writing(out.with_name(f"{out.name}.md")) as part:
-        part.write_text(card, encoding="utf-8")
+    write_bytes_atomically(out.with_name(f"{out.name}.md"), card.encode())
     return len(frame)
 
 
@@ -171,12 +172,12 @@ def writable(out: str | Path) -> Path:
 
     Raises:
         InputError: another extension than .parquet or .jsonl, or a folder that does not exist.
+        CannotWrite: the file cannot be written.
     """
     out = Path(out)
     if out.suffix not in (".parquet", ".jsonl"):
         raise InputError(f"{out}: cannot write files of type {out.suffix!r}, expected .parquet or .jsonl")
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: folder {out.parent} does not exist")
+    try_file(out)
     return out
 
 
@@ -184,19 +185,10 @@ def write_frame(frame: pandas.DataFrame, out: Path) -> None:
     """Writes a frame in the format of the path's extension. A failed write leaves an existing file unchanged.
 
     Raises:
-        InputError: the file cannot be written.
+        CannotWrite: the file cannot be written.
     """
-    with _writing(out) as part:
+    with replacing(out) as part:
         if out.suffix == ".parquet":
             frame.to_parquet(part, index=False)
         else:
             frame.to_json(part, orient="records", lines=True, force_ascii=False, double_precision=15)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[Path]:
-    try:
-        with replacing(out) as part:
-            yield part
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from simenv.files.atomic import write_bytes_atomically
 from simenv.files.blocks import Block, markdown_parts, print_block
 from simenv.files.folders import make_folder
 from simenv.stats import Estimate
@@ -26,12 +27,13 @@ def write_report(report: Validity, folder: Path) -> None:
     """Writes validity.json, report.md and the plots.
 
     Raises:
-        DataFileError: the folder is not empty, or cannot be created.
+        DataFileError: the folder is not empty.
+        CannotWrite: it cannot be made or written.
     """
     make_folder(folder)
-    (folder / "validity.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_bytes_atomically(folder / "validity.json", (report.model_dump_json(indent=2) + "\n").encode())
     pictures = write_plots(report, folder)
-    (folder / "report.md").write_text(to_markdown(report, pictures), encoding="utf-8")
+    write_bytes_atomically(folder / "report.md", to_markdown(report, pictures).encode())
 
 
 def print_report(report: Validity, console: Console) -> None:
