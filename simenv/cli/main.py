@@ -69,16 +69,16 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             app(args=arguments)
         except SimenvError as error:
-            message = " ".join(str(error).split())  # text quoted from a file may hold line breaks
-            console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+            _complain(" ".join(str(error).split()))  # text quoted from a file may hold line breaks
             for note in getattr(error, "__notes__", ()):
                 console.note(note)
             sys.exit(1 if isinstance(error, CannotWrite) else 2)
         except OSError as error:
             if error.errno not in _OF_THE_SYSTEM:
                 raise
-            what = f": {error.filename}" if error.filename is not None else ""
-            console.err.print(
-                f"simenv: {error.strerror}{what}", style="red", markup=False, highlight=False, soft_wrap=True
-            )
+            _complain(f"{error.strerror}: {error.filename}" if error.filename is not None else str(error.strerror))
             sys.exit(1)
+
+
+def _complain(message: str) -> None:
+    console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)

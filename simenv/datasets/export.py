@@ -148,9 +148,17 @@ def export_run(
             raise InputError(f"{name} must be a finite number{least}, got {value}")
     out = writable(out)
     gap, reward = 10.0 if min_gap is None else min_gap, 0.0 if min_reward is None else min_reward
-    transitions = list(read_transitions(run, left_out=left_out))
+    lost: list[str] = []
+
+    def leave_out(text: str) -> None:
+        lost.append(text)
+        if left_out is not None:
+            left_out(text)
+
+    transitions = list(read_transitions(run, left_out=None if left_out is None else leave_out))
     frame = _frame(transitions, format, gap, reward)
     options = {"preferences": f" --min-gap {gap:g}", "sft": f" --min-reward {reward:g}"}.get(format, "")
+    options += " --sound-only" if lost else ""
     card = dataset_card(run, frame, transitions, out.name, format, options)
     write_frame(frame, out)
     write_bytes_atomically(out.with_name(f"{out.name}.md"), card.encode())
