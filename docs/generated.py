@@ -260,10 +260,9 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def export_columns() -> str:
     """The columns of each export format, as dataset cards describe them."""
-    from simenv.datasets.dataset_card import _COLUMNS
-    from simenv.datasets.export import CLICK_COLUMNS
+    from simenv.datasets.columns import COLUMNS, MEANINGS
 
-    rows = [(f"`{name}`", f"`{kind}`", _COLUMNS[name]) for name, kind in CLICK_COLUMNS.items()]
+    rows = [(f"`{name}`", f"`{kind}`", MEANINGS[name]) for name, kind in COLUMNS["clicks"].items()]
     return table(("column", "type", "meaning"), rows)
 
 

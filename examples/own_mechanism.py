@@ -18,24 +18,22 @@ class PositionVCG:
     claims = frozenset({simenv.Claim.INDIVIDUALLY_RATIONAL, simenv.Claim.MONOTONE, simenv.Claim.TRUTHFUL_UM})
 
     def __init__(self, llm, ctr_model, slots=2):
-        self.llm = llm
+        self.writer = simenv.Writer(llm)  # asks with the prompts of the mechanisms that ship
         self.ctr_model = ctr_model  # the claims are checked with these predictions
         self.slots = slots
 
     async def run(self, auction, rng):
-        answer = await self.llm.complete(auction.query.text, key=(auction.id, "answer", 0))
         q = self.ctr_model.relevance(auction)  # one click probability per candidate, before any text is written
         reserve = auction.reserve
         scores = [(bid.amount - reserve) * q[i] for i, bid in enumerate(auction.bids)]
         ranked = sorted((i for i, s in enumerate(scores) if s > 0), key=lambda i: -scores[i])
         weights = [self.ctr_model.position_discount**j for j in range(self.slots)] + [0.0]
         following = [*(scores[i] for i in ranked[1:]), *[0.0] * (self.slots + 1)]
-        text, prices = simenv.strip_markup(answer.text), {}
+        prices = {}
         for j, i in enumerate(ranked[: self.slots]):
             loss = sum((weights[k] - weights[k + 1]) * following[k] for k in range(j, self.slots))
-            ad = auction.bids[i].ad
-            prices[ad.id] = reserve + loss / (weights[j] * q[i])
-            text += f" You could look at {ad.link}."
+            prices[auction.bids[i].ad.id] = reserve + loss / (weights[j] * q[i])
+        text = await self.writer.with_ads(auction, [auction.bid_of(ad_id).ad for ad_id in prices])
         return simenv.outcome(auction, text, prices)
 
 

@@ -23,7 +23,6 @@ best_of_n           best_of_n.py           LLM-Auction (2025), section 2, with V
 softmax             softmax.py             one ad or none at random, with known propensities: McSherry and Talwar (2007)
 
 Mechanisms are looked up by name in the entry-point group `simenv.mechanisms` of pyproject.toml; third-party packages
-register in the same group. `writer.py` is shared by all mechanisms: it requests answers and ad sentences from a
-language model. `ranking.py` is shared by auctions that rank candidates before a text is written. `menu.py` is shared by
-mechanisms that choose among written texts.
+register in the same group. Texts come from `simenv.Writer`. `ranking.py` is shared by auctions that rank candidates
+before a text is written. `menu.py` is shared by mechanisms that choose among written texts.
 """

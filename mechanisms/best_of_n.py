@@ -12,15 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv import markup, outcome
+from simenv import Writer, markup, outcome
 from simenv.background_loop import gather
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.llm import LLM
 from simenv.mechanism import Claim
 from simenv.objective import Objective
 from simenv.records import Auction, Outcome
-
-from .writer import Writer
 
 
 class Candidate(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simenv import outcome
+from simenv import markup, outcome
 from simenv.records import Auction, Outcome
 
 from .gsp import GSP
@@ -27,5 +27,5 @@ class FixedSlots(GSP):
         lines = [await self._writer.answer(auction)]
         for ad_id in prices:
             ad = auction.bid_of(ad_id).ad
-            lines.append(f"Sponsored: {ad.link} {ad.body}".rstrip())
+            lines.append(f"Sponsored: {ad.link} {markup.neutral(ad.body, auction)}".rstrip())
         return outcome(auction, "\n".join(lines), prices)

@@ -28,12 +28,12 @@ import numpy as np
 from simenv import outcome
 from simenv.ctr.models import CTRModel
 from simenv.errors import InputError
+from simenv.files.prompts import read_prompt
 from simenv.llm import LLM, Capability, OneOf, Prompt, Sampling
 from simenv.records import Ad, Auction, Bid, Outcome
 
 from .ranking import Ranked
 from .vcg import VCG
-from .writer import read_prompt
 
 _SCORE = re.compile(r"^\W*(\d{1,3})\s*[:.)=-]\s*(\d{1,3})\s*$", re.MULTILINE)
 _NEEDED = (Capability.LOGPROBS, Capability.CONSTRAINT, Capability.PREFILL)
@@ -101,7 +101,9 @@ class LERA(VCG):
             return await self._probabilities(auction, ads)
         lines = "\n".join(f"{number}. {ad.text}" for number, ad in enumerate(ads, start=1))
         reply = await self._llm.complete(
-            read_prompt("relevance_free").format(candidates=lines, query=auction.query.text),
+            read_prompt(__package__ or "mechanisms", "relevance_free").format(
+                candidates=lines, query=auction.query.text
+            ),
             key=(auction.id, "relevance"),
             sampling=Sampling(temperature=0.0, max_tokens=16 * len(ads)),
         )
@@ -117,7 +119,9 @@ class LERA(VCG):
         titles = [f" {ad.title}" for ad in ads]
         rows = await self._llm.logprob(
             Prompt(
-                user=read_prompt("relevance").format(candidates=lines, query=auction.query.text),
+                user=read_prompt(__package__ or "mechanisms", "relevance").format(
+                    candidates=lines, query=auction.query.text
+                ),
                 prefill="Best choice:",
             ),
             titles,

@@ -13,15 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv import markup
+from simenv import Writer, markup
 from simenv.background_loop import gather
 from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM, Capability
 from simenv.objective import Objective
 from simenv.records import Ad, Auction
-
-from .writer import Writer
 
 AdList = tuple[Ad, ...]
 """The ads of an answer in reading order."""

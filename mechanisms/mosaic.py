@@ -14,9 +14,9 @@ advertiser i pays p_i = E_pi[r_i] - (V(all) - V(all but i)) = tilt KL(pi || pi_w
 answer shown and of clicks. Bidding the value is optimal and gives the expected utility V(all) - V(all but i) >= 0.
 
 How this file implements it:
-- pi_ref is the two-stage writer without bids (`writer.py`): it chooses one ad after another or none, then writes their
-  sentences. pi_gen makes these choices with a prompt that shows the user's profile and the advertisers' copy. Both
-  choose at temperature 1 without top-p or top-k, so pi_gen covers pi_ref.
+- pi_ref is the two-stage writer without bids (`simenv.Writer`): it chooses one ad after another or none, then writes
+  their sentences. pi_gen makes these choices with a prompt that shows the user's profile and the advertisers' copy.
+  Both choose at temperature 1 without top-p or top-k, so pi_gen covers pi_ref.
 - The model gives the probabilities of all choices, and the M samples are drawn from them. The distribution is that of
   M completions, with fewer model calls.
 - Given the choices, pi_ref and pi_gen write the same sentences, which cancel in w_j: the weights are those of the
@@ -35,7 +35,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM
@@ -58,7 +58,6 @@ from .menu import (
     tilted,
     write,
 )
-from .writer import Writer
 
 
 class Mosaic:

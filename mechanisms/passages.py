@@ -6,6 +6,7 @@ import numpy as np
 
 from simenv.encoder import Encoder, default_encoder
 from simenv.markup import strip_markup
+from simenv.one_thread import product
 from simenv.records import Auction
 
 
@@ -24,7 +25,7 @@ def in_context(auction: Auction, text: str, encoder: Encoder | None = None) -> A
     encoder = encoder or default_encoder()
     context = f"{auction.query.text} {strip_markup(text)}".strip()
     vectors = encoder.encode([context, *(bid.ad.text for bid in auction.bids)])
-    cosines = np.clip(vectors[1:] @ vectors[0], -1.0, 1.0)
+    cosines = np.clip(product(vectors[1:], vectors[0]), -1.0, 1.0)
     bids = tuple(
         bid.model_copy(update={"relevance": float(cosine)}) for bid, cosine in zip(auction.bids, cosines, strict=True)
     )

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from simenv import markup, outcome
+from simenv import Writer, markup, outcome
 from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.encoder import Encoder
 from simenv.errors import InputError
@@ -37,7 +37,6 @@ from simenv.records import Auction, Outcome
 from simenv.text import sentences_with_space
 
 from .passages import in_context
-from .writer import Writer
 
 _MAX_CLICK_PROB = 0.999
 """Upper bound of p_ij: a click probability of 1 would have infinite weight."""

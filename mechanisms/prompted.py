@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.llm import LLM
 from simenv.mechanism import Claim
 from simenv.records import Auction, Outcome
-
-from .writer import Writer
 
 
 class Prompted:

@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.records import Auction, Bid, Outcome
-
-from .writer import Writer
 
 
 class Ranked(NamedTuple):

@@ -17,19 +17,20 @@ import numpy as np
 
 from simenv import markup, outcome
 from simenv.ctr.models import CTRModel
+from simenv.files.prompts import read_prompt
 from simenv.llm import LLM, Sampling
 from simenv.records import Ad, Auction, Outcome
+from simenv.writer.writer import corrected
 
 from .vcg import VCG
-from .writer import read_prompt
 
 
 class Rewrite(VCG):
     """Generate, inject, rewrite: VCG for positions, with one call per winner that rewrites the answer around its ad.
 
-    K winners need 1 + K calls. DSIC, with the claims of VCG. A rewriting is rejected if it loses or changes a link, or
-    if its ads are not in the order of their slots. The ad then gets a sentence at the end instead. A model that cannot
-    follow formats never rewrites: all ads get such a sentence.
+    K winners need 1 + K calls. DSIC, with the claims of VCG. A rewriting is rejected if it loses or changes a link, if
+    its ads are not in the order of their slots, or if it says more of an ad than the ad's copy. The ad then gets a
+    sentence at the end instead. A model that cannot follow formats never rewrites: all ads get such a sentence.
 
     Args:
         llm, ctr_model, slots: See `RankingAuction`.
@@ -51,7 +52,7 @@ class Rewrite(VCG):
             shown.append(ad_id)
             fused = await self._rewrite(auction, text, ad) if self._llm.follows_formats else ""
             links, violations = markup.parse(fused, auction)
-            if list(links) == shown and not violations:
+            if list(links) == shown and not violations and fused == corrected(auction, fused):
                 text = fused
                 rewritten.append(ad_id)
             else:
@@ -59,7 +60,7 @@ class Rewrite(VCG):
         return outcome(auction, text, prices, details={"rewritten": rewritten})
 
     async def _rewrite(self, auction: Auction, text: str, ad: Ad) -> str:
-        prompt = read_prompt("rewrite").format(
+        prompt = read_prompt(__package__ or "mechanisms", "rewrite").format(
             query=auction.query.text,
             answer=text,
             title=ad.title,

@@ -29,7 +29,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.encoder import Encoder
 from simenv.errors import InputError
@@ -39,7 +39,6 @@ from simenv.records import Auction, Outcome
 from simenv.text import sentences_with_space
 
 from .passages import in_context
-from .writer import Writer
 
 _IN_EXPECTATION = {Claim.RATIONAL_IN_EXPECTATION, Claim.MONOTONE_IN_EXPECTATION, Claim.TRUTHFUL_UM_IN_EXPECTATION}
 _MIN_PROB = 1e-200

@@ -18,14 +18,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
-
-from .writer import Writer
 
 NO_AD = ""
 """The choice to show no ad, in `choice_probs` and in the log."""

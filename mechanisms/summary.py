@@ -28,14 +28,15 @@ import numpy as np
 from simenv import outcome
 from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError
+from simenv.files.prompts import read_prompt
 from simenv.llm import LLM, Sampling
 from simenv.markup import strip_markup
 from simenv.mechanism import Claim
 from simenv.records import Ad, Auction, Outcome
 
 from .ranking import Ranked, RankingAuction
-from .writer import read_prompt
 
+_CLAUSE_END = re.compile(r"[,;:.](?=\s)(?!\s+(?:but|except|unless|without|only|if|though|although)\b)")
 _MIN_WORDS = 8
 """Enough for an opening phrase and a title."""
 
@@ -149,7 +150,7 @@ class Summary(RankingAuction):
     async def _add_sentence(self, auction: Auction, text: str, ad: Ad, words: int) -> str:
         if self._llm.follows_formats:
             reply = await self._llm.complete(
-                read_prompt("summary_sentence").format(
+                read_prompt(__package__ or "mechanisms", "summary_sentence").format(
                     query=auction.query.text,
                     answer=text,
                     title=ad.title,
@@ -162,17 +163,21 @@ class Summary(RankingAuction):
                 sampling=Sampling(max_tokens=200),
             )
             sentence = " ".join(reply.text.split())
-            if ad.link in sentence and sentence.count("@") == ad.link.count("@"):
+            if self._writer.accepts(auction, sentence, ad):
                 return f"{text} {sentence}".strip()
         whole = await self._writer.add_sentence(auction, text, ad)
         return f"{text} {cut(whole[len(text) :].strip(), words)}".strip()
 
 
 def cut(sentence: str, words: int) -> str:
-    """Cuts a sentence after the last clause that fits into `words` words; never before the end of its link."""
+    """Cuts a sentence after the last clause that fits into `words` words; never before the end of its link.
+
+    It is cut only at a comma, semicolon, colon or full stop that is followed by a space ("$1,400" is one word), and not
+    before a clause that restricts what comes before it.
+    """
     if len(strip_markup(sentence).split()) <= words:
         return sentence
     start = sentence.rindex("]") + 1
-    ends = [start + m.start() for m in re.finditer(r"[,;:]|\s(?:and|but|or|which|with|for)\b", sentence[start:])]
+    ends = [start + match.start() for match in _CLAUSE_END.finditer(sentence[start:])]
     fitting = [end for end in ends if len(strip_markup(sentence[:end]).split()) <= words]
     return sentence[: max(fitting, default=start)].rstrip(" ,;:") + "."

@@ -16,9 +16,11 @@ payment per token is, with W the sum of the others' bids and t = w_i / W,
 
 How this file implements it: the answer is written without any advertiser. Then one sentence is decoded jointly. Every
 advertiser's model is the same language model with a prompt about its own ad. Decoding chooses first the link, then the
-text after it, all under the same constraint. The paper's bids are per token and do not involve clicks. Here
-w_i = (b_i - reserve) q_i, the expected value of showing the ad above the reserve, spread evenly over the drawn tokens.
-The sum is a transfer, due independent of the ad shown and of clicks. The shown ad also pays the reserve per click.
+text after it, all under the same constraint. A sentence that says more than the shown ad's copy is replaced by the
+first sentence of that copy, and only the tokens of the link are paid for. The paper's bids are per token and do not
+involve clicks. Here w_i = (b_i - reserve) q_i, the expected value of showing the ad above the reserve, spread evenly
+over the drawn tokens. The sum is a transfer, due independent of the ad shown and of clicks. The shown ad also pays the
+reserve per click.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM, PLAIN, Capability, Combined, LinksOnly, OneOf, Prompt, Sampling
 from simenv.mechanism import Claim
 from simenv.records import Auction, Outcome, Record
-
-from .writer import Writer, end_of_sentence, read_prompt
+from simenv.writer.copy_check import own_words
+from simenv.writer.writer import first_sentence
 
 Rule = Literal["linear", "log_linear"]
 _GRID = 16
@@ -153,15 +155,9 @@ class TokenAuction:
         combine = Linear(weights=weights) if self.rule == "linear" else LogLinear(weights=weights)
 
         def prompts(beginning: str) -> list[Prompt]:
-            users = [
-                read_prompt("ad_sentence").format(
-                    query=auction.query.text, title=ad.title, advertiser=ad.advertiser, body=ad.body
-                )
-                for ad in ads
-            ]
-            return [Prompt(system=read_prompt("answer_system"), user=user, prefill=beginning) for user in users]
+            return [self._writer.sentence_prompt(ad, beginning) for ad in ads]
 
-        opening = f"{answer} One option worth a look is".strip()
+        opening = "One option worth a look is"
         link = await self._llm.ensemble_decode(
             prompts(opening),
             combine,
@@ -169,7 +165,7 @@ class TokenAuction:
             sampling=PLAIN,
             constraint=OneOf(options=tuple(f" {ad.link}" for ad in ads)),
         )
-        opening = f"{opening}{link.text},"
+        opening = f"{opening}{link.text}:"
         tail = await self._llm.ensemble_decode(
             prompts(opening),
             combine,
@@ -177,14 +173,18 @@ class TokenAuction:
             sampling=self._sampling,
             constraint=LinksOnly(),
         )
-        log = np.array([*link.log, *tail.log]).reshape(-1, len(ads))
-        paid = log.mean(0) if len(log) else np.zeros(len(ads))  # a single advertiser's link is not drawn
+        shown = next(ad for ad in ads if ad.link == link.text.strip())
+        sentence, log = f"{opening} {first_sentence(tail)}", [*link.log, *tail.log]
+        if not self._writer.accepts(auction, sentence, shown):
+            sentence, log = f"{opening} {own_words(shown)}", [*link.log]  # nobody pays for tokens that are not shown
+        draws = np.array(log).reshape(-1, len(ads))
+        paid = draws.mean(0) if len(draws) else np.zeros(len(ads))  # a single advertiser's link is not drawn
         return outcome(
             auction,
-            opening + end_of_sentence(tail.text),
+            f"{answer} {sentence}".strip(),
             dict.fromkeys((ad.id for ad in ads), auction.reserve),
             transfers={ad.id: float(amount) for ad, amount in zip(ads, paid, strict=True)},
-            details={"draws": len(log)},
+            details={"draws": len(draws)},
         )
 
 

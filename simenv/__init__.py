@@ -44,6 +44,7 @@ from simenv.runs.compare import Comparison, compare
 from simenv.runs.metrics import Metric, make_metric
 from simenv.training import Trainer, make_trainer
 from simenv.world import World, make_world
+from simenv.writer.writer import Writer
 
 __version__ = "0.1.0"
 
@@ -93,6 +94,7 @@ __all__ = [
     "Transition",
     "ValueDistribution",
     "World",
+    "Writer",
     "audit",
     "bench",
     "check_mechanism",

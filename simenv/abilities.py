@@ -40,6 +40,15 @@ class Hashed(Protocol):
     sha256: str
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """A part that computes something once, at first use or before."""
+
+    def prepare(self) -> None:
+        """Computes it now, so that the first answer does not take longer than the others."""
+        ...
+
+
 def hash_of(part: object) -> str | None:
     """The hash that names a part's numbers or prompts; None where it has none."""
     return part.sha256 if isinstance(part, Hashed) else None

@@ -13,11 +13,13 @@ import asyncio
 import atexit
 import os
 import threading
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
+from simenv import deadlines
 from simenv.errors import SimenvError
 
 T = TypeVar("T")
@@ -27,6 +29,10 @@ ENDS_LOOP = (SystemExit, KeyboardInterrupt)
 
 _GRACE = 0.5
 """Seconds that an interrupted call has to end: code that does not await cannot be interrupted."""
+_WATCH = 0.2
+"""Seconds between two looks for answers that are late."""
+_LAST_WAIT = 2.0
+"""Seconds that a loop which was left behind has to end when the process ends, all such loops together."""
 
 
 class _Background:
@@ -52,6 +58,8 @@ class _Background:
 
 _lock = threading.Lock()
 _background: _Background | None = None
+_left_behind: list[_Background] = []
+"""Loops whose thread runs code that was interrupted and did not end. They end with it."""
 _of_parents: list[_Background] = []
 """Loops of the parent process, whose threads do not exist in this fork. They are kept alive, because a new object could
 otherwise get the same `id`, by which LiteLLM identifies loops."""
@@ -60,12 +68,15 @@ otherwise get the same `id`, by which LiteLLM identifies loops."""
 def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Runs `await function(*args)` in the background loop and waits for the result.
 
-    If the wait is interrupted, so is what runs: it is cancelled, and has half a second to end.
+    If the wait is interrupted, or an answer exceeds its time limit (`simenv.deadlines`), what runs is cancelled and has
+    half a second to end. If it does not, because it never awaits, its loop is left behind with all that runs in it; the
+    next call has a fresh loop. The old one's thread cannot be stopped: it runs until its code or the process ends.
 
     Raises:
         RuntimeError: called from within that loop, where it would wait for itself. A mechanism runs in this loop, so
             it must await instead.
-        SimenvError: what runs raised SystemExit or KeyboardInterrupt, which would end the loop.
+        SimenvError: what runs raised SystemExit or KeyboardInterrupt, which would end the loop; an answer is late; or
+            the loop was left behind because of another call in it.
     """
     background = _started()
     if threading.current_thread() is background.thread:
@@ -83,13 +94,31 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
 
     future = asyncio.run_coroutine_threadsafe(call(), background.loop)
     try:
-        return future.result()
+        return _result(future, background)
     except BaseException:
-        if future.cancel():  # the wait was interrupted
-            ended.wait(_GRACE)
+        if future.cancel() and not ended.wait(_GRACE):  # the wait was interrupted
+            _leave_behind(background)
         raise
     finally:
         del future  # avoids a reference cycle through the traceback of an error
+
+
+def _result(future: Future[T], background: _Background) -> T:
+    while not wait([future], _WATCH).done:
+        if (late := deadlines.overdue(background.thread.ident or 0, background.loop)) is not None:
+            raise late
+        if background in _left_behind:
+            raise SimenvError("the event loop was left behind: another call in it did not end when it was interrupted")
+    return future.result()
+
+
+def _leave_behind(background: _Background) -> None:
+    global _background
+    with _lock:
+        if _background is background:
+            _background = None
+            _left_behind[:] = [background, *(left for left in _left_behind if left.thread.is_alive())]
+    background.stop(0)
 
 
 def _stopped_by(error: BaseException) -> SimenvError:
@@ -115,16 +144,24 @@ def stop(timeout: float | None = None) -> bool:
         timeout: Seconds to wait for the end; without, as long as it takes.
 
     Returns:
-        Whether it has ended. Code that does not await, such as a language model's batch, ends when it is done.
+        Whether it has ended, and all loops that were left behind too. Code that does not await, such as a language
+        model's batch, ends when it is done.
     """
     global _background
     background, _background = _background, None
-    return background is None or not background.thread.is_alive() or background.stop(timeout)
+    ended = background is None or not background.thread.is_alive() or background.stop(timeout)
+    until = time.monotonic() + (_LAST_WAIT if timeout is None else timeout)
+    for left in _left_behind:
+        left.thread.join(max(0.0, until - time.monotonic()))
+    _left_behind[:] = [left for left in _left_behind if left.thread.is_alive()]
+    return ended and not _left_behind
 
 
 def _forget_parents_loop() -> None:
     global _background, _lock
     _lock = threading.Lock()  # another thread of the parent may have held it
+    _of_parents.extend(_left_behind)
+    _left_behind.clear()
     if _background is not None:
         _of_parents.append(_background)
         _background = None

@@ -196,6 +196,9 @@ class _Checker:
         try:
             outcome, requests = run_sync(run)
             markup.verify(outcome, auction)
+            unpriced = [v.text for v in outcome.violations if v.kind == "unpriced_ad"]
+            if unpriced:
+                raise OutcomeError(f"the answer shows {', '.join(unpriced)} without a price")
         except MechanismFailed as error:
             raise ClaimViolated(f"on {case}: {error}") from error
         except SimenvError as error:

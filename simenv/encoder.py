@@ -79,8 +79,8 @@ class MiniLM:
         file = cache_dir() / "vectors" / f"{digest}.npy"
         try:
             vectors = np.load(file)
-            if vectors.shape != (len(texts), 384):
-                raise ValueError(f"{file} holds {vectors.shape}")
+            if not isinstance(vectors, np.ndarray) or vectors.shape != (len(texts), 384):
+                raise ValueError(f"{file} holds {type(vectors).__name__}")
         except (OSError, ValueError, EOFError):
             vectors = self.encode(texts)
             _save(file, vectors)
@@ -98,7 +98,7 @@ class MiniLM:
             torch.set_num_threads(threads)
 
     def _vector(self, text: str) -> Vectors:
-        tokens = self._tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+        tokens = self._tokenizer(text, truncation=True, max_length=256, return_tensors="pt", split_special_tokens=True)
         pooled = self._model(**tokens).last_hidden_state[0].mean(0)
         vector: Vectors = (pooled / pooled.norm()).numpy().astype(np.float32)
         return vector

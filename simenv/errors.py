@@ -9,21 +9,29 @@ SimenvError
 │   └── MissingCapability a mechanism or judge needs a capability that the language model's backend lacks
 ├── MechanismFailed       a mechanism's own code raised
 ├── PlugInFailed          the code of another plug-in (judge, bidder, ...) raised, or returned something else
+├── PartsFailed          some environments of a vector environment raised; it holds what the others returned
 ├── MissingWeights        the embedded model's weight packages are not installed
 ├── LLMError              a language model did not give a usable completion
 │   ├── LLMUnavailable    unreachable, overloaded or timed out: a retry may succeed (`retryable`)
 │   └── LLMRefused        wrong key, unknown model, bad request, no answer: a retry would fail again
 │       └── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
+├── TooManyFailures       more answers of a run failed than it allows
 ├── UnreadableReply       a language model's reply does not have the requested strict format
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
 
-A message states what was received and what is allowed. `hint`, if given, states the next step.
+A message states what was received and what is allowed. `hint`, if given, states the next step. Secrets are masked.
+
+SimenvWarning             nothing is wrong enough to stop; the command line prints it
+└── DataFileWarning       something in a data file is not used
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from simenv.secrets import masked
 
 
 class SimenvError(Exception):
@@ -38,7 +46,7 @@ class SimenvError(Exception):
 
     def __str__(self) -> str:
         message = super().__str__()
-        return f"{message} ({self.hint})" if self.hint else message
+        return masked(f"{message} ({self.hint})" if self.hint else message)
 
 
 class InputError(SimenvError):
@@ -80,6 +88,24 @@ class MechanismFailed(SimenvError):
     """A mechanism's own code raised; the cause is chained."""
 
 
+class PartsFailed(SimenvError):
+    """Some environments of a vector environment raised in a step.
+
+    Args:
+        errors: Number of the environment -> what it raised.
+        result: What `step` would have returned: observations, rewards, terminations, truncations and infos, with the
+            transitions of the environments that answered. One that raised did not move: its observation is the auction
+            that it still has to answer, its reward is NaN and it has no transition.
+    """
+
+    def __init__(self, errors: Mapping[int, Exception], result: Any) -> None:
+        self.errors = dict(errors)
+        self.result = result
+        told = "; ".join(f"{number}: {error}" for number, error in self.errors.items())
+        super().__init__(f"{len(self.errors)} of {len(result[1])} environments raised: {told}")
+        self.retryable = all(isinstance(error, SimenvError) and error.retryable for error in self.errors.values())
+
+
 class MissingWeights(SimenvError):
     """The embedded model's weight packages are not installed."""
 
@@ -102,9 +128,21 @@ class LLMCutShort(LLMRefused):
     """max_tokens was used up before the answer, for instance by reasoning."""
 
 
+class TooManyFailures(SimenvError):
+    """More answers of a run failed than it allows; the last error is chained."""
+
+
 class UnreadableReply(SimenvError):
     """A language model's reply does not have the requested strict format."""
 
 
 class ClaimViolated(SimenvError):
     """A mechanism breaks a rule of the interface or one of its own claims."""
+
+
+class SimenvWarning(UserWarning):
+    """Something that the caller should know, although the call goes on."""
+
+
+class DataFileWarning(SimenvWarning):
+    """Something in a data file is not used."""

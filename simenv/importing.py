@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -163,10 +164,27 @@ def _first_sentence(docstring: str) -> str:
 def reason(error: BaseException) -> str:
     """An exception of a plug-in's code as one line, with the place where it was raised."""
     message = " ".join(str(error).split())
-    last = traceback.extract_tb(error.__traceback__)[-1:]
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1:]
+    if _close_coroutines(error):
+        last = [f for f in frames if not Path(f.filename).is_relative_to(Path(__file__).parent)][-1:] or last
+        line = next((f" in {f.line!r}" for f in last if f.line), "")
+        message += f": a coroutine{line} is not awaited; write `await` before the call that makes it, in an `async def`"
     # A syntax error names its place itself, and one of the import system has none in the user's code.
     place = "" if isinstance(error, SyntaxError | ImportError) else "".join(f" ({f.filename}:{f.lineno})" for f in last)
     return f"{type(error).__name__}: {message}{place}" if message else f"{type(error).__name__}{place}"
+
+
+def _close_coroutines(error: BaseException) -> bool:
+    """Closes the coroutines that an error is about, so that they do not warn later; whether there are any."""
+    if "coroutine" not in str(error):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    held = [getattr(error, "obj", None), *(value for frame in frames for value in frame.f_locals.values())]
+    coroutines = [value for value in held if inspect.iscoroutine(value)]
+    for coroutine in coroutines:
+        coroutine.close()
+    return bool(coroutines)
 
 
 def quoted(value: Any) -> str:

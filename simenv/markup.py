@@ -1,31 +1,23 @@
 """Ad mark-up: parses `@Ad Title@[Ad-ID]` in an answer into placements and violations.
 
 The format is the paper's (LLM-Auction, section 5.1): title and id are copied exactly. Mark-up that breaks the rules is
-a MarkupViolation and is never clickable.
+a MarkupViolation and is never clickable. So is a link without a price: no mechanism placed it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from simenv.errors import OutcomeError
-from simenv.records import Auction, MarkupViolation, Outcome, Placement, ViolationKind
+from simenv.links import BROKEN, without_links
+from simenv.links import LINK as LINK
+from simenv.records import Ad, Auction, MarkupViolation, Outcome, Placement, ViolationKind
 from simenv.text import clause_spans
-
-LINK = re.compile(r"@(?P<title>[^@\[\]\n]+)@\[(?P<id>[^\[\]\n]*)\]")
-
-# Pieces of mark-up that remain after all well-formed links are removed. E-mail addresses and @handles do not match: an
-# opening @ must not follow a word character, and a closing @ must not follow a space.
-_BROKEN = re.compile(
-    r"(?<!\w)@[^@\[\]\n]{1,120}(?<!\s)@(?!\w)(?:\[[^\]\n]*\]?)?"  # a title in @...@ with no readable id
-    r"|@?\[(?:ad[-_ ]?id|ad)\b[^\]\n]*\]?"  # the placeholder of the instruction itself
-    r"|\w?@\[[^\]\n]*\]?",  # an id without a title
-    re.IGNORECASE,
-)
 
 # Text about the auction process in an answer to the user. A sentence is a leak if it has one telling phrase, or words
 # of two kinds: about ads and about their selection, or about the assistant's own task and about ad selection. "bid",
@@ -62,12 +54,13 @@ _CHOOSING_FOR_PAY = re.compile(
 def _leaks(text: str) -> list[tuple[int, int]]:
     """Spans of text about the auction process: half-open character offsets of phrases or sentences."""
     spans = [match.span() for match in _TELLING.finditer(text)]
+    starts = [start for start, _ in spans]
     for start, end in clause_spans(text):
         clause = text[start:end]
         leaks = (_ADS.search(clause) and _CHOOSING.search(clause)) or (
             _TASK.search(clause) and _CHOOSING_FOR_PAY.search(clause)
         )
-        if leaks and not any(start <= s < end for s, _ in spans):
+        if leaks and bisect_left(starts, start) == bisect_left(starts, end):  # no telling phrase begins in it
             spans.append((start, end))
     return spans
 
@@ -106,12 +99,11 @@ def _parse(response: str, candidates: tuple[tuple[str, str], ...]) -> Parsed:
         else:
             links[ad_id] = span
         rest[span[0] : span[1]] = "\n" * (span[1] - span[0])  # same length, and no pattern crosses a line break
-    remaining = "".join(rest)
-    for pattern in (_BROKEN, _bare_ids(titles)):
-        for match in pattern.finditer(remaining):
+    for pattern in (BROKEN, _bare_ids(titles)):
+        for match in pattern.finditer("".join(rest)):
             violation("broken_markup", match.span())
             start, end = match.span()
-            remaining = remaining[:start] + "\n" * (end - start) + remaining[end:]
+            rest[start:end] = "\n" * (end - start)
     prose = list(response)
     for start, end in [*links.values(), *(f.span for f in violations)]:
         prose[start:end] = " " * (end - start)  # a sentence continues after its link
@@ -124,6 +116,24 @@ def _parse(response: str, candidates: tuple[tuple[str, str], ...]) -> Parsed:
 def _bare_ids(ids: Iterable[str]) -> re.Pattern[str]:
     """Pattern of a candidate's id in brackets without its title. It matches nothing if there are no candidates."""
     return re.compile(rf"\[(?:{'|'.join(map(re.escape, ids)) or '(?!)'})\]")
+
+
+def neutral(text: str, auction: Auction) -> str:
+    """Text that places no ad of the auction: links become titles, and bare ids and pieces of links lose their mark-up.
+
+    For an advertiser's copy and a model's free text, before a mechanism puts them into an answer.
+    """
+    text = without_links(text)
+    if "[" not in text:
+        return text
+    plain = _bare_ids(bid.ad.id for bid in auction.bids).sub(lambda found: found[0][1:-1], text)
+    return plain if plain == text else without_links(plain)
+
+
+def links_only(ad: Ad, text: str, auction: Auction) -> bool:
+    """Whether a text has the link of this ad once, and no other mark-up and no other @."""
+    pieces = text.split(ad.link)
+    return len(pieces) == 2 and all("@" not in piece and neutral(piece, auction) == piece for piece in pieces)
 
 
 def strip_markup(response: str) -> str:
@@ -141,36 +151,44 @@ def outcome(
 ) -> Outcome:
     """Builds an Outcome: placements and violations are parsed from the text, prices are given.
 
+    A link to an ad without a price is a violation (unpriced_ad), not a placement: the mechanism did not place it.
+
     Args:
         auction: The auction that is answered.
         response: The answer with ads as `ad.link`.
-        prices: Ad id -> currency per click, for every ad that the text shows. Prices of other ads are ignored: a
+        prices: Ad id -> currency per click, for every ad that the mechanism shows. Prices of other ads are ignored: a
             mechanism may price an ad before it knows whether the language model shows it.
         transfers: Ad id -> currency per auction, independent of clicks.
         fields: Other fields of Outcome, such as `details`.
 
     Raises:
-        OutcomeError: a shown ad has no price, or its price is negative or not finite.
+        OutcomeError: a price of a shown ad is negative or not finite.
     """
     prices = prices or {}
-    links, violations = parse(response, auction)
-    unpriced = [ad_id for ad_id in links if ad_id not in prices]
-    if unpriced:
-        priced = ", ".join(sorted(prices)) or "none"
-        raise OutcomeError(f"the answer shows {', '.join(unpriced)} without a price; ads with a price: {priced}")
-    for ad_id in links:
+    parsed = _with_unpriced(response, parse(response, auction), prices)
+    for ad_id in parsed.links:
         if not 0 <= prices[ad_id] < math.inf:
             raise OutcomeError(f"the price of {ad_id} must be at least 0 and finite, got {prices[ad_id]}")
-    placements = tuple(Placement(ad_id=ad_id, price=prices[ad_id], span=span) for ad_id, span in links.items())
+    placements = tuple(Placement(ad_id=ad_id, price=prices[ad_id], span=span) for ad_id, span in parsed.links.items())
     return Outcome.model_validate(
         {
             "response": response,
             "placements": placements,
-            "violations": violations,
+            "violations": parsed.violations,
             "transfers": dict(transfers or {}),
             **fields,
         }
     )
+
+
+def _with_unpriced(response: str, parsed: Parsed, priced: Container[str]) -> Parsed:
+    """The same with every link of an ad that is not in `priced` as a violation."""
+    unpriced = {ad_id: span for ad_id, span in parsed.links.items() if ad_id not in priced}
+    if not unpriced:
+        return parsed
+    added = [MarkupViolation(kind="unpriced_ad", text=response[slice(*s)], span=s) for s in unpriced.values()]
+    links = {ad_id: span for ad_id, span in parsed.links.items() if ad_id in priced}
+    return Parsed(links, tuple(sorted([*parsed.violations, *added], key=lambda v: v.span)))
 
 
 def verify(outcome: Outcome, auction: Auction) -> None:
@@ -180,7 +198,10 @@ def verify(outcome: Outcome, auction: Auction) -> None:
         OutcomeError: placements or violations differ from the text, a price is below the reserve, or a transfer names
             an ad that is not a candidate.
     """
-    links, violations = parse(outcome.response, auction)
+    parsed = parse(outcome.response, auction)
+    unpriced = {v.span for v in outcome.violations if v.kind == "unpriced_ad"}
+    priced = [ad_id for ad_id, span in parsed.links.items() if span not in unpriced]
+    links, violations = _with_unpriced(outcome.response, parsed, priced)
     placed = {p.ad_id: p.span for p in outcome.placements}
     if placed != links:
         raise OutcomeError(

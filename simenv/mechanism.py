@@ -6,8 +6,8 @@ once and the language model's backend batches the calls.
 
 from __future__ import annotations
 
-import inspect
 import math
+import re
 from collections.abc import Awaitable, Mapping
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +17,7 @@ import numpy as np
 from simenv import registry
 from simenv.background_loop import ENDS_LOOP
 from simenv.ctr.models import make_ctr_model
+from simenv.deadlines import limited
 from simenv.errors import MechanismFailed, OutcomeError, SimenvError
 from simenv.importing import reason
 from simenv.llm import make_llm
@@ -27,6 +28,7 @@ from simenv.registry import Kind, Lazy, Spec
 from simenv.seeding import keyed_rng
 
 _ROUNDING = 1e-9
+_COROUTINE = re.compile(r"<coroutine object [\w.<>]+ at 0x[0-9a-f]+>")
 
 
 class Claim(StrEnum):
@@ -124,12 +126,16 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
 
     Raises:
         OutcomeError: it returned something else than an Outcome.
-        MechanismFailed: its own code raised.
+        MechanismFailed: its own code raised, or it took longer than `simenv.deadlines.time_limit` allows.
     """
     with metered() as meter:
         try:
-            result = mechanism.run(auction, keyed_rng("mechanism", auction.id))
-            outcome = await result if inspect.isawaitable(result) else result
+            outcome = await limited(
+                lambda: mechanism.run(auction, keyed_rng("mechanism", auction.id)),
+                late=lambda when: MechanismFailed(
+                    f"{mechanism_name(mechanism)} gave no answer to auction {auction.id} {when}"
+                ),
+            )
         except SimenvError:
             raise
         except (Exception, *ENDS_LOOP) as error:
@@ -138,6 +144,9 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction) -> Outcome:
             ) from error
     if not isinstance(outcome, Outcome):
         raise OutcomeError(f"{mechanism_name(mechanism)}.run returned {type(outcome).__name__}, expected an Outcome")
+    if _COROUTINE.search(outcome.response):
+        got = f"{mechanism_name(mechanism)} answers auction {auction.id} with {outcome.response!r:.120}"
+        raise OutcomeError(f"{got}: a coroutine is not awaited; write `await` before the call that makes it")
     return outcome.model_copy(update={"usage": outcome.usage + meter.usage})
 
 
@@ -149,15 +158,17 @@ async def lottery_of(mechanism: Mechanism, auction: Auction) -> Lottery:
 
     Raises:
         OutcomeError: it returned something else than outcomes with probabilities that sum to 1.
-        MechanismFailed: its own code raised.
+        MechanismFailed: its own code raised, or it took longer than `simenv.deadlines.time_limit` allows.
         InputError: the mechanism does not know its distribution under the options it was built with.
     """
     if not isinstance(mechanism, Randomised):
         return [(1.0, await run_mechanism(mechanism, auction))]
     name = mechanism_name(mechanism)
     try:
-        result = mechanism.lottery(auction)
-        rows = await result if inspect.isawaitable(result) else result
+        rows = await limited(
+            lambda: mechanism.lottery(auction),
+            late=lambda when: MechanismFailed(f"{name}.lottery gave no result for auction {auction.id} {when}"),
+        )
         lottery = [(float(prob), outcome) for prob, outcome in rows]
     except SimenvError:
         raise

@@ -29,6 +29,7 @@ _VIOLATION_WEIGHTS: dict[ViolationKind, float] = {
     "changed_title": 100.0,
     "broken_markup": 100.0,
     "repeated_ad": 50.0,
+    "unpriced_ad": 100.0,
     "leaked_process": 100.0,
 }
 

@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from simenv.errors import UnknownName
+from simenv.links import LinkText, OutsideText
 
 
 class Record(BaseModel):
@@ -40,9 +41,9 @@ class Persona(Record):
 
     id: str = Field(min_length=1)
     """Unique in its pack."""
-    info: str = Field(min_length=1)
+    info: OutsideText = Field(min_length=1)
     """Basic facts; the platform knows them too."""
-    interests: tuple[str, ...] = ()
+    interests: tuple[OutsideText, ...] = ()
     """Interests; the platform knows them too."""
     age: int | None = Field(default=None, ge=0, le=130)
     """Years."""
@@ -54,7 +55,7 @@ class Persona(Record):
     """Private: attitude to ads and prices, in words, for a judge LLM."""
     traits: Traits = Traits()
     """Private: the attitude in numbers, for the click model."""
-    queries: tuple[str, ...] = ()
+    queries: tuple[OutsideText, ...] = ()
     """Fixed queries, in the order of a session."""
 
     @property
@@ -67,8 +68,8 @@ class Persona(Record):
 class Query(Record):
     """One question to the assistant."""
 
-    text: str = Field(min_length=1)
-    """What the user typed."""
+    text: OutsideText = Field(min_length=1)
+    """What the user typed. A link in it becomes plain text: only a mechanism places links."""
     topic: str = ""
     """Topic from the query's source, if known (a file's topic column, a pack); not a relevance label."""
 
@@ -78,12 +79,12 @@ class Ad(Record):
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")
     """Letters, digits, dot, dash, underscore; unique in its catalog."""
-    advertiser: str
+    advertiser: OutsideText
     """Name of the advertiser."""
-    title: str = Field(min_length=1, max_length=120, pattern=r"^[^@\[\]\n\r]+$")
+    title: LinkText = Field(min_length=1, max_length=120, pattern=r"^[^@\[\]\n\r]+$")
     """The link text, without the mark-up characters @ [ ] and without line breaks."""
-    body: str = ""
-    """The advertiser's own copy: the claims that an answer may make about the ad."""
+    body: OutsideText = ""
+    """The advertiser's own copy: the claims that an answer may make about the ad. Links in it become plain text."""
     category: str = "general"
     """Product category."""
     url: str = ""
@@ -120,7 +121,7 @@ class Auction(Record):
     turn: int = Field(default=0, ge=0)
     """Position of this turn in its session."""
     query: Query
-    profile: str = ""
+    profile: OutsideText = ""
     """The user as the platform sees it."""
     bids: tuple[Bid, ...] = ()
     """Candidates in the retriever's order, most relevant first."""
@@ -151,7 +152,7 @@ class Placement(Record):
     """Position of its mark-up in the response: half-open character offsets."""
 
 
-ViolationKind = Literal["unknown_ad", "changed_title", "broken_markup", "repeated_ad", "leaked_process"]
+ViolationKind = Literal["unknown_ad", "changed_title", "broken_markup", "repeated_ad", "unpriced_ad", "leaked_process"]
 
 
 class MarkupViolation(Record):
@@ -159,8 +160,8 @@ class MarkupViolation(Record):
 
     kind: ViolationKind
     """unknown_ad: no candidate has this id. changed_title: the id is right, the title is not. broken_markup: mark-up
-    that is not a link. repeated_ad: an ad linked more than once. leaked_process: text about bids, candidates or the
-    insertion of ads."""
+    that is not a link. repeated_ad: an ad linked more than once. unpriced_ad: a link without a price. leaked_process:
+    text about bids, candidates or the insertion of ads."""
     text: str
     """The piece of text with the violation, verbatim."""
     span: tuple[int, int]
@@ -172,18 +173,29 @@ class Usage(Record):
 
     calls: int = Field(default=0, ge=0)
     """Completions."""
-    prompt_tokens: int = Field(default=0, ge=0)
-    completion_tokens: int = Field(default=0, ge=0)
+    prompt_tokens: int | None = Field(default=0, ge=0)
+    """None: a server did not count them, in at least one of the completions."""
+    completion_tokens: int | None = Field(default=0, ge=0)
+    """None: a server did not count them, in at least one of the completions."""
     cost_usd: float = Field(default=0.0, ge=0)
     """US dollars, by the provider's list price; 0 for local models and unknown prices."""
+
+    @property
+    def tokens(self) -> int | None:
+        """Prompt and completion tokens; None if one of them is unknown."""
+        return _sum(self.prompt_tokens, self.completion_tokens)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
+            prompt_tokens=_sum(self.prompt_tokens, other.prompt_tokens),
+            completion_tokens=_sum(self.completion_tokens, other.completion_tokens),
             cost_usd=self.cost_usd + other.cost_usd,
         )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 class Outcome(Record):
@@ -262,6 +274,29 @@ class Feedback(Record):
     None: a single judge, or no ad with verdicts of two judges."""
     usage: Usage = Usage()
     """Language model use for judging."""
+    asked_again: int = Field(default=0, ge=0, exclude_if=lambda times: not times)
+    """How often a judge was asked once more, because its reply could not be read. Left out of logs where 0."""
+
+
+class Failure(Record):
+    """Why there is no answer."""
+
+    kind: str
+    """Name of the error's class, such as LLMUnavailable or LLMRefused."""
+    text: str
+    """The error's message."""
+
+
+class Overcharge(Record):
+    """A charge that no bid covers."""
+
+    kind: Literal["price_above_bid", "bid_below_reserve", "transfer_above_bid", "transfer_not_shown"]
+    """price_above_bid: the price per click exceeds the bid. bid_below_reserve: it does, because the bid is below the
+    reserve, so that the ad may not be shown. transfer_above_bid: price and transfer together exceed the bid.
+    transfer_not_shown: an ad that the answer does not show is charged."""
+    ad_id: str
+    excess: float = Field(ge=0)
+    """What is charged beyond the bid, or beyond 0 if the ad is not shown: currency, if it is clicked."""
 
 
 class Transition(Record):
@@ -282,10 +317,15 @@ class Transition(Record):
     """Realised payments: ad id -> currency. Price times click, plus transfers. An abstained verdict adds no payment."""
     expected_payments: dict[str, float] | None
     """Payments in expectation over clicks. None: the judge did not give all click probabilities."""
+    overcharges: tuple[Overcharge, ...] = Field(default=(), exclude_if=lambda overcharges: not overcharges)
+    """Charges that no bid covers (`simenv.charges`). Left out of logs where there are none."""
     reward: float | None
     """sum of bid x click over shown ads - penalty. None: the judge abstained on a shown ad."""
     expected_reward: float | None
     """Reward in expectation over clicks. None: the judge did not give all click probabilities."""
+    error: Failure | None = Field(default=None, exclude_if=lambda error: error is None)
+    """Why there is no answer: outcome and feedback are then empty, and no number of this row counts. None, and left out
+    of logs, for an answer."""
 
     @property
     def abstentions(self) -> int:

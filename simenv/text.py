@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_END = re.compile(r"[.!?]+(?=\s|$)|\n")
+_END = re.compile(r"(?<![.!?])[.!?]++(?=\s|$)|\n")  # a run is tried once, as a whole: linear in the text's length
 _CLAUSE = re.compile(r"[^.!?\n]+")
 
 

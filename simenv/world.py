@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from simenv import markup
+from simenv.abilities import Prepares
+from simenv.charges import overcharges, refuse_overcharges
+from simenv.deadlines import check_timeout, time_limit
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError
 from simenv.importing import reason
@@ -27,7 +30,7 @@ from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
 from simenv.objective import Objective
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
-from simenv.records import Ad, Auction, Bid, Feedback, Outcome, Persona, Query, Transition, Usage
+from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Usage
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
 
@@ -58,6 +61,10 @@ class World:
         horizon: Queries per session; the paper has five.
         quality: Measures answer quality; None: quality is not measured.
         ad_free: The mechanism "organic", whose answer without ads is the reference of the quality loss.
+        answer_timeout: Seconds that a mechanism has for each answer, and a judge for each verdict; None: no limit. It
+            is wall time, in which other answers may run at once. Code that waits is cancelled; code that never awaits
+            cannot be ended, so its thread is left behind (`simenv.background_loop.run_sync`).
+        strict: Whether charges that no bid covers (`simenv.charges`) are errors; otherwise transitions list them.
 
     Raises:
         InputError: a pack is empty, ids are duplicate, or a number is out of range.
@@ -80,12 +87,15 @@ class World:
         horizon: int = 5,
         quality: QualityMeasure | None = None,
         ad_free: Mechanism | None = None,
+        answer_timeout: float | None = None,
+        strict: bool = False,
     ) -> None:
         if not personas:
             raise InputError("there are no personas")
         for name, number, least in (("horizon", horizon, 1), ("max_ads", max_ads, 0), ("reserve", reserve, 0)):
             if not number >= least:
                 raise InputError(f"{name} must be at least {least}, got {number}")
+        check_timeout(answer_timeout)
         self.personas = tuple(personas)
         self.retriever = Retriever(catalog, encoder, candidates)
         self.queries = queries
@@ -98,6 +108,15 @@ class World:
         self.horizon = horizon
         self.quality = quality
         self.ad_free = ad_free
+        self.answer_timeout = answer_timeout
+        self.strict = strict
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Computes what is computed once, such as the judge's cues. Otherwise the first answer takes longer."""
+        if not self._prepared and isinstance(self.judge, Prepares):
+            self.judge.prepare()
+        self._prepared = True
 
     async def session(self, seed: int, number: int, persona_id: str | None = None) -> Session:
         """Session `number` of the run `seed`: its persona in turn (or the one named) and its queries.
@@ -170,9 +189,19 @@ class World:
 
         Raises:
             OutcomeError: the outcome breaks the rules of its auction.
-            InputError: the judge's clicks are not of the ads that the answer shows.
+            MechanismFailed: the mechanism's own code raised, or it is late.
+            PlugInFailed: the judge's own code raised, its clicks are not of the ads that the answer shows, or it is
+                late.
         """
         auction = auction or self.auction(session, turn)
+        if self.answer_timeout is not None:
+            self.prepare()
+        with time_limit(self.answer_timeout):
+            return await self._step(session, turn, action, index, name, auction)
+
+    async def _step(
+        self, session: Session, turn: int, action: Mechanism | Outcome, index: int, name: str | None, auction: Auction
+    ) -> Transition:
         # Before the mechanism, so that a local model gets the same batches as without quality measures.
         plain, plain_meter = await self._answer_without_ads(auction)
         with metered() as mechanism_meter:
@@ -180,7 +209,7 @@ class World:
                 name, outcome = name or "outcome", action
             else:
                 name, outcome = name or mechanism_name(action), await run_mechanism(action, auction)
-        markup.verify(outcome, auction)
+        self.verify(outcome, auction, name)
         feedback = await run_judge(self.judge, session.persona, auction, outcome)
         if self.quality is not None:
             measured = await self.quality.measure(session.persona, auction, outcome, plain)
@@ -197,6 +226,37 @@ class World:
             mechanism=name,
             persona_id=session.persona.id,
             turn=turn,
+        )
+
+    def verify(self, outcome: Outcome, auction: Auction, name: str = "outcome") -> None:
+        """Raises OutcomeError if the outcome breaks the rules of its auction; in a strict world if it overcharges too.
+
+        Args:
+            outcome, auction: What is checked.
+            name: The mechanism that the error names.
+        """
+        markup.verify(outcome, auction)
+        if self.strict:
+            refuse_overcharges(auction, outcome, name)
+
+    def failed(
+        self, session: Session, turn: int, error: Failure, *, index: int, name: str, auction: Auction
+    ) -> Transition:
+        """The row of an answer that failed: it has the auction and the values, and neither outcome nor clicks."""
+        return Transition(
+            index=index,
+            mechanism=name,
+            persona_id=session.persona.id,
+            turn=turn,
+            auction=auction,
+            outcome=Outcome(response=""),
+            feedback=Feedback(),
+            values={bid.ad.id: self._value(auction.id, bid.ad) for bid in auction.bids},
+            payments={},
+            expected_payments=None,
+            reward=None,
+            expected_reward=None,
+            error=error,
         )
 
     def _value(self, auction_id: str, ad: Ad) -> float:
@@ -276,6 +336,7 @@ def settle(
         values=dict(values),
         payments=bill(clicked),
         expected_payments=bill(probs) if all_probs else None,
+        overcharges=overcharges(auction, outcome),
         reward=objective.reward(auction, clicked, outcome.violations) if all_decided else None,
         expected_reward=objective.reward(auction, probs, outcome.violations) if all_probs else None,
     )
@@ -298,6 +359,8 @@ def make_world(
     horizon: int = 5,
     quality: str | QualityMeasure | None = None,
     ad_free: Mechanism | None = None,
+    answer_timeout: float | None = None,
+    strict: bool = False,
 ) -> World:
     """Builds a world from names and defaults. Names are those of the command line.
 
@@ -311,7 +374,7 @@ def make_world(
         encoder: Text encoder; the embedded MiniLM by default.
         bidder, values: A bidder and a value distribution, or their names.
         quality: A measure, or its name, see `make_quality`; None: quality is not measured.
-        objective, candidates, max_ads, reserve, horizon, ad_free: See `World`.
+        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict: See `World`.
 
     Raises:
         InputError: see `load_catalog`, `load_personas`, `make_judge`, `make_bidder`, `make_quality` and `World`.
@@ -350,6 +413,8 @@ def make_world(
         horizon=horizon,
         quality=quality,
         ad_free=ad_free,
+        answer_timeout=answer_timeout,
+        strict=strict,
     )
 
 

@@ -10,12 +10,15 @@ import pytest
 
 from tests.support.pages import run, text_of
 from tests.support.paths import ROOT
+from tests.support.processes import simenv
 
 
 @pytest.mark.weights
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 def test_examples_run(example: str, tmp_path: Path) -> None:
-    assert run([sys.executable, str(ROOT / "examples" / example)], tmp_path).strip()
+    ended = simenv([str(ROOT / "examples" / example)], tmp_path)
+    assert ended.code == 0, ended.err
+    assert ended.out.strip()
 
 
 def test_the_tree_names_what_exists() -> None:

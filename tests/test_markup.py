@@ -88,11 +88,18 @@ def test_any_text_parses_and_spans_are_what_they_say(text: str) -> None:
         assert text[slice(*violation.span)] == violation.text != ""
 
 
-def test_outcome_reads_placements_and_needs_a_price_for_each() -> None:
+def test_outcome_reads_placements_and_a_link_without_a_price_is_a_violation() -> None:
     made = outcome(AUCTION, f"Take {BOOTS.link}.", {"A01": 3.0, "A02": 1.0})
     assert made.placements == (Placement(ad_id="A01", price=3.0, span=(5, 5 + len(BOOTS.link))),)
-    with pytest.raises(OutcomeError, match="A01"):
-        outcome(AUCTION, f"Take {BOOTS.link}.", {"A02": 1.0})
+    unpriced = outcome(AUCTION, f"Take {BOOTS.link}.", {"A02": 1.0})
+    assert not unpriced.placements
+    assert [(v.kind, v.text) for v in unpriced.violations] == [("unpriced_ad", BOOTS.link)]
+    markup.verify(unpriced, AUCTION)
+    with pytest.raises(OutcomeError, match="do not match the links"):  # a link is one of the two
+        markup.verify(unpriced.model_copy(update={"violations": ()}), AUCTION)
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(OutcomeError, match="must be at least 0"):
+            outcome(AUCTION, f"Take {BOOTS.link}.", {"A01": wrong})
 
 
 def test_verify_refuses_what_the_text_does_not_show() -> None:

@@ -63,7 +63,7 @@ def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) ->
         free: Names of options that may differ from the saved ones, because they do not change the result.
 
     Raises:
-        DataFileError: the folder is not empty and holds no training.
+        DataFileError: the folder is not empty and holds no training, or its state is damaged.
         InputError: the training in it has other options.
     """
     file = out / "state.pt"
@@ -71,11 +71,19 @@ def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) ->
         if out.is_dir() and any(p.name != "manifest.json" and p.suffix != PART for p in out.iterdir()):
             raise DataFileError(f"{out} is not empty and holds no training: give a new folder")
         return None
-    saved: dict[str, Any] = torch.load(file, weights_only=True)
+    try:
+        saved: dict[str, Any] = torch.load(file, weights_only=True)
+        options = json.loads(saved.pop("config"))
+        if not isinstance(options, dict):
+            raise TypeError(f"options of type {type(options).__name__}")
+    except Exception as error:  # the bytes of a damaged file may raise anything
+        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        remedy = "train into a new folder: the adapters in epochs/ are those of the finished epochs"
+        raise DataFileError(f"{file}: damaged, or not the state of a training: {message:.200}", hint=remedy) from None
     given = json.loads(config.model_dump_json())
     # A state of an older version lacks options that were added later: it was trained with their defaults.
     defaults = {name: field.default for name, field in type(config).model_fields.items() if not field.is_required()}
-    before = json.loads(json.dumps(defaults)) | json.loads(saved.pop("config"))
+    before = json.loads(json.dumps(defaults)) | options
     others = [name for name in sorted(before.keys() | given) if before.get(name) != given.get(name)]
     changed = [f"{name} was {before.get(name)!r}, now {given.get(name)!r}" for name in others if name not in free]
     if changed:

@@ -24,8 +24,8 @@ from simenv.objective import Objective
 from simenv.records import Auction, Click, Outcome, Persona
 from simenv.seeding import keyed_rng
 from simenv.world import World
+from simenv.writer.choices import one_call_prompt
 
-from ..writer import one_call_prompt
 from .policy import AdaptedLLM, cell
 from .slim import Choice, Offer, offer
 

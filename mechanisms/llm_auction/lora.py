@@ -17,6 +17,8 @@ from torch import nn
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.folders import ensure_folder
+from simenv.files.limits import check_regular, read_bytes
+from simenv.llm.model_folder import damaged_file
 
 _PREFIX = "base_model.model."
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -107,16 +109,25 @@ def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
     """Loads a saved adapter into `model`. Returns its parameters as `inject` does.
 
     Raises:
-        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+        DataFileError: the folder has no adapter, a damaged one, or one of another model.
     """
     from safetensors.torch import load_file
 
+    config_file, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    for file in (config_file, weights):
+        if not file.exists():
+            raise DataFileError(f"{folder}: not a LoRA adapter: it has no {file.name}")
+        check_regular(file)
+    if damaged := damaged_file(folder):
+        raise DataFileError(damaged, hint="copy the adapter again")
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "adapter_model.safetensors")
+        config = json.loads(read_bytes(config_file).decode())
+        tensors = load_file(weights)
         r, alpha, blocks = int(config["r"]), float(config["lora_alpha"]), blocks_of(tensors)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise DataFileError(f"{folder}: not a LoRA adapter: {error}") from None
+        if r < 1 or not blocks:
+            raise ValueError(f"rank {r}, {len(blocks)} blocks")
+    except (OSError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise DataFileError(f"{folder}: not a LoRA adapter: {error!r:.200}") from None
     mismatch = DataFileError(f"{folder}: the adapter belongs to another model: its layers do not match this model's")
     if max(blocks) >= len(model.model.layers):
         raise mismatch

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from simenv import outcome
+from simenv import Writer, outcome
 from simenv.errors import DataFileError, InputError, UnknownName
+from simenv.files.limits import check_regular
 from simenv.llm import LLM, PLAIN, OneOf
 from simenv.llm.cassette import CassetteLLM
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
-from ..writer import Writer
 from .slim import Choice, Offer, offer
 
 SHIPPED = Path(__file__).parent / "adapter"
@@ -109,8 +109,13 @@ def _answers(offered: Offer) -> OneOf:
 
 
 def _adapted(llm: LLM, adapter: Path) -> LLM:
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.exists():
+        raise DataFileError(f"{adapter}: no adapter: it has no {weights.name}")
+    check_regular(weights)
     try:
-        digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+        with weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataFileError(f"{adapter}: no adapter: {error.strerror}") from None
     # The name contains a hash of the weights, so that a cassette does not mix completions of two adapters.
@@ -125,6 +130,12 @@ def _adapted(llm: LLM, adapter: Path) -> LLM:
             raise InputError(
                 f"an adapter needs a model on this machine, got {llm.name!r}: name the Ad-LLM local:FOLDER"
             )
-        return AdaptedLLM(model.folder, adapter, name=name, follows_formats=llm.follows_formats)
+        return AdaptedLLM(
+            model.folder,
+            adapter,
+            name=name,
+            follows_formats=llm.follows_formats,
+            trust_remote_code=model.trust_remote_code,
+        )
 
     return llm.derived(name, make) if isinstance(llm, CassetteLLM) else make(llm)

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from simenv.errors import DataFileError
 from simenv.files.atomic import replacing
-from simenv.files.rows import Row, read_rows
+from simenv.files.rows import read_rows
+from simenv.files.tables import Row
 from simenv.llm import Prompt
 from simenv.records import Record
 from simenv.seeding import keyed_rng
@@ -88,7 +89,8 @@ def read_pairs(config: PairConfig) -> Pairs:
         (held_out if drawn < config.held_out else train).append(pair)
     if not train:
         raise DataFileError(f"{config.file}: no pair to train on: all {len(held_out)} are held out, lower held_out")
-    return Pairs(train, held_out, hashlib.sha256(Path(config.file).read_bytes()).hexdigest())
+    with Path(config.file).open("rb") as file:
+        return Pairs(train, held_out, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _pair(row: Row) -> PreferencePair:

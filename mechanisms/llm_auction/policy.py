@@ -10,7 +10,7 @@ from under the constraint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,11 @@ class AdaptedLLM(LocalLLM):
         adapter: Folder of the adapter; None starts a new one, which has no effect before training.
         r, alpha, blocks, seed: Options of a new adapter: see `lora.inject`.
         checkpointing: Recompute activations in the backward pass, for models that otherwise do not fit in memory.
-        name, follows_formats: See `LocalLLM`.
+        name, follows_formats, trust_remote_code: See `LocalLLM`.
 
     Raises:
         InputError: the folder has no model.
-        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+        DataFileError: the folder has no adapter, a damaged one, or one of another model.
     """
 
     def __init__(
@@ -51,8 +51,9 @@ class AdaptedLLM(LocalLLM):
         checkpointing: bool = False,
         name: str = "adapted",
         follows_formats: bool = False,
+        trust_remote_code: bool = False,
     ) -> None:
-        super().__init__(path, name=name, follows_formats=follows_formats)
+        super().__init__(path, name=name, follows_formats=follows_formats, trust_remote_code=trust_remote_code)
         self.base = Path(path).name
         if adapter is None:
             self.trained = lora.inject(self._model, r, alpha, seed, blocks)
@@ -116,7 +117,8 @@ class AdaptedLLM(LocalLLM):
         At temperature 1 and without constraints, as preference losses require; differentiable.
         """
         start = self._encode(prompt)
-        rows = [[*self._tokenizer.encode(text, add_special_tokens=False), self._table.eos] for text in texts]
+        encode = partial(self._tokenizer.encode, add_special_tokens=False, split_special_tokens=True)
+        rows = [[*encode(text), self._table.eos] for text in texts]
         width = max(map(len, rows))
         ids = torch.tensor([[*start, *row, *[self._table.eos] * (width - len(row))] for row in rows])
         mask = torch.tensor([[1] * (len(start) + len(row)) + [0] * (width - len(row)) for row in rows])

@@ -27,6 +27,7 @@ from simenv import markup
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import write_bytes_atomically
+from simenv.files.limits import check_regular
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
 from simenv.text import sentence_around
@@ -248,12 +249,15 @@ def load(folder: Path, encoder: Encoder) -> PCTR:
     Raises:
         DataFileError: the file is missing or is not a pCTR model.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
+    if not (folder / FILE).exists():
+        raise DataFileError(f"{folder}: no pCTR model: it has no {FILE}")
+    check_regular(folder / FILE)
     try:
         with safe_open(folder / FILE, framework="pt") as file:
             model = PCTR(encoder, *json.loads(file.metadata()["known"]))
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no dict)
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise DataFileError(f"{folder}: no pCTR model: {error}") from None
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DataFileError(f"{folder / FILE}: not a pCTR model, or damaged: {' '.join(str(error).split())}") from None
     return model.eval()

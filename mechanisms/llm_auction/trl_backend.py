@@ -15,6 +15,8 @@ from rich.console import Console
 
 from simenv.errors import InputError
 from simenv.files.folders import ensure_folder
+from simenv.llm.model_folder import unreadable
+from simenv.llm.special_tokens import broken_up, safe_prompt
 
 from . import lora
 from .folder import base_model, now, save_state, write_manifest
@@ -43,9 +45,14 @@ def train_with_trl(config: PairConfig, pairs: Pairs, out: Path, console: Console
     on_gpu, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
     checkpoints = out / "checkpoints"
     started, measured = now(), bool(pairs.held_out)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    except Exception as error:  # a damaged file may raise anything
+        raise unreadable(base, error) from error
     trainer = DPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16),
-        processing_class=AutoTokenizer.from_pretrained(base),
+        model=model,
+        processing_class=tokenizer,
         args=DPOConfig(
             output_dir=str(checkpoints),
             seed=config.seed,
@@ -91,11 +98,12 @@ def train_with_trl(config: PairConfig, pairs: Pairs, out: Path, console: Console
 
 
 def _conversation(pair: PreferencePair) -> dict[str, Any]:
-    system = [{"role": "system", "content": pair.prompt.system}] if pair.prompt.system else []
+    prompt = safe_prompt(pair.prompt)
+    system = [{"role": "system", "content": prompt.system}] if prompt.system else []
     return {
-        "prompt": [*system, {"role": "user", "content": pair.prompt.user}],
-        "chosen": [{"role": "assistant", "content": pair.chosen}],
-        "rejected": [{"role": "assistant", "content": pair.rejected}],
+        "prompt": [*system, {"role": "user", "content": prompt.user}],
+        "chosen": [{"role": "assistant", "content": broken_up(pair.chosen)}],
+        "rejected": [{"role": "assistant", "content": broken_up(pair.rejected)}],
     }
 
 

@@ -15,7 +15,8 @@ from simenv.files.folders import make_folder
 from simenv.mechanism import Mechanism
 from simenv.records import Record
 from simenv.runs.bench import named_and_given
-from simenv.runs.build import build, open_cassette, plan
+from simenv.runs.build import build, plan
+from simenv.runs.models import open_cassette
 from simenv.runs.options import RunOptions, read_options
 
 if TYPE_CHECKING:

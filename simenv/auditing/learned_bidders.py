@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from simenv.auditing.records import Audit
 from simenv.errors import DataFileError, InputError, UnknownName
+from simenv.files.limits import read_bytes
 from simenv.market.bidders import Bidder, BidRequest, MixedBidder
 
 Strategy = Mapping[float, float]
@@ -70,9 +71,7 @@ class LearnedBidders:
 
 def _strategies(file: Path) -> dict[str, Strategy]:
     try:
-        audit = Audit.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise DataFileError(f"{file}: {error.strerror}") from None
+        audit = Audit.model_validate_json(read_bytes(file))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -25,12 +25,15 @@ def write_plots(audit: Audit, folder: Path) -> list[str]:
     Returns:
         The file names.
     """
-    pictures = {"curves.png": _curves(audit), "regret.png": _regret(audit)}
-    if any(m.play for m in audit.mechanisms.values()):
-        pictures["play.png"] = _play(audit)
-    for name, figure in pictures.items():
-        with replacing(folder / name) as part:
-            figure.savefig(part, format="png", dpi=110)
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):  # a label with $ is text, not TeX
+        pictures = {"curves.png": _curves(audit), "regret.png": _regret(audit)}
+        if any(m.play for m in audit.mechanisms.values()):
+            pictures["play.png"] = _play(audit)
+        for name, figure in pictures.items():
+            with replacing(folder / name) as part:
+                figure.savefig(part, format="png", dpi=110)
     return list(pictures)
 
 

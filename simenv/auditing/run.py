@@ -16,6 +16,7 @@ from simenv.auditing.play import SHARES, TRUTHFUL, Colluded, Reached, collusion,
 from simenv.auditing.records import Audit, AuditOptions, check_options
 from simenv.auditing.sweep import sampled_advertisers, sweep
 from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
+from simenv.deadlines import time_limit
 from simenv.errors import InputError
 from simenv.llm.base import metered
 from simenv.market.bidders import ShadedBidder
@@ -56,7 +57,7 @@ async def audit(
     """
     options = options or AuditOptions()
     check_options(options)
-    with metered(Calls(options.max_calls)) as meter:
+    with metered(Calls(options.max_calls)) as meter, time_limit(world.answer_timeout):
         assert isinstance(meter, Calls)
         runner = _Runner(world, mechanisms, options, ctr_model or CosineCTR(), rebuild, meter, watch, say)
         await runner.run()

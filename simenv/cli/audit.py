@@ -31,7 +31,7 @@ def audit(
     with console.named_bars(10) as (watch, between):
 
         def say(text: str) -> None:
-            between.print(text, style="dim", highlight=False, soft_wrap=True)
+            between.print(text, style="dim", soft_wrap=True)
 
         result = run_audit(options, progress=AuditProgress(watch=watch, say=say, warned=console.warn))
     print_report(result.report, console.out)  # first, so that it is seen even if the disk is full by now

@@ -36,7 +36,7 @@ def bench(
     if resume:
         options = resumed_options(options, given, out)
     go_on = f"go on with: simenv bench --resume --out {shlex.quote(str(out))}"
-    run_and_print(
+    problems = run_and_print(
         options,
         out,
         resume=resume,
@@ -45,6 +45,10 @@ def bench(
         go_on=go_on,
     )
     console.written_to(out)
+    for problem in problems:
+        console.error(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def run_and_print(
@@ -55,7 +59,7 @@ def run_and_print(
     allow_changed_code: bool = False,
     ignore_disk_space: bool = False,
     go_on: str | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Runs a benchmark under a progress bar and prints its tables.
 
     Args:
@@ -65,6 +69,9 @@ def run_and_print(
         allow_changed_code: As in `run_bench`.
         ignore_disk_space: As in `run_bench`.
         go_on: What to say if the run stops after it has begun.
+
+    Returns:
+        What makes the tables worthless, if anything does.
     """
     from simenv.runs.bench import Progress, run_bench
     from simenv.runs.tables import print_tables
@@ -97,5 +104,5 @@ def run_and_print(
         raise
     print_tables(result.summary, console.out)
     if result.disagreement is not None:
-        text = f"The judges' click probabilities differ by {result.disagreement:.3f} on average."
-        console.out.print(text, highlight=False)
+        console.line(f"The judges' click probabilities differ by {result.disagreement:.3f} on average.")
+    return result.problems

@@ -27,9 +27,4 @@ def check(
     built = make_mechanism(mechanism, context={"llm": make_llm(llm)}, **options)
     report = check_mechanism(built, auctions=auctions, seed=seed)
     claims = ", ".join(report.claims) or "no claims"
-    console.out.print(
-        f"{report.mechanism}: passed on {report.auctions} auctions in {report.runs} runs ({claims})",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.line(f"{report.mechanism}: passed on {report.auctions} auctions in {report.runs} runs ({claims})")

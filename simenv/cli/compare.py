@@ -40,9 +40,9 @@ def compare(
         runs, across=across, baseline=baseline, metrics=names_of(metrics), left_out=console.left_out(sound_only)
     )
     for line in comparison.differing:
-        console.out.print(f"differs: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.line(f"differs: {line}", style="yellow")
     for line in comparison.notes:
-        console.out.print(f"note: {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
+        console.line(f"note: {line}", style="dim")
     print_tables(comparison.summary, console.out)
     if out is not None:
         write_bytes_atomically(out, to_csv(comparison.summary).encode())

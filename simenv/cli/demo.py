@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from simenv.cli import console
 from simenv.cli.bench import run_and_print
@@ -47,17 +46,17 @@ def show_judges(transitions: list[Transition]) -> None:
     if not shown:
         return
     best = max(shown, key=lambda t: sum(c.click_prob or 0.0 for c in t.feedback.clicks))
-    console.out.print("\n[bold]One answer, as the user sees it[/bold]")
-    console.out.print(escape(transcript(best)), highlight=False)
+    console.out.print("\nOne answer, as the user sees it", style="bold")
+    console.out.print(transcript(best))
     persona = next(p for p in load_personas() if p.id == best.persona_id)
     for name in ("click", "embedded"):
         judge = make_judge(name)
         feedback: Feedback = run_sync(judge.judge, persona, best.auction, best.outcome)
-        console.out.print(f"\n[bold]Verdict of {judge.name}[/bold]")
+        console.out.print(f"\nVerdict of {judge.name}", style="bold")
         for click in feedback.clicks:
             chance = f"probability {click.click_prob:.2f}" if click.click_prob is not None else "no probability"
             verdict = {True: "clicks", False: "does not click", None: "abstains"}[click.clicked]
-            console.out.print(escape(f"  {click.ad_id}: {verdict}, {chance}"), highlight=False)
+            console.out.print(f"  {click.ad_id}: {verdict}, {chance}")
     console.out.print(
         "\nBoth judges were tested on cases with an obvious answer; the documentation reports their accuracy. With "
         "--llm or --judge-llm, a capable model writes the queries and judges the clicks.",

@@ -9,11 +9,14 @@ import typer
 
 from simenv.cli import console
 from simenv.cli.options import SOUND_ONLY
+from simenv.runs.options import names_of
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    out: Annotated[Path, typer.Option(help="A .parquet or .jsonl file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="A .parquet or .jsonl file; FORMAT.parquet in this folder by default.")
+    ] = None,
     format: Annotated[
         str,
         typer.Option(help="clicks: one row per shown ad; preferences, sft or kto: as TRL's trainers read them."),
@@ -25,9 +28,36 @@ def export(
         float | None, typer.Option(help="sft: minimum reward of an auction's best answer, exclusive; default 0.")
     ] = None,
     sound_only: Annotated[bool, SOUND_ONLY] = False,
+    candidates: Annotated[
+        bool, typer.Option("--candidates", help="clicks: also one row per candidate that was not shown.")
+    ] = False,
+    mechanisms: Annotated[
+        str | None, typer.Option(help="Only the answers of these mechanisms: labels in the run, comma-separated.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train or test: only the personas of that part, by a hash of their ids.")
+    ] = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="Share of the personas in the test part; default 0.2.")
+    ] = None,
 ) -> None:
     """Writes a run's log as training data, and a dataset card in the same folder."""
-    from simenv.datasets.export import export_run
+    from simenv.datasets.export import export_run, failed_answers
+    from simenv.datasets.write import writable
 
-    rows = export_run(run, out, format, min_gap=min_gap, min_reward=min_reward, left_out=console.left_out(sound_only))
-    console.out.print(f"{rows} rows to {out}", markup=False, highlight=False, soft_wrap=True)
+    out = writable(f"{format}.parquet" if out is None else out)
+    rows = export_run(
+        run,
+        out,
+        format,
+        min_gap=min_gap,
+        min_reward=min_reward,
+        candidates=candidates,
+        mechanisms=names_of(mechanisms),
+        split=split,
+        test_share=test_share,
+        left_out=console.left_out(sound_only),
+    )
+    failed = failed_answers(run, sound_only=sound_only)
+    skipped = f"; {failed} answers that failed are left out" if failed else ""
+    console.line(f"{rows} rows to {out}{skipped}")

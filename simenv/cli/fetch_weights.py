@@ -11,4 +11,4 @@ def fetch_weights() -> None:
 
     weights.fetch()
     for what, path in (("language model", weights.embedded_path()), ("sentence encoder", weights.encoder_path())):
-        console.out.print(f"{what}: {path}", markup=False, highlight=False, soft_wrap=True)
+        console.line(f"{what}: {path}")

@@ -35,6 +35,4 @@ def fit_ctr(
     for row in quality:
         table.add_row(row.model, f"{row.log_loss:.3f}", f"{row.auc:.3f}", f"{row.calibration_error:.3f}")
     console.out.print(table)
-    console.out.print(
-        f"each further place keeps {model.position_discount:.2f} of the clicks; written to {out}", highlight=False
-    )
+    console.line(f"each further place keeps {model.position_discount:.2f} of the clicks; written to {out}")

@@ -1,7 +1,7 @@
 """The app: registers the commands of this package.
 
 Whatever simenv raises on purpose becomes one line on standard error, with its notes below, and exit code 2; 1 where a
-file cannot be written.
+file cannot be written. Its warnings become one paragraph each.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
@@ -26,10 +30,10 @@ from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
 from simenv.cli.ope import ope
 from simenv.cli.sensitivity import sensitivity
-from simenv.cli.signals import stopping
+from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
-from simenv.errors import CannotWrite, SimenvError
+from simenv.errors import CannotWrite, SimenvError, SimenvWarning
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="LLM-native advertising auctions."
@@ -56,6 +60,21 @@ for name, command in _COMMANDS.items():
     app.command(name)(command)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.out.print(f"simenv {version('simenv-ads')}", markup=False, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """LLM-native advertising auctions."""
+
+
 @app.command("mechanisms")
 def mechanisms() -> None:
     """Lists the registered mechanisms: `simenv list mechanism`."""
@@ -65,20 +84,48 @@ def mechanisms() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `simenv` command."""
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its errors reach the user through ours
-    with stopping():
-        try:
-            app(args=arguments)
-        except SimenvError as error:
-            _complain(" ".join(str(error).split()))  # text quoted from a file may hold line breaks
-            for note in getattr(error, "__notes__", ()):
-                console.note(note)
-            sys.exit(1 if isinstance(error, CannotWrite) else 2)
-        except OSError as error:
+    console.begin()
+    with stopping(), _printed_warnings():
+        code = _run(arguments)
+        early = console.ended_early()
+        if code:
+            finish(code)  # also if code is left behind that never ends
+        sys.exit(early or 0)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Runs a command. Returns its exit code."""
+    try:
+        app(args=arguments)
+    except SimenvError as error:
+        console.error(str(error))
+        for note in getattr(error, "__notes__", ()):
+            console.note(note)
+        return 1 if isinstance(error, CannotWrite) else 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except OSError as error:
+        console.out.print()  # it fails too if it was standard output that failed, under a help page of typer's
+        if console.out.failure is None:
             if error.errno not in _OF_THE_SYSTEM:
                 raise
-            _complain(f"{error.strerror}: {error.filename}" if error.filename is not None else str(error.strerror))
-            sys.exit(1)
+            console.error(f"{error.strerror}: {error.filename}" if error.filename is not None else str(error.strerror))
+            return 1
+    return 0
 
 
-def _complain(message: str) -> None:
-    console.err.print(f"simenv: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+@contextmanager
+def _printed_warnings() -> Iterator[None]:
+    """Prints the warnings of simenv on standard error; those of other packages are shown as before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SimenvWarning)
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, SimenvWarning):
+                console.warn(str(message))
+            else:
+                before(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        yield

@@ -30,6 +30,9 @@ def make_pack(
     ] = None,
     tries: Annotated[int, typer.Option(help="Maximum number of requests per record.")] = 5,
     timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code of a local model's folder, if the model needs it.")
+    ] = False,
 ) -> None:
     """Writes new records with a capable model: balanced, filtered, without near-duplicates, and with a manifest."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -44,8 +47,8 @@ def make_pack(
     if llm == "embedded":  # before the model is loaded
         raise write.incapable_model(llm)
     try_file(out)
-    model = make_llm(llm, api_base=api_base, timeout=timeout)
-    columns = (TextColumn(built.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    model = make_llm(llm, api_base=api_base, timeout=timeout, trust_remote_code=trust_remote_code)
+    columns = (TextColumn(built.name, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=console.err)
     bar = progress.add_task(built.name, total=n)
 
@@ -61,6 +64,5 @@ def make_pack(
         if progress.live.is_started:
             progress.stop()
     refused = f"; refused: {write.rejection_counts(written.rejected)}" if written.rejected else ""
-    tokens = written.usage.prompt_tokens + written.usage.completion_tokens
-    line = f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens:,} tokens"
-    console.out.print(line, markup=False, highlight=False, soft_wrap=True)
+    tokens = "tokens unknown" if written.usage.tokens is None else f"{written.usage.tokens:,} tokens"
+    console.line(f"{written.records} {built.name} in {out}{refused}; {written.calls} calls, {tokens}")

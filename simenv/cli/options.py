@@ -60,7 +60,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     if name in _REPEATABLE:
         kind, default, option = list[str] | None, None, typer.Option(_REPEATABLE[name], help=text)
     else:
-        if kind == tuple[str, ...]:
+        if kind == tuple[str, ...] or field.default_factory is dict:
             kind, default = str | None, None
         option = typer.Option(help=text)
     annotation = Annotated[kind, option]
@@ -68,6 +68,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _value(field: FieldInfo, value: Any) -> Any:
+    if field.default_factory is dict:
+        return value or {}
     if field.annotation != tuple[str, ...]:
         return value
     return names_of(value) if value is None or isinstance(value, str) else tuple(value)

@@ -59,12 +59,12 @@ def print_report(report: Sensitivity, terminal: Console) -> None:
         table.add_row(*_row(world))
     terminal.print(table)
     survivors = {c[:2] for c in report.survivors()}
-    terminal.print(f"{len(survivors)} of {len(report.conclusions)} conclusions are never reversed:", highlight=False)
+    terminal.print(f"{len(survivors)} of {len(report.conclusions)} conclusions are never reversed:")
     for c in report.conclusions:
         where = [f"{s.changed} = {_text(s.value)}" for s in report.worlds if any(r[:2] == c[:2] for r in s.reversed)]
         verdict = "survives" if c[:2] in survivors else f"reversed at {', '.join(where)}"
         gap = f"{c.difference.value:.2f} ±{c.difference.margin:.2f}"
-        terminal.print(f"  {c.better} over {c.worse} by {gap}: {verdict}", highlight=False, soft_wrap=True)
+        terminal.print(f"  {c.better} over {c.worse} by {gap}: {verdict}", soft_wrap=True)
 
 
 def _row(s: ChangedWorld) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -46,12 +47,12 @@ def stopping() -> Iterator[None]:
         yield
     finally:
         if received:
-            _finish(128 + received[0])
+            finish(128 + received[0])
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _finish(code: int) -> NoReturn:
+def finish(code: int) -> NoReturn:
     """Cancels what runs and ends the process. What a run wrote is sound at any moment, even if it does not end."""
     from simenv import background_loop
 
@@ -62,5 +63,6 @@ def _finish(code: int) -> NoReturn:
 
 def _end(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError, ValueError):  # a closed pipe
+            stream.flush()
     os._exit(code)

@@ -11,6 +11,7 @@ import typer
 from simenv import registry
 from simenv.cli import console
 from simenv.errors import DataFileError, InputError
+from simenv.files.limits import read_bytes
 from simenv.importing import quoted
 
 
@@ -73,6 +74,6 @@ def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return tomllib.loads(read_bytes(path).decode())
+    except (ValueError, RecursionError) as error:
         raise DataFileError(f"cannot read {path}: {error}") from None

@@ -47,6 +47,9 @@ def validate_judge(
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     concurrency: Annotated[int, typer.Option(help="Maximum number of concurrent calls to a server.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds per call to a server.")] = 120.0,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code of a local model's folder, if the model needs it.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="A new folder for validity.json, report.md and plots.")] = None,
 ) -> None:
     """Tests a judge: contrasts, placebos, hostile ads, outside data, reliability."""
@@ -78,7 +81,13 @@ def validate_judge(
         llm=llm,
         ensemble=names_of(judge_ensemble),
         samples=judge_samples,
-        find_llm=partial(make_llm, api_base=api_base, concurrency=concurrency, timeout=timeout),
+        find_llm=partial(
+            make_llm,
+            api_base=api_base,
+            concurrency=concurrency,
+            timeout=timeout,
+            trust_remote_code=trust_remote_code,
+        ),
     )
     with console.named_bars() as (watch, _):
         report = run_sync(lambda: validate(built, options, watch=watch))

@@ -21,6 +21,8 @@ from pydantic import Field, ValidationError
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.folders import check_new_file
+from simenv.files.limits import read_bytes
+from simenv.one_thread import product
 from simenv.records import Auction, Record, Transition
 
 Floats = npt.NDArray[np.float64]
@@ -76,9 +78,7 @@ class LearnedCTR(Record):
             DataFileError: no such file, or not a learned CTR model.
         """
         try:
-            return LearnedCTR.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataFileError(f"cannot read CTR model {path}: {error}") from None
+            return LearnedCTR.model_validate_json(read_bytes(Path(path)))
         except ValidationError as error:
             first = error.errors()[0]
             raise DataFileError(
@@ -150,7 +150,7 @@ def fit(rows: Sequence[Impression], log: str = "") -> LearnedCTR:
     def loss(theta: Floats) -> tuple[float, Floats]:
         """Penalised negative log-likelihood and gradient. theta: 3 weights, log-odds of d, u (n), v."""
         w, u, v = theta[:3], theta[4 : 4 + n], theta[4 + n :]
-        q = _sigmoid(basis @ w + u[ad_of] + v[category_of])
+        q = _sigmoid(product(basis, w) + u[ad_of] + v[category_of])
         d = _sigmoid(theta[3:4])[0]
         p = np.clip(q * d**rank, 1e-9, 1 - 1e-9)
         value = -np.sum(clicked * np.log(p) + (1 - clicked) * np.log1p(-p)) + RIDGE / 2 * (u @ u + v @ v)
@@ -158,8 +158,8 @@ def fit(rows: Sequence[Impression], log: str = "") -> LearnedCTR:
         by_odds = slope * (1 - q)
         gradient = np.concatenate(
             [
-                basis.T @ by_odds,
-                [slope @ rank * (1 - d)],
+                product(basis.T, by_odds),
+                [product(slope, rank) * (1 - d)],
                 np.bincount(ad_of, by_odds, minlength=n) + RIDGE * u,
                 np.bincount(category_of, by_odds, minlength=len(categories)) + RIDGE * v,
             ]

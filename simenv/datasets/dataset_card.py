@@ -1,96 +1,79 @@
-"""The dataset card of an exported file: columns, counts, source run and options."""
+"""The dataset card of an exported file: schema, columns, counts, source run and options."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from simenv.datasets.columns import COLUMNS, MEANINGS, features_yaml
 from simenv.errors import DataFileError
-from simenv.records import Transition
+from simenv.files.blocks import markdown_row
 from simenv.runs.folder import read_manifest
 
-if TYPE_CHECKING:
-    import pandas
-
 _FORMATS = {
-    "clicks": "One row per ad shown, with the judge's verdict.",
+    "clicks": "One row per ad shown, with the judge's verdict, and per candidate if asked for.",
     "preferences": "Pairs of answers to the same auction, the one of higher reward chosen. TRL: DPOTrainer.",
     "sft": "The best judged answer of each auction. TRL: SFTTrainer.",
     "kto": "Answers labelled by whether they beat the mean of their auction. TRL: KTOTrainer.",
-}
-_COLUMNS = {
-    "mechanism": "label of the mechanism in the run; several gave the same text where joined by +",
-    "mechanisms": "those of the chosen and of the rejected answer",
-    "auction_id": "unique in the run",
-    "index": "position of the auction in its run",
-    "turn": "position of the query in the persona's session",
-    "persona_id": "whose query it is",
-    "profile": "the user as the platform sees it",
-    "query": "what the user typed",
-    "response": "the whole answer, with mark-up",
-    "ad_id": "the ad shown",
-    "ad_title": "its link text",
-    "ad_body": "its advertiser's copy",
-    "ad_category": "its product category",
-    "bid": "currency per click",
-    "price": "currency per click, charged if clicked",
-    "position": "0 = first ad of the answer",
-    "span_start": "where its mark-up begins in the response, in characters",
-    "span_end": "where it ends, exclusive",
-    "clicked": "null = the judge abstained",
-    "click_prob": "null = the judge does not know it",
-    "reason": "the judge's",
-    "propensity": "probability with which the mechanism drew this answer; null = it did not log it",
-    "prompt": "system and user message: the one-call ad prompt, with the bids",
-    "chosen": "one assistant message: the answer of higher reward",
-    "rejected": "one assistant message: the answer of lower reward",
-    "completion": "one assistant message: the answer",
-    "label": "true: reward positive and above the mean of its rivals; false: below that mean",
-    "gap": "chosen_reward - rejected_reward, currency per answer",
-    "chosen_reward": "currency per answer",
-    "rejected_reward": "currency per answer",
-    "reward": "currency per answer",
-    "mean_reward": "mean reward of the rivals, currency per answer",
-    "source": "judge: rewards as judged (expected over clicks where known); candidates: a mechanism's own predictions",
 }
 _OPTIONS = ("mechanisms", "n", "seed", "catalog", "personas", "queries", "bidder", "candidates", "max_ads", "reserve")
 _FACTS = ("ad_llm", "judge", "query_source", "encoder")
 
 
-def dataset_card(
-    run: str | Path, frame: pandas.DataFrame, transitions: Sequence[Transition], file: str, format: str, options: str
-) -> str:
-    """Writes the card as Markdown.
+@dataclass
+class Counts:
+    """What an export counted while it wrote."""
+
+    rows: int = 0
+    selected: int = 0
+    """Answers that were exported."""
+    failed: int = 0
+    """Answers of the run that failed: they are not exported, nor counted below."""
+    abstained: int = 0
+    """Answers of the run on which the judge abstained."""
+    answers: Counter[str] = field(default_factory=Counter)
+    """Mechanism -> answers in the run."""
+    auctions: set[int] = field(default_factory=set)
+    """Indices of the run's auctions."""
+    auctions_with_rows: set[str] = field(default_factory=set)
+    labels: Counter[bool] = field(default_factory=Counter)
+    """Label -> rows, of format kto."""
+
+
+def dataset_card(run: str | Path, counts: Counts, file: str, format: str, options: str) -> str:
+    """Writes the card as Markdown. It begins with the schema in the form of Hugging Face.
 
     Args:
         run: The folder of the run.
-        frame: The exported data.
-        transitions: The transitions of the run.
+        counts: What was counted.
         file: Name of the exported file.
         format: One of the export formats.
         options: Options of the export, as on the command line.
     """
-    answers = Counter(t.mechanism for t in transitions)
-    counts = {
-        "rows": len(frame),
-        "auctions in the run": len({t.index for t in transitions}),
-        "auctions with rows": int(frame["auction_id"].nunique()),
-        "answers in the run": ", ".join(f"{name} {number}" for name, number in answers.items()),
-        "answers on which the judge abstained": sum(t.abstentions > 0 for t in transitions),
+    numbers: dict[str, Any] = {
+        "rows": counts.rows,
+        "auctions in the run": len(counts.auctions),
+        "auctions with rows": len(counts.auctions_with_rows),
+        "answers in the run": ", ".join(f"{name} {number}" for name, number in counts.answers.items()),
+        "answers that were selected": counts.selected,
+        "answers on which the judge abstained": counts.abstained,
     }
-    if "label" in frame:
-        counts["labels"] = f"{int(frame['label'].sum())} true, {int((~frame['label'].astype(bool)).sum())} false"
+    if counts.failed:
+        numbers["answers that failed, left out"] = counts.failed
+    if format == "kto":
+        numbers["labels"] = f"{counts.labels[True]} true, {counts.labels[False]} false"
+    columns = {name: f"{kind}: {MEANINGS[name]}" for name, kind in COLUMNS[format].items()}
     name = Path(run).resolve().name
     parts = [
-        f"# {file}",
+        f"{features_yaml(format)}\n\n# {file}",
         _FORMATS[format],
         f"Made by `simenv export {name} --format {format}{options} --out {file}`.",
-        "## Counts\n\n" + _table(("what", "number"), counts),
-        "## Columns\n\n" + _table(("column", "meaning"), {c: _COLUMNS.get(str(c), "") for c in frame.columns}),
+        "## Counts\n\n" + _table(("what", "number"), numbers),
+        "## Columns\n\n" + _table(("column", "type and meaning"), columns),
         "## Run\n\n" + _table(("what", "value"), _run_facts(Path(run))),
         "Simulated users and ads: nothing here was said or clicked by a person.",
     ]
@@ -99,7 +82,8 @@ def dataset_card(
 
 def _run_facts(run: Path) -> dict[str, Any]:
     file = run / "transitions.jsonl" if run.is_dir() else run
-    facts: dict[str, Any] = {"SHA-256 of transitions.jsonl": hashlib.sha256(file.read_bytes()).hexdigest()}
+    with file.open("rb") as log:
+        facts: dict[str, Any] = {"SHA-256 of transitions.jsonl": hashlib.file_digest(log, "sha256").hexdigest()}
     try:
         manifest = read_manifest(run)
     except DataFileError:
@@ -119,8 +103,8 @@ def _without_folder(value: Any) -> Any:
 
 
 def _table(header: tuple[str, str], rows: dict[Any, Any]) -> str:
-    lines = [f"| {header[0]} | {header[1]} |", "|---|---|"]
+    lines = [markdown_row(header), "|---|---|"]
     for key, value in rows.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        lines.append(f"| {key} | {' '.join(text.split()).replace('|', chr(92) + '|')} |")
+        lines.append(markdown_row((str(key), text)))
     return "\n".join(lines)

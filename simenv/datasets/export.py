@@ -1,97 +1,79 @@
 """Exports a run's log as a dataset: one row per shown ad, or a format of `simenv.datasets.training_data`.
 
-Each exported file gets a dataset card, FILE.md, with columns, counts and the source run.
+Each exported file gets a dataset card, FILE.md, with columns, counts and the source run. Log and rows are streamed, so
+memory does not grow with the run.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any
 
-from simenv.datasets.dataset_card import dataset_card
-from simenv.datasets.training_data import kto_rows, preference_rows, sft_rows
-from simenv.errors import InputError
-from simenv.files.atomic import replacing, write_bytes_atomically
-from simenv.files.folders import try_file
-from simenv.records import Transition
+from simenv.datasets.columns import COLUMNS, FORMATS
+from simenv.datasets.dataset_card import Counts, dataset_card
+from simenv.datasets.selection import Selection, make_selection
+from simenv.datasets.training_data import training_rows
+from simenv.datasets.write import writable, write_rows
+from simenv.errors import InputError, UnknownName
+from simenv.files.atomic import write_bytes_atomically
+from simenv.records import Bid, Transition
 from simenv.runs.folder import read_transitions
 
-if TYPE_CHECKING:
-    import pandas
-
-CLICK_COLUMNS = {
-    "mechanism": "string",
-    "auction_id": "string",
-    "index": "int64",  # position of the auction in its run
-    "turn": "int64",  # position of the query in the persona's session
-    "persona_id": "string",
-    "profile": "string",  # the user as the platform sees it
-    "query": "string",
-    "response": "string",  # the whole answer, with mark-up
-    "ad_id": "string",
-    "ad_title": "string",
-    "ad_body": "string",
-    "ad_category": "string",
-    "bid": "float64",  # currency per click
-    "price": "float64",  # currency per click
-    "position": "int64",  # 0 = first ad of the answer
-    "span_start": "int64",
-    "span_end": "int64",
-    "clicked": "boolean",  # null = the judge abstained
-    "click_prob": "float64",  # null = the judge does not know it
-    "reason": "string",
-    "propensity": "float64",  # probability with which the mechanism drew this answer; null = it did not log it
-}
-"""Columns of the clicks format, with their pandas types."""
-
-Format = Literal["clicks", "preferences", "sft", "kto"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+CLICK_COLUMNS = COLUMNS["clicks"]
+"""Columns of the clicks format, with their types."""
 
 
-def click_rows(transitions: Iterable[Transition]) -> list[dict[str, Any]]:
-    """One dictionary per shown ad, keys as in CLICK_COLUMNS."""
-    rows = []
+def click_rows(transitions: Iterable[Transition], *, candidates: bool = False) -> Iterator[dict[str, Any]]:
+    """One dictionary per shown ad, keys as in CLICK_COLUMNS.
+
+    Args:
+        transitions: The log.
+        candidates: Whether candidates that were not shown get rows too, after the ads of their answer.
+    """
     for t in transitions:
         bids = {bid.ad.id: bid for bid in t.auction.bids}
-        pairs = zip(t.outcome.placements, t.feedback.clicks, strict=True)
-        for position, (placement, click) in enumerate(pairs):
-            bid = bids[placement.ad_id]
-            rows.append(
-                {
-                    "mechanism": t.mechanism,
-                    "auction_id": t.auction.id,
-                    "index": t.index,
-                    "turn": t.turn,
-                    "persona_id": t.persona_id,
-                    "profile": t.auction.profile,
-                    "query": t.auction.query.text,
-                    "response": t.outcome.response,
-                    "ad_id": placement.ad_id,
-                    "ad_title": bid.ad.title,
-                    "ad_body": bid.ad.body,
-                    "ad_category": bid.ad.category,
-                    "bid": bid.amount,
-                    "price": placement.price,
-                    "position": position,
-                    "span_start": placement.span[0],
-                    "span_end": placement.span[1],
-                    "clicked": click.clicked,
-                    "click_prob": click.click_prob,
-                    "reason": click.reason,
-                    "propensity": logged_number(t, "propensity"),
-                }
-            )
-    return rows
+        shown = zip(t.outcome.placements, t.feedback.clicks, strict=True)
+        for position, (placement, click) in enumerate(shown):
+            yield {
+                **_row(t, bids[placement.ad_id]),
+                "shown": True,
+                "price": placement.price,
+                "position": position,
+                "span_start": placement.span[0],
+                "span_end": placement.span[1],
+                "clicked": click.clicked,
+                "click_prob": click.click_prob,
+                "reason": click.reason,
+            }
+        if candidates:
+            nothing = dict.fromkeys(("price", "position", "span_start", "span_end", "clicked", "click_prob"))
+            placed = {placement.ad_id for placement in t.outcome.placements}
+            others = [bid for bid in t.auction.bids if bid.ad.id not in placed]
+            yield from ({**_row(t, bid), **nothing, "shown": False, "reason": ""} for bid in others)
 
 
-def click_frame(transitions: Iterable[Transition]) -> pandas.DataFrame:
-    """Returns the rows as a DataFrame with the types of CLICK_COLUMNS, also without rows."""
-    import pandas
-
-    frame = pandas.DataFrame(click_rows(transitions), columns=list(CLICK_COLUMNS))
-    return frame.astype(CLICK_COLUMNS)
+def _row(t: Transition, bid: Bid) -> dict[str, Any]:
+    """What a shown ad and one that was not shown have in common."""
+    return {
+        "mechanism": t.mechanism,
+        "auction_id": t.auction.id,
+        "index": t.index,
+        "turn": t.turn,
+        "persona_id": t.persona_id,
+        "profile": t.auction.profile,
+        "query": t.auction.query.text,
+        "response": t.outcome.response,
+        "ad_id": bid.ad.id,
+        "ad_title": bid.ad.title,
+        "ad_body": bid.ad.body,
+        "ad_category": bid.ad.category,
+        "bid": bid.amount,
+        "transfer": t.outcome.transfers.get(bid.ad.id, 0.0),
+        "propensity": logged_number(t, "propensity"),
+    }
 
 
 def logged_number(transition: Transition, name: str) -> float | None:
@@ -102,52 +84,70 @@ def logged_number(transition: Transition, name: str) -> float | None:
     return float(value)
 
 
-def export_clicks(transitions: Iterable[Transition], out: str | Path) -> int:
+def export_clicks(transitions: Iterable[Transition], out: str | Path, *, candidates: bool = False) -> int:
     """Writes the click log to a .parquet or .jsonl file and returns the number of rows.
+
+    Args:
+        transitions: The log.
+        out: The file; .parquet is added if it has no ending.
+        candidates: As for `click_rows`.
 
     Raises:
         InputError: another file extension, a folder that does not exist, or a file that cannot be written.
     """
-    out = writable(out)
-    frame = click_frame(transitions)
-    write_frame(frame, out)
-    return len(frame)
+    return write_rows(click_rows(transitions, candidates=candidates), writable(out), "clicks")
 
 
 def export_run(
     run: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     format: str = "clicks",
     *,
     min_gap: float | None = None,
     min_reward: float | None = None,
+    candidates: bool = False,
+    mechanisms: Sequence[str] = (),
+    split: str | None = None,
+    test_share: float | None = None,
     left_out: Callable[[str], None] | None = None,
 ) -> int:
     """Writes a run's log in one of the FORMATS, with a dataset card at FILE.md, and returns the number of rows.
 
+    Answers that failed are left out; `failed_answers` counts them.
+
     Args:
         run: The folder of a run.
-        out: A .parquet or .jsonl file.
+        out: A .parquet or .jsonl file; FORMAT.parquet by default.
         format: clicks, preferences, sft or kto; see `simenv.datasets.training_data` for the last three.
         min_gap: preferences only: the difference of rewards must exceed it, in currency per answer; 10 by default, the
             delta of LLM-Auction.
         min_reward: sft only: the best answer's reward must exceed it, in currency per answer; 0 by default.
+        candidates: clicks only: rows for candidates that were not shown, too.
+        mechanisms: Labels of the mechanisms whose answers are exported; all by default.
+        split: train or test: only the answers to the personas of that part; all by default.
+        test_share: Share of the personas in the test part, in (0, 1); 0.2 by default.
         left_out: Called with what is left out of a damaged log; None: a damaged log is an error.
 
     Raises:
         InputError: unknown format, option of another format, value out of range, run without a row in this format, or
             file that cannot be written.
+        UnknownName: the run has no mechanism of a label.
     """
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r}: known are {', '.join(FORMATS)}")
-    for name, value, owner in (("min_gap", min_gap, "preferences"), ("min_reward", min_reward, "sft")):
+    owners = (("min_gap", min_gap, "preferences"), ("min_reward", min_reward, "sft"))
+    for name, value, owner in owners:
         if value is not None and format != owner:
             raise InputError(f"{name} is an option of format {owner}, got format {format}")
         if value is not None and (not math.isfinite(value) or (name == "min_gap" and value < 0)):
             least = " of at least 0" if name == "min_gap" else ""
             raise InputError(f"{name} must be a finite number{least}, got {value}")
-    out = writable(out)
+    if candidates and format != "clicks":
+        raise InputError(f"candidates is an option of format clicks, got format {format}")
+    selection = make_selection(mechanisms, split, test_share)
+    out = writable(f"{format}.parquet" if out is None else out)
     gap, reward = 10.0 if min_gap is None else min_gap, 0.0 if min_reward is None else min_reward
+    counts = Counts()
     lost: list[str] = []
 
     def leave_out(text: str) -> None:
@@ -155,48 +155,60 @@ def export_run(
         if left_out is not None:
             left_out(text)
 
-    transitions = list(read_transitions(run, left_out=None if left_out is None else leave_out))
-    frame = _frame(transitions, format, gap, reward)
-    options = {"preferences": f" --min-gap {gap:g}", "sft": f" --min-reward {reward:g}"}.get(format, "")
-    options += " --sound-only" if lost else ""
-    card = dataset_card(run, frame, transitions, out.name, format, options)
-    write_frame(frame, out)
-    write_bytes_atomically(out.with_name(f"{out.name}.md"), card.encode())
-    return len(frame)
-
-
-def _frame(transitions: list[Transition], format: str, min_gap: float, min_reward: float) -> pandas.DataFrame:
-    import pandas
-
+    log = read_transitions(run, left_out=None if left_out is None else leave_out)
+    selected = _selected(log, selection, counts)
     if format == "clicks":
-        return click_frame(transitions)
-    if format == "preferences":
-        return pandas.DataFrame(preference_rows(transitions, min_gap))
-    return pandas.DataFrame(sft_rows(transitions, min_reward) if format == "sft" else kto_rows(transitions))
+        rows = click_rows(selected, candidates=candidates)
+    else:
+        auctions = (list(group) for _, group in groupby(selected, key=lambda t: t.index))
+        rows = training_rows(format, auctions, min_gap=gap, min_reward=reward)
+    counts.rows = write_rows(_counted(rows, counts), out, format)
+    options = {"preferences": f" --min-gap {gap:g}", "sft": f" --min-reward {reward:g}"}.get(format, "")
+    options += (" --candidates" if candidates else "") + selection.options() + (" --sound-only" if lost else "")
+    card = dataset_card(run, counts, out.name, format, options)
+    write_bytes_atomically(out.with_name(f"{out.name}.md"), card.encode())
+    return counts.rows
 
 
-def writable(out: str | Path) -> Path:
-    """Checks extension and folder of an export path, and returns it as a Path.
-
-    Raises:
-        InputError: another extension than .parquet or .jsonl, or a folder that does not exist.
-        CannotWrite: the file cannot be written.
-    """
-    out = Path(out)
-    if out.suffix not in (".parquet", ".jsonl"):
-        raise InputError(f"{out}: cannot write files of type {out.suffix!r}, expected .parquet or .jsonl")
-    try_file(out)
-    return out
-
-
-def write_frame(frame: pandas.DataFrame, out: Path) -> None:
-    """Writes a frame in the format of the path's extension. A failed write leaves an existing file unchanged.
+def failed_answers(run: str | Path, *, sound_only: bool = False) -> int:
+    """Number of answers of a run that failed, and that no export has.
 
     Raises:
-        CannotWrite: the file cannot be written.
+        DataFileError: the folder holds no run, or it cannot be read.
     """
-    with replacing(out) as part:
-        if out.suffix == ".parquet":
-            frame.to_parquet(part, index=False)
-        else:
-            frame.to_json(part, orient="records", lines=True, force_ascii=False, double_precision=15)
+    return sum(t.error is not None for t in read_transitions(run, left_out=_say_nothing if sound_only else None))
+
+
+def _say_nothing(text: str) -> None:
+    """The export has said it."""
+
+
+def _selected(transitions: Iterable[Transition], selection: Selection, counts: Counts) -> Iterator[Transition]:
+    """The answers of the selection that did not fail; all are counted.
+
+    Raises:
+        UnknownName: at the end, if no answer was of a mechanism of the selection.
+    """
+    for t in transitions:
+        counts.answers[t.mechanism] += t.error is None  # 0 for a mechanism that always failed
+        if t.error is not None:
+            counts.failed += 1
+            continue
+        counts.auctions.add(t.index)
+        counts.abstained += t.abstentions > 0
+        if selection.takes(t.mechanism, t.persona_id):
+            counts.selected += 1
+            yield t
+    for name in selection.mechanisms:
+        if name not in counts.answers:
+            raise UnknownName("mechanism of the run", name, counts.answers)
+    if selection.split is not None and not counts.selected:
+        raise InputError(f"no answer is in the {selection.split} part: run more personas or change test_share")
+
+
+def _counted(rows: Iterable[Mapping[str, Any]], counts: Counts) -> Iterator[Mapping[str, Any]]:
+    for row in rows:
+        counts.auctions_with_rows.add(row["auction_id"])
+        if "label" in row:
+            counts.labels[row["label"]] += 1
+        yield row

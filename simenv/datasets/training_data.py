@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from simenv.errors import InputError
+from simenv.llm.special_tokens import broken_up
 from simenv.records import Auction, Transition
 
 # The one-call prompt with bids, identical to the prompt of the mechanism `prompted` for a capable model (LLM-Auction,
@@ -63,7 +64,11 @@ class Rivals(NamedTuple):
 
 
 def ad_prompt(auction: Auction) -> list[dict[str, str]]:
-    """Builds the prompt for a model that selects ads by itself: a system and a user message, with the bids."""
+    """Builds the prompt for a model that selects ads by itself: a system and a user message, with the bids.
+
+    Special tokens of chat models in texts from outside are broken up, as in every prompt of a run: a tokenizer would
+    make turns of them.
+    """
     candidates = [
         {"id": bid.ad.id, "title": bid.ad.title, "bid": bid.amount}
         for bid in auction.bids
@@ -75,7 +80,7 @@ def ad_prompt(auction: Auction) -> list[dict[str, str]]:
         query=auction.query.text,
     )
     system = _SYSTEM.format(max_ads=auction.max_ads)
-    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    return [{"role": "system", "content": system}, {"role": "user", "content": broken_up(user)}]
 
 
 def preference_rows(transitions: Iterable[Transition], min_gap: float = 10.0) -> list[Row]:
@@ -87,27 +92,7 @@ def preference_rows(transitions: Iterable[Transition], min_gap: float = 10.0) ->
     Raises:
         InputError: no such pair.
     """
-    rivals = list(_rivals(transitions))
-    rows = []
-    for auction, source, answers in rivals:
-        ranked = sorted(answers, key=lambda answer: -answer.reward)  # stable: ties keep the log's order
-        for place, chosen in enumerate(ranked):
-            for rejected in ranked[place + 1 :]:
-                if chosen.reward - rejected.reward > min_gap:
-                    rows.append(
-                        {
-                            "prompt": ad_prompt(auction),
-                            "chosen": _messages(chosen),
-                            "rejected": _messages(rejected),
-                            "gap": chosen.reward - rejected.reward,
-                            "chosen_reward": chosen.reward,
-                            "rejected_reward": rejected.reward,
-                            "mechanisms": [chosen.mechanism, rejected.mechanism],
-                            "source": source,
-                            "auction_id": auction.id,
-                        }
-                    )
-    return _require_rows(rows, "preference pairs", rivals, f"a gap of rewards above {min_gap:g}: give a lower min_gap")
+    return list(training_rows("preferences", [list(transitions)], min_gap=min_gap))
 
 
 def sft_rows(transitions: Iterable[Transition], min_reward: float = 0.0) -> list[Row]:
@@ -116,15 +101,7 @@ def sft_rows(transitions: Iterable[Transition], min_reward: float = 0.0) -> list
     Raises:
         InputError: no such answer.
     """
-    rivals = [group for group in _rivals(transitions) if group.source == "judge"]
-    rows = []
-    for auction, _, answers in rivals:
-        best = max(answers, key=lambda answer: answer.reward)
-        if best.reward > min_reward:
-            rows.append(_completion(auction, best) | {"mechanism": best.mechanism, "auction_id": auction.id})
-    return _require_rows(
-        rows, "answers to learn from", rivals, f"a reward above {min_reward:g}: give a lower min_reward"
-    )
+    return list(training_rows("sft", [list(transitions)], min_reward=min_reward))
 
 
 def kto_rows(transitions: Iterable[Transition]) -> list[Row]:
@@ -136,9 +113,80 @@ def kto_rows(transitions: Iterable[Transition]) -> list[Row]:
     Raises:
         InputError: no answer has a label.
     """
-    rivals = list(_rivals(transitions))
-    rows: dict[tuple[Auction, str], Row] = {}
-    for auction, source, answers in rivals:
+    return list(training_rows("kto", [list(transitions)]))
+
+
+def training_rows(
+    format: str, groups: Iterable[Sequence[Transition]], *, min_gap: float = 10.0, min_reward: float = 0.0
+) -> Iterator[Row]:
+    """Yields the rows of a format. Only one group of transitions needs to be in memory.
+
+    Args:
+        format: preferences, sft or kto.
+        groups: Parts of a log. All answers to an auction must be in one of them.
+        min_gap, min_reward: See `preference_rows` and `sft_rows`.
+
+    Raises:
+        InputError: no row, after all groups were read.
+    """
+    rows = answers = rivals = 0
+    for group in groups:
+        for of_auction in _rivals(group):
+            compared = [each for each in of_auction if format != "sft" or each.source == "judge"]
+            rivals += len(compared)
+            answers += sum(len(each.answers) for each in compared)
+            if format == "kto":
+                made = _labels(compared)
+            else:
+                made = [
+                    row
+                    for each in compared
+                    for row in (_pairs(each, min_gap) if format == "preferences" else _best(each, min_reward))
+                ]
+            rows += len(made)
+            yield from made
+    if rows:
+        return
+    what, needed = {
+        "preferences": ("preference pairs", f"a gap of rewards above {min_gap:g}: give a lower min_gap"),
+        "sft": ("answers to learn from", f"a reward above {min_reward:g}: give a lower min_reward"),
+        "kto": ("labelled answers", "rivals of another reward: run several mechanisms"),
+    }[format]
+    if not rivals:
+        raise InputError(f"no {what}: the run has no answer on which the judge did not abstain")
+    raise InputError(f"no {what}: none of {answers} distinct answers to {rivals} auctions has {needed}")
+
+
+def _pairs(rivals: Rivals, min_gap: float) -> list[Row]:
+    ranked = sorted(rivals.answers, key=lambda answer: -answer.reward)  # stable: ties keep the log's order
+    return [
+        {
+            "prompt": ad_prompt(rivals.auction),
+            "chosen": _messages(chosen),
+            "rejected": _messages(rejected),
+            "gap": chosen.reward - rejected.reward,
+            "chosen_reward": chosen.reward,
+            "rejected_reward": rejected.reward,
+            "mechanisms": [chosen.mechanism, rejected.mechanism],
+            "source": rivals.source,
+            "auction_id": rivals.auction.id,
+        }
+        for place, chosen in enumerate(ranked)
+        for rejected in ranked[place + 1 :]
+        if chosen.reward - rejected.reward > min_gap
+    ]
+
+
+def _best(rivals: Rivals, min_reward: float) -> list[Row]:
+    best = max(rivals.answers, key=lambda answer: answer.reward)
+    if best.reward <= min_reward:
+        return []
+    return [_completion(rivals.auction, best) | {"mechanism": best.mechanism, "auction_id": rivals.auction.id}]
+
+
+def _labels(of_auction: Sequence[Rivals]) -> list[Row]:
+    rows: dict[str, Row] = {}
+    for auction, source, answers in of_auction:
         mean = sum(answer.reward for answer in answers) / len(answers)
         for answer in answers:
             if math.isclose(answer.reward, mean, rel_tol=1e-9, abs_tol=1e-9):
@@ -146,14 +194,12 @@ def kto_rows(transitions: Iterable[Transition]) -> list[Row]:
             if answer.reward < mean or answer.reward > 0:
                 row = _completion(auction, answer) | {"label": answer.reward > mean, "mean_reward": mean}
                 row |= {"mechanism": answer.mechanism, "source": source, "auction_id": auction.id}
-                rows.setdefault((auction, answer.text), row)
-    return _require_rows(
-        list(rows.values()), "labelled answers", rivals, "rivals of another reward: run several mechanisms"
-    )
+                rows.setdefault(answer.text, row)
+    return list(rows.values())
 
 
-def _rivals(transitions: Iterable[Transition]) -> Iterator[Rivals]:
-    """Groups by auction, in the order of the log. With learning bidders, one index has several auctions."""
+def _rivals(transitions: Iterable[Transition]) -> Iterator[list[Rivals]]:
+    """The rivals of each auction, in the order of the log. With learning bidders, one index has several auctions."""
     groups: dict[Auction, list[Transition]] = {}
     for transition in transitions:
         if transition.abstentions == 0:
@@ -167,9 +213,8 @@ def _rivals(transitions: Iterable[Transition]) -> Iterator[Rivals]:
             for t, reward in zip(rows, rewards, strict=True)
             if reward is not None
         ]
-        for source, answers in [("judge", judged), *(("candidates", _candidates(t)) for t in rows)]:
-            if distinct := _distinct(answers):
-                yield Rivals(auction, source, distinct)
+        sources = [("judge", judged), *(("candidates", _candidates(t)) for t in rows)]
+        yield [Rivals(auction, source, distinct) for source, answers in sources if (distinct := _distinct(answers))]
 
 
 def _candidates(transition: Transition) -> list[Answer]:
@@ -198,17 +243,8 @@ def _distinct(answers: Iterable[Answer]) -> list[Answer]:
 
 
 def _messages(answer: Answer) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": answer.text}]
+    return [{"role": "assistant", "content": broken_up(answer.text)}]
 
 
 def _completion(auction: Auction, answer: Answer) -> Row:
     return {"prompt": ad_prompt(auction), "completion": _messages(answer), "reward": answer.reward}
-
-
-def _require_rows(rows: list[Row], what: str, rivals: list[Rivals], needed: str) -> list[Row]:
-    if rows:
-        return rows
-    if not rivals:
-        raise InputError(f"no {what}: the run has no answer on which the judge did not abstain")
-    answers = sum(len(group.answers) for group in rivals)
-    raise InputError(f"no {what}: none of {answers} distinct answers to {len(rivals)} auctions has {needed}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
+import numpy as np
 
 from simenv.abilities import Observer
 from simenv.background_loop import run_sync
@@ -16,6 +18,8 @@ from simenv.errors import InputError
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Transition
 from simenv.world import WORLD_OPTIONS, Session, World, make_world
+
+T = TypeVar("T")
 
 
 class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
@@ -26,7 +30,9 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
     (`info["transition"].reward` is then None). `terminated` when the session's last query is answered; the last
     auction is then observed again. `truncated` is always False.
 
-    A mechanism or bidder with `observe` receives each transition.
+    A mechanism or bidder with `observe` receives each transition. If one of them raises there, or a bidder raises at
+    the next auction, the answer counts (`last_transition`) and the session ends: call `reset`. A step that fails before
+    leaves everything as it was.
 
     `reset(seed=s)` starts run s at session 0; `reset()` starts the next session. `transition.index` is the position
     of the auction in run s, as `simenv.runs.rollout` counts: session x horizon + turn. Two mechanisms that are stepped
@@ -61,6 +67,8 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         self._turn = 0
         self._auction: Auction | None = None
         self._last: Transition | None = None
+        self._attempt: object | None = None
+        """The step or reset under way."""
 
     @property
     def world(self) -> World:
@@ -83,31 +91,33 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
             options: {"persona": id} to choose the persona, {"session": number} to choose the session.
 
         Raises:
-            InputError: an unknown option or persona, or the environment is closed.
+            InputError: an unknown option or persona, a seed or session that is no whole number of at least 0, or the
+                environment is closed. The session under way then goes on.
         """
-        return run_sync(partial(self.start, seed=seed, options=options))
+        return self._waiting(partial(self.start, seed=seed, options=options))
 
     async def start(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Auction, dict[str, Any]]:
         """`reset` for asynchronous callers."""
-        world = self.world
-        super().reset(seed=seed)
-        if seed is not None or self._seed is None:
-            self._seed = seed if seed is not None else int(self.np_random.integers(2**31))
-            self._next_session = 0
-            self._bidder = copy.deepcopy(world.bidder)  # a new run: learning bidders are reset
-        options = options or {}
+        world, attempt = self.world, self._begin()
+        seed, options = seed_of(seed), dict(options or {})
         if unknown := set(options) - {"persona", "session"}:
             raise InputError(f"unknown reset options {sorted(unknown)}: known are persona, session")
-        number = int(options.get("session", self._next_session))
-        self._session = await world.session(self._seed, number, options.get("persona"))
-        self._number = number
-        self._next_session = number + 1
-        self._turn = 0
-        self._last = None
-        self._auction = world.auction(self._session, 0, self._bidder)
-        return self._auction, {"session": self._session.id, "turn": 0}
+        super().reset(seed=seed)
+        if seed is not None or self._seed is None:
+            run, following = (seed if seed is not None else int(self.np_random.integers(2**31))), 0
+            bidder = copy.deepcopy(world.bidder)  # a new run: learning bidders are reset
+        else:
+            run, following, bidder = self._seed, self._next_session, self._bidder
+        number = _session_number(options.get("session", following))
+        session = await world.session(run, number, options.get("persona"))
+        auction = world.auction(session, 0, bidder)
+        self._end(attempt)
+        self._seed, self._bidder = run, bidder
+        self._session, self._number, self._next_session = session, number, number + 1
+        self._turn, self._last, self._auction = 0, None, auction
+        return auction, {"session": session.id, "turn": 0}
 
     def step(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
         """Answers the current auction.
@@ -118,33 +128,85 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         Raises:
             OutcomeError: the outcome breaks the rules of the auction.
             InputError: the action is neither an Outcome nor a Mechanism, the session is over, or `close` was called.
+            SimenvError: the mechanism or the judge raised it. The auction can then be answered again.
         """
-        return run_sync(self.advance, action)
+        return self._waiting(partial(self.advance, action))
 
     async def advance(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
         """`step` for asynchronous callers."""
+        session, auction = self.check(action)
+        world, attempt = self.world, self._begin()
+        place = self._number * world.horizon + self._turn
+        index = place * self._parts + self._part
+        transition = await world.step(session, self._turn, action, index=index, auction=auction)
+        self._end(attempt)
+        self._last = transition
+        self._turn += 1
+        terminated = self._turn >= len(session.questions)
+        try:
+            for learner in (self._bidder, action):
+                if isinstance(learner, Observer):
+                    learner.observe(transition)
+            if not terminated:
+                self._auction = auction = world.auction(session, self._turn, self._bidder)
+        except BaseException:
+            self._session = None  # some have learned from it, some have not: it cannot be answered again
+            raise
+        reward = float("nan") if transition.reward is None else transition.reward
+        info = {"transition": transition, "session": session.id, "turn": self._turn}
+        return auction, reward, terminated, False, info
+
+    def check(self, action: Outcome | Mechanism) -> tuple[Session, Auction]:
+        """Whether `step` can take the action now. Returns the session and the auction to answer.
+
+        Raises:
+            OutcomeError, InputError: as `step`.
+        """
         world = self.world
         if self._session is None or self._auction is None:
             raise InputError("no session: call reset first")
-        if self._turn >= len(self._session.questions):
+        if self.over:
             raise InputError(f"session {self._session.id} is over: call reset")
         if not self.action_space.contains(action):
             hint = "await it first" if inspect.isawaitable(action) else None
             raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism", hint=hint)
-        place = self._number * world.horizon + self._turn
-        index = place * self._parts + self._part
-        transition = await world.step(self._session, self._turn, action, index=index, auction=self._auction)
-        for learner in (self._bidder, action):
-            if isinstance(learner, Observer):
-                learner.observe(transition)
-        self._last = transition
-        self._turn += 1
-        terminated = self._turn >= len(self._session.questions)
-        if not terminated:
-            self._auction = world.auction(self._session, self._turn, self._bidder)
-        reward = float("nan") if transition.reward is None else transition.reward
-        info = {"transition": transition, "session": self._session.id, "turn": self._turn}
-        return self._auction, reward, terminated, False, info
+        if isinstance(action, Outcome):
+            world.verify(action, self._auction)
+        return self._session, self._auction
+
+    @property
+    def auction(self) -> Auction | None:
+        """The last observation; None before the first reset."""
+        return self._auction
+
+    @property
+    def over(self) -> bool:
+        """Whether the session's last query is answered."""
+        return self._session is not None and self._turn >= len(self._session.questions)
+
+    @property
+    def last_transition(self) -> Transition | None:
+        """The last turn of this session, for instance after an interrupted step of a vector environment."""
+        return self._last
+
+    def forget(self) -> None:
+        """Drops what a step or reset that was interrupted may still come to: it does not move the environment."""
+        self._attempt = None
+
+    def _waiting(self, function: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return run_sync(function)
+        except BaseException:
+            self.forget()
+            raise
+
+    def _begin(self) -> object:
+        self._attempt = attempt = object()
+        return attempt
+
+    def _end(self, attempt: object) -> None:
+        if self._attempt is not attempt:
+            raise InputError("this step or reset was given up, or another one has begun since")
 
     def render(self) -> str | None:
         """Returns the last turn as text if render_mode is "ansi"."""
@@ -157,6 +219,25 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         """Releases the world; further calls do nothing. A world that was passed in is not changed."""
         self._world = None
         super().close()
+
+
+def seed_of(seed: Any) -> int | None:
+    """The seed as a Python integer.
+
+    Raises:
+        InputError: it is no whole number of at least 0.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, or None, got {seed!r}")
+    return int(seed)
+
+
+def _session_number(number: Any) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
+        raise InputError(f"the reset option session must be a whole number of at least 0, got {number!r}")
+    return int(number)
 
 
 def transcript(transition: Transition) -> str:
@@ -174,4 +255,5 @@ def transcript(transition: Transition) -> str:
             f"  [{placement.ad_id}] bid {amount:g}, price {placement.price:.2f} per click: {verdict}{chance}{reason}"
         )
     lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
+    lines.extend(f"  overcharge: {it.kind} {it.ad_id}, {it.excess:.2f} too much" for it in transition.overcharges)
     return "\n".join(lines)

@@ -1,33 +1,23 @@
 """Reads rows from .txt (one per line), .csv, .tsv, .jsonl and .parquet files. Every error names the file and the row.
 
-Text files may be compressed with gzip (.csv.gz etc.). Row n of a .parquet file is FILE:n in messages, from 1.
+Text files may be compressed with gzip (.csv.gz etc.). Row n of a .parquet file is FILE:n in messages, from 1. All sizes
+have limits: see `simenv.files.limits`.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from simenv.errors import DataFileError
+from simenv.files.limits import limits, read_bytes, too_much, unpacked
+from simenv.files.tables import Row, csv_rows, decoded, jsonl_rows, one_line, parquet_rows, text_rows
 from simenv.records import Record
 
 R = TypeVar("R", bound=Record)
-_KINDS = {",": "CSV", "\t": "TSV"}
-
-
-class Row(NamedTuple):
-    """One row and its position in the file, for messages."""
-
-    where: str
-    fields: dict[str, Any]
 
 
 def check_columns(columns: Mapping[str, str] | None, ours: Iterable[str]) -> None:
@@ -44,137 +34,57 @@ def read_rows(
     """Reads a file of rows.
 
     Args:
-        path: A .txt, .csv, .tsv or .jsonl file, UTF-8, each also with .gz after it, or a .parquet file.
+        path: A .txt, .csv, .tsv or .jsonl file, UTF-8 or UTF-16 with a byte order mark, each also with .gz after it,
+            or a .parquet file. A .csv file may be separated by commas, semicolons or tabs.
         text_column: The column for the lines of a .txt file; None: .txt is not accepted.
         columns: Our column name -> the file's column name, for files with other names.
 
     Raises:
-        DataFileError: the file does not exist, has another suffix, is not UTF-8, gzip or Parquet as its suffix says,
-            or has no rows, a line that is not JSON, a duplicate column, or lacks a column of `columns`.
+        DataFileError: the file does not exist, is no regular file, passes a limit, has another suffix, is not text,
+            gzip or Parquet as its suffix says, or has no rows, a line that is not JSON, a duplicate column, or lacks a
+            column of `columns`.
     """
+    return list(iter_rows(path, text_column=text_column, columns=columns))
+
+
+def iter_rows(
+    path: str | Path, *, text_column: str | None = None, columns: Mapping[str, str] | None = None
+) -> Iterator[Row]:
+    """The rows of `read_rows`, one after the other. Not all of them need to be in memory."""
     path = Path(path)
+    number, most = 0, limits().rows
+    for number, row in enumerate(_parsed(path, text_column), start=1):
+        if number > most:
+            raise too_much(str(path), f"more than {most:,} rows", "SIMENV_MAX_ROWS")
+        yield _rename(row, columns) if columns and not _is_text(path) else row
+    if not number:
+        raise DataFileError(f"{path}: no rows, expected at least one")
+
+
+def _parsed(path: Path, text_column: str | None) -> Iterator[Row]:
     allowed = ".csv or .jsonl" if text_column is None else ".txt, .csv or .jsonl"
     allowed += " (or .tsv, .parquet; text also as .gz)"
-    content = _read(path, allowed)
+    content = read_bytes(path, f"{allowed} file")
     ending = path.suffix.lower()
     if ending == ".gz":
         ending = Path(path.stem).suffix.lower()
         if ending in (".txt", ".csv", ".tsv", ".jsonl"):
-            content = _unpacked(path, content)
+            content = unpacked(path, content)
         else:
             ending = f"{ending}.gz"
     if ending == ".txt" and text_column is not None:
-        lines = enumerate(_text(path, content).split("\n"), start=1)
-        rows = [Row(f"{path}:{n}", {text_column: line.strip()}) for n, line in lines if line.strip()]
-    elif ending in (".csv", ".tsv"):
-        rows = _csv_rows(path, _text(path, content), "," if ending == ".csv" else "\t")
-    elif ending == ".jsonl":
-        rows = _jsonl_rows(path, _text(path, content))
-    elif ending == ".parquet":
-        rows = _parquet_rows(path, content)
-    else:
-        raise DataFileError(f"{path}: ending {path.suffix!r} is not read here, expected {allowed}")
-    if not rows:
-        raise DataFileError(f"{path}: no rows, expected at least one")
-    if ending != ".txt":
-        rows = [_rename(row, columns or {}) for row in rows]
-    return rows
+        return text_rows(path, decoded(path, content), text_column)
+    if ending in (".csv", ".tsv"):
+        return csv_rows(path, decoded(path, content), "," if ending == ".csv" else "\t")
+    if ending == ".jsonl":
+        return jsonl_rows(path, decoded(path, content))
+    if ending == ".parquet":
+        return parquet_rows(path, content)
+    raise DataFileError(f"{path}: ending {path.suffix!r} is not read here, expected {allowed}")
 
 
-def _read(path: Path, allowed: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataFileError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataFileError(f"{path}: is a folder, expected a {allowed} file") from None
-    except OSError as error:
-        raise DataFileError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _text(path: Path, content: bytes) -> str:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataFileError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")  # as Python reads a text file
-
-
-def _unpacked(path: Path, content: bytes) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataFileError(f"{path}: not readable as gzip: {_one_line(str(error))}") from None
-
-
-def _parquet_rows(path: Path, content: bytes) -> list[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
-        names = [str(name) for name in table.column_names]
-        cells = [column.to_pylist() for column in table.columns]
-    except (pyarrow.ArrowException, OSError, ValueError, ArithmeticError, MemoryError, TypeError) as error:
-        raise DataFileError(f"{path}: not readable as Parquet: {_one_line(str(error))}") from None
-    for name in names:
-        if names.count(name) > 1:
-            raise DataFileError(f"{path}: column {name!r} is there twice")
-    cells = [[_without_nulls(cell) for cell in column] for column in cells]
-    return [
-        Row(f"{path}:{n}", dict(zip(names, row, strict=True)))
-        for n, row in enumerate(zip(*cells, strict=True), start=1)
-    ]
-
-
-def _without_nulls(cell: Any) -> Any:
-    """Removes null fields of structs: Parquet adds a null field where only other rows have a value."""
-    if isinstance(cell, dict):
-        return {key: _without_nulls(value) for key, value in cell.items() if value is not None}
-    return cell
-
-
-def _csv_rows(path: Path, content: str, delimiter: str) -> list[Row]:
-    reader = csv.reader(io.StringIO(content), delimiter=delimiter, strict=True)
-    table: list[tuple[int, list[str]]] = []
-    begins = 1  # a quoted cell may span lines: messages name the first line
-    try:
-        for cells in reader:
-            if cells:
-                table.append((begins, [cell.strip() for cell in cells]))
-            begins = reader.line_num + 1
-    except csv.Error as error:
-        raise DataFileError(f"{path}:{begins}: not readable as {_KINDS[delimiter]}: {error}") from None
-    if not table:
-        return []
-    (line, header), *body = table
-    for name in header:
-        if name and header.count(name) > 1:
-            raise DataFileError(f"{path}:{line}: column {name!r} is there twice")
-    rows = []
-    for line, cells in body:
-        if len(cells) > len(header):
-            raise DataFileError(f"{path}:{line}: more cells than the {len(header)} columns of the header")
-        if any(cells):
-            cells += [""] * (len(header) - len(cells))
-            rows.append(Row(f"{path}:{line}", {n: c for n, c in zip(header, cells, strict=True) if n}))
-    return rows
-
-
-def _jsonl_rows(path: Path, content: str) -> list[Row]:
-    rows = []
-    for n, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-            json.dumps(fields, ensure_ascii=False).encode()  # raises UnicodeEncodeError for a lone surrogate
-        except (ValueError, RecursionError) as error:
-            raise DataFileError(f"{path}:{n}: not a JSON object: {error}") from None
-        if not isinstance(fields, dict):
-            raise DataFileError(f"{path}:{n}: expected a JSON object, got {type(fields).__name__}")
-        rows.append(Row(f"{path}:{n}", fields))
-    return rows
+def _is_text(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(".txt")
 
 
 def _rename(row: Row, columns: Mapping[str, str]) -> Row:
@@ -187,11 +97,7 @@ def _rename(row: Row, columns: Mapping[str, str]) -> Row:
 
 
 def _names(row: Row) -> str:
-    return ", ".join(map(_one_line, row.fields))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return ", ".join(map(one_line, row.fields))
 
 
 def require(row: Row, names: Iterable[str]) -> None:
@@ -214,11 +120,21 @@ def to_record(row: Row, record: type[R], fields: Mapping[str, Any]) -> R:
         return record.model_validate(dict(fields))
     except ValidationError as error:
         first = error.errors()[0]
-        field = _one_line(".".join(map(str, first["loc"]))) or "row"
+        field = one_line(".".join(map(str, first["loc"]))) or "row"
         message = first["msg"][:1].lower() + first["msg"][1:]  # keeps the case of a pattern in the message
         got = repr(first["input"])
         got = got if len(got) <= 80 else f"{got[:77]}..."
         raise DataFileError(f"{row.where}: {field}: {message}, got {got}") from None
+
+
+def as_text(value: Any) -> Any:
+    """A whole number as text, for instance an id; any other value as it is.
+
+    A Parquet column has 7.0 for 7 if other rows of it are empty.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else value
 
 
 def parse_columns(text: str | None) -> dict[str, str]:

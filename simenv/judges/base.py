@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Protocol, runtime_checkable
 
+from simenv.deadlines import limited
 from simenv.errors import PlugInFailed, SimenvError
 from simenv.importing import reason
 from simenv.records import Auction, Feedback, Outcome, Persona
@@ -58,11 +58,18 @@ async def ask_judge(judge: Judge, persona: Persona, auction: Auction, outcome: O
     """Asks `judge` about one answer. `judge.judge` may be a plain `def` too.
 
     Raises:
-        PlugInFailed: its own code raised, or it returned something else than a Feedback.
+        PlugInFailed: its own code raised, it took longer than `simenv.deadlines.time_limit` allows, or it returned
+            something else than a Feedback.
     """
+
+    def ask() -> Feedback | Awaitable[Feedback]:
+        return judge.judge(persona, auction, outcome)
+
     try:
-        result = judge.judge(persona, auction, outcome)
-        feedback = await result if inspect.isawaitable(result) else result
+        feedback = await limited(
+            ask,
+            late=lambda when: PlugInFailed(f"judge {judge.name!r} gave no verdict on auction {auction.id} {when}"),
+        )
     except SimenvError:
         raise
     except Exception as error:

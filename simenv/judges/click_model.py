@@ -43,6 +43,7 @@ from simenv.encoder import Encoder
 from simenv.errors import InputError
 from simenv.judges import ad_copy
 from simenv.judges.cues import Examples, learn, ramp, read_examples
+from simenv.one_thread import product
 from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, Record
 from simenv.seeding import keyed_rng
 from simenv.text import sentence_around, sentences
@@ -178,6 +179,11 @@ class ClickModel:
         self._encoder = encoder
         self._cues = {name: learn(encoder, examples) for name, examples in self.params.examples.items()}
 
+    def prepare(self) -> None:
+        """Fits the cues."""
+        for cue in self._cues.values():
+            cue.prepare()
+
     def with_params(self, params: ClickParams) -> ClickModel:
         """Returns the same judge with other parameters."""
         return ClickModel(self._encoder, params)
@@ -245,7 +251,7 @@ class ClickModel:
         offers = [ad_copy.offer(ad) for ad in ads]
         kinds = [f"{ad_copy.offer_title(ad)} {ad.category}" for ad in ads]
         vectors = self._encoder.encode([query, *offers, *kinds])
-        cosines = (vectors[1:] @ vectors[0]).astype(np.float64)
+        cosines = product(vectors[1:], vectors[0]).astype(np.float64)
         return np.asarray((cosines[: len(ads)] + cosines[len(ads) :]) / 2)
 
     def _affinity(self, persona: Persona, category: str) -> float:
@@ -268,7 +274,9 @@ class ClickModel:
         words = ad_copy.words_around(response[start:end], ad) or ad_copy.offer_title(ad)
         read = [query, *sentences(markup.strip_markup(response[:start]))]
         vectors = self._encoder.encode([words, *read])
-        cosine = float((vectors[1:] @ vectors[0]).max())  # the sentence must continue one earlier sentence, not all
+        cosine = float(
+            product(vectors[1:], vectors[0]).max()
+        )  # the sentence must continue one earlier sentence, not all
         return float(factor * (p.floor + (1 - p.floor) * ramp(cosine, p.coherence_none, p.coherence_full)))
 
     def _leak(self, auction: Auction, outcome: Outcome) -> float:
@@ -290,7 +298,7 @@ class ClickModel:
         """Degree to which ads are substitutes: shape (n, n), in [0, 1]."""
         p = self.params.competition
         vectors = self._encoder.encode([ad_copy.offer_body(ad) or ad_copy.offer_title(ad) for ad in ads])
-        cosines = (vectors @ vectors.T).astype(np.float64)
+        cosines = product(vectors, vectors.T).astype(np.float64)
         return np.asarray(np.clip((cosines - p.substitutes_from) / (p.substitutes_full - p.substitutes_from), 0, 1))
 
     def _competition(self, ads: Sequence[Ad], attraction: Mapping[str, float]) -> dict[str, float]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simenv.encoder import Encoder
+from simenv.one_thread import one_thread, product
 from simenv.records import Record
 
 RIDGE = 0.01
@@ -51,8 +52,12 @@ class Cue:
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Scores of the texts: shape (len(texts),)."""
         middle, slope = self._fit
-        scores: npt.NDArray[np.float64] = (self._encoder.encode(texts).astype(np.float64) - middle) @ slope
+        scores: npt.NDArray[np.float64] = product(self._encoder.encode(texts).astype(np.float64) - middle, slope)
         return scores
+
+    def prepare(self) -> None:
+        """Fits the cue now, not at first use."""
+        _ = self._fit
 
     @cached_property
     def _fit(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -60,10 +65,11 @@ class Cue:
         x = self._encoder.encode([*yes, *no]).astype(np.float64)
         y = np.concatenate([np.ones(len(yes)), -np.ones(len(no))])
         weight = np.concatenate([np.full(len(yes), 0.5 / len(yes)), np.full(len(no), 0.5 / len(no))])
-        middle = weight @ x
-        centred = x - middle
-        gram = centred.T @ (weight[:, None] * centred) + RIDGE * np.eye(x.shape[1])
-        return middle, np.linalg.solve(gram, centred.T @ (weight * y))
+        with one_thread():
+            middle = weight @ x
+            centred = x - middle
+            gram = centred.T @ (weight[:, None] * centred) + RIDGE * np.eye(x.shape[1])
+            return middle, np.linalg.solve(gram, centred.T @ (weight * y))
 
 
 _learned: WeakKeyDictionary[Encoder, dict[Examples, Cue]] = WeakKeyDictionary()

@@ -58,6 +58,7 @@ class JudgeEnsemble:
             satisfaction=sum(satisfied) / len(satisfied) if satisfied else None,
             disagreement=sum(gaps) / len(gaps) if gaps else None,
             usage=sum((reply.usage for reply in replies), start=Usage()),
+            asked_again=sum(reply.asked_again for reply in replies),
         )
 
     def _pooled(self, auction: Auction, ad_id: str, probs: Sequence[float | None]) -> Click:

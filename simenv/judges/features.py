@@ -25,6 +25,7 @@ from simenv.judges import ad_copy, cues
 from simenv.judges.fence import neutralize
 from simenv.llm.base import LLM, Capability, Prompt
 from simenv.markup import strip_markup
+from simenv.one_thread import product
 from simenv.records import Ad, Auction, Outcome, Persona, Placement, Record
 from simenv.text import sentence_around, sentences
 
@@ -227,7 +228,7 @@ class FeatureReader:
 
     def _cosines(self, text: str, others: Sequence[str]) -> npt.NDArray[np.float64]:
         vectors = self._encoder.encode([text, *others]).astype(np.float64)
-        return np.asarray(vectors[1:] @ vectors[0])
+        return np.asarray(product(vectors[1:], vectors[0]))
 
     async def _channel(self, name: str, text: str) -> float:
         """log p(text | yes) - log p(text | no) per token, mean over the labels of each side; 0 if both are impossible.

@@ -1,7 +1,8 @@
 """The LLM judge: the User-LLM reads the answer as the persona and gives clicks with reasons (LLM-Auction, 5.1, step 3).
 
 Capable models reply in JSON, one row per ad. A reply without one clear meaning, or without a row for an ad, is an
-abstention: `clicked` is None, not False, and the abstention is counted. Small local models cannot follow a format, so
+abstention: `clicked` is None, not False, and the abstention is counted; before that, the model is asked once more with
+the error. Small local models cannot follow a format, so
 decoding is constrained: the judge supplies a JSON frame, and the model fills in "true" or "false" and then a reason.
 Capable local models can be constrained to the frame too; the probability of "true" is then the click probability.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
 import unicodedata
@@ -22,12 +24,17 @@ from simenv.errors import InputError, UnreadableReply
 from simenv.files.prompts import read_prompt
 from simenv.judges.base import Judge
 from simenv.judges.fence import fence_code, neutralize
-from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, LinksOnly, OneOf, Prompt, Sampling, metered
-from simenv.llm.replies import read_json, without_reasoning
+from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, Key, LinksOnly, OneOf, Prompt, Sampling, metered
+from simenv.llm.replies import read_json, start_of, without_reasoning
 from simenv.records import Auction, Click, Feedback, Outcome, Persona
 
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(?P<inner>.*)\n```\Z", re.DOTALL | re.IGNORECASE)
+_log = logging.getLogger(__name__)
+
+_FENCE = re.compile(r"```(?:json)?[^\S\n]*", re.IGNORECASE)
 _BLOCK = re.compile(r"```(?:json)?\s(?P<inner>.*?)```", re.DOTALL | re.IGNORECASE)
+_AGAIN = "Your reply could not be read: {error}\nReply again, with nothing but the JSON that was asked for."
+_FIRST = 10
+"""Verdicts after which a judge that cannot be read is reported."""
 _MAX_CHARS = 20_000
 """Characters of an answer that are judged, about 5,000 tokens, so that no advertiser can fill the model's context."""
 
@@ -64,8 +71,9 @@ _REPLY: TypeAdapter[_Reply | list[_Verdict]] = TypeAdapter(_Reply | list[_Verdic
 def unfenced(reply: str) -> str:
     """Removes a Markdown fence that encloses the whole reply."""
     text = reply.strip()
-    fenced = _FENCE.match(text)
-    return fenced["inner"] if fenced else text
+    first, _, rest = text.partition("\n")
+    fenced = _FENCE.fullmatch(first) and rest.endswith("\n```")
+    return rest.removesuffix("\n```") if fenced else text
 
 
 def read_verdicts(reply: str, shown: Sequence[str]) -> dict[str, Click]:
@@ -146,6 +154,9 @@ class LLMJudge:
         self.llms = (llm,)
         self._llm = llm
         self._samples = samples
+        self._read = 0
+        self._unread = 0
+        self._first_unread = ""
         self._wording = wording
         self._system = read_prompt("simenv.judges", "judge_system" + (f"_{wording}" if wording > 1 else ""))
         self._user = read_prompt("simenv.judges", "judge_user")
@@ -161,20 +172,22 @@ class LLMJudge:
     def sha256(self) -> str:
         """Hash of prompts, samples, frame and sampling parameters, for manifests."""
         settings = f"{self._samples} {self._frame} {self._SAMPLING.model_dump_json()}"
+        settings += "" if self._frame else _AGAIN
         return hashlib.sha256("\n".join((self._system, self._user, settings)).encode()).hexdigest()
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
         shown = [placement.ad_id for placement in outcome.placements]
         if not shown:
             return Feedback()
-        prompt = self.prompt(persona, auction, outcome)
+        prompt, again = self.prompt(persona, auction, outcome), 0
         with metered() as meter:
             if self._frame:
                 verdicts = await self._framed(prompt, auction, shown)
             else:
-                samples = [self._free(prompt, auction, shown, sample) for sample in range(self._samples)]
-                verdicts = _pooled(shown, await gather(samples))
-        return Feedback(clicks=tuple(verdicts[ad_id] for ad_id in shown), usage=meter.usage)
+                samples = await gather(self._free(prompt, auction, shown, sample) for sample in range(self._samples))
+                verdicts = _pooled(shown, [clicks for clicks, _ in samples])
+                again = sum(asked_again for _, asked_again in samples)
+        return Feedback(clicks=tuple(verdicts[ad_id] for ad_id in shown), usage=meter.usage, asked_again=again)
 
     def prompt(self, persona: Persona, auction: Auction, outcome: Outcome) -> Prompt:
         """Builds the judge's prompt. Question and answer are fenced and neutralized."""
@@ -192,14 +205,40 @@ class LLMJudge:
             ),
         )
 
-    async def _free(self, prompt: Prompt, auction: Auction, shown: list[str], sample: int) -> dict[str, Click]:
+    async def _free(
+        self, prompt: Prompt, auction: Auction, shown: list[str], sample: int
+    ) -> tuple[dict[str, Click], bool]:
+        """The verdicts of one sample, and whether the model was asked once more."""
         schema = _schema(shown) if self._llm.can(Capability.JSON_SCHEMA) else None
-        key = (auction.id, "judge", sample)
+        key: Key = (auction.id, "judge", sample)
         reply = await self._llm.complete(prompt, key=key, sampling=self._SAMPLING, constraint=schema)
         try:
-            return read_verdicts(reply.text, shown)
-        except UnreadableReply as error:
-            return {i: Click(ad_id=i, clicked=None, reason=f"unreadable: {error}"[:300]) for i in shown}
+            clicks = read_verdicts(reply.text, shown)
+        except UnreadableReply as unreadable:
+            asked = f"{prompt.user}\n\n{_AGAIN.format(error=neutralize(str(unreadable), 300))}"
+            prompt, key = prompt.model_copy(update={"user": asked}), (*key, "again")
+            second = await self._llm.complete(prompt, key=key, sampling=self._SAMPLING, constraint=schema)
+            try:
+                clicks = read_verdicts(second.text, shown)
+            except UnreadableReply as error:
+                self._count(reply.text)
+                return {i: Click(ad_id=i, clicked=None, reason=f"unreadable: {error}"[:300]) for i in shown}, True
+            self._read += 1
+            return clicks, True
+        self._read += 1
+        return clicks, False
+
+    def _count(self, reply: str) -> None:
+        """Counts a verdict that cannot be read, and warns once if the first ten are of this kind."""
+        self._unread += 1
+        self._first_unread = self._first_unread or start_of(reply) or "(empty)"
+        if self._unread == _FIRST and not self._read:
+            _log.warning(
+                "%s: none of the first %d verdicts could be read, so no click is known; the first reply begins: %s",
+                self.name,
+                _FIRST,
+                self._first_unread,
+            )
 
     async def _framed(self, prompt: Prompt, auction: Auction, shown: list[str]) -> dict[str, Click]:
         so_far = "["

@@ -40,6 +40,8 @@ from simenv.llm.requests import (
     ScoreRequest,
     Scores,
 )
+from simenv.llm.server_options import ServerOptions
+from simenv.llm.special_tokens import safe_prompt
 from simenv.records import Usage
 
 __all__ = [
@@ -158,6 +160,7 @@ class LLM(ABC):
             mechanisms then write in two constrained stages, and the click model judges.
         runs_here: Whether its numbers are computed in this process, so that they depend on processor and threads.
         retries: Number of retried calls since the model was built.
+        server_options: What each completion asks for beside the prompt; all unset but for models behind a server.
 
     Args:
         memory: Maximum number of remembered replies; the least recently used one is dropped first.
@@ -167,6 +170,7 @@ class LLM(ABC):
     capabilities: frozenset[Capability] = frozenset()
     follows_formats: bool = True
     runs_here: bool = False
+    server_options: ServerOptions = ServerOptions()
 
     def __init__(self, *, memory: int = 8192) -> None:
         self.retries = 0
@@ -207,6 +211,9 @@ class LLM(ABC):
     ) -> Completion:
         """Completes `prompt`.
 
+        Special tokens of chat models in it, such as `<|im_end|>`, are broken up (`<| im_end |>`): ads, queries and
+        personas are in prompts, and none of them may open a turn of its own.
+
         A repeated request (same prompt, sampling, key, constraint) is answered from memory: mechanisms that request the
         same organic answer get the same text. Every request is metered, also from memory, because the usage belongs to
         each mechanism.
@@ -221,7 +228,13 @@ class LLM(ABC):
             MissingCapability: the backend lacks a capability that the prompt or the constraint needs.
             LLMError: no usable completion, after all retries.
         """
-        request = Request(prompt=_prompt(prompt), sampling=sampling or Sampling(), key=key, constraint=constraint)
+        request = Request(
+            prompt=_prompt(prompt),
+            sampling=self.server_options.applied(sampling or Sampling()),
+            key=key,
+            constraint=constraint,
+            options=self.server_options.key,
+        )
         self._require_for(constraint, request.prompt)
         return await self._ask(request, lambda: self._generate(request))
 
@@ -335,4 +348,4 @@ class LLM(ABC):
 
 
 def _prompt(prompt: Prompt | str) -> Prompt:
-    return Prompt(user=prompt) if isinstance(prompt, str) else prompt
+    return safe_prompt(Prompt(user=prompt) if isinstance(prompt, str) else prompt)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 from simenv.errors import DataFileError, LLMRefused
 from simenv.files.atomic import append_bytes, writing
 from simenv.files.folders import try_file
+from simenv.files.limits import read_lines
 from simenv.llm.base import (
     LLM,
     AnyRequest,
@@ -36,6 +38,7 @@ from simenv.llm.base import (
     ScoreRequest,
     Scores,
 )
+from simenv.llm.server_options import ServerOptions
 from simenv.records import Record
 
 Mode = Literal["record", "replay", "cache"]
@@ -71,7 +74,7 @@ class Cassette:
         self.path = Path(path)
         self.mode = mode
         self._entries: dict[tuple[str, AnyRequest], Entry] = {}
-        exists = self.path.is_file()
+        exists = self.path.exists()
         if mode == "record" and exists:
             raise DataFileError(f"{self.path} exists already: give a new file, nothing is overwritten")
         if mode == "replay" and not exists:
@@ -133,12 +136,14 @@ class Cassette:
         return f"it has this question with other values: {values}"
 
     def _load(self) -> None:
-        content = self.path.read_bytes()
-        whole = content.rpartition(b"\n")[0] + b"\n" if b"\n" in content else b""
-        if len(whole) < len(content) and self.mode == "cache":
-            with writing(self.path), self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.splitlines(), start=1):
+        whole = 0
+        for number, line in enumerate(read_lines(self.path), start=1):
+            if not line.endswith(b"\n"):
+                if self.mode == "cache":
+                    with writing(self.path):
+                        os.truncate(self.path, whole)
+                return
+            whole += len(line)
             try:
                 entry = Entry.model_validate_json(line)
             except ValidationError as error:
@@ -165,13 +170,22 @@ class CassetteLLM(LLM):
         cassette: The cassette that completions are read from or written to.
         inner: The model; None to replay.
         name: The name of the model to replay; the name of `inner` otherwise.
+        server_options: Those of the model to replay; those of `inner` otherwise.
 
     Raises:
         DataFileError: the cassette has no completion of that model.
     """
 
-    def __init__(self, cassette: Cassette, inner: LLM | None = None, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        cassette: Cassette,
+        inner: LLM | None = None,
+        *,
+        name: str | None = None,
+        server_options: ServerOptions | None = None,
+    ) -> None:
         super().__init__()
+        self.server_options = inner.server_options if inner is not None else server_options or ServerOptions()
         self._cassette = cassette
         self._inner = inner
         if inner is not None:

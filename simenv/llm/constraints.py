@@ -56,12 +56,12 @@ class TokenTable:
         self.trie = lru_cache(maxsize=512)(self._trie)
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of `text` as a continuation: no special tokens.
+        """Tokens of `text` as a continuation: none is a special one, not even where the text spells one.
 
         Raises:
             MissingCapability: decoding the tokens does not reproduce the text.
         """
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         if self._tokenizer.decode(ids) != text:
             raise MissingCapability(f"the tokenizer cannot reproduce {text!r}, so it cannot be constrained to it")
         return ids

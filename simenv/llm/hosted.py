@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 import logging
 import os
-import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,9 +20,19 @@ import tenacity
 from simenv.background_loop import PerLoop
 from simenv.errors import LLMCutShort, LLMError, LLMRefused, LLMUnavailable
 from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Request, Sampling
-from simenv.llm.hosted_errors import WITHOUT, nobody_listens, refused_parameter, retry_after, start_of, translated
-from simenv.llm.replies import with_joined_parts, without_reasoning
+from simenv.llm.hosted_client import client_of, close_with_the_loop, load_litellm
+from simenv.llm.hosted_errors import (
+    WITHOUT,
+    nobody_listens,
+    refused_parameter,
+    retry_after,
+    too_late,
+    translated,
+)
+from simenv.llm.replies import start_of, with_joined_parts, without_reasoning
+from simenv.llm.server_options import ServerOptions, server_options
 from simenv.records import Usage
+from simenv.secrets import masked, masked_keys, remember, remember_fields, remember_url
 from simenv.seeding import keyed_int
 
 T = TypeVar("T")
@@ -41,9 +49,13 @@ class HostedLLM(LLM):
         api_base: URL of the server, for instance "http://127.0.0.1:8080/v1".
         api_key: Key; by default LiteLLM reads the provider's environment variable.
         concurrency: Maximum number of concurrent calls.
-        timeout: Seconds per call.
+        timeout: Seconds per call, from the request to the last byte of the reply.
         attempts: Number of attempts per call before LLMUnavailable is raised.
         max_wait: Longest wait between two attempts, seconds, also where the server names a longer one (Retry-After).
+        server_options: What each request asks for beside the prompt, by name: fields of `ServerOptions`.
+
+    Raises:
+        InputError: an unknown option of the server, or a value that no server takes.
     """
 
     follows_formats = True
@@ -59,10 +71,15 @@ class HostedLLM(LLM):
         timeout: float = 120.0,
         attempts: int = 6,
         max_wait: float = 20.0,
+        server_options: Mapping[str, Any] | ServerOptions | None = None,
     ) -> None:
         super().__init__()
         self.name = model
+        self.server_options = _as_options(server_options)
         self._api_base = api_base
+        remember_url(api_base)
+        remember(api_key)
+        remember_fields(self.server_options.fields)
         # A self-hosted server usually needs no key, but OpenAI's client requires one. Other clients do not.
         keyless = api_base and "openai" in model.split("/")[0] and "OPENAI_API_KEY" not in os.environ
         self._api_key = api_key or ("none" if keyless else None)
@@ -71,10 +88,13 @@ class HostedLLM(LLM):
         self._max_wait = max_wait
         self._refused: set[str] = set()  # parameters that are no longer sent
         self._slots = PerLoop(partial(asyncio.Semaphore, concurrency))
+        # Another protocol than OpenAI's needs a client of LiteLLM's.
+        own = api_base if api_base and "openai" in model.split("/")[0] else None
+        self._client = PerLoop(partial(client_of, own, self._api_key, self.address)) if own else None
 
     @property
     def address(self) -> str:
-        return f"{self.name} at {self._api_base}" if self._api_base else self.name
+        return f"{self.name} at {masked(self._api_base)}" if self._api_base else self.name
 
     async def preflight(self) -> None:
         """Makes one short call, retried as any other, to detect a refused key or an unreachable server early.
@@ -82,7 +102,8 @@ class HostedLLM(LLM):
         Any reply shows that the server can be used, also one without an answer: a reasoning model may use up the 64
         tokens before it answers. An address that nobody listens at is not tried again.
         """
-        request = Request(prompt=Prompt(user="Hello"), sampling=Sampling(max_tokens=64), key=("preflight",))
+        sampling = self.server_options.applied(Sampling()).model_copy(update={"max_tokens": 64})
+        request = Request(prompt=Prompt(user="Hello"), sampling=sampling, key=("preflight",))
         await self._with_retries(self._send, request, while_refused=False)
 
     async def _generate(self, request: Request) -> Completion:
@@ -131,26 +152,33 @@ class HostedLLM(LLM):
         Raises:
             LLMError: there is none.
         """
-        litellm = _litellm()
-        await _close_clients_with_the_loop(litellm)
+        litellm = load_litellm()
+        client = self._client.get() if self._client else None
+        await close_with_the_loop(client)
         while True:
             settings = self._settings(request)
             sent = [name for name, value in settings.items() if value is not None]
             merged = "system" in self._refused
             raw: list[str | None] = []  # the reply as it came, which LiteLLM cannot always read
             try:
-                reply = await litellm.acompletion(
-                    model=self.name,
-                    messages=_messages(request.prompt, merged=merged),
-                    api_base=self._api_base,
-                    api_key=self._api_key,
-                    timeout=self._timeout,
-                    max_retries=0,
-                    drop_params=True,  # omit parameters that LiteLLM knows a provider not to support
-                    logger_fn=lambda details, raw=raw: raw.append(details.get("original_response")),
-                    **settings,
-                )
+                async with asyncio.timeout(self._timeout):  # LiteLLM's is from one byte to the next
+                    reply = await litellm.acompletion(
+                        model=self.name,
+                        messages=_messages(request.prompt, merged=merged),
+                        api_base=self._api_base,
+                        api_key=self._api_key,
+                        client=client,
+                        timeout=self._timeout,
+                        max_retries=0,
+                        drop_params=True,  # omit parameters that LiteLLM knows a provider not to support
+                        allowed_openai_params=list(self.server_options.fields),  # but these were asked for
+                        logger_fn=lambda details, raw=raw: raw.append(details.get("original_response")),
+                        **settings,
+                    )
             except Exception as error:
+                if too_late(error):
+                    said = f"{self.address} gave no completion within {self._timeout:g} s"
+                    raise LLMUnavailable(said) from None
                 came = raw[-1] if raw else None
                 joined = with_joined_parts(came)
                 if joined is not None:
@@ -160,7 +188,8 @@ class HostedLLM(LLM):
                 roles = ["system"] if request.prompt.system and not merged else []
                 refused = refused_parameter(error, [*sent, *roles])
                 if refused is None:
-                    raise translated(error, self.address, came) from error
+                    # An error's text may hold the key, and a traceback shows that of its cause.
+                    raise translated(error, self.address, came) from None
                 self._drop(refused)
                 continue
             if not getattr(reply, "choices", None):
@@ -178,6 +207,7 @@ class HostedLLM(LLM):
             "stop": list(sampling.stop) or None,
             "response_format": _response_format(request),
             "seed": keyed_int(*request.key) % 2**31,
+            **self.server_options.fields,
         }
         return {name: value for name, value in settings.items() if name not in self._refused}
 
@@ -193,17 +223,16 @@ class HostedLLM(LLM):
         if "stop" in self._refused:
             text = min((text.partition(stop)[0] for stop in sampling.stop), key=len, default=text)
         try:
-            cost = float(_litellm().completion_cost(completion_response=reply) or 0.0)
+            cost = float(load_litellm().completion_cost(completion_response=reply) or 0.0)
         except Exception:  # for a model without a listed price, LiteLLM may raise any exception
             cost = 0.0
         used = getattr(reply, "usage", None)
         return Completion(
-            text=text.encode(errors="replace").decode(),  # a lone surrogate cannot be written to a file
+            text=masked_keys(text.encode(errors="replace").decode()),  # a lone surrogate cannot be written to a file
             finish="length" if choice.finish_reason == "length" else "stop",
             usage=Usage(
                 calls=1,
-                prompt_tokens=max(0, getattr(used, "prompt_tokens", 0) or 0),  # a negative number is as good as none
-                completion_tokens=max(0, getattr(used, "completion_tokens", 0) or 0),
+                **_tokens(getattr(used, "prompt_tokens", None), getattr(used, "completion_tokens", None)),
                 cost_usd=max(0.0, cost),
             ),
         )
@@ -230,10 +259,22 @@ class HostedLLM(LLM):
             raise LLMRefused(f"{where} calls a tool instead of answering: {start_of(names)}")
         if choice.finish_reason == "length":
             got = f"{where} used up max_tokens, {sampling.max_tokens}, before it answered"
-            raise LLMCutShort(got, hint="set a larger max_tokens, or let the model reason less")
+            raise LLMCutShort(got, hint="set a larger max_tokens in llm_options, or a lower reasoning_effort")
         if message.content is None or content != text or getattr(message, "reasoning_content", None):
             raise LLMUnavailable(f"{where} sent a reply without an answer")
         return text
+
+
+def _as_options(given: Mapping[str, Any] | ServerOptions | None) -> ServerOptions:
+    return given if isinstance(given, ServerOptions) else server_options(given or {})
+
+
+def _tokens(prompt: int | None, completion: int | None) -> dict[str, int | None]:
+    """Tokens as the server counts them, or None. A prompt of no tokens means that it does not count."""
+    if not prompt or prompt < 0:
+        return {"prompt_tokens": None, "completion_tokens": None}
+    known = completion is not None and completion >= 0
+    return {"prompt_tokens": prompt, "completion_tokens": completion if known else None}
 
 
 def _messages(prompt: Prompt, *, merged: bool) -> list[dict[str, str]]:
@@ -249,44 +290,3 @@ def _response_format(request: Request) -> dict[str, Any] | None:
         return None
     schema = json.loads(request.constraint.text)
     return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
-
-
-_open: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
-"""Event loop -> generator that closes LiteLLM's clients of this loop."""
-
-
-async def _close_clients_with_the_loop(litellm: Any) -> None:
-    """Ensures that LiteLLM's clients of the running event loop are closed before the loop ends.
-
-    LiteLLM keeps one set of clients per event loop and leaves their connections open when the loop ends. When a loop
-    ends (asyncio.run, the background loop), it first runs the `finally` of every asynchronous generator started in it.
-    """
-    loop = asyncio.get_running_loop()
-
-    async def until_loop_ends() -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            del _open[loop]
-            clients = litellm.in_memory_llm_clients_cache.cache_dict
-            for key in [key for key in clients if key.endswith(f"-{id(loop)}")]:
-                client = clients.pop(key)
-                close = getattr(client, "aclose", None) or getattr(client, "close", None)
-                closing = close() if close else None
-                if inspect.isawaitable(closing):
-                    await closing
-
-    if loop not in _open:
-        _open[loop] = until_loop_ends()
-        await anext(_open[loop])
-
-
-def _litellm() -> Any:
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise the import downloads a price list
-    import litellm
-
-    litellm.suppress_debug_info = True
-    litellm.telemetry = False
-    # The client warns, in its own words, of every reply that is not exactly of OpenAI's types.
-    warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
-    return litellm

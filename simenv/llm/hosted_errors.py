@@ -8,9 +8,17 @@ import socket
 from collections.abc import Collection, Iterator
 
 from simenv.errors import LLMError, LLMRefused, LLMUnavailable
+from simenv.llm.replies import start_of
 
 _SOURCE = re.compile(r"\A(?:litellm\.)?(?:\w+: ){0,2}\w*Exception - ")
 """How LiteLLM begins its messages."""
+
+
+_RECEIVED = re.compile(r"invalid response from LLM endpoint\. Received: '?(?P<text>.*?)'?\. Check the", re.DOTALL)
+_STREAM = re.compile(r"\s*(?:data|event|id|retry): ?")
+_NO_STREAMS = (
+    "simenv reads whole replies: let the server, or the proxy before it, answer stream=false with one JSON object"
+)
 
 
 def translated(error: Exception, where: str, came: str | None = None) -> LLMError:
@@ -23,6 +31,9 @@ def translated(error: Exception, where: str, came: str | None = None) -> LLMErro
     """
     if isinstance(error, LLMError):
         return error
+    for cause in _causes(error):
+        if isinstance(cause, LLMError):  # of our own client
+            return cause
     said = start_of(_SOURCE.sub("", str(error)))
     status = getattr(error, "status_code", None)
     codes = _codes(error)
@@ -35,12 +46,18 @@ def translated(error: Exception, where: str, came: str | None = None) -> LLMErro
     if "content_filter" in codes or type(error).__name__ == "ContentPolicyViolationError":
         return LLMRefused(f"{where} refuses the request, because of its content filter: {said}")
     if status in (400, 413, 422):
-        return LLMRefused(f"{where} refuses the request: {said}")
+        streams = re.search(r"\bstream(?:ing)?\b", said, re.IGNORECASE)
+        return LLMRefused(f"{where} refuses the request: {said}", hint=_NO_STREAMS if streams else None)
     broken = next((cause.doc for cause in _causes(error) if isinstance(cause, json.JSONDecodeError)), None)
+    received = _RECEIVED.search(str(error))
+    text = broken if broken is not None else received["text"] if received else came or ""
+    if _STREAM.match(text):
+        said = f"its reply is a stream of events, {start_of(text)!r}, though the request asks for none"
+        return LLMRefused(f"{where} gave no completion: {said}", hint=_NO_STREAMS)
     if broken is not None:
         said = f"its reply is not JSON but {start_of(broken)!r}"
-    elif "Invalid response object" in said:  # and a traceback
-        said = f"its reply is no chat completion but {start_of(came or '')!r}"
+    elif received or "Invalid response object" in said or "provider returned 'choices'" in said:  # and a traceback
+        said = f"its reply is no chat completion but {start_of(text)!r}"
     return LLMUnavailable(f"{where} gave no completion: {said}")
 
 
@@ -50,17 +67,16 @@ def _codes(error: Exception) -> set[str]:
     return {str(body.get(field)) for field in ("code", "type")} if isinstance(body, dict) else set()
 
 
-def start_of(text: str) -> str:
-    """The first 200 characters, in one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else f"{line[:200]}..."
-
-
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error, and the errors that it came from."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def too_late(error: BaseException) -> bool:
+    """Whether the call took longer than its limit."""
+    return any(isinstance(c, TimeoutError) or type(c).__name__ == "APITimeoutError" for c in _causes(error))
 
 
 def nobody_listens(error: BaseException) -> bool:

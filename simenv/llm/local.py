@@ -34,6 +34,8 @@ from simenv.llm.base import (
 from simenv.llm.batching import Batcher
 from simenv.llm.constraints import Guide, TokenTable
 from simenv.llm.distributions import draw, log_distributions, logprob_of
+from simenv.llm.model_folder import unreadable
+from simenv.llm.special_tokens import control_tokens, safe_prompt
 from simenv.llm.torch_env import set_torch_defaults
 from simenv.llm.weights import embedded_path
 from simenv.records import Usage
@@ -72,9 +74,11 @@ class LocalLLM(LLM):
         dtype: "bfloat16" or "float32".
         device: A torch device; "cuda" if there is one, else "cpu".
         max_batch: Maximum number of prompts in one forward pass.
+        trust_remote_code: Run code of the model's folder, if the model needs it (`auto_map` in its config.json).
 
     Raises:
-        InputError: no model at `path`.
+        InputError: no model at `path`, or one that needs code of its own, which is not trusted.
+        DataFileError: a file of the model is damaged.
     """
 
     capabilities = frozenset({Capability.CONSTRAINT, Capability.PREFILL, Capability.LOGPROBS, Capability.ENSEMBLE})
@@ -89,6 +93,7 @@ class LocalLLM(LLM):
         dtype: str = "bfloat16",
         device: str | None = None,
         max_batch: int = 32,
+        trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
         set_torch_defaults()
@@ -103,9 +108,15 @@ class LocalLLM(LLM):
         self.follows_formats = follows_formats
         self.folder = path
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(path)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+        self.trust_remote_code = trust_remote_code
+        trust = {"trust_remote_code": trust_remote_code}  # never left out: transformers then asks on the terminal
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(path, **trust)
+            self._model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **trust)
+        except Exception as error:  # a damaged file may raise anything
+            raise unreadable(path, error, trust_remote_code) from error
         self._model.to(self._device).eval()
+        self._control = control_tokens(self._tokenizer)
         self._table = TokenTable(self._tokenizer, self._model.config.vocab_size)
         self._batcher: Batcher[Request, Completion] = Batcher(self._run, self._order, max_batch)
 
@@ -118,7 +129,11 @@ class LocalLLM(LLM):
         return (len(text) // 256, request.sampling.max_tokens, repr(request.key), text, repr(request))
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt as text: the model's chat template, then the prefill."""
+        """The prompt as text: the model's chat template, then the prefill.
+
+        No text of the prompt becomes a special token: see `simenv.llm.special_tokens`.
+        """
+        prompt = safe_prompt(prompt, self._control)
         messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": prompt.user})
         text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -313,8 +328,8 @@ class LocalLLM(LLM):
             mask = torch.cat([mask, mask.new_ones((len(prompts), len(fresh)))], dim=1)
         total = sum(map(len, prompts))
         completion = self._completion(row, total)
-        written = len(prompts) * completion.usage.completion_tokens
-        usage = Usage(calls=len(prompts), prompt_tokens=total, completion_tokens=written)
+        written = completion.usage.completion_tokens or 0
+        usage = Usage(calls=len(prompts), prompt_tokens=total, completion_tokens=len(prompts) * written)
         return EnsembleCompletion.model_validate({**dict(completion), "log": tuple(log), "usage": usage})
 
     def _forced(self, row: _Row) -> list[int]:

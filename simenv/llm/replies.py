@@ -17,6 +17,7 @@ _LOOSE = re.compile(
     r""" "(?:[^"\\]|\\.)*"                      # a string
        | '(?P<single>(?:[^'\\]|\\.)*)'          # a string in single quotes
        | (?P<comma>,)(?=\s*[\]}])               # a comma after the last item
+       | \\.                                    # an escape outside of strings; else each of many would begin a string
        | \b(?P<python>True|False|None)\b """,
     re.VERBOSE | re.DOTALL,
 )
@@ -34,17 +35,22 @@ def without_reasoning(text: str) -> str:
     if not _TAG.search(text) or _is_json(text):
         return text
     values = list(_json_values(text))
-    kept, start, depth = "", 0, 0
+    kept: list[str] = []
+    start, depth = 0, 0
     for tag in _TAG.finditer(text):
         if any(first < tag.start() < last for first, last in values):
             continue
         if tag["closing"]:
             # A closing tag alone ends reasoning that began before the reply: chat templates may write "<think>".
-            kept, depth = ("" if not depth else kept), 0
+            if not depth:
+                kept.clear()
+            depth = 0
         else:
-            kept, depth = (kept + text[start : tag.start()] if not depth else kept), 1
+            if not depth:
+                kept.append(text[start : tag.start()])
+            depth = 1
         start = tag.end()
-    return (kept if depth else kept + text[start:]).strip()
+    return "".join(kept if depth else [*kept, text[start:]]).strip()
 
 
 def _is_json(text: str) -> bool:
@@ -123,7 +129,7 @@ def with_joined_parts(reply: str | None) -> dict[str, Any] | None:
         completion: dict[str, Any] = json.loads(reply or "")
         messages = [choice["message"] for choice in completion["choices"]]
         parts = [message["content"] for message in messages]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if not parts or not all(isinstance(content, list) for content in parts):
         return None
@@ -131,3 +137,9 @@ def with_joined_parts(reply: str | None) -> dict[str, Any] | None:
         texts = [part.get("text") if isinstance(part, dict) else part for part in content]
         message["content"] = "".join(text for text in texts if isinstance(text, str))
     return completion
+
+
+def start_of(text: str) -> str:
+    """The first 200 characters, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:200]}..."

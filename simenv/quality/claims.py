@@ -19,6 +19,18 @@ _NUMBER_WORDS = {
         "zero one two three four five six seven eight nine ten eleven twelve".split()  # noqa: SIM905 (reads as a list)
     )
 } | {"twenty": "20", "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "hundred": "100"}
+_EMPTY_WORDS = """
+    a an the and or but nor of in on at by for from with without to into onto as is are was were be been being am it its
+    that this these those there here they them their theirs you your yours we our us i me my he him his she her hers one
+    ones who whom whose which what when where while how so than then too also just very may might can could will would
+    shall should must do does did done has have had having not no never if any all some each every both more most much
+    many few other another such same up out over off about after before between through during under only own well now
+    option worth look consider help helps try see find like get gets want need take offer offers offering offered
+    provide provides providing include includes including included feature features featuring come comes make makes
+    making made use uses used using available called known way ways thing things kind range choice
+"""
+"""Words that claim nothing by themselves: function words, and what recommends or presents."""
+_EMPTY = frozenset(_EMPTY_WORDS.split())
 _PRONOUNS = frozenset({"i", "i'm", "i'd", "i'll", "i've"})
 
 
@@ -37,6 +49,12 @@ def proper_nouns(text: str) -> set[str]:
         if (capitals or inside) and word.lower().replace("’", "'") not in _PRONOUNS:
             nouns.add(word.lower())
     return nouns
+
+
+def content_words(text: str) -> set[str]:
+    """The words that can be a claim, in lower case: all but numbers, function words and words that only recommend."""
+    words = {match.group().lower().replace("’", "'").removesuffix("'s") for match in _WORD.finditer(text)}
+    return {word for word in words if len(word) > 1 and word not in _EMPTY and not word.endswith(("n't", "'ll", "'re"))}
 
 
 def unsupported(sentence: str, sources: Iterable[str]) -> tuple[set[str], int]:

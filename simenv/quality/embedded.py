@@ -41,6 +41,7 @@ from simenv import markup
 from simenv.encoder import Encoder
 from simenv.judges import ad_copy
 from simenv.judges.cues import Cue, ramp, read_examples
+from simenv.one_thread import product
 from simenv.quality.claims import unsupported
 from simenv.records import Ad, AdQuality, Auction, Feedback, Outcome, Persona, Quality, Record
 from simenv.text import sentence_around, sentence_spans, sentences
@@ -200,7 +201,7 @@ class EmbeddedQuality:
             return 1.0
         copy = [ad.title, *sentences(ad.body)]
         vectors = self._encoder.encode([statement, ad.text, *copy])
-        support = ramp(float((vectors[1:] @ vectors[0]).max()), *self._scales.factual)
+        support = ramp(float(product(vectors[1:], vectors[0]).max()), *self._scales.factual)
         elsewhere = " ".join(s.text for s in parts if s.ad_id != ad.id)
         new, claims = unsupported(statement, [ad.advertiser, ad.category, *copy, auction.query.text, elsewhere])
         return support * (1 - len(new) / (1 + claims))
@@ -214,7 +215,7 @@ class EmbeddedQuality:
             return 0.0, self._relevance(auction, reference), 0.0
         query, *rest = self._encoder.encode([auction.query.text, *(s.text for s in (*answer, *reference))])
         ours, theirs = np.array(rest[: len(answer)]), np.array(rest[len(answer) :])
-        cosines = ours @ theirs.T
+        cosines = product(ours, theirs.T)
         serves = [ramp(float(max(o @ query, row.max())), *scales.serves) for o, row in zip(ours, cosines, strict=True)]
         weights = [scales.ad_worth if s.ad_id else 1.0 for s in answer]
         precision = _mean([s * w for s, w in zip(serves, weights, strict=True)], answer)
@@ -232,7 +233,7 @@ class EmbeddedQuality:
             return 0.0
         query, *rest = self._encoder.encode([auction.query.text, *(s.text for s in sentences)])
         pooled: npt.NDArray[np.float64] = np.average(rest, axis=0, weights=[s.words for s in sentences])
-        return ramp(float(query @ pooled / np.linalg.norm(pooled)), *self._scales.relevance)
+        return ramp(float(product(query, pooled) / np.linalg.norm(pooled)), *self._scales.relevance)
 
     def _leak_and_pressure(self, auction: Auction, outcome: Outcome) -> tuple[float, float]:
         """Returns how strongly the answer leaks the ad process and how strongly it presses to buy, each in [0, 1]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,19 +21,22 @@ from simenv.files.packs import pack_versions
 from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
-from simenv.runs.build import Parts, Plan, build, open_cassette, plan
+from simenv.runs.build import Parts, Plan, build, plan
 from simenv.runs.code import code_of
+from simenv.runs.failures import Failures
 from simenv.runs.folder import RunFolder, read_transitions, records_hash
 from simenv.runs.lock import locked
 from simenv.runs.machine import machine_of, other_machine
 from simenv.runs.metrics import METRICS
+from simenv.runs.models import open_cassette
 from simenv.runs.named_files import file_hashes
 from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.resume import check_code, check_inputs, check_options, refuse_other
-from simenv.runs.rollout import Finished, Sessions, observers, rollout
-from simenv.runs.space import SpaceCheck
+from simenv.runs.rollout import Sessions, observers, rollout
+from simenv.runs.run_log import RunLog
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
+from simenv.runs.useless import problems
 from simenv.world import Session
 
 if TYPE_CHECKING:
@@ -51,6 +55,8 @@ class BenchResult:
     """If the model that writes also judges."""
     disagreement: float | None = None
     """Mean difference between the click probabilities of an ensemble's judges."""
+    problems: tuple[str, ...] = ()
+    """What makes the table worthless: too many failed, empty or refused answers, or a judge that cannot be read."""
 
     @cached_property
     def records(self) -> list[Transition]:
@@ -91,7 +97,8 @@ def bench(
         mechanisms: Names ("gsp", package.module:Class, file.py:Class), or label -> name or mechanism.
         out: A new folder for the run; a temporary one by default. With `resume`, the folder of the run that was cut
             off; the options must be those that it had, but `n` may be larger.
-        resume: Go on after the last finished chunk.
+        resume: Go on after the last finished chunk. Answers that failed are asked for again, except where mechanisms or
+            bidders learn: later answers depend on what these saw.
         allow_changed_code: With `resume`, go on if the code of simenv or of a plug-in was changed since.
         ignore_disk_space: Go on if the disk seems too small for the run.
         progress: Callbacks.
@@ -193,44 +200,36 @@ def run_bench(
             if run.repaired is not None:
                 progress.warned(run.repaired)
         progress.started(options.n * len(parts.mechanisms))
-        _roll(options, parts, run, progress, Sessions(begun, run.save_sessions), done, ignore_disk_space)
+        cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
+        again = not observers(parts.world, parts.mechanisms)
+        places = None if ignore_disk_space else [folder, *cassettes]
+        with RunLog(run, done, n=options.n, again=again, places=places) as log:
+            _roll(options, parts, log, progress, Sessions(begun, run.save_sessions))
         summary = summarize(read_transitions(folder), options.baseline, metrics=[*METRICS, *checked.metrics])
         write_tables(summary, folder)
         disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
-        run.finish(retries={llm.address: llm.retries for llm in parts.llms}, judge_disagreement=disagreement)
-        return BenchResult(folder, summary, parts.warning, disagreement)
+        retries: Counter[str] = Counter()
+        for llm in parts.llms:  # one model may have other options in each role
+            retries[llm.address] += llm.retries
+        run.finish(retries=dict(retries), judge_disagreement=disagreement)
+        found = problems(read_transitions(folder), options.fail_on_useless, options.fail_on_error)
+        return BenchResult(folder, summary, parts.warning, disagreement, tuple(found))
 
 
-def _roll(
-    options: BenchOptions,
-    parts: Parts,
-    run: RunFolder,
-    progress: Progress,
-    sessions: Sessions,
-    done: Mapping[tuple[int, str], Transition],
-    ignore_disk_space: bool,
-) -> None:
-    """Runs every auction that is not done. After the first new chunk, it asks whether the disk holds the rest."""
-    cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
-    space: list[SpaceCheck] = [] if ignore_disk_space else [SpaceCheck([run.path, *cassettes])]
-
-    def append(finished: Finished) -> None:
-        run.append(finished)
-        first, last = finished.transitions[0].index, finished.transitions[-1].index
-        if space:
-            space.pop().check(last + 1 - first, options.n - last - 1)
-
+def _roll(options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, sessions: Sessions) -> None:
+    """Runs every auction that is not done."""
     run_sync(
         lambda: rollout(
             parts.world,
             parts.mechanisms,
             n=options.n,
             seed=options.seed,
-            on_chunk=append,
+            on_chunk=log.write,
             on_answer=progress.answered,
             chunk=options.chunk,
             sessions=sessions,
-            done=done,
+            done=log.done,
+            failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
         )
     )
 

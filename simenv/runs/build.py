@@ -18,9 +18,8 @@ from simenv.errors import InputError
 from simenv.files.rows import parse_columns
 from simenv.judges.base import JUDGE, Judge
 from simenv.judges.factory import make_judge, pick_user_llm, self_judging
-from simenv.llm import LANGUAGE_MODEL, LLM, make_llm
-from simenv.llm.base import display_name
-from simenv.llm.cassette import Cassette, CassetteLLM, Mode
+from simenv.llm import LANGUAGE_MODEL, LLM, check_server_options
+from simenv.llm.cassette import Cassette
 from simenv.market.bidders import BIDDER, Bidder, Budgeted, make_bidder, population
 from simenv.market.catalog import load_catalog
 from simenv.market.values import VALUES, ValueDistribution
@@ -30,6 +29,7 @@ from simenv.quality.factory import QUALITY, make_quality
 from simenv.records import Ad, Persona
 from simenv.registry import Kind, Lazy
 from simenv.runs.metrics import METRIC, Metric
+from simenv.runs.models import Models
 from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, check_ranges
 from simenv.runs.settings import Part, PartOptions
 from simenv.users.personas import load_personas
@@ -96,6 +96,7 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
     bidder = _bidder(options, part_options)
     own_metrics = options.metrics if isinstance(options, BenchOptions) else ()
     for label in (*names, *(given or {})):
+        check_label(label)
         population(bidder, label)  # refused now, not in the middle of the run
     return Plan(
         options=options,
@@ -119,16 +120,16 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
     """
     options, part_options = plan.options, plan.part_options
     quality = options.quality if isinstance(options, BenchOptions) else "none"
-    ad_llm = _make_llm(plan, cassette, options.llm, options.api_base)
-    named = _named_user_llm(plan, cassette, ad_llm)
+    models = Models(options, part_options, cassette)
+    ad_llm = models.ad_llm()
+    named = models.named_user_llm(ad_llm)
     user_llm = pick_user_llm(options.judge, named, ad_llm)
     if user_llm is None and plan.queries is None:
         _check_frozen(plan.personas, options.horizon)
     known = {options.llm: ad_llm} | ({options.judge_llm or options.llm: user_llm} if user_llm is not None else {})
 
     def find_llm(name: str) -> LLM:  # a model that is built already is not loaded again
-        api_base = options.judge_api_base or options.api_base
-        return known[name] if name in known else _make_llm(plan, cassette, name, api_base)
+        return known[name] if name in known else models.another(name)
 
     # Mechanisms are built before judge and world, which load the encoder: an error in one shows at once.
     @cache
@@ -161,6 +162,8 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
             max_ads=options.max_ads,
             reserve=options.reserve,
             horizon=options.horizon,
+            answer_timeout=options.answer_timeout,
+            strict=options.strict,
             quality=make_quality(quality, encoder, llm=ad_llm, user_llm=user_llm, options=measure_options),
             ad_free=make_mechanism("organic", context={"llm": ad_llm}) if quality != "none" else None,
         )
@@ -179,7 +182,7 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
     }
     asker = judge()
     judge_llms = asker.llms if isinstance(asker, AsksModels) else ()
-    llms = {llm.address: llm for llm in (ad_llm, user_llm, *judge_llms) if llm is not None}
+    llms = {id(llm): llm for llm in (ad_llm, user_llm, *judge_llms) if llm is not None}
     for llm in llms.values():
         run_sync(llm.preflight)
 
@@ -216,26 +219,25 @@ def labelled(names: Iterable[str]) -> dict[str, str]:
     """Label -> name, of "gsp" and "LABEL=gsp".
 
     Raises:
-        InputError: a label that is there twice.
+        InputError: a label that is there twice, is empty, or holds line breaks or other characters that do not print.
     """
     pairs = [(label, name or label) for label, _, name in (text.partition("=") for text in names)]
     labels = [label for label, _ in pairs]
+    for label in labels:
+        check_label(label)
     if len(set(labels)) < len(labels):
         raise InputError(f"a mechanism is named twice in {','.join(labels)}", hint="tell them apart as LABEL=NAME")
     return dict(pairs)
 
 
-def open_cassette(options: RunOptions, resume: bool = False) -> Cassette | None:
-    """The file of completions that the options name, if they name one."""
-    modes: tuple[Mode, ...] = ("record", "replay", "cache")
-    given = [(mode, path) for mode in modes if (path := getattr(options, mode)) is not None]
-    if len(given) > 1:
-        raise InputError(f"record, replay and cache exclude each other, got {' and '.join(mode for mode, _ in given)}")
-    if not given:
-        return None
-    mode, path = given[0]
-    # A resumed recording goes on where it was: what is in the file is not asked for again.
-    return Cassette(path, "cache" if mode == "record" and resume else mode)
+def check_label(label: str) -> None:
+    """Refuses a label that would not stay in its line of a table or log.
+
+    Raises:
+        InputError: it is empty, or holds line breaks or other characters that do not print.
+    """
+    if not label.strip() or not label.isprintable():
+        raise InputError(f"the label {label!r} of a mechanism must have printable characters only, and at least one")
 
 
 def _judge_names(options: RunOptions) -> Sequence[str]:
@@ -264,7 +266,11 @@ def parts_of(options: RunOptions, mechanisms: Mapping[str, str]) -> Iterable[Par
 
 
 def _check_choices(options: RunOptions, part_options: PartOptions) -> None:
-    """Refuses unknown judges and quality measures before a model is loaded."""
+    """Refuses unknown judges and quality measures, and wrong options of servers, before a model is loaded."""
+    check_server_options(options.llm, options.llm_options)
+    check_server_options(options.judge_llm or options.llm, options.judge_llm_options, "judge_llm_options")
+    if options.judge_llm_options and options.judge in ("click", "embedded"):
+        raise InputError(f"the judge {options.judge} asks no User-LLM, got judge_llm_options")
     if options.judge_ensemble and options.judge != "auto":
         raise InputError(f"judge and judge_ensemble exclude each other, got judge {options.judge!r} too")
     if options.judge != "auto":
@@ -289,31 +295,6 @@ def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:
     """The same error as in the middle of the run, before it."""
     for persona in personas:
         run_sync(FrozenQueries().session, persona, horizon, 0, 0)
-
-
-def _named_user_llm(plan: Plan, cassette: Cassette | None, ad_llm: LLM) -> LLM | None:
-    """The User-LLM that the options name, if they name one."""
-    options = plan.options
-    if options.judge_llm is None:
-        return None
-    if options.judge_llm == options.llm and options.judge_api_base in (None, options.api_base):
-        return ad_llm
-    return _make_llm(plan, cassette, options.judge_llm, options.judge_api_base or options.api_base)
-
-
-def _make_llm(plan: Plan, cassette: Cassette | None, name: str, api_base: str | None) -> LLM:
-    """A model by name, through the cassette if there is one."""
-    if cassette is not None and cassette.mode == "replay":
-        return CassetteLLM(cassette, name=display_name(name))
-    options = plan.options
-    llm = make_llm(
-        name,
-        api_base=api_base,
-        concurrency=options.concurrency,
-        timeout=options.timeout,
-        options=plan.part_options.of(LANGUAGE_MODEL, name),
-    )
-    return CassetteLLM(cassette, llm) if cassette is not None else llm
 
 
 def _with_own_ctr_model(spec: MechanismSpec, ctr_model: Callable[[str], CTRModel]) -> MechanismSpec:

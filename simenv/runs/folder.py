@@ -29,7 +29,7 @@ from simenv.records import Record, Transition
 from simenv.runs.lock import LOCK
 from simenv.runs.log import CHUNKS, LOG, SESSIONS, read_sessions, read_transitions, sound_chunks, to_session
 from simenv.runs.manifest import MANIFEST, manifest_to_resume, new_manifest, now, read_manifest
-from simenv.runs.repair import cut_off, truncate
+from simenv.runs.repair import NEW_CHUNKS, cut_off, take_new_chunks, truncate
 from simenv.runs.rollout import Finished
 from simenv.runs.rows import to_lines, whole_rows
 from simenv.world import Session
@@ -82,6 +82,7 @@ class RunFolder:
         folder.path = Path(path)
         folder._manifest = manifest_to_resume(path)
         folder._manifest |= changes or {}
+        take_new_chunks(folder.path)
         chunks, sound = sound_chunks(folder.path)
         short = folder._short_chunk(chunks)
         chunks = chunks[:-1] if short else chunks
@@ -162,6 +163,33 @@ class RunFolder:
             "sha256": hashlib.sha256(lines).hexdigest(),
         }
         append_bytes(self.path / CHUNKS, to_lines([chunk]))
+
+    def replace(self, answers: Mapping[tuple[int, str], Transition]) -> None:
+        """Puts answers into finished chunks, in the place of those with their index and mechanism.
+
+        The new checksums lie beside the old ones until the new log is in its place: killed in between, `reopen` knows
+        which of them belong to the log.
+
+        Raises:
+            CannotWrite: the folder cannot be written. The log is then as it was.
+        """
+        lines: list[bytes] = []
+        rows: list[dict[str, Any]] = []
+        content, start = (self.path / LOG).read_bytes(), 0
+        for chunk in whole_rows(self.path / CHUNKS)[0]:
+            of_chunk = content[start : chunk["end"]]
+            start = chunk["end"]
+            if any(chunk["first_index"] <= index <= chunk["last_index"] for index, _ in answers):
+                old = [Transition.model_validate_json(line) for line in of_chunk.splitlines()]
+                new = [answers.get((t.index, t.mechanism), t) for t in old]
+                of_chunk = "".join(f"{t.model_dump_json()}\n" for t in new).encode()
+            lines.append(of_chunk)
+            end = len(of_chunk) + (rows[-1]["end"] if rows else 0)
+            rows.append({**chunk, "end": end, "sha256": hashlib.sha256(of_chunk).hexdigest()})
+        write_bytes_atomically(self.path / NEW_CHUNKS, to_lines(rows))
+        write_bytes_atomically(self.path / LOG, b"".join(lines))
+        take_new_chunks(self.path)
+        self._end = rows[-1]["end"] if rows else 0
 
     def save_sessions(self, fresh: Mapping[int, Session]) -> None:
         """Stores new sessions.

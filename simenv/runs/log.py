@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from simenv.errors import DataFileError
+from simenv.files.limits import check_regular, read_lines
 from simenv.records import Persona, Transition
 from simenv.runs.manifest import read_manifest
 from simenv.runs.older_logs import upgrade_transition
@@ -43,7 +44,7 @@ def read_transitions(path: str | Path, *, left_out: LeftOut | None = None) -> It
             a line is not a transition.
     """
     file = Path(path) / LOG if Path(path).is_dir() else Path(path)
-    if not file.is_file():
+    if not file.exists():
         raise DataFileError(f"{path}: no transitions.jsonl: not the folder of a run")
     lines = _checked_lines(file, left_out or _refuse) if _has_checksums(file) else _plain_lines(file)
     for number, line in lines:
@@ -114,15 +115,15 @@ def _has_checksums(file: Path) -> bool:
 
 def _plain_lines(file: Path) -> Iterator[tuple[int, bytes]]:
     seen: dict[bytes, int] = {}
-    with file.open("rb") as lines:  # bytes: an incomplete line may not be UTF-8
-        for number, line in enumerate(lines, start=1):
-            same = seen.setdefault(hashlib.sha256(line).digest(), number)
-            if same != number:
-                raise DataFileError(f"{file}:{number}: the same as line {same}")
-            yield number, line
+    for number, line in enumerate(read_lines(file), start=1):  # bytes: an incomplete line may not be UTF-8
+        same = seen.setdefault(hashlib.sha256(line).digest(), number)
+        if same != number:
+            raise DataFileError(f"{file}:{number}: the same as line {same}")
+        yield number, line
 
 
 def _checked_lines(file: Path, left_out: LeftOut) -> Iterator[tuple[int, bytes]]:
+    check_regular(file)
     size = file.stat().st_size  # before chunks.jsonl is read: a run that is being written grows
     number, end, auctions = 0, 0, 0
     for row, content in _chunks(file.parent):

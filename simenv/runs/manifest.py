@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from simenv.errors import DataFileError, InputError
+from simenv.files.limits import read_bytes
 from simenv.runs.older_logs import upgrade_manifest
+from simenv.secrets import masked, masked_fields
 
 MANIFEST = "manifest.json"
 _PACKAGES = (
@@ -41,8 +43,8 @@ def new_manifest(
         "format": 3,
         "started": now(),
         "finished": None,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "options": dict(options),
+        "command": [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
+        "options": masked_fields(options),
         "world": dict(facts),
         "data_sha256": dict(hashes),
         "files_sha256": dict(files),
@@ -62,12 +64,12 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         DataFileError: the folder holds none, or it is unreadable.
     """
     file = Path(path) / MANIFEST
+    if not file.exists():
+        raise DataFileError(f"{path}: no manifest.json: not the folder of a run")
     try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(read_bytes(file).decode())
         json.dumps(manifest, ensure_ascii=False).encode()  # a lone surrogate is valid JSON, but not UTF-8
-    except OSError:
-        raise DataFileError(f"{path}: no manifest.json: not the folder of a run") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataFileError(f"{file}: not readable: {error}") from None
     parts = [manifest.get("options"), manifest.get("world", {})] if isinstance(manifest, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):

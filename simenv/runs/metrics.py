@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from simenv import registry
 from simenv.records import AdQuality, Quality, Transition
 from simenv.registry import Kind
+from simenv.runs.useless import is_empty, is_refusal
+from simenv.writer.copy_check import in_own_words
 
 Ratio = tuple[float, float]
 """Numerator and denominator of one answer."""
@@ -135,6 +137,57 @@ class Abstentions(_Required):
         return _mean(transition.abstentions)
 
 
+class _Share:
+    """A share of answers that is in tables only where it is above 0."""
+
+    unit, optional = "share", True
+
+
+class Errors(_Share):
+    """Share of answers that failed, and that no other number has."""
+
+    name = "errors"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(transition.error is not None)
+
+
+class Refusals(_Share):
+    """Share of answers that are nothing but a refusal, apart from their ads."""
+
+    name = "refusals"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(is_refusal(transition))
+
+
+class EmptyAnswers(_Share):
+    """Share of answers that are blank, or ads without any answer."""
+
+    name = "empty"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(is_empty(transition))
+
+
+class AskedAgain(_Share):
+    """Number of times that the judge was asked once more, because its reply could not be read."""
+
+    name, unit = "asked_again", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(transition.feedback.asked_again)
+
+
+class Overcharges(_Share):
+    """Number of charges that no bid covers: above the bid, or of ads that are not shown."""
+
+    name, unit = "overcharges", "per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(len(transition.overcharges))
+
+
 class LLMCalls(_Required):
     """Number of completions of the mechanism."""
 
@@ -145,13 +198,12 @@ class LLMCalls(_Required):
 
 
 class Tokens(_Required):
-    """Number of prompt and completion tokens of the mechanism."""
+    """Number of prompt and completion tokens of the mechanism, over the answers whose tokens the server counted."""
 
     name, unit = "tokens", "per answer"
 
     def measure(self, transition: Transition, expected: bool) -> Ratio | None:
-        usage = transition.outcome.usage
-        return _mean(usage.prompt_tokens + usage.completion_tokens)
+        return _mean(transition.outcome.usage.tokens)
 
 
 class Satisfaction:
@@ -224,6 +276,17 @@ class Disclosure(_OfAds):
     name, unit = "disclosure", "per shown ad, 0 to 1"
 
 
+class OwnCopy:
+    """Share of shown ads in the advertiser's own words: the writer fell back on them, or the mechanism quotes."""
+
+    name, unit, optional = "own_copy", "per shown ad, 0 to 1", True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        ads = [transition.auction.bid_of(placement.ad_id).ad for placement in transition.outcome.placements]
+        quoted = sum(in_own_words(transition.outcome.response, ad) for ad in ads)
+        return (float(quoted), float(len(ads))) if ads else None
+
+
 METRICS: tuple[Metric, ...] = (
     Revenue(),
     BidWeightedClicks(),
@@ -233,6 +296,11 @@ METRICS: tuple[Metric, ...] = (
     Ads(),
     Violations(),
     Abstentions(),
+    Errors(),
+    Refusals(),
+    EmptyAnswers(),
+    AskedAgain(),
+    Overcharges(),
     LLMCalls(),
     Tokens(),
     Satisfaction(),
@@ -242,8 +310,11 @@ METRICS: tuple[Metric, ...] = (
     Factuality(),
     Surprise(),
     Disclosure(),
+    OwnCopy(),
 )
 """The built-in metrics, in the order of tables."""
+IF_ANY = frozenset(metric.name for metric in METRICS if isinstance(metric, _Share))
+"""Metrics that are left out of tables where all answers have 0."""
 
 
 def _mean(number: float | None) -> Ratio | None:

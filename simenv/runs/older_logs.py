@@ -17,11 +17,19 @@ def upgrade_transition(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "auction": auction, "outcome": outcome}
 
 
+_WEIGHTS = {"unknown_ad": 100.0, "changed_title": 100.0, "broken_markup": 100.0, "repeated_ad": 50.0}
+_WEIGHTS_BEFORE = {**_WEIGHTS, "leaked_process": 100.0}
+"""The default penalties before a link without a price was a violation: it ended the run, so its weight changes none."""
+
+
 def upgrade_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of format 2 in the names of format 3."""
+    """A manifest of format 2, or of format 3 before its latest kind of violation, in the names of today."""
     objective = manifest.get("world", {}).get("objective")
-    if isinstance(objective, dict) and "per_fault" in objective:
+    if not isinstance(objective, dict):
+        return manifest
+    if "per_fault" in objective:
         objective = {("per_violation" if name == "per_fault" else name): value for name, value in objective.items()}
         objective["penalty"] = "linear"
-        return {**manifest, "world": {**manifest["world"], "objective": objective}}
-    return manifest
+    if objective.get("per_violation") == _WEIGHTS_BEFORE:
+        objective = {**objective, "per_violation": {**_WEIGHTS, "unpriced_ad": 100.0, "leaked_process": 100.0}}
+    return {**manifest, "world": {**manifest["world"], "objective": objective}}

@@ -10,9 +10,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
+from simenv.deadlines import check_timeout
 from simenv.errors import InputError
+from simenv.llm.server_options import OptionsByName
 from simenv.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -47,10 +49,15 @@ class ModelOptions(Options):
     package.module:Class or file.py:Class."""
     api_base: str | None = None
     """Server of the Ad-LLM, e.g. http://127.0.0.1:8080/v1."""
+    llm_options: OptionsByName = Field(default_factory=dict)
+    """What requests to the Ad-LLM's server ask for, as JSON or OPTION=VALUE,...: temperature, top_p, max_tokens,
+    frequency_penalty, presence_penalty, reasoning_effort, extra_body. For LiteLLM names alone."""
     judge_llm: str | None = None
     """User-LLM, which writes queries and judges. By default the Ad-LLM if it follows formats."""
     judge_api_base: str | None = None
     """Server of the User-LLM."""
+    judge_llm_options: OptionsByName = Field(default_factory=dict)
+    """The same for the User-LLM. By default those of the Ad-LLM if it is the same model."""
     judge: str = "auto"
     """auto, click (the click model), embedded (embedded models' likelihoods), llm, package.module:Class or
     file.py:Class."""
@@ -63,7 +70,9 @@ class ModelOptions(Options):
     concurrency: int = 16
     """Most calls in flight to a server."""
     timeout: float = 120.0
-    """Seconds per call to a server."""
+    """Seconds per call to a server, from the request to the last byte of the reply."""
+    trust_remote_code: bool = False
+    """Run the code that a local model's folder brings along (auto_map in its config.json), if the model needs it."""
 
 
 class MarketOptions(Options):
@@ -81,6 +90,9 @@ class MarketOptions(Options):
     """Number of ads that is free of penalty."""
     reserve: float = 0.0
     """Least price, currency per click."""
+    strict: bool = False
+    """Refuse charges that no bid covers: above the bid, or of ads that are not shown. Otherwise tables count them as
+    overcharges."""
     penalty: str = "linear"
     """What extra ads and violations cost the platform: linear, package.module:Class or file.py:Class."""
 
@@ -119,6 +131,9 @@ class RunOptions(WorldOptions, ModelOptions, MarketOptions, FileOptions):
     settings: tuple[str, ...] = ()
     """NAME.OPTION=VALUE for any plug-in of the run (mechanism, judge, model, bidder, ...), for instance best_of_n.n=8;
     KIND/NAME.OPTION=VALUE where two plug-ins have one name. Repeatable."""
+    answer_timeout: float | None = None
+    """Seconds that a mechanism has for each answer, and a judge for each verdict; no limit by default. It is wall time,
+    in which the other answers of a chunk run too."""
     seed: int = 0
     """Names the run: order of personas, values, bids, clicks, samples."""
 
@@ -137,15 +152,26 @@ class BenchOptions(RunOptions, BidderOptions):
     """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
     chunk: int = 16
     """Auctions that run together."""
+    fail_on_error: float = 0.2
+    """How many answers may fail, after all retries, before the run stops: a share below 1 (from the fifth failure on),
+    or a number. 0: none."""
+    fail_on_bug: bool = True
+    """Whether an error in the code of a mechanism, judge or bidder ends the run. Otherwise it is a failed answer."""
+    fail_on_useless: float = 0.2
+    """Largest share of refusals, and of empty answers, of a mechanism; above it the command ends with exit code 1."""
 
 
 OLDEST: Mapping[str, Any] = {
     "values": "uniform",
     "penalty": "linear",
+    "strict": False,
     "quality": "none",
     "judge_ensemble": [],
     "judge_samples": 1,
     "metrics": [],
+    "trust_remote_code": False,
+    "llm_options": {},
+    "judge_llm_options": {},
 }
 """What a run did whose manifest does not have the option."""
 _LEAST = {
@@ -157,6 +183,8 @@ _LEAST = {
     "candidates": 0,
     "max_ads": 0,
     "reserve": 0,
+    "fail_on_error": 0,
+    "fail_on_useless": 0,
 }
 
 
@@ -181,6 +209,7 @@ def check_ranges(options: Record) -> None:
     timeout = getattr(options, "timeout", 1.0)
     if not 0 < timeout < math.inf:
         raise InputError(f"timeout must be above 0, got {timeout}")
+    check_timeout(getattr(options, "answer_timeout", None))
 
 
 def names_of(text: str | None) -> tuple[str, ...]:
@@ -190,10 +219,11 @@ def names_of(text: str | None) -> tuple[str, ...]:
 
 def _first_error(error: ValidationError, known: Iterable[str]) -> str:
     first = error.errors()[0]
-    name = ".".join(map(str, first["loc"]))
+    name = str(first["loc"][0])  # the rest is of a value's inside
     if first["type"] == "extra_forbidden":
         return f"unknown option {name!r}: known are {', '.join(sorted(known))}"
-    message = first["msg"][:1].lower() + first["msg"][1:]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
     if first["type"] == "tuple_type":
         message = "expected a list"
     return f"option {name}: {message}, got {first['input']!r:.80}"

@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from simenv.files.atomic import write_bytes_atomically, writing
+from simenv.runs.log import CHUNKS, LOG
+from simenv.runs.rows import whole_rows
 
 DAMAGED = ".damaged"
 """Ending of the file that keeps what was taken away; a number follows from the second one on."""
+
+
+NEW_CHUNKS = "chunks.jsonl.new"
+"""The checksums of a log in which answers are being replaced."""
+
+
+def take_new_chunks(folder: Path) -> None:
+    """Puts new checksums into their place if they are those of the log; otherwise the log is the old one.
+
+    Raises:
+        CannotWrite: the folder cannot be written.
+    """
+    new = folder / NEW_CHUNKS
+    if not new.is_file():
+        return
+    with writing(new):
+        if _fits(whole_rows(new)[0], folder / LOG):
+            new.replace(folder / CHUNKS)
+        else:
+            new.unlink()
+
+
+def _fits(rows: list[dict[str, Any]], log: Path) -> bool:
+    end = 0
+    with log.open("rb") as file:
+        for row in rows:
+            if hashlib.sha256(file.read(row["end"] - end)).hexdigest() != row["sha256"]:
+                return False
+            end = row["end"]
+        return not file.read(1)
 
 
 def cut_off(log: Path, end: int) -> tuple[Path, int] | None:

@@ -12,9 +12,15 @@ from simenv.runs.code import differing_code
 from simenv.runs.manifest import manifest_to_resume, read_manifest
 from simenv.runs.named_files import differing_files
 from simenv.runs.options import OLDEST, BenchOptions, options_of_manifest
+from simenv.secrets import is_masked, masked_fields
 
-_MAY_CHANGE = frozenset({"concurrency", "timeout", "api_base", "judge_api_base"})
-"""Options that a resumed run may have otherwise: they say how to reach a model, not what is run."""
+_MAY_CHANGE = frozenset(
+    {
+        *("concurrency", "timeout", "answer_timeout", "api_base", "judge_api_base"),
+        *("fail_on_error", "fail_on_bug", "fail_on_useless"),
+    }
+)
+"""Options that a resumed run may have otherwise: they say how to reach a model and when to stop, not what is run."""
 
 
 def resumed_options(options: BenchOptions, given: Collection[str], folder: Path) -> BenchOptions:
@@ -42,7 +48,10 @@ def check_options(options: BenchOptions, folder: Path) -> dict[str, Any]:
         SimenvError: no run in `folder`, or one of other options, fewer auctions, or another version of simenv.
     """
     before = manifest_to_resume(folder)
-    named = {name: value for name, value in options.model_dump().items() if name not in _MAY_CHANGE}
+    asked = options.model_dump()
+    if missing := [name for name, value in asked.items() if is_masked(name, value)]:
+        raise InputError(f"{folder}: its manifest does not hold the secret in {', '.join(missing)}: give it again")
+    named = {name: value for name, value in masked_fields(asked).items() if name not in _MAY_CHANGE}
     n = before["options"].get("n")
     if isinstance(n, int) and options.n < n:
         raise InputError(f"cannot resume with fewer auctions: n was {n}, now {options.n}")

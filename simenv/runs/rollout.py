@@ -4,23 +4,25 @@ The chunk is the unit of batching and of resume: its auctions run together, so t
 on the chunk's contents. Mechanisms run one after the other within a chunk, so that the model's cache still holds the
 requests that they share.
 
-If a mechanism or its bidders learn (they have `observe`), a chunk runs turn by turn: the first questions of all
-sessions, then the second ones. Each mechanism has its own population of bidders, because they learn from its outcomes.
+If a mechanism or its bidders learn (they have `observe`), its auctions run one after another in index order: an auction
+is built after all earlier ones were observed. So budgets are exact, and the transitions do not depend on the chunk. The
+cost is that only the calls within one answer run together, where a run without learners has a whole chunk in flight.
+Each mechanism has its own population of bidders, because they learn from its outcomes.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from simenv.abilities import Observer
 from simenv.background_loop import gather
-from simenv.errors import InputError
+from simenv.errors import InputError, SimenvError
 from simenv.market.bidders import population
 from simenv.mechanism import Mechanism
-from simenv.records import Transition
+from simenv.records import Auction, Transition
+from simenv.runs.failures import Failures
 from simenv.world import Session, World
 
 CHUNK = 16
@@ -74,6 +76,7 @@ async def rollout(
     chunk: int = CHUNK,
     sessions: Sessions | None = None,
     done: Mapping[tuple[int, str], Transition] | None = None,
+    failures: Failures | None = None,
 ) -> None:
     """Runs every mechanism on auctions 0..n-1 of the run `seed`: the same queries, values and user noise for all.
 
@@ -87,6 +90,7 @@ async def rollout(
         chunk: Auctions per chunk.
         sessions: Existing sessions.
         done: (index, label) -> transition of finished chunks. Learners observe these; they are not run again.
+        failures: Which failed answers become rows of the log. Without, the first one ends the run.
 
     Raises:
         InputError: n or chunk below 1, or no mechanisms.
@@ -112,13 +116,13 @@ async def rollout(
                 transition = done.get((i, label))
                 if transition is None or learners[label].bidder_learns:  # only learning bidders need finished auctions
                     auction = world.auction(session, turn, learners[label].bidder)
-                    transition = transition or await world.step(
-                        session, turn, mechanism, index=i, name=label, auction=auction
+                    transition = transition or await _step(
+                        world, session, turn, mechanism, i, label, auction, failures or Failures(0)
                     )
                 on_answer()
                 return transition
 
-            for wave in learners[label].waves(indices, world.horizon):
+            for wave in learners[label].waves(indices):
                 answered = await gather(answer(i) for i in wave)
                 learners[label].observe(answered)
                 rows.extend(answered)
@@ -126,6 +130,25 @@ async def rollout(
         if not finished:
             rows.sort(key=lambda row: row.index)  # stable: mechanisms keep their order within an index
             on_chunk(Finished(rows, seconds))
+
+
+async def _step(
+    world: World,
+    session: Session,
+    turn: int,
+    mechanism: Mechanism,
+    index: int,
+    label: str,
+    auction: Auction,
+    failures: Failures,
+) -> Transition:
+    """The transition of an answer, or of its failure."""
+    failures.begin()
+    try:
+        return await world.step(session, turn, mechanism, index=index, name=label, auction=auction)
+    except SimenvError as error:
+        failure = failures.row(error)
+        return world.failed(session, turn, failure, index=index, name=label, auction=auction)
 
 
 def observers(world: World, mechanisms: Mapping[str, Mechanism]) -> list[str]:
@@ -144,14 +167,13 @@ class _Learners:
             learner.observe for learner in (self.bidder, mechanism) if isinstance(learner, Observer)
         ]
 
-    def waves(self, indices: Sequence[int], horizon: int) -> Iterable[list[int]]:
-        """Returns the auctions to run together: the whole chunk, or one turn at a time if there are learners."""
-        if not self._observers:
-            return [list(indices)]
-        by_turn = sorted(indices, key=lambda i: i % horizon)
-        return [list(wave) for _, wave in groupby(by_turn, key=lambda i: i % horizon)]
+    def waves(self, indices: Sequence[int]) -> list[Sequence[int]]:
+        """Returns the auctions to run together: all of them, or one at a time if there are learners."""
+        return [[i] for i in indices] if self._observers else [indices]
 
     def observe(self, transitions: Iterable[Transition]) -> None:
         for transition in transitions:
+            if transition.error is not None:
+                continue  # there is nothing to learn of it
             for observe in self._observers:
                 observe(transition)

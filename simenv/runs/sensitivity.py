@@ -108,7 +108,8 @@ def sensitivity_of_run(folder: str | Path, measure: str = "revenue", *, left_out
     manifest = read_manifest(folder)
     _refuse_observers(folder, manifest)
     personas = {session.persona.id: session.persona for session in read_sessions(folder, left_out=left_out).values()}
-    rows = list(read_transitions(folder, left_out=left_out))  # a damaged log is refused before the encoder is loaded
+    log = read_transitions(folder, left_out=left_out)
+    rows = [t for t in log if t.error is None]  # a damaged log is refused before the encoder is loaded
     return sensitivity(
         rows,
         list(personas.values()),

@@ -17,7 +17,7 @@ import numpy as np
 from simenv.errors import InputError, SimenvError
 from simenv.importing import reason
 from simenv.records import Transition
-from simenv.runs.metrics import METRICS, Metric
+from simenv.runs.metrics import IF_ANY, METRICS, Errors, Metric
 from simenv.stats import Estimate, clustered_interval, clustered_ratio, ratio_and_influence
 
 
@@ -57,6 +57,8 @@ def summarize(
     Where the judge gave every click probability, money and clicks are expectations over them (less noise, same
     mean); otherwise they are what happened, over the auctions in which it did not abstain.
 
+    An answer that failed counts in the metric `errors` alone.
+
     Raises:
         InputError: no transitions, an unknown baseline, or two auctions under one index of a mechanism.
     """
@@ -70,14 +72,16 @@ def summarize(
     baseline = baseline or next(iter(by_mechanism))
     if baseline not in by_mechanism:
         raise InputError(f"unknown baseline {baseline!r}: the run has {', '.join(by_mechanism)}")
-    expected = all(t.expected_payments is not None for rows in by_mechanism.values() for t in rows.values())
+    answers = [t for rows in by_mechanism.values() for t in rows.values() if t.error is None]
+    expected = all(t.expected_payments is not None for t in answers)
     cells = []
     for metric in metrics:
         values = {
             name: {i: pair for i, t in rows.items() if (pair := _measured(metric, t, expected)) is not None}
             for name, rows in by_mechanism.items()
         }
-        if metric.optional and not any(below for pairs in values.values() for _, below in pairs.values()):
+        known = [pair for pairs in values.values() for pair in pairs.values()]
+        if metric.optional and not any(above if metric.name in IF_ANY else below for above, below in known):
             continue
         for name, rows in by_mechanism.items():
             personas = {i: t.persona_id for i, t in rows.items()}
@@ -104,6 +108,8 @@ def _refuse_two_auctions(one: Transition, other: Transition) -> None:
 
 def _measured(metric: Metric, transition: Transition, expected: bool) -> tuple[float, float] | None:
     """A metric's own code may raise anything."""
+    if transition.error is not None and not isinstance(metric, Errors):
+        return None
     try:
         pair = metric.measure(transition, expected)
         return None if pair is None else (float(pair[0]), float(pair[1]))

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "ads", "violations", "abstentions")
+_TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
 _COST = ("llm_calls", "tokens")
-_QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure")
+_QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
 _BUILT_IN = frozenset(metric.name for metric in METRICS)
 TITLES = {
     "bid_weighted_clicks": "bid x clicks",
     "ctr": "CTR",
+    "asked_again": "judge asked again",
     "llm_calls": "LLM calls",
     "quality_loss": "quality loss",
     "ad_text_share": "ad text",
+    "own_copy": "own copy",
 }
 
 
@@ -109,10 +112,14 @@ def caption(table: Table) -> str:
     personas = _range([max(c.personas for c in cells) for cells in groups])
     unpaired = [name for name in names if name in table.unpaired]
     exceptions = f", but for {', '.join(unpaired)}: other auctions, unpaired" if unpaired else ""
+    has_errors = any(c.metric == "errors" for c in table.cells)
+    failed = " Answers that failed (errors) are left out of all other numbers." if has_errors else ""
+    charging = ", ".join(c.mechanism for c in table.cells if c.metric == "overcharges" and c.estimate.value > 0)
+    charged = f" {charging} charged more than bids cover, or ads that were not shown (overcharges)." if charging else ""
     return (
         f"{answers} answers per mechanism, {personas} personas; "
         "± is a 95% interval, clustered by persona; "
-        f"differences are paired against {table.baseline}{exceptions}. {basis}"
+        f"differences are paired against {table.baseline}{exceptions}. {basis}{failed}{charged}"
     )
 
 
@@ -122,14 +129,15 @@ def _range(counts: list[int]) -> str:
 
 
 def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
+    measured = {cell.metric for cell in table.cells}
+    behaviour = (*_BEHAVIOUR, *(metric for metric in _TROUBLE if metric in measured))
     blocks: list[tuple[str, tuple[str, ...], bool]] = [
         ("Money, currency per answer", _MONEY, False),
-        ("Behaviour, per answer (CTR: per shown ad)", _BEHAVIOUR, False),
+        ("Behaviour, per answer (CTR: per shown ad)", behaviour, False),
         ("Cost, per answer", _COST, False),
     ]
-    measured = {cell.metric for cell in table.cells}
     if quality := tuple(metric for metric in _QUALITY if metric in measured):
-        blocks.append(("Answer quality, 0 to 1 (factuality, disclosure: per shown ad)", quality, False))
+        blocks.append(("Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", quality, False))
     if own := tuple(dict.fromkeys(c.metric for c in table.cells if c.metric not in _BUILT_IN)):
         blocks.append(("Further metrics", own, False))
     if len({cell.mechanism for cell in table.cells}) > 1:

@@ -5,7 +5,7 @@ OpenAI's protocol over real HTTP that can simulate failures, and `FakeRoles` sup
 model in a run. Measurements with these fakes do not describe models or users.
 """
 
-from simenv.testing.fake_openai import FAULTS, FakeFailure, FakeMessage, FakeOpenAI, Fault, Reply
+from simenv.testing.fake_openai import FAULTS, FakeFailure, FakeMessage, FakeOpenAI, FakeRaw, Fault, Reply
 from simenv.testing.fake_roles import FakeRoles
 from simenv.testing.fake_world import ADS, PERSONAS, FakeEncoder, small_world
 
@@ -17,6 +17,7 @@ __all__ = [
     "FakeFailure",
     "FakeMessage",
     "FakeOpenAI",
+    "FakeRaw",
     "FakeRoles",
     "Fault",
     "Reply",

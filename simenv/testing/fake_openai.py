@@ -14,6 +14,7 @@ import contextlib
 import json
 import re
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -41,6 +42,19 @@ class FakeMessage:
     """None: the reply has no usage."""
 
 
+@dataclass(frozen=True)
+class FakeRaw:
+    """A reply of any bytes at all, with any status."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    pause: float = 0.0
+    """Seconds before each byte. The body is then sent one byte at a time, until the server closes."""
+    cut: bool = False
+    """Whether the connection is cut after half of the body; at once if there is none."""
+
+
 class FakeFailure(Exception):
     """A failed request, raised by the reply function or given to `fail_next`.
 
@@ -58,7 +72,7 @@ class FakeFailure(Exception):
         self.body = {"error": {"message": message, "type": "fake", "code": status, **fields}}
 
 
-Reply = Callable[[list[dict[str, Any]]], str | FakeMessage]
+Reply = Callable[[list[dict[str, Any]]], str | FakeMessage | FakeRaw | FakeFailure]
 
 
 class FakeOpenAI:
@@ -83,6 +97,8 @@ class FakeOpenAI:
         refuses: Mapping[str, FakeFailure] | None = None,
     ) -> None:
         self.reply = reply
+        self.paths: list[str] = []
+        """Path and query of all requests."""
         self.api_key = api_key
         self.model = model
         self.takes_schemas = takes_schemas
@@ -162,6 +178,11 @@ class _Server(ThreadingHTTPServer):
         self._open.add(request)
         super().process_request(request, client_address)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Prints what went wrong, unless the client has hung up."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
     def shutdown_request(self, request: Any) -> None:
         self._open.discard(request)
         super().shutdown_request(request)
@@ -181,10 +202,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         fake = self.server.fake
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fake.paths.append(self.path)
         fault = fake.arrived(body, {name.lower(): value for name, value in self.headers.items()})
         headers: dict[str, str] = {}
+        raw: FakeRaw | None = None
         try:
             status, answer = self._answer(body, fault)
+            if isinstance(answer, FakeRaw):
+                raw, status = answer, answer.status
+                answer = None if raw.cut and not raw.body else raw.body
         except FakeFailure as failure:
             status, answer, headers = failure.status, json.dumps(failure.body).encode(), failure.headers
         finally:
@@ -194,20 +220,33 @@ class _Handler(BaseHTTPRequestHandler):
             _cut(self.connection)
             return
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", raw.content_type if raw else "application/json")
         self.send_header("Content-Length", str(len(answer)))
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if fault == "midstream":
+        if fault == "midstream" or (raw and raw.cut):
             self.wfile.write(answer[: len(answer) // 2])
             self.wfile.flush()
             self.close_connection = True
             _cut(self.connection)
             return
-        self.wfile.write(answer)
+        if raw and raw.pause:
+            self._drip(raw)
+            return
+        with contextlib.suppress(OSError):  # a client may hang up on a long reply
+            self.wfile.write(answer)
 
-    def _answer(self, body: dict[str, Any], fault: Fault | FakeFailure | None) -> tuple[int, bytes | None]:
+    def _drip(self, raw: FakeRaw) -> None:
+        with contextlib.suppress(OSError):
+            for byte in raw.body:
+                if self.server.fake._closing.wait(raw.pause):
+                    break
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+        self.close_connection = True
+
+    def _answer(self, body: dict[str, Any], fault: Fault | FakeFailure | None) -> tuple[int, bytes | FakeRaw | None]:
         """Returns status and body; the body is None if the connection is cut."""
         fake = self.server.fake
         if isinstance(fault, FakeFailure):
@@ -219,7 +258,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 0, None
         if fault in ("429", "500"):
             raise FakeFailure(int(fault), "simulated failure")
-        if self.path != "/v1/chat/completions":
+        if self.path.partition("?")[0] != "/v1/chat/completions":
             raise FakeFailure(404, f"no such path: {self.path}")
         if fake.api_key is not None and self.headers["Authorization"] != f"Bearer {fake.api_key}":
             raise FakeFailure(401, "incorrect API key")
@@ -237,6 +276,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise
         except Exception as error:  # an error of the reply function must reach the client
             raise FakeFailure(500, f"reply function: {error!r}") from None
+        if isinstance(reply, FakeFailure):
+            raise reply
+        if isinstance(reply, FakeRaw):
+            return reply.status, reply
         answer = json.dumps(_completion(body, reply, no_choices=fault == "no_choices")).encode()
         return 200, answer[: len(answer) // 2] if fault == "truncated" else answer
 

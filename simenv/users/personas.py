@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from simenv.errors import DataFileError
+from simenv.files.characters import hidden_in_name
+from simenv.files.columns import known_rows
 from simenv.files.packs import pack_path
-from simenv.files.rows import Row, check_columns, read_rows, require, to_record
+from simenv.files.rows import as_text, check_columns, to_record
+from simenv.files.tables import Row
 from simenv.records import Persona
 
 
@@ -23,13 +26,17 @@ def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | No
         columns: Column name of this project -> column name of the file.
 
     Raises:
-        DataFileError: unreadable file, missing column, duplicate id, or a field out of range.
+        DataFileError: unreadable file, missing column, duplicate id, an id with a character that nobody sees, or a
+            field out of range.
+
+    Warns:
+        DataFileWarning: columns that are not read.
     """
     check_columns(columns, Persona.model_fields)
     seen: dict[str, str] = {}
     personas = []
-    for row in read_rows(pack_path("personas", name), columns=columns):
-        require(row, ["id", "info"])
+    path, ours = pack_path("personas", name), list(Persona.model_fields)
+    for row in known_rows(path, ours, ["id", "info"], columns, option="persona_columns"):
         known = {field: row.fields[field] for field in Persona.model_fields if row.fields.get(field) not in (None, "")}
         persona = to_record(row, Persona, {field: _from_text(row, field, value) for field, value in known.items()})
         for category, taste in persona.traits.affinity.items():
@@ -37,6 +44,10 @@ def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | No
                 raise DataFileError(f"{row.where}: traits.affinity: {category!r} must be in [-1, 1], got {taste}")
         if not all(query.strip() for query in persona.queries):
             raise DataFileError(f"{row.where}: queries: one of the {len(persona.queries)} is empty")
+        if character := hidden_in_name(persona.id):
+            raise DataFileError(
+                f"{row.where}: id {persona.id!a:.80} contains {character}, which nobody sees: remove it"
+            )
         if persona.id in seen:
             raise DataFileError(f"{row.where}: duplicate persona id {persona.id!r}, first used at {seen[persona.id]}")
         seen[persona.id] = row.where
@@ -46,7 +57,7 @@ def load_personas(name: str | Path = "everyday", columns: Mapping[str, str] | No
 
 def _from_text(row: Row, field: str, value: Any) -> Any:
     if not isinstance(value, str):
-        return value
+        return as_text(value) if Persona.model_fields[field].annotation is str else value
     if field in ("interests", "queries"):
         return tuple(part.strip() for part in value.split("|") if part.strip())
     if field == "traits":

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from simenv.errors import DataFileError, InputError, UnreadableReply
+from simenv.files.columns import known_rows
 from simenv.files.packs import pack_path
 from simenv.files.prompts import read_prompt
-from simenv.files.rows import check_columns, read_rows, require
+from simenv.files.rows import as_text, check_columns
 from simenv.llm.base import LLM, Prompt, Sampling
 from simenv.records import Persona
 from simenv.seeding import keyed_rng
@@ -74,15 +75,18 @@ def load_queries(path: str | Path, columns: Mapping[str, str] | None = None) -> 
     Raises:
         DataFileError: unreadable or empty file, or a missing column.
         UnknownName: unknown embedded pack.
+
+    Warns:
+        DataFileWarning: columns that are not read.
     """
     check_columns(columns, Question._fields)
     questions = []
-    for row in read_rows(pack_path("personas/queries", path), text_column="text", columns=columns):
-        require(row, ["text"])
+    file, ours = pack_path("personas/queries", path), Question._fields
+    for row in known_rows(file, ours, ["text"], columns, option="query_columns", text_column="text"):
         text = row.fields["text"]
         if not isinstance(text, str):
             raise DataFileError(f"{row.where}: text: expected a string, got {text!r}")
-        questions.append(Question(text, str(row.fields.get("topic") or "")))
+        questions.append(Question(text, str(as_text(row.fields.get("topic")) or "")))
     return questions
 
 

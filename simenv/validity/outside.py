@@ -23,7 +23,8 @@ import numpy as np
 
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
-from simenv.files.rows import Row, check_columns, read_rows, require, to_record
+from simenv.files.rows import check_columns, read_rows, require, to_record
+from simenv.files.tables import Row
 from simenv.records import Ad, Record
 from simenv.seeding import keyed_int, keyed_rng
 from simenv.stats import Bin, Estimate, auc, deciles

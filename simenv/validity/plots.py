@@ -21,6 +21,13 @@ def write_plots(report: Validity, folder: Path) -> list[str]:
     Returns:
         The file names.
     """
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):  # a name with $ is text, not TeX
+        return _write_plots(report, folder)
+
+
+def _write_plots(report: Validity, folder: Path) -> list[str]:
     contrasts = {KINDS.get(kind, kind): c.share for kind, c in report.contrasts.items()}
     placebos = {PLACEBOS.get(name, name): p.change for name, p in report.placebos.items()}
     attacks = {kind.replace("_", " "): a.change for kind, a in report.attacks.items()}

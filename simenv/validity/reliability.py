@@ -57,12 +57,19 @@ class Cost(Record):
     """Judgements of this report."""
     calls: float
     """Completions."""
-    prompt_tokens: float
-    completion_tokens: float
+    prompt_tokens: float | None
+    """Null: the server does not count them."""
+    completion_tokens: float | None
+    """Null: the server does not count them."""
     cost_usd: float
     """By the provider's list price; 0 for local models and unknown prices."""
     seconds: float
     """Wall-clock time, with the judge's concurrency. The only number that differs between repeated runs."""
+
+    @property
+    def tokens(self) -> tuple[float | None, float | None]:
+        """Of prompts and of completions."""
+        return self.prompt_tokens, self.completion_tokens
 
 
 class Reliability(Record):
@@ -139,8 +146,8 @@ def cost(tallies: Sequence[Tally]) -> Cost:
     return Cost(
         judgements=judgements,
         calls=usage.calls * per,
-        prompt_tokens=usage.prompt_tokens * per,
-        completion_tokens=usage.completion_tokens * per,
+        prompt_tokens=None if usage.prompt_tokens is None else usage.prompt_tokens * per,
+        completion_tokens=None if usage.completion_tokens is None else usage.completion_tokens * per,
         cost_usd=usage.cost_usd * per,
         seconds=sum(tally.seconds for tally in tallies) * per,
     )

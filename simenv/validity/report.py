@@ -169,7 +169,7 @@ def _reliability(report: Validity) -> list[Block]:
         [
             (
                 report.judge,
-                *(f"{n:,.0f}" for n in (r.cost.calls, r.cost.prompt_tokens, r.cost.completion_tokens)),
+                *("-" if n is None else f"{n:,.0f}" for n in (r.cost.calls, *r.cost.tokens)),
                 f"{r.cost.cost_usd:.2f}",
                 f"{r.cost.seconds:,.1f}",
             )

@@ -157,7 +157,7 @@ def test_two_writers_20_times(reference: Reference, tmp_path: Path) -> None:
     assert refused >= 10
 
 
-READERS = (["compare"], ["export", "--out", "rows.jsonl"])
+READERS = ("compare", "export")
 """Commands that read a run."""
 
 
@@ -177,7 +177,9 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
 )
 def test_100_flips_and_cuts_of_a_file(name: str, reference: Reference, tmp_path: Path) -> None:
     """Readers give the same numbers or refuse; resuming gives the same log or refuses and touches nothing."""
-    right = {reader[0]: read(reader, reference.folder, tmp_path) for reader in READERS}
+    shutil.copytree(reference.folder, tmp_path / "sound")
+    right = {reader: read(reader, tmp_path / "sound", reference, tmp_path) for reader in READERS}
+    assert [outcome[0] for outcome in right.values()] == [0] * len(READERS), right
     counts: Counter[str] = Counter()
     for number in range(100):
         folder = tmp_path / f"run{number}"
@@ -185,9 +187,9 @@ def test_100_flips_and_cuts_of_a_file(name: str, reference: Reference, tmp_path:
         file = folder / name
         file.write_bytes(damage(file.read_bytes(), keyed_rng("damage", name, number)))
         for reader in READERS:
-            outcome = read(reader, folder, tmp_path)
+            outcome = read(reader, folder, reference, tmp_path)
             counts["readers refuse"] += outcome[0] != 0
-            counts["silent"] += outcome[0] == 0 and outcome != right[reader[0]]
+            counts["silent"] += outcome[0] == 0 and outcome != right[reader]
             counts["tracebacks"] += outcome[3]
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
         resumed = simenv(["bench", "--resume", "--out", str(folder)], tmp_path)
@@ -203,13 +205,16 @@ def test_100_flips_and_cuts_of_a_file(name: str, reference: Reference, tmp_path:
     assert {n: c for n, c in counts.items() if c and n in ("silent", "tracebacks", "other bytes", "touched")} == {}
 
 
-def read(reader: list[str], folder: Path, scratch: Path) -> tuple[int, str, str, bool]:
+def read(command: str, folder: Path, reference: Reference, scratch: Path) -> tuple[int, str, str, bool]:
     """Exit code, output, rows and whether there was a traceback. Paths are taken out."""
     rows = scratch / "rows.jsonl"
     rows.unlink(missing_ok=True)
-    arguments = [str(rows) if part == "rows.jsonl" else part for part in reader]
-    ended = simenv([arguments[0], str(folder), *arguments[1:]], scratch)
-    said = ended.out.replace(str(folder), "RUN")
+    further = {
+        "compare": [str(reference.folder)],
+        "export": ["--out", str(rows)],
+    }
+    ended = simenv([command, str(folder), *further[command]], scratch)
+    said = ended.out.replace(str(folder), "RUN").replace(folder.name, "RUN")
     return ended.code, said, rows.read_text("utf-8") if rows.is_file() else "", ended.traceback
 
 

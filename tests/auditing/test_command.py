@@ -55,8 +55,11 @@ def test_python_first() -> None:
 
 
 def test_the_report_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
-    result = simenv.audit("gsp", llm="scripted", out=tmp_path / "audit", **QUICK)
+    label = "../$\\x$|<b>"  # no path, TeX, cell or tag: it is text in the plots and in the table
+    result = simenv.audit(f"{label}=gsp", llm="scripted", out=tmp_path / "audit", **QUICK)
     assert result.folder == tmp_path / "audit"
+    assert "| ../$\\x$\\|&lt;b> | " in (result.folder / "report.md").read_text(encoding="utf-8")
+    assert not list(tmp_path.parent.glob("$*"))
     assert {path.name for path in result.folder.iterdir()} >= {"audit.json", "report.md"}
     with pytest.raises(InputError, match="is not empty: give a new folder"):
         simenv.audit("gsp", llm="scripted", out=tmp_path / "audit", **QUICK)

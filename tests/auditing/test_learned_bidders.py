@@ -103,7 +103,7 @@ def test_what_is_no_audit_is_refused(text: str | None, tmp_path: Path) -> None:
     file = tmp_path / "audit.json"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(DataFileError, match=r"audit\.json: (not an audit|No such file)"):
+    with pytest.raises(DataFileError, match=r"audit\.json: (not an audit|no such file)"):
         make_bidder(f"learned:{file}")
 
 

@@ -73,8 +73,10 @@ def check(row: Transition) -> None:
     if row.mechanism == "prompted":
         assert shown == [bid.ad.id for bid in sorted(row.auction.bids, key=lambda b: (-b.amount, b.ad.id))[:2]]
     verdicts = {click.ad_id: click.clicked for click in row.feedback.clicks}
-    assert row.feedback.usage.calls == (1 if shown else 0)
-    if shown and unreadable(row.outcome.response):
+    again = bool(shown) and unreadable(row.outcome.response)
+    assert row.feedback.asked_again == again
+    assert row.feedback.usage.calls == (1 + again if shown else 0)
+    if again:
         assert verdicts == dict.fromkeys(shown)
         assert row.abstentions == len(shown)
         assert (row.reward, row.payments) == (None, {})

@@ -13,7 +13,8 @@ import pytest
 from simenv import outcome
 from simenv.background_loop import run_sync
 from simenv.cli import main as cli
-from simenv.datasets.export import FORMATS, click_rows, export_run
+from simenv.datasets.columns import COLUMNS, FORMATS
+from simenv.datasets.export import click_rows, export_run
 from simenv.datasets.training_data import ad_prompt, kto_rows, preference_rows, sft_rows
 from simenv.errors import InputError
 from simenv.llm import ScriptedLLM
@@ -243,7 +244,9 @@ def test_the_card_names_every_column_and_the_run(tmp_path: Path, run: Path, form
     card = (tmp_path / "data.jsonl.md").read_text(encoding="utf-8")
     frame = pandas.read_json(tmp_path / "data.jsonl", lines=True)
     described = dict(line.strip("| ").split(" | ", 1) for line in card.splitlines() if line.count(" | ") == 1)
-    assert all(described[column] for column in frame.columns)
+    columns = dict(line.strip("| ").split(" | ", 1) for line in card.split("## Run")[0].splitlines() if " | " in line)
+    assert [columns[column].split(":")[0] for column in frame.columns] == list(COLUMNS[format].values())
+    assert all(columns[column].split(": ")[1] for column in frame.columns)
     assert described["rows"] == str(number)
     assert described["auctions in the run"] == "12"
     digest = hashlib.sha256((run / "transitions.jsonl").read_bytes()).hexdigest()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
 
 from tests.support.pages import PAGES, RUN, SHOWN, blocks, run
+from tests.support.processes import simenv
 
 _RUN_HERE = [page for page in PAGES if any(b.language in RUN for b in blocks(page))]
 
@@ -17,15 +18,35 @@ _RUN_HERE = [page for page in PAGES if any(b.language in RUN for b in blocks(pag
 @pytest.mark.timeout(1200)  # a command takes seconds, and a page may have a dozen
 @pytest.mark.parametrize("page", _RUN_HERE)
 def test_blocks_run(page: str, tmp_path: Path) -> None:
-    """In order, in one folder. A python block whose first line is `# name.py` is saved under that name."""
+    """In order, in one folder. A python block whose first line is `# name.py` is saved under that name.
+
+    Python and `simenv` run in processes that have simenv loaded; what else a bash block has is run by bash.
+    """
     for number, block in enumerate(blocks(page)):
         if block.language == "python":
             named = re.match(r"# (\w+\.py)\n", block.text)
             file = tmp_path / (named[1] if named else f"block_{number}.py")
             file.write_text(block.text, encoding="utf-8")
-            run([sys.executable, file.name], tmp_path)
+            succeed([file.name], tmp_path)
         elif block.language == "bash":
-            assert run(["bash", "-euo", "pipefail", "-c", block.text], tmp_path).strip()
+            assert "".join(output(command, tmp_path) for command in commands(block.text)).strip()
+
+
+def commands(block: str) -> list[str]:
+    """The commands of a bash block, one a line."""
+    return block.replace("\\\n", " ").splitlines()
+
+
+def output(command: str, folder: Path) -> str:
+    if re.match(r"simenv [^|&;<>$`]*$", command):
+        return succeed(shlex.split(command)[1:], folder)
+    return run(["bash", "-euo", "pipefail", "-c", command], folder)
+
+
+def succeed(arguments: list[str], folder: Path) -> str:
+    ended = simenv(arguments, folder)
+    assert ended.code == 0, f"{arguments}\n{ended.out}\n{ended.err}"
+    return ended.out
 
 
 @pytest.mark.parametrize("page", PAGES)

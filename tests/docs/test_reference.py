@@ -14,7 +14,8 @@ import pytest
 import simenv
 from simenv import records
 from simenv.mechanism import Claim
-from tests.support.pages import command_line, generated, run, text_of
+from tests.support import processes
+from tests.support.pages import command_line, generated, text_of
 
 FILES = "docs/reference/files.md"
 
@@ -91,8 +92,8 @@ def test_parts_are_those_that_pages_ask_for() -> None:
 
 @pytest.mark.weights
 def test_files_of_a_run_hold_what_the_page_says(tmp_path: Path) -> None:
-    command = "simenv bench --mechanisms organic --llm scripted --n 1 --horizon 1 --out run"
-    run(["bash", "-c", command], tmp_path)
+    command = "bench --mechanisms organic --llm scripted --n 1 --horizon 1 --out run"
+    assert processes.simenv(command.split(), tmp_path).code == 0
     page = text_of(FILES)
 
     def names(heading: str) -> set[str]:

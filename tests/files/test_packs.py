@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from simenv.encoder import default_encoder
-from simenv.errors import DataFileError, UnknownName
+from simenv.errors import DataFileError, DataFileWarning, UnknownName
 from simenv.files.packs import pack_versions
 from simenv.files.rows import parse_columns
 from simenv.market.catalog import load_catalog
@@ -42,9 +42,10 @@ def test_a_catalog_needs_titles_only(tmp_path: Path) -> None:
     assert (shoes.id, shoes.category) == ("ad-2", "general")
 
 
-def test_a_catalog_keeps_every_field_and_ignores_foreign_columns(tmp_path: Path) -> None:
+def test_a_catalog_keeps_every_field_and_names_foreign_columns(tmp_path: Path) -> None:
     row = {"id": "B7", "advertiser": "Fox", "title": "Boots", "body": "Warm.", "category": "shoes", "url": "https://x"}
-    (ad,) = load_catalog(jsonl(tmp_path, {**row, "stock": 3}))
+    with pytest.warns(DataFileWarning, match="columns that are not read: 'stock'; ours are id, "):
+        (ad,) = load_catalog(jsonl(tmp_path, {**row, "stock": 3}))
     assert ad.model_dump() == row
 
 
@@ -72,8 +73,8 @@ def test_a_catalog_of_another_shape_loads_with_column_names(tmp_path: Path) -> N
         ({"id": "b", "title": ""}, "column 'title' is empty"),
         ({"id": "b", "name": "Boots"}, "missing column 'title'; the columns are id, name"),
         ({"id": "b", "title": "x" * 121}, "title: string should have at most 120 characters"),
-        ({"id": "b", "title": 7}, "title: input should be a valid string, got 7"),
-        ({"id": 0, "title": "Boots"}, "id: input should be a valid string, got 0"),
+        ({"id": "b", "title": [7]}, "title: input should be a valid string, got [7]"),
+        ({"id": 0.5, "title": "Boots"}, "id: input should be a valid string, got 0.5"),
         ({"id": "B 7", "title": "Boots"}, "id: string should match pattern '^[A-Za-z0-9]"),
     ],
 )
@@ -90,7 +91,8 @@ PERSONA = {"id": "p", "info": "A baker of 30."}
 def test_a_persona_may_come_from_either_format(tmp_path: Path) -> None:
     fields = {**PERSONA, "interests": ["bread", "hiking"], "age": 30, "attitude": "Likes ads.", "queries": ["A?", "B?"]}
     traits = {"ad_tolerance": 0.1, "price_sensitivity": 0.2, "patience": 0.3, "affinity": {"shoes": -1}}
-    (from_json,) = load_personas(jsonl(tmp_path, {**fields, "traits": traits, "favourite colour": "red"}))
+    with pytest.warns(DataFileWarning, match="columns that are not read: 'favourite colour'"):
+        (from_json,) = load_personas(jsonl(tmp_path, {**fields, "traits": traits, "favourite colour": "red"}))
     assert from_json.traits == Traits.model_validate(traits)
     assert from_json.queries == ("A?", "B?")
     quoted = json.dumps(traits).replace('"', '""')

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from simenv.errors import DataFileError
-from simenv.files.rows import Row, parse_columns, read_rows, require
+from simenv.files.rows import parse_columns, read_rows, require
+from simenv.files.tables import Row
 from simenv.market.catalog import load_catalog
 from simenv.users.personas import load_personas
 from simenv.users.queries import load_queries
@@ -177,6 +178,7 @@ _CSV = st.tuples(st.lists(_COLUMNS, min_size=1, max_size=4).map(",".join), st.li
 @example(content=b"id,info,traits\np,x,%s\n" % (b"[" * 100_000))
 @example(content=b'{"id": "p", "info": "x", "traits": {"affinity": {"a\\nb": "c\\nd"}}}')
 @given(content=st.binary(max_size=200) | _JSON_LINES | _CSV)
+@pytest.mark.filterwarnings("ignore::simenv.errors.DataFileWarning")
 def test_any_bytes_load_or_raise_one_line_that_names_the_file(
     tmp_path: Path, load: Callable[[Path], Sequence[object]], ending: str, content: bytes
 ) -> None:

@@ -107,8 +107,8 @@ def test_members_are_named_and_may_be_variants() -> None:
 
 def test_samples_reach_the_members() -> None:
     llm = ScriptedLLM(lambda request: "no", follows_formats=True, capabilities=frozenset())
-    ask(make_judge("llm", llm=llm, samples=3))
-    assert len(llm.requests) == 3
+    assert ask(make_judge("llm", llm=llm, samples=3)).asked_again == 3
+    assert len(llm.requests) == 6
 
 
 def test_a_model_that_knows_its_odds_is_held_to_the_frame() -> None:

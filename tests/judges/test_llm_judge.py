@@ -142,14 +142,46 @@ UNREADABLE = {
 def test_what_cannot_be_read_is_an_abstention_on_every_ad(reply: str) -> None:
     with pytest.raises(UnreadableReply):
         read_verdicts(reply, SHOWN)
-    feedback = judged(reply)
+    feedback = judged(lambda _: reply)
     assert [(click.ad_id, click.clicked, click.click_prob) for click in feedback.clicks] == [
         ("ad-1", None, None),
         ("ad-4", None, None),
     ]
     assert all(click.reason.startswith("unreadable: ") for click in feedback.clicks)
-    assert feedback.usage.calls == 1, "it cost a call all the same"
+    assert (feedback.usage.calls, feedback.asked_again) == (2, 1), "both cost a call all the same"
     assert feedback.model_dump_json()
+
+
+def test_a_reply_that_cannot_be_read_is_asked_for_once_more_with_the_error() -> None:
+    llm = ScriptedLLM(["I click the first.</answer>", GOOD], follows_formats=True)
+    feedback = asyncio.run(LLMJudge(llm).judge(PERSONAS[0], AUCTION, answer()))
+    assert [click.clicked is None for click in feedback.clicks] == [False, False]
+    assert (feedback.usage.calls, feedback.asked_again) == (2, 1)
+    first, second = llm.requests
+    assert second.key == (*first.key, "again")
+    assert second.prompt.user.startswith(first.prompt.user)
+    error = second.prompt.user.removeprefix(first.prompt.user)
+    assert "could not be read: no verdicts in JSON" in error
+    assert "I click the first.‹/answer›" in error, "the judged text must not end its fence through the error"
+    assert judged(GOOD).asked_again == 0
+
+
+@pytest.mark.parametrize(("readable", "warns"), [(0, True), (1, False)])
+def test_a_judge_that_cannot_be_read_says_so_after_ten_verdicts(
+    readable: int, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    replies = iter([GOOD] * readable)
+    judge = LLMJudge(ScriptedLLM(lambda _: next(replies, "The first one,\n I think."), follows_formats=True))
+    said = []
+    for _ in range(12):
+        asyncio.run(judge.judge(PERSONAS[0], AUCTION, answer()))
+        said.append([record.getMessage() for record in caplog.records])
+    expected = (
+        "llm:scripted: none of the first 10 verdicts could be read, so no click is known; "
+        "the first reply begins: The first one, I think."
+    )
+    assert said[8] == []
+    assert said[-1] == ([expected] if warns else []), "once"
 
 
 def test_an_ad_left_out_is_the_only_abstention() -> None:
@@ -284,6 +316,7 @@ def test_several_samples_give_a_probability_and_abstentions_none_of_it() -> None
         verdicts(("ad-1", True)),
         verdicts(("ad-1", True), ("ad-4", True)),
         verdicts(("ad-1", False)),
+        "I still would not.",
     ]
     llm = ScriptedLLM(replies, follows_formats=True)
     feedback = asyncio.run(LLMJudge(llm, samples=5).judge(PERSONAS[0], AUCTION, answer()))
@@ -293,13 +326,13 @@ def test_several_samples_give_a_probability_and_abstentions_none_of_it() -> None
     ]
     assert feedback.clicks[0].reason == "so (2 of 4 verdicts click, 1 abstain)"
     assert feedback.clicks[1].reason == "so (2 of 2 verdicts click, 3 abstain)"
-    assert feedback.usage.calls == 5
-    assert [request.key for request in llm.requests] == [("a1", "judge", sample) for sample in range(5)]
-    assert len({request.prompt for request in llm.requests}) == 1
+    assert (feedback.usage.calls, feedback.asked_again) == (6, 1)
+    assert [request.key for request in llm.requests[:5]] == [("a1", "judge", sample) for sample in range(5)]
+    assert len({request.prompt for request in llm.requests[:5]}) == 1
 
 
 def test_samples_that_all_abstain_are_an_abstention() -> None:
-    llm = ScriptedLLM(["no", "no"], follows_formats=True)
+    llm = ScriptedLLM(["no"] * 4, follows_formats=True)
     feedback = asyncio.run(LLMJudge(llm, samples=2).judge(PERSONAS[0], AUCTION, answer()))
     assert [(click.clicked, click.click_prob) for click in feedback.clicks] == [(None, None)] * 2
     with pytest.raises(InputError, match="samples must be at least 1, got 0"):

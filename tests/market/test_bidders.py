@@ -174,13 +174,23 @@ def test_nothing_is_learned_from_an_abstention_or_from_another_bidders_auction()
 @pytest.mark.parametrize("inner", ["truthful", "learning"])
 @pytest.mark.parametrize("pacing", [None, 20])
 def test_a_budget_is_never_overspent_under_first_price(inner: str, pacing: int | None) -> None:
-    """With chunks of one auction every payment is booked before the next bid."""
-    paid = spending(run(Budgeted(make_bidder(inner), 70.0, auctions=pacing), n=120))
+    """In chunks of 64 too: every payment is booked before the next bid."""
+    paid = spending(run(Budgeted(make_bidder(inner), 70.0, auctions=pacing), n=120, chunk=64))
     free = spending(run(make_bidder(inner), n=120))
     assert all(sum(amounts) <= 70 + 1e-9 for amounts in paid.values())
     assert sum(sum(amounts) > 70 for amounts in free.values()) >= 3, "without the budget some would spend more"
     if pacing is None and inner == "truthful":
         assert sum(sum(amounts) > 65 for amounts in paid.values()) >= 3, "and it is spent"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Budgeted(ShadedBidder(), 60.0), lambda: Budgeted(ShadedBidder(), 60.0, "session"), Exp3Bidder]
+)
+def test_bidders_with_memory_meet_the_same_auctions_in_chunks_of_any_size(make: Any) -> None:
+    """Every ad shown is clicked, so that each auction changes the bids of the next."""
+    one, *others = (run(make(), n=60, chunk=chunk, judge=ConstantJudge(1.0)) for chunk in (1, 16, 64))
+    assert all(other == one for other in others)
+    assert one != run(ShadedBidder(), n=60, judge=ConstantJudge(1.0)), "the memory matters here"
 
 
 def test_a_budget_for_each_session_begins_anew() -> None:

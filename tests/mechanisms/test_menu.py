@@ -13,7 +13,6 @@ import pytest
 from mechanisms.menu import Item, Menu, choice_points, choice_tables, log_prob, scores, tilted
 from mechanisms.menu_optimum import MenuOptimum
 from mechanisms.tilted_optimum import TiltedOptimum
-from mechanisms.writer import Writer
 from simenv import Auction, Objective, markup
 from simenv.check import expectation, random_auction, with_bid
 from simenv.ctr.models import CosineCTR, Floats
@@ -21,6 +20,7 @@ from simenv.errors import InputError, MissingCapability
 from simenv.llm import Capability, ScriptedLLM, metered
 from simenv.mechanism import Lottery, lottery_of, run_mechanism
 from simenv.records import Outcome
+from simenv.writer.writer import Writer
 from tests.support.auctions import small_auction
 from tests.support.fakes import FakeChooser
 

@@ -12,7 +12,6 @@ import pytest
 from mechanisms.menu import Item, log_value, scores
 from mechanisms.mosaic import Mosaic
 from mechanisms.tilted_optimum import TiltedOptimum
-from mechanisms.writer import Writer
 from simenv import Auction, check_mechanism
 from simenv.check import expectation, random_auction, with_bid
 from simenv.ctr.models import Floats
@@ -21,6 +20,7 @@ from simenv.llm import Capability, ScriptedLLM, metered
 from simenv.llm.local import LocalLLM
 from simenv.mechanism import Lottery, lottery_of, run_mechanism
 from simenv.records import Outcome
+from simenv.writer.writer import Writer
 from tests.support.auctions import small_auction
 from tests.support.fakes import FakeChooser
 

@@ -154,13 +154,18 @@ def test_a_capable_model_is_told_its_budget() -> None:
     ("words", "kept"),
     [
         (99, f"See @Tent@[a], {LONG}"),
-        (8, "See @Tent@[a], a tent for two people."),
+        (8, "See @Tent@[a]."),
         (10, "See @Tent@[a], a tent for two people with a roof."),
         (1, "See @Tent@[a]."),
     ],
 )
 def test_sentences_are_cut_at_a_clause(words: int, kept: str) -> None:
     assert cut(f"See @Tent@[a], {LONG}", words) == kept
+
+
+@pytest.mark.parametrize("rest", ["from $1,400 a month", "no fee, except on Sundays and Mondays"])
+def test_a_cut_changes_no_price_and_no_condition(rest: str) -> None:
+    assert cut(f"See @Tent@[a]: {rest}", 4) == "See @Tent@[a]."
 
 
 @pytest.mark.parametrize("options", [{"beta": 0}, {"beta": 1.0}, {"beta": "half"}, {"words": 0}, {"words": 2.5}])

@@ -13,6 +13,7 @@ from simenv.errors import DataFileError
 from simenv.llm import ScriptedLLM
 from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.mechanism import make_mechanism
+from simenv.objective import Objective
 from simenv.records import Transition
 from simenv.runs.folder import read_manifest, read_transitions
 from simenv.runs.rollout import Finished, rollout
@@ -68,6 +69,15 @@ def test_the_objective_of_a_manifest_of_format_2_is_read(tmp_path: Path) -> None
         "per_extra_ad": 50.0,
         "per_violation": {"unknown_ad": 100.0},
     }
+
+
+def test_the_penalties_of_before_are_those_of_today(tmp_path: Path) -> None:
+    """A link without a price used to end the run: a run of before is comparable."""
+    today = Objective().facts()
+    before = {kind: weight for kind, weight in today["per_violation"].items() if kind != "unpriced_ad"}
+    manifest = {"format": 3, "options": {}, "world": {"objective": {**today, "per_violation": before}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert read_manifest(tmp_path)["world"]["objective"] == today
 
 
 def test_a_cassette_of_before_is_replayed(tmp_path: Path) -> None:

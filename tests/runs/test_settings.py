@@ -10,6 +10,7 @@ from simenv.llm import LANGUAGE_MODEL
 from simenv.market.bidders import BIDDER
 from simenv.mechanism import MECHANISM
 from simenv.quality.factory import QUALITY
+from simenv.runs.build import labelled
 from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.settings import Part, PartOptions, options_of_one
 
@@ -65,3 +66,10 @@ def test_a_text_where_a_list_belongs_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=rf"option {name}: expected a list, got 'gsp.slots=1'"):
         read_options(BenchOptions, {name: "gsp.slots=1"})
     assert getattr(read_options(BenchOptions, {name: ["gsp.slots=1"]}), name) == ("gsp.slots=1",)
+
+
+@pytest.mark.parametrize("label", ["", " ", "a\nsimenv: all is well", "\x1b[31m", "\u202egsp"])
+def test_a_label_that_does_not_print_is_refused(label: str) -> None:
+    with pytest.raises(InputError, match="printable"):
+        labelled([f"{label}=gsp"])
+    assert labelled(["../../x=gsp", "[/x]=vcg", "$\\x$"]) == {"../../x": "gsp", "[/x]": "vcg", "$\\x$": "$\\x$"}

@@ -15,13 +15,15 @@ VALUES = {"a": 11.0, "b": 22.0, "c": 33.0}
 Shown = dict[str, tuple[bool | None, float | None]]
 
 
-def turn(index: int, shown: Shown, persona: str = "p", mechanism: str = "m", calls: int = 1) -> Transition:
-    """Builds the transition of one answer that shows the given ads, each with (clicked, click probability)."""
+def turn(
+    index: int, shown: Shown, persona: str = "p", mechanism: str = "m", calls: int = 1, text: str = "Answer."
+) -> Transition:
+    """Builds the transition of one answer: `text`, then the given ads, each with (clicked, click probability)."""
     bids = tuple(Bid(ad=ad, amount=BIDS[ad.id]) for ad in ADS)
     auction = Auction(id=f"auction-{index}", query=Query(text="Which?"), bids=bids, max_ads=2)
     links = " ".join(ad.link for ad in ADS if ad.id in shown)
     usage = Usage(calls=calls, prompt_tokens=100, completion_tokens=20)
-    answer = outcome(auction, f"Answer. {links}", PRICES, usage=usage)
+    answer = outcome(auction, f"{text} {links}", PRICES, usage=usage)
     clicks = [Click(ad_id=p.ad_id, clicked=shown[p.ad_id][0], click_prob=shown[p.ad_id][1]) for p in answer.placements]
     feedback = Feedback(clicks=tuple(clicks))
     return settle(

@@ -12,12 +12,13 @@ from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.rollout import Finished, rollout
+from simenv.testing import FakeEncoder
 from simenv.world import World
 
 
 def transitions(world: World, *names: str, n: int = 12) -> list[Transition]:
-    llm = ScriptedLLM()
-    mechanisms: dict[str, Mechanism] = {name: make_mechanism(name, context={"llm": llm}) for name in names}
+    context = {"llm": ScriptedLLM(), "encoder": FakeEncoder()}
+    mechanisms: dict[str, Mechanism] = {name: make_mechanism(name, context=context) for name in names}
     chunks: list[Finished] = []
 
     async def go() -> None:

@@ -1,0 +1,64 @@
+"""Linear algebra on one thread: NumPy's BLAS adds in another order with another number of threads.
+
+A product of vectors then differs in its last bits, and so do click probabilities and payments. The bytes of a run must
+not depend on the number of processors or on OMP_NUM_THREADS. So every product whose result reaches a run is computed
+here. Products of a few hundred vectors of an encoder are not slower on one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
+
+_lock = threading.Lock()
+_inside = 0
+_outside: Any = None
+"""The caller's limit, while any thread is inside."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Limits NumPy's BLAS to one thread, in the whole process: other threads may be inside at the same time."""
+    global _inside, _outside
+    with _lock:
+        if _inside == 0:
+            _outside = _blas().limit(limits=1)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _outside.restore_original_limits()
+
+
+def product(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
+    """`a @ b`, with the same bits for any number of threads. Any, because it is a number for two vectors."""
+    with one_thread():
+        return a @ b
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")  # numpy, imported above, has loaded its own
+
+
+def _forget_other_threads() -> None:
+    """In a forked child: the parent's other threads, which may have been inside, do not exist."""
+    global _lock, _inside
+    _lock = threading.Lock()
+    if _inside:
+        _inside = 0
+        _outside.restore_original_limits()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_other_threads)
