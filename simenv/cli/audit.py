@@ -23,7 +23,7 @@ def audit(
 ) -> None:
     """Measures gains from bids that differ from the values: allocation curves, regret, learned play, collusion."""
     from simenv.auditing.command import AuditProgress, run_audit
-    from simenv.auditing.report import print_report, write_report
+    from simenv.auditing.report import report_of, write_report
     from simenv.files.folders import check_folder
 
     if out is not None:
@@ -34,7 +34,7 @@ def audit(
             between.print(text, style="dim", soft_wrap=True)
 
         result = run_audit(options, progress=AuditProgress(watch=watch, say=say, warned=console.warn))
-    print_report(result.report, console.out)  # first, so that it is seen even if the disk is full by now
+    report_of(result.report).print(console.out)  # first, so that it is seen even if the disk is full by now
     if out is not None:
         write_report(result.report, out)
         console.written_to(out)

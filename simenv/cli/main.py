@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from simenv import background_loop
 from simenv.cli import console
 from simenv.cli.audit import audit
 from simenv.cli.bench import bench
@@ -33,6 +34,7 @@ from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
+from simenv.cli.validate_quality import validate_quality
 from simenv.errors import CannotWrite, SimenvError, SimenvWarning
 
 app = typer.Typer(
@@ -49,6 +51,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "list": list_plugins,
     "validate-judge": validate_judge,
+    "validate-quality": validate_quality,
     "fit-ctr": fit_ctr,
     "make-pack": make_pack,
     "fetch-weights": fetch_weights,
@@ -88,9 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
     with stopping(), _printed_warnings():
         code = _run(arguments)
         early = console.ended_early()
-        if code:
-            finish(code)  # also if code is left behind that never ends
-        sys.exit(early or 0)
+        if background_loop.left_behind():  # it may never end, so Python's own end would wait, or crash in it
+            finish(code or early or 0)
+        sys.exit(code or early or 0)
 
 
 def _run(arguments: list[str] | None) -> int:

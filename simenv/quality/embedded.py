@@ -7,9 +7,15 @@ a sentence's word count, cos for the encoder's cosine, and ramp_a for the linear
     precision    = sum over s in S(y) of w_s serves(s) / sum of w_s
     kept         = sum over t in S(y0) of w_t ramp_k(max over s in S(y) of cos(s, t)) / sum of w_t
     recall       = max(kept, min(1, sum over s in S(y) that are no ad's of w_s serves(s) / sum over S(y0) of w_t))
-    satisfaction = relevance(y0) * F1(precision, recall) * (1 - leak_cost leak) * (1 - pressure_cost pressure)
-    quality_loss = relevance(y0) - satisfaction
-    relevance(y) = ramp_r(cos(x, mean of S(y)'s vectors, weighted by words))
+    satisfaction = worth(y0) * F1(precision, recall) * (1 - leak_cost leak) * (1 - pressure_cost pressure)
+                   * min(1, form(y) / form(y0))
+    quality_loss = worth(y0) - satisfaction
+    worth(y)     = form(y) * (relevance(y), or 1 for a refusal)
+    relevance(y) = off_topic + (1 - off_topic) ramp_r(cos(x, mean of S(y)'s vectors, weighted by words))
+
+form(y) in [0, 1] is 1 for a plain answer, and less for one that repeats the question, refuses, loops or breaks off
+(`form.py`). So an echo, the answer to another question, a refusal, a looped and a cut answer stand in this order below
+a plain good one: `simenv validate-quality` measures how often.
 
 Precision and kept are BERTScore's greedy matching (Zhang, Kishore, Wu, Weinberger and Artzi 2020, "BERTScore", eq. 1)
 with sentences in place of tokens. Precision is the share of the answer that serves the question; kept is the share of
@@ -20,8 +26,9 @@ of `simenv/judges/cues.py`. For each ad:
     factuality   = ramp_f(max over the copy's sentences c of cos(ad's words, c)) * (1 - unsupported / (1 + claims))
     disclosure   = 1 if the text calls it an ad, 0.5 if only the link shows it, 0 without an intact link
 
-Claims are numbers, prices and proper nouns (`claims.py`). Not measured are: the truth of an answer; whether the answer
-is better than y0, which has loss 0 by definition; a claim that the copy itself makes falsely, or denies; whether a
+Claims are numbers, prices and proper nouns (`simenv/writer/claims.py`). Not measured are: the truth of an answer (one
+that puts the Colosseum in Lisbon is worth as much as one that puts it in Rome); whether the answer is better than y0,
+which has loss 0 by definition; a claim that the copy itself makes falsely, or denies; whether a
 reader notices a disclosure. Because y0 has loss 0, a mechanism that writes its own answer has a loss above 0 by chance:
 a second ad-free sample of SmolLM2-135M lost 0.22 +- 0.07 on 16 questions, the answer to another question 0.81. The
 click model uses the same cues, so the two measurements are not independent.
@@ -32,6 +39,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cache, cached_property
+from importlib.resources import files
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -42,9 +51,10 @@ from simenv.encoder import Encoder
 from simenv.judges import ad_copy
 from simenv.judges.cues import Cue, ramp, read_examples
 from simenv.one_thread import product
-from simenv.quality.claims import unsupported
+from simenv.quality.form import FormWorth, form, sounds_like_refusal
 from simenv.records import Ad, AdQuality, Auction, Feedback, Outcome, Persona, Quality, Record
 from simenv.text import sentence_around, sentence_spans, sentences
+from simenv.writer.claims import content_words, numbers, unsupported
 
 # Words that readers understand as "this is an ad": Federal Trade Commission (2015), "Native advertising: a guide for
 # businesses", which calls "promoted" and "partner" ambiguous. Words of the product's title do not count.
@@ -65,8 +75,14 @@ class Scales(Record):
     """Ramp of a sentence that serves the question."""
     kept: tuple[float, float] = (0.45, 0.75)
     """Ramp of a sentence of the ad-free answer that is kept. Other sentences on the same topic reach 0.45."""
-    relevance: tuple[float, float] = (0.1, 0.5)
+    relevance: tuple[float, float] = (0.24, 0.5)
     """Ramp of a whole answer's relevance to the question."""
+    off_topic: float = 0.05
+    """Relevance of an answer to another question: more than that of an echo."""
+    refusal: float = 0.4
+    """Cosine with an example of `refusals.txt` from which a sentence refuses. Refusals of the dev part are at 0.4 or
+    more, sentences of its answers at 0.31 or less."""
+    form: FormWorth = FormWorth()
     factual: tuple[float, float] = (0.2, 0.5)
     """Ramp of an ad sentence's similarity to the ad's copy."""
     ad_worth: float = 0.8
@@ -158,11 +174,15 @@ class EmbeddedQuality:
     """
 
     def __init__(self, encoder: Encoder, scales: Scales | None = None) -> None:
-        self.name = f"embedded:{encoder.name}"
+        self.name = f"embedded-v2:{encoder.name}"
         self._scales = scales or Scales()
         examples = read_examples()
-        numbers = [self._scales.model_dump_json(), *(examples[cue].model_dump_json() for cue in ("leak", "pressure"))]
-        self.sha256 = hashlib.sha256("\n".join(numbers).encode()).hexdigest()
+        parts = [
+            self._scales.model_dump_json(),
+            *_refusal_examples(),
+            *(examples[cue].model_dump_json() for cue in ("leak", "pressure")),
+        ]
+        self.sha256 = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         self._encoder = encoder
         self._leak = Cue(encoder, examples["leak"])
         self._pressure = Cue(encoder, examples["pressure"])
@@ -173,13 +193,13 @@ class EmbeddedQuality:
         # Without an ad-free answer, the answer is compared with its own sentences that have no ad: satisfaction is
         # defined, the loss is unknown.
         reference = split(ad_free) if ad_free is not None else [s for s in answer if s.ad_id is None]
-        satisfaction, relevance, kept = self._satisfaction(auction, outcome, answer, reference)
+        satisfaction, worth, kept = self._satisfaction(auction, outcome, answer, reference)
         pairs = zip(ads, outcome.placements, strict=True)
         return Feedback(
             satisfaction=satisfaction,
             quality=Quality(
                 ad_free=ad_free,
-                quality_loss=None if ad_free is None else relevance - satisfaction,
+                quality_loss=None if ad_free is None else worth - satisfaction,
                 kept=None if ad_free is None else kept,
                 ad_text_share=ad_text_share(outcome.response, ads),
                 ads=tuple(
@@ -197,8 +217,8 @@ class EmbeddedQuality:
         """Degree to which the answer's statements on an ad come from the ad's copy: in [0, 1]; 1 for a bare link."""
         parts = split(response, [ad])
         statement = " ".join(_remove_names(s.text, ad) for s in parts if s.ad_id == ad.id).strip(" ,.;:-")
-        if not re.search(r"\w", statement):
-            return 1.0
+        if not content_words(statement) and not numbers(statement):
+            return 1.0  # a bare link, with or without words that only recommend
         copy = [ad.title, *sentences(ad.body)]
         vectors = self._encoder.encode([statement, ad.text, *copy])
         support = ramp(float(product(vectors[1:], vectors[0]).max()), *self._scales.factual)
@@ -209,10 +229,10 @@ class EmbeddedQuality:
     def _satisfaction(
         self, auction: Auction, outcome: Outcome, answer: Sequence[Sentence], reference: Sequence[Sentence]
     ) -> tuple[float, float, float]:
-        """Returns satisfaction, relevance of the reference, and kept."""
+        """Returns satisfaction, worth of the reference, and kept."""
         scales = self._scales
         if not answer or not reference:
-            return 0.0, self._relevance(auction, reference), 0.0
+            return 0.0, self._worth(auction, reference)[0], 0.0
         query, *rest = self._encoder.encode([auction.query.text, *(s.text for s in (*answer, *reference))])
         ours, theirs = np.array(rest[: len(answer)]), np.array(rest[len(answer) :])
         cosines = product(ours, theirs.T)
@@ -223,14 +243,40 @@ class EmbeddedQuality:
         own = sum(s.words * serve for s, serve in zip(answer, serves, strict=True) if s.ad_id is None)
         recall = max(kept, min(1.0, own / sum(s.words for s in reference)))
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        relevance = self._relevance(auction, reference)
+        worth, whole = self._worth(auction, reference)
+        formed = self._form(auction, answer)
         leak, pressure = self._leak_and_pressure(auction, outcome)
         penalty = (1 - scales.leak_cost * leak) * (1 - scales.pressure_cost * pressure)
-        return relevance * f1 * penalty, relevance, kept
+        return worth * f1 * penalty * (min(1.0, formed / whole) if whole else 0.0), worth, kept
+
+    def _worth(self, auction: Auction, reference: Sequence[Sentence]) -> tuple[float, float]:
+        """Returns the worth of a reference, and what its form leaves of it."""
+        if not reference:
+            return 0.0, 1.0
+        scales = self._scales
+        formed = self._form(auction, reference)
+        if formed == scales.form.refusal:
+            return formed, formed
+        return formed * (scales.off_topic + (1 - scales.off_topic) * self._relevance(auction, reference)), formed
+
+    def _form(self, auction: Auction, parts: Sequence[Sentence]) -> float:
+        """The form of an answer without its ads; of one that has nothing else, of all of it."""
+        own = [part for part in parts if part.ad_id is None] or list(parts)
+        if not own:
+            return 1.0
+        closeness = product(self._encoder.encode([part.text for part in own]), self._refusals.T)
+        refusing = [
+            sounds_like_refusal(part.text) or float(row.max()) >= self._scales.refusal
+            for part, row in zip(own, closeness, strict=True)
+        ]
+        most = _mean([float(refuses) for refuses in refusing], own) >= 0.5
+        return form("\n".join(part.text for part in own), auction.query.text, most, self._scales.form)
+
+    @cached_property
+    def _refusals(self) -> npt.NDArray[np.float32]:
+        return self._encoder.encode(_refusal_examples())
 
     def _relevance(self, auction: Auction, sentences: Sequence[Sentence]) -> float:
-        if not sentences:
-            return 0.0
         query, *rest = self._encoder.encode([auction.query.text, *(s.text for s in sentences)])
         pooled: npt.NDArray[np.float64] = np.average(rest, axis=0, weights=[s.words for s in sentences])
         return ramp(float(product(query, pooled) / np.linalg.norm(pooled)), *self._scales.relevance)
@@ -248,6 +294,12 @@ class EmbeddedQuality:
         if any(violation.kind == "leaked_process" for violation in outcome.violations):
             leak = 1.0
         return leak, ramp(float(self._pressure(pitches).max()), *self._scales.pressure) if pitches else 0.0
+
+
+@cache
+def _refusal_examples() -> tuple[str, ...]:
+    lines = (files("simenv.quality") / "refusals.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(sentence for line in lines for sentence in sentences(line))
 
 
 def _remove_names(text: str, ad: Ad) -> str:

@@ -73,10 +73,16 @@ class BenchResult:
 class Progress:
     """Callbacks of a run."""
 
+    stage: Callable[[str], None] = field(default=lambda name: None)
+    """Called with what begins before the answers: "loading" (files and models), then "encoding" (the catalog)."""
+    encoded: Callable[[int, int], None] = field(default=lambda done, total: None)
+    """Called while a new catalog is encoded, with the number of ads that are done and of all."""
     started: Callable[[int], None] = field(default=lambda answers: None)
     """Called once everything is built, with the number of answers."""
     answered: Callable[[], None] = field(default=lambda: None)
-    """Called after each answer."""
+    """Called after each answer that ran now."""
+    skipped: Callable[[], None] = field(default=lambda: None)
+    """Called for each answer that was there: in a resumed run's log, or with all its completions in a cassette."""
     warned: Callable[[str], None] = field(default=lambda warning: None)
     """Called with a warning before anything runs."""
 
@@ -172,6 +178,7 @@ def run_bench(
             try_folder(folder)
         else:
             run = RunFolder(folder)
+        progress.stage("loading")
         checked = plan(options, objects)
         if options.baseline is not None and options.baseline not in checked.mechanisms:
             raise UnknownName("baseline", options.baseline, checked.mechanisms)
@@ -184,6 +191,8 @@ def run_bench(
         if parts.warning is not None:
             progress.warned(parts.warning)
         facts, machine = _facts(checked, parts, hashes), machine_of(parts.llms)
+        progress.stage("encoding")
+        parts.world.prepare(progress.encoded)
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}
         if before is None:
@@ -225,7 +234,7 @@ def _roll(options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, 
             n=options.n,
             seed=options.seed,
             on_chunk=log.write,
-            on_answer=progress.answered,
+            on_answer=lambda fresh: progress.answered() if fresh else progress.skipped(),
             chunk=options.chunk,
             sessions=sessions,
             done=log.done,

@@ -22,12 +22,15 @@ _OPTIONS_OF_WORLD = (
     "budget",
     "budget_scope",
     "pacing",
+    "judge_llm_options",
 )
 _OPTIONS_OF_MECHANISMS = (
     "n",
     "seed",
     "chunk",
     "ctr_model",
+    "llm_options",
+    "strict",
     "api_base",
     "judge_api_base",
     "judge_ensemble",
@@ -87,7 +90,8 @@ def _other_facts(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _option(manifest: Mapping[str, Any], name: str) -> Any:
-    return manifest["options"].get(name, OLDEST.get(name, BenchOptions.model_fields[name].default))
+    default = BenchOptions.model_fields[name].get_default(call_default_factory=True)
+    return manifest["options"].get(name, OLDEST.get(name, default))
 
 
 def _labelled(mechanisms: Any) -> Iterator[tuple[str, str]]:

@@ -136,7 +136,7 @@ def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
         ("Behaviour, per answer (CTR: per shown ad)", behaviour, False),
         ("Cost, per answer", _COST, False),
     ]
-    if quality := tuple(metric for metric in _QUALITY if metric in measured):
+    if "satisfaction" in measured and (quality := tuple(metric for metric in _QUALITY if metric in measured)):
         blocks.append(("Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", quality, False))
     if own := tuple(dict.fromkeys(c.metric for c in table.cells if c.metric not in _BUILT_IN)):
         blocks.append(("Further metrics", own, False))

@@ -20,9 +20,9 @@ import re
 
 from simenv import markup
 from simenv.llm.scripted import is_filler
-from simenv.quality.claims import content_words, proper_nouns
 from simenv.records import Ad
 from simenv.text import sentence_around, sentences
+from simenv.writer.claims import content_words, proper_nouns
 
 _AMOUNT = re.compile(r"[$€£]?\d+(?:[.,]\d+)*(?: ?%)?")
 _BEGINNING = 5

@@ -18,9 +18,9 @@ from simenv.llm import LLM, Capability, ScriptedLLM
 from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.llm.requests import Request, ScoreRequest, Scores
 from simenv.mechanism import Mechanism
-from simenv.quality.claims import numbers, proper_nouns, unsupported
 from simenv.quality.embedded import EmbeddedQuality, QualityMeasure, ad_text_share, disclosure, split
 from simenv.quality.factory import make_quality
+from simenv.quality.form import FormWorth, form, sounds_like_refusal
 from simenv.quality.likelihood import LikelihoodQuality
 from simenv.quality.llm_quality import LLMQuality
 from simenv.records import AdQuality, Auction, Bid, Feedback, Outcome, Quality, Query, Transition
@@ -29,7 +29,9 @@ from simenv.runs.summary import summarize
 from simenv.runs.tables import to_markdown
 from simenv.testing import ADS, PERSONAS, FakeEncoder, small_world
 from simenv.validity.cases import Case
+from simenv.validity.quality_contrasts import measure_contrasts
 from simenv.validity.scenarios import EXTRAS, Scenario, build, load_scenarios
+from simenv.writer.claims import numbers, proper_nouns, unsupported
 
 BOOTS, BANK = ADS[0], ADS[3]
 FAKE = EmbeddedQuality(FakeEncoder())
@@ -121,7 +123,7 @@ def test_the_ad_free_answer_itself_loses_nothing() -> None:
 
 def test_other_words_that_serve_the_question_lose_nothing_and_those_that_do_not_lose_all() -> None:
     ad_free = "Wax keeps leather dry."
-    other_words = measured(FAKE, "Boots stay dry. Which boots stay dry?", ad_free).quality
+    other_words = measured(FAKE, "Boots stay dry in wax. Which tall boots stay dry?", ad_free).quality
     off_topic = measured(FAKE, "Bake bread at noon. Knead twice.", ad_free).quality
     assert other_words is not None
     assert off_topic is not None
@@ -389,6 +391,47 @@ def test_measures_by_name() -> None:
         make_quality("likelihood", encoder, llm=ScriptedLLM(capabilities=frozenset({Capability.PREFILL})))
 
 
+# The floor
+
+
+@pytest.mark.weights
+def test_bad_answers_stand_below_a_plain_one_in_their_order() -> None:
+    """Three scenarios of the development part; `simenv validate-quality` has all."""
+    report = run_sync(measure_contrasts, EmbeddedQuality(default_encoder()), load_scenarios("dev", limit=3), "dev")
+    assert list(report.means) == ["echo", "other", "refusal", "looped", "cut", "good"]
+    assert {kind: found.right for kind, found in report.contrasts.items()} == dict.fromkeys(report.contrasts, 3)
+    assert len(report.contrasts) == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "worth"),
+    [
+        ("Leather boots with a membrane keep water out.", 1.0),
+        ("Leather.", 1.0),
+        ("Tall boots stay dry.", 1.0),
+        ("- Leather boots\n- Rubber boots", 1.0),
+        ("Which boots stay dry", 0.0),
+        ("Leather, leather, leather, leather, leather boots.", 0.5),
+        ("Leather boots keep water out. Rubber does too. Leather boots keep water out.", 0.5),
+        ("Leather boots with a mem", 0.8),
+        ("", 1.0),
+    ],
+)
+def test_the_form_of_an_answer(text: str, worth: float) -> None:
+    assert form(text, "Which boots stay dry?", False, FormWorth()) == worth
+
+
+@pytest.mark.parametrize("text", ["I'm sorry, I cannot help with that.", "As an AI, I have no opinion."])
+def test_refusals_are_told_from_answers_that_deny(text: str) -> None:
+    assert sounds_like_refusal(text)
+    assert not sounds_like_refusal("Liquids cannot go on board, and no one will ask you again.")
+
+
+def test_the_measure_has_a_name_of_its_own() -> None:
+    """Answers of runs with the measure without a floor are not compared with these silently."""
+    assert FAKE.name.startswith("embedded-v2:")
+
+
 # In the table
 
 
@@ -398,7 +441,9 @@ def test_the_table_has_quality_where_it_was_measured() -> None:
     assert "Answer quality" not in to_markdown(bare)
     assert "satisfaction" not in {cell.metric for cell in bare.cells}
     table = summarize(_rows(ShowsFirst(), **_options(llm)))
-    assert "| mechanism | satisfaction | quality loss | ad text | factuality | disclosure |" in to_markdown(table)
+    assert "| mechanism | satisfaction | quality loss | ad text | factuality | disclosure | own copy |" in to_markdown(
+        table
+    )
 
 
 def test_quality_by_hand() -> None:
