@@ -3,6 +3,7 @@
 SimenvError
 ├── InputError            an argument or an input file is wrong; the command line exits with code 2
 │   ├── DataFileError     a file, or a row or column of it (catalog, personas, queries, run folder)
+│   │   └── CannotWrite   a file cannot be written: full disk, read-only folder; the command line exits with code 1
 │   ├── UnknownName       a name that is not registered; the message lists the nearest ones
 │   ├── OutcomeError      a mechanism's outcome breaks the rules of its auction
 │   └── MissingCapability a mechanism or judge needs a capability that the language model's backend lacks
@@ -55,6 +56,11 @@ class InputError(SimenvError):
 
 class DataFileError(InputError):
     """A data file, or one row or column of it, is missing or invalid."""
+
+
+class CannotWrite(DataFileError):
+    """A file cannot be written: the disk is full, the folder is read-only, a limit is reached. What was written before
+    is complete."""
 
 
 class UnknownName(InputError):

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from simenv.errors import DataFileError, InputError
+from simenv.files.atomic import write_bytes_atomically
+from simenv.files.folders import ensure_folder
 from simenv.files.limits import check_regular, read_bytes
 from simenv.llm.model_folder import damaged_file
 
@@ -85,7 +87,7 @@ def blocks_of(trained: Iterable[str]) -> list[int]:
 
 def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, base: str) -> None:
     """Writes an adapter in bf16, in peft's format."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     config = {
         "peft_type": "LORA",
@@ -98,10 +100,10 @@ def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, b
         "target_modules": list(TARGETS),
         "layers_to_transform": blocks_of(trained),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    ensure_folder(folder)
+    write_bytes_atomically(folder / "adapter_config.json", (json.dumps(config, indent=1) + "\n").encode())
     tensors = {name: value.detach().to(torch.bfloat16).cpu().contiguous() for name, value in trained.items()}
-    save_file(tensors, folder / "adapter_model.safetensors")
+    write_bytes_atomically(folder / "adapter_model.safetensors", to_bytes(tensors))
 
 
 def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
