@@ -19,7 +19,7 @@ from simenv.stats import Estimate
 from simenv.validity.attacks import RAISED
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
-from simenv.validity.report import to_markdown
+from simenv.validity.report import report_of
 from simenv.validity.run import Validity
 
 FOLDER = Path(__file__).parent / "results" / "validity"
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     given = parser.parse_args()
     reports = read(given.files)
-    print("\n".join(to_markdown(v) for _, v in reports) if given.full else table(reports))
+    print("\n".join(report_of(v).to_markdown() for _, v in reports) if given.full else table(reports))
 
 
 def read(files: Sequence[Path]) -> list[tuple[str, Validity]]:

@@ -133,6 +133,8 @@ def _type_name(annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is type(None):
         return "None"
+    if origin is typing.Annotated:  # a validator is no type
+        return _type_name(arguments[0])
     if origin is typing.Literal:
         return " | ".join(repr(argument) for argument in arguments)
     if origin is None:
@@ -266,6 +268,18 @@ def export_columns() -> str:
     return table(("column", "type", "meaning"), rows)
 
 
+def server_shapes() -> str:
+    """The replies that are tested, and what becomes of them."""
+    from simenv.testing.shapes import OUTCOMES, SHAPES, VERDICTS
+
+    rows = []
+    for shape in SHAPES:
+        tokens = "" if shape.tokens else "; its tokens are unknown"
+        judged = VERDICTS[shape.verdict] if shape.verdict else ""
+        rows.append((shape.name, f"{OUTCOMES[shape.call]}{tokens}{judged}"))
+    return table(("the server sends", "what becomes of it"), rows)
+
+
 def plain(text: str) -> str:
     """Text of a help or docstring that has no mark-up, so that Markdown shows it as it is."""
     return re.sub(r"([\\*_<>|`\[\]#])", r"\\\1", text)
@@ -287,6 +301,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "mechanisms": mechanisms,
     "personas": personas,
     "records": records,
+    "server_shapes": server_shapes,
     "train_at_scale": train_at_scale,
     "validity_keys": validity_keys,
 }

@@ -157,6 +157,11 @@ def stop(timeout: float | None = None) -> bool:
     return ended and not _left_behind
 
 
+def left_behind() -> bool:
+    """Whether a thread runs code that was interrupted and does not end."""
+    return any(left.thread.is_alive() for left in _left_behind)
+
+
 def _forget_parents_loop() -> None:
     global _background, _lock
     _lock = threading.Lock()  # another thread of the parent may have held it

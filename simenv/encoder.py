@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +41,8 @@ class MiniLM:
 
     name = "all-MiniLM-L6-v2"
     _MEMORY = 50_000
+    _PART = 32
+    """Texts between two calls of a progress callback."""
 
     def __init__(self) -> None:
         from simenv.llm.torch_env import set_torch_defaults
@@ -66,10 +68,11 @@ class MiniLM:
             self._known.clear()
         return vectors
 
-    def remember(self, texts: Sequence[str]) -> None:
+    def remember(self, texts: Sequence[str], watch: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Encodes texts that many processes need, such as a catalog, and stores the vectors in the user's cache folder.
 
-        If the cache cannot be read or written, the texts are encoded again.
+        If the cache cannot be read or written, the texts are encoded again. `watch` is then called with the number of
+        texts that are done and of all.
         """
         from simenv.llm.weights import cache_dir
 
@@ -81,7 +84,12 @@ class MiniLM:
             if not isinstance(vectors, np.ndarray) or vectors.shape != (len(texts), 384):
                 raise ValueError(f"{file} holds {type(vectors).__name__}")
         except (OSError, ValueError, EOFError):
-            vectors = self.encode(texts)
+            parts = []
+            for start in range(0, len(texts), self._PART):
+                watch(start, len(texts))
+                parts.append(self.encode(texts[start : start + self._PART]))
+            watch(len(texts), len(texts))
+            vectors = np.concatenate(parts) if parts else self.encode(texts)
             _save(file, vectors)
         self._known.update(zip(texts, vectors, strict=True))
 

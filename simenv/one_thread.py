@@ -15,12 +15,12 @@ from functools import cache
 from typing import Any
 
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
 _lock = threading.Lock()
 _inside = 0
-_outside: Any = None
-"""The caller's limit, while any thread is inside."""
+_outside: list[tuple[LibController, int]] = []
+"""The caller's limits, while any thread is inside."""
 
 
 @contextmanager
@@ -29,7 +29,9 @@ def one_thread() -> Iterator[None]:
     global _inside, _outside
     with _lock:
         if _inside == 0:
-            _outside = _blas().limit(limits=1)
+            _outside = [(library, library.get_num_threads()) for library in _blas().lib_controllers]
+            for library, _ in _outside:
+                _set(library, 1)
         _inside += 1
     try:
         yield
@@ -37,7 +39,7 @@ def one_thread() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                _outside.restore_original_limits()
+                _restore()
 
 
 def product(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
@@ -51,13 +53,23 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")  # numpy, imported above, has loaded its own
 
 
+def _set(library: LibController, threads: int) -> None:
+    """Sets the number of threads. threadpoolctl 3.8 lets only the first thread that asks set it, and ignores others."""
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(threads)
+
+
+def _restore() -> None:
+    for library, threads in _outside:
+        _set(library, threads)
+
+
 def _forget_other_threads() -> None:
     """In a forked child: the parent's other threads, which may have been inside, do not exist."""
     global _lock, _inside
     _lock = threading.Lock()
     if _inside:
         _inside = 0
-        _outside.restore_original_limits()
+        _restore()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

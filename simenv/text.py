@@ -1,4 +1,4 @@
-"""Where the sentences of a text begin and end.
+"""Where the sentences of a text begin and end, and how text from outside is shown.
 
 One rule serves almost all: a sentence ends after `.`, `!` or `?`, or a run of them, before white space or the end of
 the text; a line break ends one too. So "1.5" and "simenv.org" end none. `clause_spans` is the one exception.
@@ -7,9 +7,13 @@ the text; a line break ends one too. So "1.5" and "simenv.org" end none. `clause
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _END = re.compile(r"(?<![.!?])[.!?]++(?=\s|$)|\n")  # a run is tried once, as a whole: linear in the text's length
 _CLAUSE = re.compile(r"[^.!?\n]+")
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_JOINERS = frozenset("\u200c\u200d")
+"""Invisible, but parts of words and emoji; they move no cursor and turn no direction."""
 
 
 def sentence_ends(text: str) -> list[int]:
@@ -57,3 +61,24 @@ def clause_spans(text: str) -> list[tuple[int, int]]:
     a sentence whose space a model forgot must not carry its words over to the next one.
     """
     return [match.span() for match in _CLAUSE.finditer(text)]
+
+
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """Text that a terminal shows and does not obey: control characters and direction marks become escapes (`\\x1b`).
+
+    Args:
+        text: Text from outside.
+        keep: Control characters that stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) or c in keep else escaped(c) for c in text)
+
+
+def escaped(character: str) -> str:
+    """The character as Python writes it in ASCII, such as `\\x1b` or `\\u202e`."""
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _is_shown(character: str) -> bool:
+    return character in _JOINERS or unicodedata.category(character) not in _HIDDEN

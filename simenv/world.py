@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from simenv import markup
@@ -112,8 +112,13 @@ class World:
         self.strict = strict
         self._prepared = False
 
-    def prepare(self) -> None:
-        """Computes what is computed once, such as the judge's cues. Otherwise the first answer takes longer."""
+    def prepare(self, watch: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Computes what is computed once: the catalog's vectors and the judge's cues. Otherwise the first answer does.
+
+        Args:
+            watch: Called while a new catalog is encoded, with the number of ads that are done and of all.
+        """
+        self.retriever.prepare(watch)
         if not self._prepared and isinstance(self.judge, Prepares):
             self.judge.prepare()
         self._prepared = True

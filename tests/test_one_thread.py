@@ -20,13 +20,16 @@ def test_products_and_fits_do_not_depend_on_the_number_of_threads() -> None:
     """The product of these sizes differs between one and four threads where NumPy computes it as it likes."""
     vectors = np.random.default_rng(0).normal(size=(300, 384)).astype(np.float32)
     words = [f"word{i} of sentence{j}" for i in range(10) for j in range(10)]
+
+    def results() -> list[bytes]:
+        cue = Cue(FakeEncoder(384), Examples(yes=tuple(words[:60]), no=tuple(words[60:])))
+        return [it.tobytes() for it in (product(vectors, vectors[0]), product(vectors, vectors.T), cue(words))]
+
     found = []
     for threads in (1, 2, 4):
-        with threadpool_limits(threads, user_api="blas"):
-            cue = Cue(FakeEncoder(384), Examples(yes=tuple(words[:60]), no=tuple(words[60:])))
-            results = [product(vectors, vectors[0]), product(vectors, vectors.T), cue(words)]
-        found.append([result.tobytes() for result in results])
-    assert found[0] == found[1] == found[2]
+        with threadpool_limits(threads, user_api="blas"), ThreadPoolExecutor(1) as another_thread:
+            found += [results(), another_thread.submit(results).result()]
+    assert all(one == found[0] for one in found)
 
 
 def test_the_limit_ends_when_the_last_thread_has_left() -> None:

@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from simenv import markup
 from simenv.background_loop import gather
+from simenv.check.draws import has_drawn
 from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError, OutcomeError
 from simenv.judges.base import Judge, run_judge
 from simenv.llm.base import AnyRequest, ScoreRequest, metered
-from simenv.mechanism import Lottery, Mechanism, Randomised, lottery_of, mechanism_name, run_mechanism
+from simenv.mechanism import Lottery, Mechanism, Randomised, lottery_of, mechanism_rng, run_mechanism
 from simenv.records import Auction, Click, Outcome, Persona
-from simenv.seeding import keyed_rng
 
 Bools = npt.NDArray[np.bool_]
 
@@ -183,35 +183,15 @@ async def is_exact(mechanism: Mechanism, cases: Sequence[AuditCase]) -> bool:
     for case in cases:
         requests = []
         for scale in (1.0, _PROBE_BID_SCALE):
-            rng = _ObservedGenerator(keyed_rng("mechanism", case.auction.id).bit_generator)
+            rng = mechanism_rng(case.auction)
             with metered() as meter:
-                await run_mechanism(_WithGenerator(mechanism, rng), case.at(scale * case.values))
-            if rng.drawn(case.auction.id):
+                await run_mechanism(mechanism, case.at(scale * case.values), rng)
+            if has_drawn(rng, case.auction):
                 return False
             requests.append(_sampled_requests(meter.requests))
         if requests[0] == requests[1]:
             return True
     return not cases
-
-
-class _ObservedGenerator(np.random.Generator):
-    """A generator that can report whether numbers were drawn from it."""
-
-    def drawn(self, auction_id: str) -> bool:
-        fresh = keyed_rng("mechanism", auction_id).bit_generator.state
-        return bool(self.bit_generator.state != fresh)
-
-
-class _WithGenerator:
-    """Runs a mechanism with the given generator."""
-
-    def __init__(self, mechanism: Mechanism, rng: np.random.Generator) -> None:
-        self._mechanism = mechanism
-        self._rng = rng
-        self.name = mechanism_name(mechanism)
-
-    def run(self, auction: Auction, rng: np.random.Generator) -> Any:
-        return self._mechanism.run(auction, self._rng)
 
 
 def _sampled_requests(requests: Sequence[AnyRequest]) -> frozenset[AnyRequest]:

@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simenv.auditing import verdicts
 from simenv.auditing.evaluate import AuditCase, AuditedMechanism, BidOutcome, Bools
 from simenv.auditing.play import Colluded, Reached, totals
-from simenv.auditing.records import Audited, Distorted, Reach
-from simenv.auditing.sweep import Curve, Sweep, curve_of, loses, misses_target, um_regret, vm_regret
+from simenv.auditing.records import Audited, Distorted, Reach, Verdict
+from simenv.auditing.sweep import FALL_BY_NOISE, Curve, Sweep, curve_of, loses, misses_target, um_regret, vm_regret
+from simenv.check.draws import LotteryTest
 from simenv.ctr.models import own_ctr_model
 from simenv.market.values import HIGHEST
-from simenv.mechanism import Claiming, Mechanism
+from simenv.mechanism import Claim, Claiming, Lottery, Mechanism
+from simenv.records import Auction, Outcome
 from simenv.stats import Estimate, clustered_ratio
 
 
@@ -24,6 +27,14 @@ class Swept(NamedTuple):
     truth: BidOutcome
     """Outcome of truthful bids."""
     sweeps: list[Sweep]
+
+
+class Draws(NamedTuple):
+    """Draws of a mechanism on one auction."""
+
+    auction: Auction
+    lottery: Lottery
+    outcomes: list[Outcome]
 
 
 class Measured(NamedTuple):
@@ -36,6 +47,8 @@ class Measured(NamedTuple):
     """Kind of distortion -> measurements."""
     play: list[dict[str, list[Reached]]]
     """Kind of play -> one result per seed."""
+    draws: list[Draws]
+    """Draws of `run` and the lottery they belong to; empty if the mechanism has none."""
     calls: int
 
 
@@ -102,17 +115,19 @@ def audited(measured: Measured, cases: Sequence[AuditCase], best: Sequence[float
     own, world = ([[curve_of(s, own=o) for s in row.sweeps] for row in rows] for o in (True, False))
     flat = [s for row in rows for s in row.sweeps]
     revenue, welfare, efficiency = figures.money(rows)
+    um, vm = (figures.regret(rows, of, own=True) for of in (um_regret, vm_regret))
     colluded = [c for c in measured.collusion if c is not None]
     paired = [who for who, c in zip(figures.people, measured.collusion, strict=False) if c is not None]
     return Audited(
         claims=_claims(subject.mechanism),
+        verdicts=_verdicts(measured, cases, um, vm),
         measured="sampled" if subject.replicas else "exact",
         replicas=subject.replicas,
         own_ctr_model=own_ctr_model(subject.mechanism) is not None,
         sweeps=len(flat),
-        regret_um_own=figures.regret(rows, um_regret, own=True),
+        regret_um_own=um,
         regret_um_world=figures.regret(rows, um_regret, own=False),
-        regret_vm_own=figures.regret(rows, vm_regret, own=True),
+        regret_vm_own=vm,
         regret_vm_world=figures.regret(rows, vm_regret, own=False),
         largest_regret_um_own=max((um_regret(s, own=True) for s in flat), default=0.0),
         roi_violations=figures.ratio(_sum((float(misses_target(s)), 1.0) for s in row.sweeps) for row in rows),
@@ -142,6 +157,39 @@ def audited(measured: Measured, cases: Sequence[AuditCase], best: Sequence[float
 
 def _claims(mechanism: Mechanism) -> tuple[str, ...]:
     return tuple(sorted(str(claim) for claim in mechanism.claims)) if isinstance(mechanism, Claiming) else ()
+
+
+def _verdicts(measured: Measured, cases: Sequence[AuditCase], um: Estimate, vm: Estimate) -> dict[str, Verdict]:
+    """Verdicts on the mechanism's claims, and on its lottery."""
+    subject, rows = measured.subject, measured.swept
+    sweeps = [sweep for row in rows for sweep in row.sweeps]
+    exact = not subject.replicas
+    losing = _sum(_losers(case, row.truth, True) for case, row in zip(cases, rows, strict=False))
+    charged = _sum(_overcharged(row.truth) for row in rows)
+    curves = [curve_of(sweep, own=True) for sweep in sweeps]
+    noise = 0.0 if exact else FALL_BY_NOISE
+    found = {
+        Claim.INDIVIDUALLY_RATIONAL: verdicts.share(charged, "advertisers that a draw charges beyond their value"),
+        Claim.MONOTONE: verdicts.share(verdicts.falls(sweeps), "steps of the bid at which clicks fall"),
+        Claim.TRUTHFUL_UM: verdicts.truthfulness(Claim.TRUTHFUL_UM, sweeps, um, exact=True),
+        Claim.RATIONAL_IN_EXPECTATION: verdicts.share(losing, "advertisers that lose", noise),
+        Claim.MONOTONE_IN_EXPECTATION: verdicts.share(
+            verdicts.falls(sweeps) if exact else _falls(curves), "steps of the bid at which clicks fall", noise
+        ),
+        Claim.TRUTHFUL_UM_IN_EXPECTATION: verdicts.truthfulness(
+            Claim.TRUTHFUL_UM_IN_EXPECTATION, sweeps, um, exact=exact
+        ),
+        Claim.TRUTHFUL_VM: verdicts.truthfulness(Claim.TRUTHFUL_VM, sweeps, vm, exact=exact),
+        Claim.BID_FREE_CANDIDATES: Verdict(verdict="not measured", why="audits do not compare prompts, check does"),
+    }
+    chosen = {claim: found[Claim(claim)] for claim in _claims(subject.mechanism)}
+    if measured.draws:
+        chosen = {claim: verdicts.in_expectation(Claim(claim), verdict) for claim, verdict in chosen.items()}
+        test = LotteryTest()
+        for draws in measured.draws:
+            test.add(*draws)
+        chosen["lottery"] = verdicts.lottery(test)
+    return chosen
 
 
 def _kinds(rows: Sequence[Mapping[str, object]]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Options and report of an audit. The file audit.json holds an `Audit`.
 
 Regrets and collusion gains are shares of the value of the truthful clicks of the advertisers whose bids are varied.
-Only a grid of bids is tried, so the best bid may gain more. Estimates are {"value", "low", "high"}: 95% intervals
+Only some bids are tried, so the best bid may gain more. Estimates are {"value", "low", "high"}: 95% intervals
 clustered by persona, null where undefined (no value: none of these advertisers was shown).
 
 "own" means clicks as the mechanism's CTR model predicts them, "world" clicks of the judge. UM: utility maximisers, VM:
@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from simenv.errors import InputError
 from simenv.records import Record
-from simenv.stats import Estimate
+from simenv.stats import Estimate, Number
 
 
 class AuditOptions(Record):
@@ -94,11 +94,28 @@ class Distorted(Record):
     """As in `Audited`."""
 
 
+class Verdict(Record):
+    """Whether a claim held in the audit, in the mechanism's own model of clicks."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    verdict: Literal["passed", "failed", "not measured"]
+    """"failed": the audit found a violation. "passed": it found none, and `power` says what it would have found."""
+    measured: Number = math.nan
+    """The violation: the regret as a share of the value of truthful clicks, or the share of advertisers or steps."""
+    power: Number = math.nan
+    """The smallest value of `measured` that would have been seen; null: unknown."""
+    why: str
+    """The same in words."""
+
+
 class Audited(Record):
     """Results for one mechanism."""
 
     claims: tuple[str, ...]
     """The mechanism's claims."""
+    verdicts: dict[str, Verdict] = Field(default_factory=dict)
+    """Claim -> whether it held. "lottery": whether `run` draws from the mechanism's lottery. Older files have none."""
     measured: str
     """"exact" or "sampled": see `simenv.auditing.evaluate`."""
     replicas: int

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-
-from rich.console import Console
 
 from simenv.auditing.distort import DISTORTIONS
 from simenv.auditing.plots import write_plots
 from simenv.auditing.records import Audit, Audited
-from simenv.files.blocks import Block, markdown_parts, print_block
-from simenv.files.folders import make_folder
+from simenv.files.blocks import Block, Report
 from simenv.stats import Estimate
 
 
@@ -22,28 +19,13 @@ def write_report(audit: Audit, folder: Path) -> None:
     Raises:
         DataFileError: the folder is not empty, or cannot be created.
     """
-    make_folder(folder)
-    (folder / "audit.json").write_text(audit.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    pictures = write_plots(audit, folder)
-    (folder / "report.md").write_text(to_markdown(audit, pictures), encoding="utf-8")
+    report_of(audit).write(folder, "audit.json", audit, partial(write_plots, audit))
 
 
-def print_report(audit: Audit, console: Console) -> None:
-    """Prints every table."""
-    for block in blocks(audit):
-        print_block(block, console)
-    console.print(caption(audit), style="dim", highlight=False)
-    for part in audit.cut_short:
-        console.print(f"cut short by the limit on calls: {part}", style="yellow", highlight=False)
-
-
-def to_markdown(audit: Audit, pictures: Sequence[str] = ()) -> str:
-    """Returns the report as Markdown, with links to the pictures."""
-    parts = ["# Audit", caption(audit), *(f"Cut short by the limit on calls: {part}." for part in audit.cut_short)]
-    for block in blocks(audit):
-        parts += markdown_parts(block)
-    parts += [f"![{Path(name).stem}]({name})" for name in pictures]
-    return "\n\n".join(parts) + "\n"
+def report_of(audit: Audit) -> Report:
+    """Returns all tables of the report."""
+    cut = [f"Cut short by the limit on calls: {part}." for part in audit.cut_short]
+    return Report("Audit", caption(audit), blocks(audit), cut)
 
 
 def caption(audit: Audit) -> str:
@@ -60,10 +42,20 @@ def caption(audit: Audit) -> str:
 
 def blocks(audit: Audit) -> list[Block]:
     """Returns all tables of the report."""
-    tables = [_regrets(audit), _curves(audit), _money(audit)]
+    tables = [_claims(audit), _regrets(audit), _curves(audit), _money(audit)]
     if any(m.wrong_ctr for m in audit.mechanisms.values()):
         tables.append(_wrong(audit))
     return tables
+
+
+def _claims(audit: Audit) -> Block:
+    rows = [
+        (label if place == 0 else "", claim, verdict.verdict, verdict.why)
+        for label, m in audit.mechanisms.items()
+        for place, (claim, verdict) in enumerate(m.verdicts.items())
+    ]
+    note = "In the mechanism's own model of clicks, at the bids that were tried. A passed claim may still be false."
+    return Block("Claims", ("mechanism", "claim", "verdict", "what was, or would have been, seen"), rows, note, texts=4)
 
 
 def _regrets(audit: Audit) -> Block:

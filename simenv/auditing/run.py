@@ -11,17 +11,18 @@ import numpy as np
 from simenv.auditing.calls import Calls, CallsSpent
 from simenv.auditing.distort import DISTORTIONS, DistortedCTR
 from simenv.auditing.evaluate import AuditCase, AuditedMechanism, BidEvaluator, is_exact
-from simenv.auditing.figures import Measured, Swept, audited
+from simenv.auditing.figures import Draws, Measured, Swept, audited
 from simenv.auditing.play import SHARES, TRUTHFUL, Colluded, Reached, collusion, learned, totals
 from simenv.auditing.records import Audit, AuditOptions, check_options
 from simenv.auditing.sweep import sampled_advertisers, sweep
+from simenv.check.draws import draw_rngs, has_drawn
 from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
 from simenv.deadlines import time_limit
 from simenv.errors import InputError
 from simenv.llm.base import metered
 from simenv.market.bidders import ShadedBidder
 from simenv.market.values import HIGHEST
-from simenv.mechanism import Mechanism
+from simenv.mechanism import Mechanism, Randomised, lottery_of, mechanism_rng, run_mechanism
 from simenv.runs.rollout import Sessions
 from simenv.world import World
 
@@ -93,6 +94,7 @@ class _Runner:
         self._cases: list[AuditCase] = []
         self._subjects: dict[str, AuditedMechanism] = {}
         self._swept: list[dict[str, Swept]] = []
+        self._draws: list[dict[str, Draws | None]] = []
         self._collusion: list[dict[str, Colluded | None]] = []
         self._wrong: list[dict[str, dict[str, Swept]]] = []
         self._played: list[dict[str, dict[str, list[Reached]]]] = []
@@ -107,6 +109,7 @@ class _Runner:
         self._swept = await self._part("sweeps", options.n, self._sweep)
         if not self._swept:
             raise self._too_few()
+        self._draws = await self._part("draws", len(self._swept), self._draw)
         self._collusion = await self._part("collusion", options.collusion, self._collude)
         if self._rebuild is not None:
             self._wrong = await self._part("wrong CTR", options.wrong_ctr, self._distort)
@@ -174,6 +177,15 @@ class _Runner:
         ]
         return Swept(truth, sweeps)
 
+    async def _draw(self, subject: AuditedMechanism, case: AuditCase) -> Draws | None:
+        if subject.replicas or not isinstance(subject.mechanism, Randomised):
+            return None
+        auction, rng = case.auction, mechanism_rng(case.auction)
+        lottery = await lottery_of(subject.mechanism, auction)
+        await run_mechanism(subject.mechanism, auction, rng)
+        rngs = draw_rngs(auction, has_drawn(rng, auction))
+        return Draws(auction, lottery, [await run_mechanism(subject.mechanism, auction, rng) for rng in rngs])
+
     async def _collude(self, subject: AuditedMechanism, case: AuditCase) -> Colluded | None:
         return await collusion(self._lab, subject, case)
 
@@ -213,6 +225,7 @@ class _Runner:
             [row[label] for row in self._collusion],
             [row[label] for row in self._wrong],
             [row[label] for row in self._played],
+            [draws for row in self._draws if (draws := row[label]) is not None],
             self._calls[label],
         )
 

@@ -1,11 +1,13 @@
 """Sweeps one advertiser's bid, with all other bids and all randomness fixed.
 
-The regret of truthful bidding is the gain of the best bid of the grid over the truthful bid, in the objective of the
+The regret of truthful bidding is the gain of the best bid that was tried over the truthful bid, in the objective of the
 advertiser:
 
     utility maximiser (UM)   value x clicks - payment; the truthful bid is the value
     value maximiser (VM)     value x clicks, subject to value x clicks >= target_roi x payment; the truthful bid is
                              value / target_roi (LLM-Auction, section 4). A bid that misses the target has objective 0.
+
+If a mechanism is measured exactly, the grid of bids is refined around the best one, and where most can be hidden.
 
 If a mechanism is sampled, the maximum over noisy estimates is biased upwards, even if all bids are equally good. So the
 best bid is chosen on one half of the replicas and its gain is estimated on the other half, and vice versa. This is an
@@ -16,7 +18,7 @@ the ad is rarely shown; more replicas reduce this error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +26,20 @@ import numpy.typing as npt
 
 from simenv.auditing.evaluate import AuditCase, AuditedMechanism, BidEvaluator, BidOutcome, Bools
 from simenv.background_loop import gather
+from simenv.check.expected import Expected, widest
 from simenv.ctr.models import Floats
 from simenv.market.values import HIGHEST
 from simenv.seeding import keyed_rng
 
+_HALVINGS = (2, 5)
+"""How often the distances of the best bid to its neighbours are halved, and the gap in which most can be hidden."""
 _OVERBID = 4.0
 """The largest deviation, as a multiple of the value."""
 _ROUNDING = 1e-9
 _STANDARD_ERRORS = 3.0
-"""A step of a sampled curve counts as a fall if it falls by more standard errors than this. With 16 replicas, one step
-in 200 of a flat curve does."""
+"""A step of a sampled curve counts as a fall if it falls by more standard errors than this."""
+FALL_BY_NOISE = 0.005
+"""Probability that a step of a flat curve does, with 16 replicas."""
 
 
 class Sweep(NamedTuple):
@@ -41,7 +47,7 @@ class Sweep(NamedTuple):
 
     value: float
     bids: Floats
-    """Shape (bids,): first the bids of the curve, evenly spaced from 0, then the bids around the value."""
+    """Shape (bids,): the bids of the curve, evenly spaced from 0, then those around the value, if exact refined."""
     curve: int
     """Number of bids of the curve."""
     truth: int
@@ -97,24 +103,59 @@ async def sweep(
     value = float(case.values[i])
     curve_bids = np.linspace(0, HIGHEST, curve).tolist() if curve else []
     around = [b for b in grid(value, bids) if b != value] if bids else []
-    amounts = [*curve_bids, *around, value, value / target_roi]
-    profiles = []
-    for amount in amounts:
-        profile = case.values.copy()
-        profile[i] = amount
-        profiles.append(profile)
-    places = {profile.tobytes(): place for place, profile in enumerate(profiles)}  # evaluate equal profiles once
-    outcomes: dict[bytes, BidOutcome] = dict(
-        zip(places, await gather([evaluator.play(subject, case, profiles[p]) for p in places.values()]), strict=True)
-    )
+    truths = [value, value / target_roi]
+    outcomes: dict[float, BidOutcome] = {}
+
+    async def try_bids(amounts: Sequence[float]) -> None:
+        new = [amount for amount in dict.fromkeys(amounts) if amount not in outcomes]
+        profiles = [np.where(np.arange(len(case.values)) == i, amount, case.values) for amount in new]
+        outcomes.update(zip(new, await gather([evaluator.play(subject, case, p) for p in profiles]), strict=True))
+
+    await try_bids([*curve_bids, *around, *truths])
+    grid_bids = set(outcomes)
+    if not subject.replicas and bids:
+        await _refine(value, i, outcomes, try_bids)
+    refined = sorted(outcomes.keys() - grid_bids)
+    amounts = [*curve_bids, *around, *refined, *truths]
 
     def column(field: int) -> Floats:
-        return np.stack([outcomes[profile.tobytes()][field][:, i] for profile in profiles], axis=1)
+        return np.stack([outcomes[amount][field][:, i] for amount in amounts], axis=1)
 
     last = len(amounts)
     return Sweep(
         value, np.array(amounts), len(curve_bids), last - 2, last - 1, target_roi, *(column(f) for f in range(4))
     )
+
+
+async def _refine(
+    value: float,
+    i: int,
+    outcomes: Mapping[float, BidOutcome],
+    try_bids: Callable[[Sequence[float]], Awaitable[None]],
+) -> None:
+    """Tries more bids where a grid may miss a gain, by the mechanism's own model.
+
+    First around the best bid of the value: halves the distances to its neighbours. Then where most can be hidden for
+    other values (`simenv.check.expected.widest`): halves that gap.
+    """
+
+    def responses() -> dict[float, Expected]:
+        clicks_and_payments = {bid: (o.own_clicks[0, i], o.own_payments[0, i]) for bid, o in outcomes.items()}
+        return {bid: Expected(float(c), float(p)) for bid, (c, p) in clicks_and_payments.items()}
+
+    for _ in range(_HALVINGS[0]):
+        known = responses()
+        bids = sorted(known)
+        best = max(range(len(bids)), key=lambda k: (known[bids[k]].utility(value), bids[k] == value))
+        await try_bids([(bids[best] + bids[k]) / 2 for k in (best - 1, best + 1) if 0 <= k < len(bids)])
+    _, low, high = widest(responses())
+    for _ in range(_HALVINGS[1] if low < high else 0):
+        middle = (low + high) / 2
+        await try_bids([middle])
+        known = responses()
+        _, low, high = max(widest(known, (low, middle)), widest(known, (middle, high)))
+        if low == high:
+            break
 
 
 def um_regret(sweep: Sweep, *, own: bool) -> float:

@@ -23,7 +23,7 @@ def audit(
 ) -> None:
     """Measures gains from bids that differ from the values: allocation curves, regret, learned play, collusion."""
     from simenv.auditing.command import AuditProgress, run_audit
-    from simenv.auditing.report import print_report
+    from simenv.auditing.report import report_of
 
     with console.named_bars(10) as (watch, between):
 
@@ -31,6 +31,6 @@ def audit(
             between.print(text, style="dim", soft_wrap=True)
 
         result = run_audit(options, out, progress=AuditProgress(watch=watch, say=say, warned=console.warn))
-    print_report(result.report, console.out)
+    report_of(result.report).print(console.out)
     if out is not None:
         console.written_to(out)

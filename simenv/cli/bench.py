@@ -10,6 +10,7 @@ import typer
 
 from simenv.cli import console
 from simenv.cli.options import takes
+from simenv.cli.progress import run_progress
 from simenv.errors import SimenvError
 from simenv.runs.options import BenchOptions
 
@@ -54,14 +55,21 @@ def run_and_print(
 
     begun = False
     try:
-        with console.answers_bar() as (start_bar, answered):
+        with run_progress(console.err) as shown:
 
             def started(answers: int) -> None:
                 nonlocal begun
                 begun = True
-                start_bar(answers)
+                shown.started(answers)
 
-            progress = Progress(started=started, answered=answered, warned=console.warn)
+            progress = Progress(
+                stage=shown.stage,
+                encoded=shown.counted,
+                started=started,
+                answered=shown.answered,
+                skipped=shown.skipped,
+                warned=console.warn,
+            )
             result = run_bench(options, folder, resume=resume, progress=progress)
     except SimenvError as error:
         if begun and go_on is not None:

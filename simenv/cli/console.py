@@ -12,29 +12,19 @@ import errno
 import logging
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from simenv.secrets import masked
+from simenv.text import escaped, printable
 
 _ASCII: dict[int, str] = str.maketrans(
     {
@@ -59,9 +49,6 @@ _ASCII: dict[int, str] = str.maketrans(
         "╺": "-",
     }
 )
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-_JOINERS = frozenset("\u200c\u200d")
-"""Invisible, but parts of words and emoji; they move no cursor and turn no direction."""
 _GONE = frozenset({errno.EPIPE, errno.ESHUTDOWN})
 _EXIT_OF_SIGPIPE = 141
 
@@ -74,9 +61,7 @@ def harmless(text: str, encoding: str = "utf-8", *, keep: str = "\n\t") -> str:
         encoding: The terminal's encoding. Characters that it lacks are replaced.
         keep: Control characters that stay.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    shown = "".join(c if _plain(c) or c in keep else _escaped(c) for c in text)
+    shown = printable(text, keep=keep)
     try:
         shown.encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -89,16 +74,8 @@ def _substitute(character: str, encoding: str) -> str:
     try:
         character.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        return _ASCII.get(ord(character)) or _escaped(character)
+        return _ASCII.get(ord(character)) or escaped(character)
     return character
-
-
-def _plain(character: str) -> bool:
-    return character in _JOINERS or unicodedata.category(character) not in _HIDDEN
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 class Terminal(Console):
@@ -229,23 +206,6 @@ def written_to(path: object) -> None:
 
 
 @contextmanager
-def answers_bar() -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """Shows a progress bar of answers. Yields callbacks: one for the total, one to call after each answer."""
-    columns = (_name("answers"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    progress = Progress(*columns, console=err, speed_estimate_period=120)
-    bar = progress.add_task("answers")
-
-    def started(total: int) -> None:
-        progress.update(bar, total=total)
-        progress.start()  # only now, so that an earlier error is the only line of output
-
-    try:
-        yield started, lambda: progress.advance(bar)
-    finally:
-        _stop(progress)
-
-
-@contextmanager
 def named_bars(width: int = 12) -> Iterator[tuple[Callable[[str, int, int], None], Console]]:
     """Shows one progress bar per part. Yields a callback for (part, done, planned) and a console for other lines."""
     columns = (_name(f"{{task.description:{width}}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -272,10 +232,3 @@ def _name(template: str) -> TextColumn:
 def _stop(progress: Progress) -> None:
     if progress.live.is_started:
         progress.stop()
-
-
-class _Rate(ProgressColumn):
-    """Answers per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.2f}/s" if task.speed else "", style="progress.data.speed")

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from simenv import background_loop
 from simenv.cli import console
 from simenv.cli.audit import audit
 from simenv.cli.bench import bench
@@ -87,9 +88,9 @@ def main(arguments: list[str] | None = None) -> None:
     with stopping(), _printed_warnings():
         code = _run(arguments)
         early = console.ended_early()
-        if code:
-            finish(code)  # also if code is left behind that never ends
-        sys.exit(early or 0)
+        if background_loop.left_behind():  # it may never end, so Python's own end would wait, or crash in it
+            finish(code or early or 0)
+        sys.exit(code or early or 0)
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -20,10 +20,13 @@ def ope(
     """Estimates a mechanism's reward from the log of another one, without running it (off-policy evaluation)."""
     from simenv.llm import make_llm
     from simenv.mechanism import make_mechanism
+    from simenv.runs.build import labelled
     from simenv.runs.folder import read_transitions
     from simenv.runs.ope import evaluate, print_report, require_choices
-    from simenv.runs.settings import options_of_one
+    from simenv.runs.settings import options_of_mechanisms
 
-    mechanism = make_mechanism(target, context={"llm": make_llm(llm)}, **options_of_one(target, settings or ()))
+    ((label, name),) = (named := labelled([target])).items()
+    options = options_of_mechanisms(named, settings or ())[label]
+    mechanism = make_mechanism(name, context={"llm": make_llm(llm)}, **options)
     policy = require_choices(mechanism, target)
     print_report(evaluate(read_transitions(run), policy), " ".join([target, *(settings or ())]), console.out)

@@ -31,6 +31,9 @@ def validate_judge(
         typer.Option(help="The judge LLM: embedded, local:FOLDER or a LiteLLM name such as openai/gpt-4o-mini."),
     ] = None,
     api_base: Annotated[str | None, typer.Option(help="Server of the judge LLM.")] = None,
+    llm_options: Annotated[
+        str | None, typer.Option(help="What requests to the judge LLM's server ask for, as in simenv bench.")
+    ] = None,
     part: Annotated[str, typer.Option(help="Scenarios: test (never tune on it), dev or all.")] = "test",
     webis: Annotated[Path | None, typer.Option(help="Folder with the Webis pairs (TOPIC_query_pairs.csv).")] = None,
     labels: Annotated[
@@ -53,14 +56,14 @@ def validate_judge(
     out: Annotated[Path | None, typer.Option(help="A new folder for validity.json, report.md and plots.")] = None,
 ) -> None:
     """Tests a judge: contrasts, placebos, hostile ads, outside data, reliability."""
-    from functools import partial
-
+    from simenv import registry
     from simenv.background_loop import run_sync
     from simenv.files.folders import check_folder
     from simenv.files.rows import parse_columns
     from simenv.judges.factory import make_judge
-    from simenv.llm import make_llm
-    from simenv.validity.report import print_report, write_report
+    from simenv.llm import LANGUAGE_MODEL, check_server_options, make_llm
+    from simenv.runs.options import ModelOptions, read_options
+    from simenv.validity.report import report_of, write_report
     from simenv.validity.run import ValidityOptions, validate
     from simenv.validity.scenarios import load_scenarios
 
@@ -73,6 +76,9 @@ def validate_judge(
         labels=str(labels) if labels else None,
         label_columns=parse_columns(label_columns),
     )
+    asked = read_options(ModelOptions, {"llm_options": llm_options or {}}).llm_options
+    if llm is not None or judge_ensemble is None:
+        check_server_options(llm or "embedded", asked)
     load_scenarios(part, limit)  # reports a wrong name before a model is loaded
     if out is not None:
         check_folder(out)
@@ -81,17 +87,18 @@ def validate_judge(
         llm=llm,
         ensemble=names_of(judge_ensemble),
         samples=judge_samples,
-        find_llm=partial(
-            make_llm,
+        find_llm=lambda name: make_llm(
+            name,
             api_base=api_base,
             concurrency=concurrency,
             timeout=timeout,
+            server_options={} if registry.is_name_of(LANGUAGE_MODEL, name) and name != llm else asked,
             trust_remote_code=trust_remote_code,
         ),
     )
     with console.named_bars() as (watch, _):
         report = run_sync(lambda: validate(built, options, watch=watch))
-    print_report(report, console.out)
+    report_of(report).print(console.out)
     if out is not None:
         write_report(report, out)
         console.written_to(out)

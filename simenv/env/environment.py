@@ -17,6 +17,7 @@ from simenv.env.spaces import AuctionSpace, OutcomeSpace
 from simenv.errors import InputError
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Transition
+from simenv.text import printable
 from simenv.world import WORLD_OPTIONS, Session, World, make_world
 
 T = TypeVar("T")
@@ -241,15 +242,15 @@ def _session_number(number: Any) -> int:
 
 
 def transcript(transition: Transition) -> str:
-    """Formats a turn as readable text."""
+    """Formats a turn as readable text. Control characters of ads, users and judges are shown as escapes."""
     clicks = {click.ad_id: click for click in transition.feedback.clicks}
-    lines = [f"User ({transition.persona_id}): {transition.auction.query.text}"]
-    lines.append(f"Assistant ({transition.mechanism}): {transition.outcome.response}")
+    lines = [_line(f"User ({transition.persona_id}): {transition.auction.query.text}")]
+    lines.append(printable(f"Assistant ({transition.mechanism}): {transition.outcome.response}"))
     for placement in transition.outcome.placements:
         click = clicks[placement.ad_id]
         verdict = {True: "clicked", False: "not clicked", None: "no verdict"}[click.clicked]
         chance = f", probability {click.click_prob:.2f}" if click.click_prob is not None else ""
-        reason = f" ({click.reason})" if click.reason else ""
+        reason = f" ({_line(click.reason)})" if click.reason else ""
         amount = transition.auction.bid_of(placement.ad_id).amount
         lines.append(
             f"  [{placement.ad_id}] bid {amount:g}, price {placement.price:.2f} per click: {verdict}{chance}{reason}"
@@ -257,3 +258,7 @@ def transcript(transition: Transition) -> str:
     lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
     lines.extend(f"  overcharge: {it.kind} {it.ad_id}, {it.excess:.2f} too much" for it in transition.overcharges)
     return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))

@@ -1,8 +1,9 @@
-"""Tables of a report, for the terminal and as Markdown."""
+"""Tables, and reports of them: for the terminal, as Markdown, and as a folder with the data and plots."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -10,22 +11,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from simenv.files.folders import make_folder
+from simenv.records import Record
+
 
 class Block(NamedTuple):
-    """One table: the first column is text, the rest are numbers."""
+    """One table: the first columns are text, the rest are numbers."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
+    texts: int = 1
+    """Number of columns of text."""
 
 
 def print_block(block: Block, console: Console) -> None:
     """Prints a table and its note."""
     shown = Table(title=Text(block.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column(Text(block.header[0]), no_wrap=True)
-    for name in block.header[1:]:
-        shown.add_column(Text(name), justify="right")
+    for place, name in enumerate(block.header[1:], start=1):
+        shown.add_column(Text(name), justify="left" if place < block.texts else "right")
     for row in block.rows:
         shown.add_row(*map(Text, row))
     console.print(shown)
@@ -46,3 +52,44 @@ def markdown_row(cells: Sequence[str]) -> str:
 
 def _markdown_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+class Report(NamedTuple):
+    """Tables with what is said of all of them."""
+
+    title: str
+    caption: str
+    blocks: Sequence[Block]
+    warnings: Sequence[str] = ()
+
+    def print(self, console: Console) -> None:
+        """Prints the tables, then caption and warnings."""
+        for block in self.blocks:
+            print_block(block, console)
+        console.print(Text(self.caption), style="dim")
+        for warning in self.warnings:
+            console.print(Text(warning), style="yellow")
+
+    def to_markdown(self, pictures: Sequence[str] = ()) -> str:
+        """Returns caption, warnings and tables as Markdown, with links to the pictures."""
+        parts = [f"# {self.title}", self.caption, *self.warnings]
+        for block in self.blocks:
+            parts += markdown_parts(block)
+        parts += [f"![{Path(name).stem}]({name})" for name in pictures]
+        return "\n\n".join(parts) + "\n"
+
+    def write(self, folder: Path, file: str, data: Record, plots: Callable[[Path], Sequence[str]]) -> None:
+        """Writes the data, the plots and report.md.
+
+        Args:
+            folder: A new or empty folder.
+            file: Name of the file with the data.
+            data: What the report was made of.
+            plots: Writes the plots into the folder, and returns their file names.
+
+        Raises:
+            DataFileError: the folder is not empty, or cannot be created.
+        """
+        make_folder(folder)
+        (folder / file).write_text(data.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / "report.md").write_text(self.to_markdown(plots(folder)), encoding="utf-8")

@@ -95,6 +95,10 @@ class Meter:
     def __init__(self, around: Meter | None = None) -> None:
         self.usage = Usage()
         self.requests: list[AnyRequest] = []
+        self.admitted = 0
+        """Requests that were not in memory."""
+        self.recalled = 0
+        """Those of them that a cassette answered."""
         self._around = around
 
     def add(self, request: AnyRequest, usage: Usage) -> None:
@@ -105,8 +109,20 @@ class Meter:
 
     def admit(self, request: AnyRequest) -> None:
         """Called before a request that is not in memory goes to the model. A subclass may raise to reject it."""
+        self.admitted += 1
         if self._around is not None:
             self._around.admit(request)
+
+    def recall(self) -> None:
+        """Called when a cassette answers a request."""
+        self.recalled += 1
+        if self._around is not None:
+            self._around.recall()
+
+
+def active_meter() -> Meter | None:
+    """The meter of the block that the present request comes from."""
+    return _active_meter.get()
 
 
 _active_meter: ContextVar[Meter | None] = ContextVar("simenv_meter", default=None)

@@ -35,6 +35,7 @@ from simenv.llm.base import (
     Request,
     ScoreRequest,
     Scores,
+    active_meter,
 )
 from simenv.llm.server_options import ServerOptions
 from simenv.records import Record
@@ -223,6 +224,8 @@ class CassetteLLM(LLM):
         """The recorded reply; if there is none, the model's reply, which is then recorded."""
         recorded = self._cassette.get(self.name, request)
         if isinstance(recorded, kind):
+            if (meter := active_meter()) is not None:
+                meter.recall()
             return recorded
         if self._inner is None:
             key = "" if isinstance(request, ScoreRequest) else f" for key {json.dumps(request.key)}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -36,16 +35,23 @@ class Retriever:
         self.catalog = tuple(catalog)
         self.n = min(n, len(catalog))
         self._encoder = encoder
+        self._vectors: Vectors | None = None
 
-    @cached_property
-    def _vectors(self) -> Vectors:
-        texts = [ad.text for ad in self.catalog]
-        if isinstance(self._encoder, MiniLM):
-            self._encoder.remember(texts)
-        return self._encoder.encode(texts)
+    def prepare(self, watch: Callable[[int, int], None] = lambda done, total: None) -> Vectors:
+        """Encodes the catalog, once; `watch` is called with the number of ads that are done and of all.
+
+        Returns:
+            The vectors: shape (len(catalog), dimension).
+        """
+        if self._vectors is None:
+            texts = [ad.text for ad in self.catalog]
+            if isinstance(self._encoder, MiniLM):
+                self._encoder.remember(texts, watch)
+            self._vectors = self._encoder.encode(texts)
+        return self._vectors
 
     def top(self, query: str) -> list[tuple[Ad, float]]:
         """Returns the candidates with their cosine in [-1, 1], most relevant first; ties in the catalog's order."""
-        scores = product(self._vectors, self._encoder.encode([query])[0])
+        scores = product(self.prepare(), self._encoder.encode([query])[0])
         order = np.argsort(-scores, kind="stable")[: self.n]
         return [(self.catalog[i], float(scores[i])) for i in order]

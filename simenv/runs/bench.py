@@ -77,10 +77,16 @@ class BenchResult:
 class Progress:
     """Callbacks of a run."""
 
+    stage: Callable[[str], None] = field(default=lambda name: None)
+    """Called with what begins before the answers: "loading" (files and models), then "encoding" (the catalog)."""
+    encoded: Callable[[int, int], None] = field(default=lambda done, total: None)
+    """Called while a new catalog is encoded, with the number of ads that are done and of all."""
     started: Callable[[int], None] = field(default=lambda answers: None)
     """Called once everything is built, with the number of answers."""
     answered: Callable[[], None] = field(default=lambda: None)
-    """Called after each answer."""
+    """Called after each answer that ran now."""
+    skipped: Callable[[], None] = field(default=lambda: None)
+    """Called for each answer that was there: in a resumed run's log, or with all its completions in a cassette."""
     warned: Callable[[str], None] = field(default=lambda warning: None)
     """Called with a warning before anything runs."""
 
@@ -169,6 +175,7 @@ def _run(
         before = _resumable(options, folder)
     else:
         run = RunFolder(folder)
+    progress.stage("loading")
     checked = plan(options, objects)
     if options.baseline is not None and options.baseline not in checked.mechanisms:
         raise UnknownName("baseline", options.baseline, checked.mechanisms)
@@ -181,6 +188,8 @@ def _run(
     if parts.warning is not None:
         progress.warned(parts.warning)
     facts = _facts(checked, parts, hashes)
+    progress.stage("encoding")
+    parts.world.prepare(progress.encoded)
     done: dict[tuple[int, str], Transition] = {}
     begun: dict[int, Session] = {}
     if before is None:
@@ -203,7 +212,7 @@ def _run(
                 n=options.n,
                 seed=options.seed,
                 on_chunk=log.write,
-                on_answer=progress.answered,
+                on_answer=lambda fresh: progress.answered() if fresh else progress.skipped(),
                 chunk=options.chunk,
                 sessions=Sessions(begun, run.save_sessions),
                 done=log.done,

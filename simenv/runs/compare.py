@@ -35,6 +35,7 @@ _OPTIONS = (
     "budget",
     "budget_scope",
     "pacing",
+    "judge_llm_options",
 )
 _HASH_OF = {"judge_sha256": "judge", "quality_sha256": "quality"}
 """Hash -> name that it belongs to. A different hash is reported only if the names are equal."""
@@ -123,7 +124,10 @@ def _world_facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     facts = {pack: versions.get(pack) or _short(hashes.get(pack)) for pack in _PACKS}
     facts |= {name: str(world.get(name)) for name in _WORLD}
     facts |= {f"objective.{name}": str(number) for name, number in _mapping(world.get("objective")).items()}
-    facts |= {name: str(options.get(name, BenchOptions.model_fields[name].default)) for name in _OPTIONS}
+    facts |= {
+        name: str(options.get(name, BenchOptions.model_fields[name].get_default(call_default_factory=True)))
+        for name in _OPTIONS
+    }
     facts |= {name: _short(facts[name]) for name in _HASH_OF}
     if facts["query_source"].startswith("file:"):
         facts["query_source"] = "a file"  # the hash in `queries` identifies it

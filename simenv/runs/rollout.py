@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from simenv.abilities import Observer
 from simenv.background_loop import gather
 from simenv.errors import InputError, SimenvError
+from simenv.llm.base import metered
 from simenv.market.bidders import population
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Transition
@@ -72,7 +73,7 @@ async def rollout(
     n: int,
     seed: int,
     on_chunk: Callable[[Finished], None],
-    on_answer: Callable[[], None] = lambda: None,
+    on_answer: Callable[[bool], None] = lambda fresh: None,
     chunk: int = CHUNK,
     sessions: Sessions | None = None,
     done: Mapping[tuple[int, str], Transition] | None = None,
@@ -86,7 +87,8 @@ async def rollout(
         n: Number of auctions; auction i is turn i % horizon of session i // horizon.
         seed: Seed of the run.
         on_chunk: Called with each newly finished chunk, in order.
-        on_answer: Called after each answer, for a progress bar.
+        on_answer: Called after each answer, for a progress bar: with False if it is one of `done`, or if all its
+            completions come from a cassette.
         chunk: Auctions per chunk.
         sessions: Existing sessions.
         done: (index, label) -> transition of finished chunks. Learners observe these; they are not run again.
@@ -107,6 +109,7 @@ async def rollout(
         finished = all((i, label) in done for i in indices for label in mechanisms)
         began = await sessions.get(world, seed, sorted({i // world.horizon for i in indices}))
         rows: list[Transition] = []
+        replayed: set[int] = set()
         seconds = {}
         for label, mechanism in mechanisms.items():
             started = time.perf_counter()
@@ -114,12 +117,21 @@ async def rollout(
             async def answer(i: int, label: str = label, mechanism: Mechanism = mechanism) -> Transition:
                 session, turn = began[i // world.horizon], i % world.horizon  # noqa: B023 (awaited before the next chunk)
                 transition = done.get((i, label))
+                fresh = transition is None
                 if transition is None or learners[label].bidder_learns:  # only learning bidders need finished auctions
                     auction = world.auction(session, turn, learners[label].bidder)
-                    transition = transition or await _step(
-                        world, session, turn, mechanism, i, label, auction, failures or Failures(0)
-                    )
-                on_answer()
+                    if transition is None:
+                        with metered() as meter:
+                            transition = await _step(
+                                world, session, turn, mechanism, i, label, auction, failures or Failures(0)
+                            )
+                        if meter.admitted:
+                            fresh = meter.admitted > meter.recalled
+                            if not fresh:
+                                replayed.add(i)  # noqa: B023
+                        else:  # no model, or the completions of another mechanism's answer
+                            fresh = i not in replayed  # noqa: B023
+                on_answer(fresh)
                 return transition
 
             for wave in learners[label].waves(indices):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from simenv import registry
@@ -75,12 +75,21 @@ def _accepts(part: Part, option: str) -> bool:
         return False
 
 
-def options_of_one(name: str, settings: Iterable[str]) -> dict[str, Any]:
-    """The options of one mechanism, where "NAME." may be left out of its settings.
+def options_of_mechanisms(mechanisms: Mapping[str, str], settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The options of each mechanism of a command without other plug-ins.
+
+    Args:
+        mechanisms: Label -> name. If there is one, "NAME." may be left out of its settings.
+        settings: Each `NAME.OPTION=VALUE`, or `OPTION=VALUE`.
+
+    Returns:
+        Label -> options.
 
     Raises:
         UnknownName: a setting for another plug-in.
         InputError: a setting of another form.
     """
-    whole = [text if "." in text.partition("=")[0] else f"{name}.{text}" for text in settings]
-    return PartOptions(whole, [Part(MECHANISM, name, name)]).of(MECHANISM, name)
+    only = next(iter(mechanisms)) if len(mechanisms) == 1 else None
+    whole = [f"{only}.{text}" if only and "." not in text.partition("=")[0] else text for text in settings]
+    parts = PartOptions(whole, [Part(MECHANISM, label, name) for label, name in mechanisms.items()])
+    return {label: parts.of(MECHANISM, label) for label in mechanisms}

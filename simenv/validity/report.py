@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
-from simenv.files.blocks import Block, markdown_parts, print_block
-from simenv.files.folders import make_folder
+from simenv.files.blocks import Block, Report
 from simenv.stats import Estimate
 from simenv.validity.contrasts import KINDS
 from simenv.validity.placebos import PLACEBOS
@@ -28,26 +25,12 @@ def write_report(report: Validity, folder: Path) -> None:
     Raises:
         DataFileError: the folder is not empty, or cannot be created.
     """
-    make_folder(folder)
-    (folder / "validity.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    pictures = write_plots(report, folder)
-    (folder / "report.md").write_text(to_markdown(report, pictures), encoding="utf-8")
+    report_of(report).write(folder, "validity.json", report, partial(write_plots, report))
 
 
-def print_report(report: Validity, console: Console) -> None:
-    """Prints every table."""
-    for block in blocks(report):
-        print_block(block, console)
-    console.print(caption(report), style="dim", highlight=False)
-
-
-def to_markdown(report: Validity, pictures: Sequence[str] = ()) -> str:
-    """Returns all tables as Markdown, with links to the plots."""
-    parts = [f"# Validity of {report.judge}", caption(report)]
-    for block in blocks(report):
-        parts += markdown_parts(block)
-    parts += [f"![{Path(name).stem}]({name})" for name in pictures]
-    return "\n\n".join(parts) + "\n"
+def report_of(report: Validity) -> Report:
+    """Returns all tables of the report."""
+    return Report(f"Validity of {report.judge}", caption(report), blocks(report))
 
 
 def caption(report: Validity) -> str:

@@ -42,6 +42,7 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_options_in_running_text_exist(page: str) -> None:
-    known = {name for command in command_line().commands.values() for option in command.params for name in option.opts}
+    options = [option for command in command_line().commands.values() for option in command.params]
+    known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
     known |= {"--constraint", "--help", "--full"}  # of pip, of every command, of a benchmark's script
     assert set(re.findall(r"`(--[a-z-]+)", text_of(page))) <= known

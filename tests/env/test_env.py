@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 
 from simenv import Auction, Outcome, make_mechanism, outcome
 from simenv.background_loop import run_sync
-from simenv.env.environment import NativeAdsEnv
+from simenv.env.environment import NativeAdsEnv, transcript
 from simenv.env.vector import NativeAdsVectorEnv
 from simenv.errors import InputError, MechanismFailed, OutcomeError, PlugInFailed, SimenvError
 from simenv.llm import ScriptedLLM
@@ -263,3 +263,15 @@ def test_bad_construction_is_refused() -> None:
         gymnasium.make("simenv/NativeAds-v0", world=small_world(), horizon=2)
     with pytest.raises(InputError, match="horizon must be at least 1"):
         small_world(horizon=0)
+
+
+def test_a_transcript_shows_what_ads_users_and_judges_wrote_and_obeys_none_of_it(env: gymnasium.Env) -> None:
+    env.reset(seed=1)
+    transition = env.step(FirstAd())[4]["transition"]
+    click = transition.feedback.clicks[0].model_copy(update={"reason": "fine\n  [ad-1] bid 0\x1b[2J"})
+    feedback = transition.feedback.model_copy(update={"clicks": (click,)})
+    outcome = transition.outcome.model_copy(update={"response": f"{transition.outcome.response}\nNext\u202e line\x07"})
+    shown = transcript(transition.model_copy(update={"feedback": feedback, "outcome": outcome}))
+    assert not set(shown) & set("\x1b\x07\u202e")
+    assert shown.endswith("(fine [ad-1] bid 0\\x1b[2J)")
+    assert "\nNext\\u202e line\\x07\n" in shown

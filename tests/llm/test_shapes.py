@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from simenv import outcome
 from simenv.errors import LLMCutShort, LLMError, LLMRefused, LLMUnavailable
 from simenv.judges.llm_judge import LLMJudge
 from simenv.llm.hosted import HostedLLM
@@ -53,15 +54,13 @@ def test_a_call_comes_to_what_the_table_says(shape: Shape) -> None:
     if shape.call == "empty":
         assert reply.text == ""
     elif shape.name == "half a surrogate pair":
-        assert reply.text == f"{TEXT} ?"
-    elif shape.name != "a refusal in words":
-        assert reply.text == TEXT
+        assert reply.text == "Take ?good boots."
+    else:
+        assert reply.text == ("I can't help with that." if shape.name == "a refusal in words" else TEXT)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
 def test_a_judge_makes_of_it_what_the_table_says(shape: Shape) -> None:
-    from simenv import outcome
-
     answer = outcome(AUCTION, f"Take {ADS[0].link} or {ADS[1].link}.", {ADS[0].id: 1.0, ADS[1].id: 1.0})
     with FakeOpenAI(lambda _: shape.make(GOOD)) as server:
         judging = LLMJudge(asked(server, shape)).judge(PERSONAS[0], AUCTION, answer)

@@ -120,7 +120,7 @@ def test_without_a_folder_the_run_is_in_a_temporary_one() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"colour": 1}, "unknown option 'colour': known are api_base, baseline"),
+        ({"colour": 1}, "unknown option 'colour': known are answer_timeout, api_base, baseline"),
         ({"n": "many"}, "option n: input should be a valid integer.*got 'many'"),
         ({"n": 0}, "n must be at least 1, got 0"),
         ({"baseline": "vcg"}, "unknown baseline 'vcg': known are gsp"),

@@ -36,7 +36,7 @@ def run(
     seed: int = 3,
     chunk: int = 5,
     world: World | None = None,
-    on_answer: Callable[[], None] = lambda: None,
+    on_answer: Callable[[bool], None] = lambda fresh: None,
 ) -> None:
     async def go() -> None:
         await rollout(
@@ -144,7 +144,7 @@ def test_a_run_repeated_is_the_same_to_the_byte(tmp_path: Path) -> None:
 def test_chunks_and_answers_are_reported_as_they_finish() -> None:
     chunks: list[Finished] = []
     answers: list[int] = []
-    run(built(), chunks.append, on_answer=lambda: answers.append(len(chunks)))
+    run(built(), chunks.append, on_answer=lambda fresh: answers.append(len(chunks)))
     assert [len(chunk.transitions) for chunk in chunks] == [20, 20, 16]
     assert [set(chunk.seconds) for chunk in chunks] == [set(NAMES)] * 3
     assert answers == [0] * 20 + [1] * 20 + [2] * 16

@@ -12,7 +12,7 @@ from simenv.mechanism import MECHANISM
 from simenv.quality.factory import QUALITY
 from simenv.runs.build import labelled
 from simenv.runs.options import BenchOptions, read_options
-from simenv.runs.settings import Part, PartOptions, options_of_one
+from simenv.runs.settings import Part, PartOptions, options_of_mechanisms
 
 PARTS = [
     Part(MECHANISM, "gsp", "gsp"),
@@ -53,12 +53,18 @@ def test_a_setting_for_a_part_that_does_not_run_is_refused() -> None:
 
 
 def test_a_command_about_one_mechanism_may_leave_out_its_name() -> None:
-    assert options_of_one("softmax", ["temperature=5", "softmax.ctr_model=cosine"]) == {
-        "temperature": 5,
-        "ctr_model": "cosine",
-    }
+    said = ["temperature=5", "softmax.ctr_model=cosine"]
+    assert options_of_mechanisms({"softmax": "softmax"}, said) == {"softmax": {"temperature": 5, "ctr_model": "cosine"}}
+    assert options_of_mechanisms({"hot": "softmax"}, ["hot.temperature=5"]) == {"hot": {"temperature": 5}}
     with pytest.raises(UnknownName, match="'gsp'"):
-        options_of_one("softmax", ["gsp.slots=2"])
+        options_of_mechanisms({"softmax": "softmax"}, ["gsp.slots=2"])
+
+
+def test_a_command_about_several_needs_their_names() -> None:
+    two = {"hot": "softmax", "gsp": "gsp"}
+    assert options_of_mechanisms(two, ["hot.temperature=5"]) == {"hot": {"temperature": 5}, "gsp": {}}
+    with pytest.raises(InputError, match=r"expected NAME\.OPTION=VALUE"):
+        options_of_mechanisms(two, ["temperature=5"])
 
 
 @pytest.mark.parametrize("name", ["settings", "metrics", "judge_ensemble"])

@@ -20,7 +20,7 @@ from simenv.seeding import keyed_rng
 from simenv.testing import FakeEncoder, small_world
 from simenv.validity import attacks, outside, reliability, scenarios
 from simenv.validity.ask import CachedJudge
-from simenv.validity.report import print_report, to_markdown, write_report
+from simenv.validity.report import report_of, write_report
 from simenv.validity.run import Validity, ValidityOptions, validate
 from tests.support.fakes import ConstantJudge, FormulaJudge, RandomJudge
 from tests.support.tiny_scenarios import TWO
@@ -305,7 +305,7 @@ def test_a_report_repeats_itself_and_its_hash_depends_on_what_was_asked(webis: P
 def test_a_judge_without_probabilities_is_reported_as_such() -> None:
     found = report(Coin())
     assert found.probabilities == 0
-    assert "the share of clicks in 2 verdicts" in to_markdown(found)
+    assert "the share of clicks in 2 verdicts" in report_of(found).to_markdown()
     assert report(ConstantJudge()).probabilities == 1
 
 
@@ -315,7 +315,7 @@ def test_a_report_without_any_verdict_can_be_printed(capsys: pytest.CaptureFixtu
 
     found = report(ConstantJudge(prob=None, clicked=None))
     assert found.reliability.abstention_rate == 1
-    print_report(found, Console(width=120))
+    report_of(found).print(Console(width=120))
     row = next(line for line in capsys.readouterr().out.splitlines() if "relevant ad > irrelevant ad" in line)
     assert row.split()[-6:] == ["ad", "-", "-", "2", "0", "2"]
 
