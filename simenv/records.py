@@ -323,6 +323,8 @@ class Transition(Record):
     """sum of bid x click over shown ads - penalty. None: the judge abstained on a shown ad."""
     expected_reward: float | None
     """Reward in expectation over clicks. None: the judge did not give all click probabilities."""
+    penalty: float | None = Field(default=None, exclude_if=lambda penalty: penalty is None)
+    """The penalty in the reward, where no reward is known; else None, and left out of logs."""
     error: Failure | None = Field(default=None, exclude_if=lambda error: error is None)
     """Why there is no answer: outcome and feedback are then empty, and no number of this row counts. None, and left out
     of logs, for an answer."""

@@ -1,20 +1,24 @@
 """Estimates with 95% intervals, and binned curves.
 
 Most figures are a ratio of sums, R = sum(above) / sum(below); a mean has 1 below. Rows of one cluster (the turns of one
-persona) are not independent, so the interval is clustered: with influence values
-psi_i = (above_i - R below_i) / sum(below), the variance of R is G / (G - 1) sum_g (sum_{i in g} psi_i)^2 over the G
-clusters, and the interval is R +- t_{G-1} s (Cameron and Miller 2015, "A practitioner's guide to cluster-robust
-inference").
+persona) are not independent, so the interval is clustered: with the influence of cluster g,
+psi_g = sum_{i in g} (above_i - R below_i) / sum(below), and its share of the sum below, h_g, the variance of R is
+sum_g psi_g^2 / (1 - h_g), and the interval is R +- t_f s with Satterthwaite's degrees of freedom f: the correction CR2
+for few clusters (Bell and McCaffrey 2002, "Bias reduction in standard errors for linear regression with multi-stage
+samples"; Cameron and Miller 2015, "A practitioner's guide to cluster-robust inference"). With clusters of one size
+it is G / (G - 1) sum_g psi_g^2 and f = G - 1. scipy has no interval for clusters; its t quantile is used.
+
+Few draws may be alike by chance: no click in 30 draws has no variance between clusters. Where rows are sums of draws
+with unknown probabilities, the variance is at least that of independent draws (`draw_variance`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BeforeValidator, ConfigDict
 
 from simenv.records import Record
@@ -64,6 +68,39 @@ class Bin(Record):
     """Number of values in the bin."""
 
 
+class Ratio(NamedTuple):
+    """A ratio of sums, or a difference of two, with what its interval needs."""
+
+    value: float
+    """R; nan if the sum below is 0."""
+    influence: dict[str, float]
+    """Cluster -> psi_g / sqrt(1 - h_g). Clusters with nothing below have none."""
+    freedom: float
+    """Degrees of freedom; 0 if one cluster has all of the sum below."""
+
+    def interval(self, least_variance: float = 0.0) -> Estimate:
+        """Returns the value with its interval; no interval if one cluster has all of the sum below.
+
+        Args:
+            least_variance: The variance is at least this.
+        """
+        from scipy.stats import t as student
+
+        if not math.isfinite(self.value):
+            return Estimate()
+        if not self.freedom:
+            return Estimate(value=self.value)
+        variance = max(sum(psi**2 for psi in self.influence.values()), least_variance)
+        margin = float(student.ppf(0.975, self.freedom)) * math.sqrt(variance)
+        return Estimate(value=self.value, low=self.value - margin, high=self.value + margin)
+
+    def minus(self, other: Ratio) -> Ratio:
+        """Returns the difference. A cluster that both have is one; the smaller degrees of freedom are safe."""
+        clusters = dict.fromkeys([*self.influence, *other.influence])
+        influence = {c: self.influence.get(c, 0.0) - other.influence.get(c, 0.0) for c in clusters}
+        return Ratio(self.value - other.value, influence, min(self.freedom, other.freedom))
+
+
 def clustered_ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Estimate:
     """Returns sum of above / sum of below with its clustered interval; nan if the sum of below is 0.
 
@@ -71,40 +108,48 @@ def clustered_ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str
         pairs: (above, below) of each row; below is 1 for a mean.
         clusters: The cluster (persona) of each row.
     """
-    return clustered_interval(*ratio_and_influence(pairs), clusters)
+    return ratio(pairs, clusters).interval()
 
 
-def ratio_and_influence(pairs: Sequence[tuple[float, float]]) -> tuple[float, npt.NDArray[np.float64]]:
-    """Returns the ratio R of (above, below) pairs and the influence value psi of each; nan if the sum of below is 0."""
-    above, below = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    total = float(below.sum())
-    if total == 0:
-        return math.nan, np.full(len(pairs), math.nan)
-    ratio = float(above.sum()) / total
-    return ratio, (above - ratio * below) / total
-
-
-def clustered_interval(
-    value: float, influence: npt.NDArray[np.float64], clusters: Sequence[str], groups: int | None = None
-) -> Estimate:
-    """Returns a value with its clustered interval; no interval if there is one cluster.
+def ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Ratio:
+    """Returns sum of above / sum of below with what its interval needs.
 
     Args:
-        value: The estimate.
-        influence: The influence value of each row, shape (rows,).
-        clusters: The cluster of each row.
-        groups: G; the number of clusters unless it is given.
+        pairs: (above, below) of each row; below is 1 for a mean.
+        clusters: The cluster (persona) of each row.
     """
-    from scipy.stats import t as student
-
+    above, below = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    total = float(below.sum())
+    if total == 0 or not np.isfinite([total, above.sum()]).all():
+        return Ratio(math.nan, {}, 0.0)
+    value = float(above.sum()) / total
     names, places = np.unique(np.array(clusters, dtype=str), return_inverse=True)
-    groups = len(names) if groups is None else groups
-    if groups < 2 or math.isnan(value):
-        return Estimate(value=value)
-    sums = np.bincount(places, weights=influence, minlength=len(names))
-    error = math.sqrt(groups / (groups - 1) * float((sums**2).sum()))
-    margin = float(student.ppf(0.975, groups - 1)) * error
-    return Estimate(value=value, low=value - margin, high=value + margin)
+    size = np.bincount(places, weights=below, minlength=len(names))
+    psi = np.bincount(places, weights=(above - value * below) / total, minlength=len(names))
+    names, psi, size = names[size > 0], psi[size > 0], size[size > 0]
+    if len(names) < 2:
+        return Ratio(value, {}, 0.0)
+    share = size / total
+    # The variance estimate is a quadratic form of the clusters' sums, whose variances are as their sizes if rows are
+    # independent: (trace M)^2 / trace M^2 with M_gg = size_g and M_gk^2 = u_g u_k / total^2.
+    u = size**2 / (1 - share)
+    trace_of_square = float((size**2).sum() + (u.sum() ** 2 - (u**2).sum()) / total**2)
+    influence = psi / np.sqrt(1 - share)
+    return Ratio(value, dict(zip(names.tolist(), influence.tolist(), strict=True)), total**2 / trace_of_square)
+
+
+def draw_variance(successes: float, n: int) -> float:
+    """Returns the variance of one draw of 0 or 1, above 0 whatever was drawn.
+
+    Two draws of each kind are added to those seen (Agresti and Coull 1998, "Approximate is better than exact for
+    interval estimation of binomial proportions").
+
+    Args:
+        successes: Number of draws that are 1.
+        n: Number of draws.
+    """
+    probability = (successes + _Z**2 / 2) / (n + _Z**2)
+    return probability * (1 - probability)
 
 
 def wilson(successes: float, n: int) -> Estimate:

@@ -323,6 +323,7 @@ def settle(
     clicked = {c.ad_id: float(c.clicked) for c in feedback.clicks if c.clicked is not None}
     probs = {c.ad_id: c.click_prob for c in feedback.clicks if c.click_prob is not None}
     all_decided, all_probs = len(clicked) == len(prices), len(probs) == len(prices)
+    known = all_decided or all_probs
 
     def bill(chance: Mapping[str, float]) -> dict[str, float]:
         payments = {ad_id: prices[ad_id] * c for ad_id, c in chance.items()}
@@ -344,6 +345,7 @@ def settle(
         overcharges=overcharges(auction, outcome),
         reward=objective.reward(auction, clicked, outcome.violations) if all_decided else None,
         expected_reward=objective.reward(auction, probs, outcome.violations) if all_probs else None,
+        penalty=None if known else objective.penalty(auction, len(prices), outcome.violations),
     )
 
 

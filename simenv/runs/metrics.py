@@ -1,12 +1,13 @@
 """What is measured of an answer. A metric is a plug-in; those here are in every table.
 
 Every metric is a ratio of sums over answers: a mean has the denominator 1, the click-through rate the number of ads.
+Those that add up clicks also give their parts (`SumsClicks`), so that an answer counts whose clicks are partly unknown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from simenv import registry
 from simenv.records import AdQuality, Quality, Transition
@@ -36,6 +37,24 @@ class Metric(Protocol):
         ...
 
 
+class ClickSum(NamedTuple):
+    """One answer's numerator, fixed + sum of weight x click over its ads, and its denominator."""
+
+    fixed: float
+    weights: Mapping[str, float]
+    """Ad id -> weight of its click, for every shown ad."""
+    below: float
+
+
+@runtime_checkable
+class SumsClicks(Protocol):
+    """A metric that is a weighted sum of clicks. With `parts`, abstentions do not bias it."""
+
+    def parts(self, transition: Transition) -> ClickSum | None:
+        """The parts of one answer, or None where they are unknown. They depend on no click."""
+        ...
+
+
 METRIC: Kind[Metric] = Kind("metric", "simenv.metrics", ("measure", "unit", "optional"), "measures answers for tables")
 
 
@@ -61,53 +80,87 @@ class _Required:
     optional = False
 
 
-class Revenue(_Required):
+class _SumOfClicks(_Required):
+    def parts(self, transition: Transition) -> ClickSum | None:
+        raise NotImplementedError
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        clicks, parts = clicks_of(transition, expected), self.parts(transition)
+        if clicks is None or parts is None:
+            return None
+        return parts.fixed + sum(parts.weights[ad_id] * click for ad_id, click in clicks.items()), parts.below
+
+
+class Revenue(_SumOfClicks):
     """Payments collected: price x click, plus transfers."""
 
     name, unit = "revenue", "currency per answer"
 
+    def parts(self, transition: Transition) -> ClickSum:
+        return ClickSum(sum(transition.outcome.transfers.values()), _prices(transition), 1.0)
+
     def measure(self, transition: Transition, expected: bool) -> Ratio | None:
-        if clicks_of(transition, expected) is None:
-            return None
         payments = transition.expected_payments if expected else transition.payments
-        return (sum(payments.values()), 1.0) if payments is not None else None
+        if payments is None or clicks_of(transition, expected) is None:
+            return None
+        return sum(payments.values()), 1.0
 
 
-class BidWeightedClicks(_Required):
+class BidWeightedClicks(_SumOfClicks):
     """Sum of bid x click (the paper's revenue)."""
 
     name, unit = "bid_weighted_clicks", "currency per answer"
 
-    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
-        return _weighted(transition, expected, {bid.ad.id: bid.amount for bid in transition.auction.bids})
+    def parts(self, transition: Transition) -> ClickSum:
+        bids = {bid.ad.id: bid.amount for bid in transition.auction.bids}
+        return ClickSum(0.0, {ad_id: bids[ad_id] for ad_id in _prices(transition)}, 1.0)
 
 
-class Reward(_Required):
+class Reward(_SumOfClicks):
     """Bid-weighted clicks minus the penalty for extra ads and violations."""
 
     name, unit = "reward", "currency per answer"
+
+    def parts(self, transition: Transition) -> ClickSum | None:
+        weights = BidWeightedClicks().parts(transition).weights
+        for expected, reward in ((False, transition.reward), (True, transition.expected_reward)):
+            clicks = clicks_of(transition, expected)
+            if reward is not None and clicks is not None:
+                gain = sum(weights[ad_id] * click for ad_id, click in clicks.items())
+                return ClickSum(reward - gain, weights, 1.0)
+        return None if transition.penalty is None else ClickSum(-transition.penalty, weights, 1.0)
 
     def measure(self, transition: Transition, expected: bool) -> Ratio | None:
         return _mean(transition.expected_reward if expected else transition.reward)
 
 
-class Welfare(_Required):
+class Welfare(_SumOfClicks):
     """Sum of private value x click."""
 
     name, unit = "welfare", "currency per answer"
 
-    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
-        return _weighted(transition, expected, transition.values)
+    def parts(self, transition: Transition) -> ClickSum:
+        return ClickSum(0.0, {ad_id: transition.values[ad_id] for ad_id in _prices(transition)}, 1.0)
 
 
-class CTR(_Required):
+class Surplus(_SumOfClicks):
+    """What advertisers keep: private value x click, minus payments."""
+
+    name, unit = "surplus", "currency per answer"
+
+    def parts(self, transition: Transition) -> ClickSum:
+        weights = {ad_id: transition.values[ad_id] - price for ad_id, price in _prices(transition).items()}
+        return ClickSum(-sum(transition.outcome.transfers.values()), weights, 1.0)
+
+
+class CTR(_SumOfClicks):
     """Clicks divided by ads shown."""
 
     name, unit = "ctr", "clicks per shown ad"
 
-    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
-        clicks = clicks_of(transition, expected)
-        return (sum(clicks.values()), float(len(clicks))) if clicks is not None else None
+    def parts(self, transition: Transition) -> ClickSum:
+        shown = dict.fromkeys(_prices(transition), 1.0)
+        return ClickSum(0.0, shown, float(len(shown)))
 
 
 class Ads(_Required):
@@ -186,6 +239,24 @@ class Overcharges(_Share):
 
     def measure(self, transition: Transition, expected: bool) -> Ratio | None:
         return _mean(len(transition.overcharges))
+
+
+class AbstentionRate(_Share):
+    """Share of shown ads without a verdict."""
+
+    name, unit = "abstained", "share of shown ads"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return float(transition.abstentions), float(len(transition.feedback.clicks))
+
+
+class Transfers(_Share):
+    """Payments that depend on no click."""
+
+    name, unit = "transfers", "currency per answer"
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        return _mean(sum(transition.outcome.transfers.values()))
 
 
 class LLMCalls(_Required):
@@ -292,10 +363,13 @@ METRICS: tuple[Metric, ...] = (
     BidWeightedClicks(),
     Reward(),
     Welfare(),
+    Surplus(),
+    Transfers(),
     CTR(),
     Ads(),
     Violations(),
     Abstentions(),
+    AbstentionRate(),
     Errors(),
     Refusals(),
     EmptyAnswers(),
@@ -321,8 +395,5 @@ def _mean(number: float | None) -> Ratio | None:
     return None if number is None else (float(number), 1.0)
 
 
-def _weighted(transition: Transition, expected: bool, weights: Mapping[str, float]) -> Ratio | None:
-    clicks = clicks_of(transition, expected)
-    if clicks is None:
-        return None
-    return sum(weights[ad_id] * click for ad_id, click in clicks.items()), 1.0
+def _prices(transition: Transition) -> dict[str, float]:
+    return {placement.ad_id: placement.price for placement in transition.outcome.placements}

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from simenv.files.atomic import write_bytes_atomically
 from simenv.runs.metrics import METRICS
@@ -22,13 +24,17 @@ if TYPE_CHECKING:
 
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "ads", "violations", "abstentions")
-_TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
+_ADVERTISERS = ("surplus", "losing", "losing_expected", "transfers")
+_BOUNDED = ("revenue", "bid_weighted_clicks", "welfare", "ctr")
+_TROUBLE = ("abstained", "errors", "refusals", "empty", "asked_again", "overcharges")
 _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
-_BUILT_IN = frozenset(metric.name for metric in METRICS)
+_BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS])
+_BOUNDS = "Bounds: ads on which the judge abstained are never clicked, or always"
 TITLES = {
     "bid_weighted_clicks": "bid x clicks",
     "ctr": "CTR",
+    "losing_expected": "losing, expected",
     "asked_again": "judge asked again",
     "llm_calls": "LLM calls",
     "quality_loss": "quality loss",
@@ -78,25 +84,54 @@ def to_markdown(table: Table) -> str:
     """Returns Markdown tables of money, behaviour, cost, answer quality (if measured), and differences."""
     blocks = []
     for title, metrics, difference in _blocks(table):
-        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
+        header = ["mechanism", *(_cell(TITLES.get(metric, metric)) for metric in metrics)]
         lines = [f"**{title}**", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
         for name, cells in _rows(table, metrics, difference):
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+            lines.append(f"| {_cell(name)} | {' | '.join(cells)} |")
         blocks.append("\n".join(lines))
+    header, rows = _bounds(table)
+    if rows:
+        lines = [f"**{_BOUNDS}**", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+        blocks.append("\n".join([*lines, *(f"| {_cell(name)} | {' | '.join(cells)} |" for name, *cells in rows)]))
     return "\n\n".join([*blocks, caption(table)]) + "\n"
 
 
 def print_tables(table: Table, console: Console) -> None:
-    """Prints the same tables."""
+    """Prints the same tables. Where the console is too narrow, a table goes on in another one; no number is cut."""
     for title, metrics, difference in _blocks(table):
-        shown = RichTable(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-        shown.add_column("mechanism", no_wrap=True)
-        for metric in metrics:
-            shown.add_column(TITLES.get(metric, metric), justify="right")
-        for name, cells in _rows(table, metrics, difference):
-            shown.add_row(name, *cells)
+        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
+        _print(title, header, [[name, *cells] for name, cells in _rows(table, metrics, difference)], console)
+    header, rows = _bounds(table)
+    if rows:
+        _print(_BOUNDS, header, rows, console)
+    console.print(Text(caption(table)), style="dim")
+
+
+def _print(title: str, header: list[str], rows: list[list[str]], console: Console) -> None:
+    widths = [max(cell_len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    widest = max(widths[1:], default=0)
+    first = min(widths[0], max(console.width - widest - 4, 8))
+    chunks: list[list[int]] = []
+    left = 0
+    for i in range(1, len(header)):
+        if not chunks or left < widths[i] + 3:
+            chunks.append([])
+            left = console.width - first - 4
+        chunks[-1].append(i)
+        left -= widths[i] + 3
+    for chunk in chunks:
+        shown = RichTable(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        shown.add_column(Text(header[0]), width=first, overflow="fold")
+        for i in chunk:
+            shown.add_column(Text(header[i]), justify="right", overflow="fold")
+        for row in rows:
+            shown.add_row(Text(row[0]), *(Text(row[i]) for i in chunk))
         console.print(shown)
-    console.print(caption(table), style="dim")
+
+
+def _cell(text: str) -> str:
+    """Text as the cell of a Markdown table."""
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
 
 
 def caption(table: Table) -> str:
@@ -104,12 +139,19 @@ def caption(table: Table) -> str:
     basis = (
         "Money and clicks are expectations over the judge's click probabilities."
         if table.expected
-        else "Money and clicks are realised; answers with an abstention are left out of them, not counted as zero."
+        else "Money and clicks are realised."
     )
+    if any(c.bounds is not None for c in table.cells):
+        basis += (
+            " Abstentions are taken as independent of the click, given the ad's position and the number of ads; the "
+            "bounds assume nothing."
+        )
     names = dict.fromkeys(c.mechanism for c in table.cells)
     groups = [[c for c in table.cells if c.mechanism == name] for name in names]
     answers = _range([max(c.auctions for c in cells) for cells in groups])
     personas = _range([max(c.personas for c in cells) for cells in groups])
+    few = min(max(c.personas for c in cells) for cells in groups) < 10
+    basis += " With fewer than 10 personas intervals are rough." if few else ""
     unpaired = [name for name in names if name in table.unpaired]
     exceptions = f", but for {', '.join(unpaired)}: other auctions, unpaired" if unpaired else ""
     has_errors = any(c.metric == "errors" for c in table.cells)
@@ -136,6 +178,8 @@ def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
         ("Behaviour, per answer (CTR: per shown ad)", behaviour, False),
         ("Cost, per answer", _COST, False),
     ]
+    if advertisers := tuple(metric for metric in _ADVERTISERS if metric in measured):
+        blocks.append(("Advertisers: surplus and transfers per answer, share with a loss", advertisers, False))
     if "satisfaction" in measured and (quality := tuple(metric for metric in _QUALITY if metric in measured)):
         blocks.append(("Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", quality, False))
     if own := tuple(dict.fromkeys(c.metric for c in table.cells if c.metric not in _BUILT_IN)):
@@ -143,6 +187,17 @@ def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
     if len({cell.mechanism for cell in table.cells}) > 1:
         blocks.append((f"Difference against {table.baseline}, currency per answer", _MONEY, True))
     return blocks
+
+
+def _bounds(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the bounds where the judge abstained; no rows if it did not."""
+    rows: dict[str, list[str]] = {}
+    for cell in table.cells:
+        if cell.metric in _BOUNDED and cell.bounds is not None:
+            least, most = (show(Estimate(value=bound), cell.metric) for bound in cell.bounds)
+            rows.setdefault(cell.mechanism, ["-"] * len(_BOUNDED))[_BOUNDED.index(cell.metric)] = f"{least} to {most}"
+    header = ["mechanism", *(TITLES.get(metric, metric) for metric in _BOUNDED)]
+    return header, [[name, *row] for name, row in rows.items()]
 
 
 def _rows(table: Table, metrics: tuple[str, ...], difference: bool) -> list[tuple[str, list[str]]]:

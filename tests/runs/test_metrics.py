@@ -8,7 +8,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from simenv.errors import InputError
 from simenv.objective import LinearPenalty, Objective
@@ -66,7 +68,8 @@ def test_means_of_expectations_by_hand() -> None:
     assert found["ctr"] == pytest.approx((0.5 + 0.25 + 0.1) / 3)
 
 
-def test_an_abstention_is_left_out_and_not_counted_as_no_click() -> None:
+def test_an_abstention_is_neither_a_no_nor_a_reason_to_leave_the_answer_out() -> None:
+    """Two of four ads have a verdict, both a click: the others count as clicked."""
     table = summarize(
         [
             turn(0, {"a": (True, None), "b": (None, None)}, "p"),
@@ -75,28 +78,31 @@ def test_an_abstention_is_left_out_and_not_counted_as_no_click() -> None:
         ]
     )
     found = means(table)
-    assert found["revenue"] == 5  # the second answer alone; 5/3 or 9/3 would count an abstention as a no
-    assert found["ctr"] == 1
-    assert (found["bid_weighted_clicks"], found["welfare"], found["reward"]) == (20, 22, 20)
+    assert found["revenue"] == pytest.approx((4 + 5 + 5 + 6) / 3)
+    assert found["ctr"] == pytest.approx(1)
+    assert found["bid_weighted_clicks"] == found["reward"] == pytest.approx((10 + 20 + 20 + 30) / 3)
+    assert found["welfare"] == pytest.approx((11 + 22 + 22 + 33) / 3)
+    assert cell(table, "revenue").bounds == pytest.approx(((4 + 5) / 3, (4 + 5 + 5 + 6) / 3))
+    assert cell(table, "ctr").bounds == pytest.approx((2 / 4, 1))
     assert found["abstentions"] == pytest.approx(2 / 3)
+    assert found["abstained"] == pytest.approx(2 / 4)
     assert found["ads"] == pytest.approx(4 / 3)  # known whatever the judge says
-    assert (cell(table, "revenue").auctions, cell(table, "revenue").personas) == (1, 1)
-    assert (cell(table, "ads").auctions, cell(table, "ads").personas) == (3, 3)
+    assert (cell(table, "revenue").auctions, cell(table, "revenue").personas) == (3, 3)
 
 
 def by_hand(pairs: Sequence[tuple[float, float]], personas: Sequence[str]) -> tuple[float, float]:
-    """Ratio and standard error, straight from the formula: one loop over clusters, one over their answers."""
+    """Ratio and half of its interval, straight from the matrix formulas of CR2 and Satterthwaite."""
     total = sum(below for _, below in pairs)
     ratio = sum(above for above, _ in pairs) / total
-    squares = 0.0
-    for persona in set(personas):
-        own = [pair for pair, p in zip(pairs, personas, strict=True) if p == persona]
-        squares += (sum(above - ratio * below for above, below in own) / total) ** 2
-    groups = len(set(personas))
-    return ratio, math.sqrt(squares * groups / (groups - 1))
-
-
-T_2 = 4.302652729911275  # 97.5% quantile of Student's t with 2 degrees of freedom (any table: 4.303)
+    groups = sorted({p for (_, below), p in zip(pairs, personas, strict=True) if below})
+    size = np.array([sum(b for (_, b), q in zip(pairs, personas, strict=True) if q == p) for p in groups])
+    above = np.array([sum(a for (a, _), q in zip(pairs, personas, strict=True) if q == p) for p in groups])
+    correct = 1 / np.sqrt(1 - size / total)
+    variance = float((((above - ratio * size) / total * correct) ** 2).sum())
+    residual = np.eye(len(groups)) - np.outer(size, np.ones(len(groups))) / total
+    form = np.diag(correct) @ residual @ np.diag(size) @ residual.T @ np.diag(correct)
+    freedom = float(np.trace(form) ** 2 / np.trace(form @ form))
+    return ratio, float(student.ppf(0.975, freedom)) * math.sqrt(variance)
 
 
 def test_intervals_are_clustered_by_persona() -> None:
@@ -108,33 +114,30 @@ def test_intervals_are_clustered_by_persona() -> None:
         "revenue": [(4 * x + 5 * x / 2, 1.0) for x in probs],
         "ctr": [(x + x / 2, 2.0) for x in probs],
     }.items():
-        ratio, error = by_hand(pairs, personas)
-        assert cell(table, metric).estimate.numbers == pytest.approx((ratio, ratio - T_2 * error, ratio + T_2 * error))
-        assert cell(table, metric).estimate.margin == pytest.approx(T_2 * error)
+        ratio, margin = by_hand(pairs, personas)
+        assert cell(table, metric).estimate.numbers == pytest.approx((ratio, ratio - margin, ratio + margin))
         assert cell(table, metric).personas == 3
         assert cell(table, metric).difference is None  # it is the baseline
 
 
 def test_answers_without_ads_weigh_nothing_in_the_click_rate() -> None:
     rows = [turn(0, {"a": (False, 0.2)}, "p"), turn(1, {}, "q"), turn(2, {"a": (False, 0.6), "b": (False, 0.1)}, "r")]
-    ratio, error = by_hand([(0.2, 1.0), (0.0, 0.0), (0.7, 2.0)], ["p", "q", "r"])
+    ratio, margin = by_hand([(0.2, 1.0), (0.0, 0.0), (0.7, 2.0)], ["p", "q", "r"])
     estimate = cell(summarize(rows), "ctr").estimate
-    assert estimate.numbers == pytest.approx((ratio, ratio - T_2 * error, ratio + T_2 * error))
+    assert estimate.numbers == pytest.approx((ratio, ratio - margin, ratio + margin))
 
 
 def test_a_difference_uses_only_the_auctions_that_both_have() -> None:
-    """Auction 3 has no verdict under "m", 4 was never run by it, 5 has no verdict under "base"."""
-    personas = ["p", "q", "r", "r", "p", "q"]
-    base = [turn(i, {"a": (c, None)}, personas[i], "base") for i, c in enumerate([True, False, True, True, True, None])]
-    ours = [turn(i, {"b": (c, None)}, personas[i]) for i, c in [(0, True), (1, True), (2, False), (3, None), (5, True)]]
+    """Auctions 3 and 4 were not run by "m"; the mean of the baseline is over all that it has."""
+    personas = ["p", "q", "r", "r", "p"]
+    base = [turn(i, {"a": (False, 0.1 * i)}, personas[i], "base") for i in range(5)]
+    ours = [turn(i, {"b": (False, x)}, personas[i]) for i, x in enumerate([0.9, 0.2, 0.4])]
     table = summarize([*base, *ours])
     assert table.baseline == "base"
-    assert cell(table, "revenue", "base").estimate.value == pytest.approx((4 + 0 + 4 + 4 + 4) / 5)
-    assert cell(table, "revenue").estimate.value == pytest.approx((5 + 5 + 0 + 5) / 4)
-    difference = [5 - 4, 5 - 0, 0 - 4]
-    mean, error = by_hand([(float(d), 1.0) for d in difference], personas[:3])
-    assert mean == pytest.approx(2 / 3)
-    assert cell(table, "revenue").difference.numbers == pytest.approx((mean, mean - T_2 * error, mean + T_2 * error))
+    assert cell(table, "revenue", "base").estimate.value == pytest.approx(4 * 0.2)
+    difference = [(5 * x - 4 * 0.1 * i, 1.0) for i, x in enumerate([0.9, 0.2, 0.4])]
+    value, margin = by_hand(difference, personas[:3])
+    assert cell(table, "revenue").difference.numbers == pytest.approx((value, value - margin, value + margin))
 
 
 def test_a_pair_that_moves_together_has_a_narrow_difference() -> None:
@@ -221,7 +224,8 @@ def test_the_tables_say_what_the_estimates_say() -> None:
     assert len(lines) == len(table.cells)
     for line, of in zip(lines, table.cells, strict=True):
         assert (line["mechanism"], line["metric"]) == (of.mechanism, of.metric)
-        assert (float(line["mean"]), float(line["low"])) == (of.estimate.value, of.estimate.low)
+        numbers = [math.nan if line[name] == "" else float(line[name]) for name in ("mean", "low")]
+        assert numbers == pytest.approx([of.estimate.value, of.estimate.low], nan_ok=True)
         assert line["difference"] == ("" if of.difference is None else repr(of.difference.value))
     text = to_markdown(summarize([turn(0, {}, mechanism="base"), turn(0, {"a": (False, 0.5)})]))
     assert "| m | 2.00 | 5.00 | 5.00 | 5.50 |" in text  # one persona: no interval
