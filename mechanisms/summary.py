@@ -33,6 +33,7 @@ from simenv.llm import LLM, Sampling
 from simenv.markup import strip_markup
 from simenv.mechanism import Claim
 from simenv.records import Ad, Auction, Outcome
+from simenv.writer.guards import without_dangling
 
 from .ranking import Ranked, RankingAuction
 
@@ -180,4 +181,5 @@ def cut(sentence: str, words: int) -> str:
     start = sentence.rindex("]") + 1
     ends = [start + match.start() for match in _CLAUSE_END.finditer(sentence[start:])]
     fitting = [end for end in ends if len(strip_markup(sentence[:end]).split()) <= words]
-    return sentence[: max(fitting, default=start)].rstrip(" ,;:") + "."
+    kept = max(fitting, default=start)
+    return f"{sentence[:start]}{without_dangling(sentence[start:kept]).rstrip(' .')}."

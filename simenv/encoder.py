@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from simenv.errors import CannotWrite
 from simenv.files.atomic import replacing
 
 Vectors = npt.NDArray[np.float32]
@@ -112,7 +113,7 @@ class MiniLM:
 
 
 def _save(file: Path, vectors: Vectors) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, CannotWrite):
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file, shared=True) as part, part.open("wb") as target:
             np.save(target, vectors)

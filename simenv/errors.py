@@ -3,6 +3,7 @@
 SimenvError
 ├── InputError            an argument or an input file is wrong; the command line exits with code 2
 │   ├── DataFileError     a file, or a row or column of it (catalog, personas, queries, run folder)
+│   │   └── CannotWrite   a file cannot be written: full disk, read-only folder; the command line exits with code 1
 │   ├── UnknownName       a name that is not registered; the message lists the nearest ones
 │   ├── OutcomeError      a mechanism's outcome breaks the rules of its auction
 │   └── MissingCapability a mechanism or judge needs a capability that the language model's backend lacks
@@ -13,7 +14,8 @@ SimenvError
 ├── LLMError              a language model did not give a usable completion
 │   ├── LLMUnavailable    unreachable, overloaded or timed out: a retry may succeed (`retryable`)
 │   └── LLMRefused        wrong key, unknown model, bad request, no answer: a retry would fail again
-│       └── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
+│       ├── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
+│       └── NotRecorded   a cassette that is replayed does not have the completion
 ├── TooManyFailures       more answers of a run failed than it allows
 ├── UnreadableReply       a language model's reply does not have the requested strict format
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
@@ -54,6 +56,11 @@ class InputError(SimenvError):
 
 class DataFileError(InputError):
     """A data file, or one row or column of it, is missing or invalid."""
+
+
+class CannotWrite(DataFileError):
+    """A file cannot be written: the disk is full, the folder is read-only, a limit is reached. What was written before
+    is complete."""
 
 
 class UnknownName(InputError):
@@ -124,6 +131,10 @@ class LLMCutShort(LLMRefused):
 
 class TooManyFailures(SimenvError):
     """More answers of a run failed than it allows; the last error is chained."""
+
+
+class NotRecorded(LLMRefused):
+    """A cassette that is replayed does not have the completion."""
 
 
 class UnreadableReply(SimenvError):

@@ -9,12 +9,14 @@ import inspect
 import re
 import sys
 import traceback
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, packages_distributions, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simenv.errors import InputError
 
+OUR_PACKAGE = "simenv-ads"
+"""Name of our distribution."""
 _OUR_FOLDER = "mechanisms"
 _LONGEST_QUOTE = 80
 
@@ -31,7 +33,7 @@ def load_entry_point(entry: EntryPoint) -> Any:
 
 def _is_hidden(entry: EntryPoint) -> bool:
     """Whether a user's package has the name of the one that this entry point of ours is in."""
-    if entry.module.split(".")[0] != _OUR_FOLDER or entry.dist is None or entry.dist.name != "simenv-ads":
+    if entry.module.split(".")[0] != _OUR_FOLDER or entry.dist is None or entry.dist.name != OUR_PACKAGE:
         return False
     loaded = sys.modules.get(_OUR_FOLDER)
     spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(_OUR_FOLDER)
@@ -108,6 +110,48 @@ def _source(entry: EntryPoint) -> Path:
     if spec is None or spec.origin is None:
         raise InputError(f"no module {entry.module}")
     return Path(spec.origin)
+
+
+class Origin(NamedTuple):
+    """Where the code of a plug-in is."""
+
+    module: str
+    """Name of its module; of a .py file given by path, the name without its ending."""
+    file: Path
+    package: str | None = None
+    """Name and version of the distribution that installed it, if one did."""
+
+
+def origin_of_entry(entry: EntryPoint) -> Origin:
+    """Where a registered plug-in is. It must be importable."""
+    package = None if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+    return Origin(entry.module, _source(entry), package)
+
+
+def origin_of_module(module_name: str) -> Origin | None:
+    """Where a module, or a .py file, is; None if it has no file. It must be importable.
+
+    Args:
+        module_name: "package.module" or "path/to/file.py".
+    """
+    if module_name.endswith(".py"):
+        return Origin(Path(module_name).stem, Path(module_name))
+    loaded = sys.modules.get(module_name)
+    spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module_name)
+    file = getattr(loaded, "__file__", None) or (spec.origin if spec is not None and spec.has_location else None)
+    return None if file is None else Origin(module_name, Path(file), _package_of(module_name, Path(file)))
+
+
+def _package_of(module_name: str, file: Path) -> str | None:
+    if not is_installed(file):
+        return None
+    names = packages_distributions().get(module_name.split(".")[0], [])
+    return " and ".join(f"{name} {version(name)}" for name in names) or None
+
+
+def is_installed(file: Path) -> bool:
+    """Whether a file lies where packages are installed."""
+    return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
 
 
 def _first_sentence(docstring: str) -> str:

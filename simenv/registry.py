@@ -19,13 +19,23 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from simenv.errors import InputError, SimenvError, UnknownName
-from simenv.importing import import_module, load_entry_point, quoted, reason, summary_of
+from simenv.importing import (
+    Origin,
+    import_module,
+    load_entry_point,
+    origin_of_entry,
+    origin_of_module,
+    quoted,
+    reason,
+    summary_of,
+)
 
 T = TypeVar("T")
 _SUPPLIED = frozenset({"llm", "user_llm", "ctr_model", "objective", "encoder", "judge", "personas"})
@@ -159,7 +169,7 @@ def make(kind: Kind[T], name: str, context: Mapping[str, Any] | None = None, **o
 
 def names(kind: Kind[Any]) -> list[str]:
     """All registered names of a kind."""
-    return sorted(entry_points(group=kind.group).names)
+    return sorted(_registered(kind.group).names)
 
 
 def is_name_of(kind: Kind[Any], name: str) -> bool:
@@ -167,9 +177,17 @@ def is_name_of(kind: Kind[Any], name: str) -> bool:
     return name.partition(":")[0] in names(kind) or _IMPORTABLE.fullmatch(name) is not None
 
 
+def origin(kind: Kind[Any], name: str) -> Origin | None:
+    """Where the code of a plug-in is that can be found; None for a name of another form, or without a file."""
+    head = name.partition(":")[0]
+    for entry in _registered(kind.group).select(name=head):
+        return origin_of_entry(entry)
+    return origin_of_module(name.rpartition(":")[0]) if _IMPORTABLE.fullmatch(name) is not None else None
+
+
 def summaries(kind: Kind[Any]) -> list[tuple[str, str]]:
     """Every registered name with the first line of its documentation. No plug-in is imported."""
-    return [(entry.name, summary_of(entry)) for entry in sorted(entry_points(group=kind.group), key=lambda e: e.name)]
+    return [(entry.name, summary_of(entry)) for entry in sorted(_registered(kind.group), key=lambda e: e.name)]
 
 
 class Setting(NamedTuple):
@@ -208,10 +226,16 @@ def parse_value(text: str) -> Any:
         return text
 
 
+@cache
+def _registered(group: str) -> EntryPoints:
+    """Read once per process: it takes 20 ms."""
+    return entry_points(group=group)
+
+
 def _load(kind: Kind[Any], name: str) -> tuple[Any, str | None]:
     """The factory, and the text after the colon of a registered name."""
     head, colon, text = name.partition(":")
-    registered = entry_points(group=kind.group, name=head)
+    registered = _registered(kind.group).select(name=head)
     if registered:
         try:
             return load_entry_point(next(iter(registered))), text if colon else None

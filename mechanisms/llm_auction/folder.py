@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from simenv.errors import DataFileError, InputError
-from simenv.files.atomic import PART, replacing, write_bytes_atomically
+from simenv.files.atomic import PART, write_bytes_atomically
 from simenv.llm.weights import embedded_path
 from simenv.records import Record
 
@@ -48,8 +49,9 @@ def now() -> str:
 
 def save_state(out: Path, config: Record, contents: Mapping[str, Any]) -> None:
     """Writes state.pt atomically: a reader sees the old state or the new one, never a partial one."""
-    with replacing(out / "state.pt") as part:
-        torch.save({"config": config.model_dump_json(), **contents}, part)
+    state = io.BytesIO()  # of a full disk, torch would say something else
+    torch.save({"config": config.model_dump_json(), **contents}, state)
+    write_bytes_atomically(out / "state.pt", state.getvalue())
 
 
 def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ merged: in bf16, rounding of a merged W would lose most of a small update.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import torch
 from torch import nn
 
 from simenv.errors import DataFileError, InputError
+from simenv.files.atomic import write_bytes_atomically
+from simenv.files.folders import ensure_folder
 from simenv.files.limits import check_regular, read_bytes
 from simenv.llm.model_folder import damaged_file
 
@@ -84,7 +87,7 @@ def blocks_of(trained: Iterable[str]) -> list[int]:
 
 def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, base: str) -> None:
     """Writes an adapter in bf16, in peft's format."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     config = {
         "peft_type": "LORA",
@@ -97,10 +100,10 @@ def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, b
         "target_modules": list(TARGETS),
         "layers_to_transform": blocks_of(trained),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    ensure_folder(folder)
+    write_bytes_atomically(folder / "adapter_config.json", (json.dumps(config, indent=1) + "\n").encode())
     tensors = {name: value.detach().to(torch.bfloat16).cpu().contiguous() for name, value in trained.items()}
-    save_file(tensors, folder / "adapter_model.safetensors")
+    write_bytes_atomically(folder / "adapter_model.safetensors", to_bytes(tensors))
 
 
 def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
@@ -122,8 +125,9 @@ def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
         config = json.loads(read_bytes(config_file).decode())
         tensors = load_file(weights)
         r, alpha, blocks = int(config["r"]), float(config["lora_alpha"]), blocks_of(tensors)
-        if r < 1 or not blocks:
-            raise ValueError(f"rank {r}, {len(blocks)} blocks")
+        ranks = {value.shape[0] for name, value in tensors.items() if ".lora_A." in name}
+        if ranks != {r} or r < 1 or not math.isfinite(alpha):  # before a layer of that rank is made
+            raise ValueError(f"rank {r:.6g} and scale {alpha}, the weights have rank {sorted(ranks)}")
     except (OSError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise DataFileError(f"{folder}: not a LoRA adapter: {error!r:.200}") from None
     mismatch = DataFileError(f"{folder}: the adapter belongs to another model: its layers do not match this model's")

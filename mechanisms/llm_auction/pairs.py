@@ -24,6 +24,7 @@ import torch
 from rich.console import Console
 from torch.nn import functional
 
+from simenv.files.folders import ensure_folder
 from simenv.seeding import keyed_rng
 
 from . import lora
@@ -89,7 +90,7 @@ class PairTraining:
     def run(self) -> None:
         """Trains to the end."""
         config, state = self.config, self.state
-        self.out.mkdir(parents=True, exist_ok=True)
+        ensure_folder(self.out)
         self._manifest()
         self._references()
         while state["step"] < config.epochs * self.per_pass:

@@ -26,6 +26,7 @@ from torch import nn
 from simenv import markup
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
+from simenv.files.atomic import write_bytes_atomically
 from simenv.files.limits import check_regular
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
@@ -235,10 +236,11 @@ def _loss(
 
 def save(model: PCTR, folder: Path) -> None:
     """Writes pctr.safetensors, including the users and ads that have embeddings."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     known = {"known": json.dumps([model.users, model.ads])}  # one entry, because the order of several is not fixed
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / FILE, metadata=known)
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    write_bytes_atomically(folder / FILE, to_bytes(weights, metadata=known))
 
 
 def load(folder: Path, encoder: Encoder) -> PCTR:

@@ -23,6 +23,8 @@ from rich.console import Console
 from simenv.abilities import hash_of
 from simenv.ctr.learned import calibration_error
 from simenv.encoder import default_encoder
+from simenv.files.atomic import replacing
+from simenv.files.folders import ensure_folder
 from simenv.judges.base import Judge
 from simenv.judges.click_model import ClickModel
 from simenv.judges.factory import make_judge
@@ -135,7 +137,7 @@ class Training:
 
     def run(self) -> None:
         """Trains to the end."""
-        self.out.mkdir(parents=True, exist_ok=True)
+        ensure_folder(self.out)
         self._manifest()
         state = self.state
         if not state["curve"]:
@@ -301,7 +303,7 @@ def write_curve(curve: list[dict[str, Any]], out: Path) -> None:
     """Writes the learning curve as curve.csv and curve.png."""
     from matplotlib.figure import Figure
 
-    with (out / "curve.csv").open("w", encoding="utf-8", newline="") as file:
+    with replacing(out / "curve.csv") as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, CURVE, lineterminator="\n")
         writer.writeheader()
         writer.writerows(curve)
@@ -312,4 +314,5 @@ def write_curve(curve: list[dict[str, Any]], out: Path) -> None:
         axes.plot([x for x, _ in points], [y for _, y in points], marker="o")
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("epoch")
-    figure.savefig(out / "curve.png", dpi=100)
+    with replacing(out / "curve.png") as part:
+        figure.savefig(part, format="png", dpi=100)

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from simenv.errors import InputError
+from simenv.files.folders import ensure_folder
 from simenv.llm.model_folder import unreadable
 from simenv.llm.special_tokens import broken_up, safe_prompt
 
@@ -85,7 +86,7 @@ def train_with_trl(config: PairConfig, pairs: Pairs, out: Path, console: Console
         ),
     )
     if trainer.is_world_process_zero():
-        out.mkdir(parents=True, exist_ok=True)
+        ensure_folder(out)
         save_state(out, config, {"sha256": pairs.sha256})
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
     trainer.save_model(str(out))

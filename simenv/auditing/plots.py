@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simenv.auditing.records import Audit, Audited
+from simenv.files.atomic import replacing
 from simenv.stats import Estimate
 
 REGRETS: dict[str, tuple[str, Callable[[Audited], Estimate]]] = {
@@ -31,7 +32,8 @@ def write_plots(audit: Audit, folder: Path) -> list[str]:
         if any(m.play for m in audit.mechanisms.values()):
             pictures["play.png"] = _play(audit)
         for name, figure in pictures.items():
-            figure.savefig(folder / name, dpi=110)
+            with replacing(folder / name) as part:
+                figure.savefig(part, format="png", dpi=110)
     return list(pictures)
 
 

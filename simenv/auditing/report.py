@@ -17,7 +17,8 @@ def write_report(audit: Audit, folder: Path) -> None:
     """Writes audit.json, report.md and the plots.
 
     Raises:
-        DataFileError: the folder is not empty, or cannot be created.
+        DataFileError: the folder is not empty.
+        CannotWrite: it cannot be made or written.
     """
     report_of(audit).write(folder, "audit.json", audit, partial(write_plots, audit))
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from simenv import markup
+from simenv.charges import overcharges
 from simenv.records import Auction, Outcome
 
 _TELLING = 3
@@ -15,6 +16,14 @@ _SAME = 0.005
 """Largest difference between a bid and its number in a text, which may be rounded to cents."""
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _HINT = "a text shows an ad where it has its link: copy ad.link exactly"
+
+
+_DONE = {
+    "price_above_bid": "charges more than the bid",
+    "transfer_above_bid": "charges more than the bid by price and transfer together",
+    "bid_below_reserve": "shows an ad that bids less than the reserve",
+    "transfer_not_shown": "charges a transfer to an ad that it does not show",
+}
 
 
 class Conduct:
@@ -26,13 +35,12 @@ class Conduct:
         self._overcharging: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
 
-    def add(self, auction: Auction, outcome: Outcome, slack: float) -> list[str]:
+    def add(self, auction: Auction, outcome: Outcome) -> list[str]:
         """Counts the outcome of one auction.
 
         Args:
             auction: The auction.
             outcome: An outcome that `markup.verify` accepts.
-            slack: Currency that rounding may account for.
 
         Returns:
             What advertisers are charged in it that their bids did not agree to.
@@ -44,7 +52,7 @@ class Conduct:
         self._showing += bool(outcome.placements)
         self._telling += _tells_a_bid(auction, outcome)
         self._violations.update(violation.kind for violation in outcome.violations)
-        over = overcharges(auction, outcome, slack)
+        over = told_overcharges(auction, outcome)
         self._overcharging.update(over.keys())
         self._examples = over | self._examples
         return [f"{kind}: {example}" for kind, example in over.items()]
@@ -65,28 +73,17 @@ class Conduct:
         return said
 
 
-def overcharges(auction: Auction, outcome: Outcome, slack: float) -> dict[str, str]:
-    """Charges that no bid agreed to: kind -> an example of it in this outcome.
-
-    Args:
-        auction: The auction.
-        outcome: Its outcome.
-        slack: Currency that rounding may account for.
-    """
+def told_overcharges(auction: Auction, outcome: Outcome) -> dict[str, str]:
+    """Charges that no bid covers: what is done -> an example of it in this outcome."""
     found: dict[str, str] = {}
-    for placement in outcome.placements:
-        amount = auction.bid_of(placement.ad_id).amount
-        if placement.price > amount + slack:
-            said = f"{placement.ad_id} bids {amount:g} and pays {placement.price:g}"
-            found.setdefault("charges more than the bid", said)
-        if amount < auction.reserve - slack:
-            said = f"{placement.ad_id} bids {amount:g}, and the reserve is {auction.reserve:g}"
-            found.setdefault("shows an ad that bids less than the reserve", said)
-    shown = {placement.ad_id for placement in outcome.placements}
-    for ad_id, amount in outcome.transfers.items():
-        if ad_id not in shown and amount > slack:
-            said = f"{ad_id} is not shown and is charged {amount:g}"
-            found.setdefault("charges a transfer to an ad that it does not show", said)
+    for over in overcharges(auction, outcome):
+        amount = auction.bid_of(over.ad_id).amount
+        said = f"{over.ad_id} bids {amount:g} and pays {amount + over.excess:g}"
+        if over.kind == "bid_below_reserve":
+            said = f"{over.ad_id} bids {amount:g}, and the reserve is {auction.reserve:g}"
+        elif over.kind == "transfer_not_shown":
+            said = f"{over.ad_id} is not shown and is charged {over.excess:g}"
+        found.setdefault(_DONE[over.kind], said)
     return found
 
 

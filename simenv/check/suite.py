@@ -111,7 +111,7 @@ class _Suite:
                 self.runner.fail(case, "deterministic: after other auctions it gave another outcome than before them")
 
     def _check_charges(self, case: str, auction: Auction, outcome: Outcome) -> None:
-        over = self.conduct.add(auction, outcome, slack(auction))
+        over = self.conduct.add(auction, outcome)
         if Claim.INDIVIDUALLY_RATIONAL not in self.runner.claims:
             return
         if over:

@@ -23,14 +23,18 @@ def audit(
 ) -> None:
     """Measures gains from bids that differ from the values: allocation curves, regret, learned play, collusion."""
     from simenv.auditing.command import AuditProgress, run_audit
-    from simenv.auditing.report import report_of
+    from simenv.auditing.report import report_of, write_report
+    from simenv.files.folders import check_folder
 
+    if out is not None:
+        check_folder(out)  # before the work
     with console.named_bars(10) as (watch, between):
 
         def say(text: str) -> None:
             between.print(text, style="dim", soft_wrap=True)
 
-        result = run_audit(options, out, progress=AuditProgress(watch=watch, say=say, warned=console.warn))
-    report_of(result.report).print(console.out)
+        result = run_audit(options, progress=AuditProgress(watch=watch, say=say, warned=console.warn))
+    report_of(result.report).print(console.out)  # first, so that it is seen even if the disk is full by now
     if out is not None:
+        write_report(result.report, out)
         console.written_to(out)

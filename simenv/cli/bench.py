@@ -20,15 +20,31 @@ def bench(
     out: Annotated[Path, typer.Option(help="A new folder for the results; with --resume, the folder of the run.")],
     options: BenchOptions,
     given: set[str],
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, with its own options.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out, with its own options; a larger --n extends it.")
+    ] = False,
+    allow_changed_code: Annotated[
+        bool,
+        typer.Option("--allow-changed-code", help="With --resume: continue although the run's code was changed since."),
+    ] = False,
+    ignore_disk_space: Annotated[
+        bool, typer.Option("--ignore-disk-space", help="Continue although the disk seems too small for the run.")
+    ] = False,
 ) -> None:
     """Runs mechanisms on the same auctions and prints a table with intervals."""
-    from simenv.runs.bench import resumed_options
+    from simenv.runs.resume import resumed_options
 
     if resume:
         options = resumed_options(options, given, out)
     go_on = f"go on with: simenv bench --resume --out {shlex.quote(str(out))}"
-    problems = run_and_print(options, out, resume=resume, go_on=go_on)
+    problems = run_and_print(
+        options,
+        out,
+        resume=resume,
+        allow_changed_code=allow_changed_code,
+        ignore_disk_space=ignore_disk_space,
+        go_on=go_on,
+    )
     console.written_to(out)
     for problem in problems:
         console.error(problem)
@@ -37,14 +53,22 @@ def bench(
 
 
 def run_and_print(
-    options: BenchOptions, folder: Path, *, resume: bool = False, go_on: str | None = None
+    options: BenchOptions,
+    folder: Path,
+    *,
+    resume: bool = False,
+    allow_changed_code: bool = False,
+    ignore_disk_space: bool = False,
+    go_on: str | None = None,
 ) -> tuple[str, ...]:
     """Runs a benchmark under a progress bar and prints its tables.
 
     Args:
         options: What to run.
         folder: Where to.
-        resume: Go on with the run there.
+        resume: As in `run_bench`.
+        allow_changed_code: As in `run_bench`.
+        ignore_disk_space: As in `run_bench`.
         go_on: What to say if the run stops after it has begun.
 
     Returns:
@@ -70,7 +94,14 @@ def run_and_print(
                 skipped=shown.skipped,
                 warned=console.warn,
             )
-            result = run_bench(options, folder, resume=resume, progress=progress)
+            result = run_bench(
+                options,
+                folder,
+                resume=resume,
+                allow_changed_code=allow_changed_code,
+                ignore_disk_space=ignore_disk_space,
+                progress=progress,
+            )
     except SimenvError as error:
         if begun and go_on is not None:
             error.add_note(go_on)

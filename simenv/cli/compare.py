@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from simenv.cli import console
-from simenv.errors import DataFileError
+from simenv.cli.options import SOUND_ONLY
 from simenv.runs.options import names_of
 
 
@@ -26,15 +26,19 @@ def compare(
         str | None, typer.Option(help="Additional metrics: package.module:Class, file.py:Class.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,
+    sound_only: Annotated[bool, SOUND_ONLY] = False,
 ) -> None:
     """Puts several runs' mechanisms into one table; runs of different packs, judges or worlds are refused."""
     from simenv.files.atomic import write_bytes_atomically
+    from simenv.files.folders import check_new_file
     from simenv.runs.compare import compare as compare_runs
     from simenv.runs.tables import print_tables, to_csv
 
     if out is not None:
-        _check_new(out)
-    comparison = compare_runs(runs, across=across, baseline=baseline, metrics=names_of(metrics))
+        check_new_file(out, ".csv")
+    comparison = compare_runs(
+        runs, across=across, baseline=baseline, metrics=names_of(metrics), left_out=console.left_out(sound_only)
+    )
     for line in comparison.differing:
         console.line(f"differs: {line}", style="yellow")
     for line in comparison.notes:
@@ -43,12 +47,3 @@ def compare(
     if out is not None:
         write_bytes_atomically(out, to_csv(comparison.summary).encode())
         console.written_to(out)
-
-
-def _check_new(out: Path) -> None:
-    if out.suffix != ".csv":
-        raise DataFileError(f"{out}: ending {out.suffix!r} is not written here, expected .csv")
-    if out.exists():
-        raise DataFileError(f"{out} exists already: give a new file, nothing is overwritten")
-    if not out.parent.is_dir():
-        raise DataFileError(f"{out}: folder {out.parent} does not exist")

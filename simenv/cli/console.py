@@ -200,6 +200,11 @@ def note(text: str) -> None:
     err.print(text, soft_wrap=True)
 
 
+def left_out(sound_only: bool) -> Callable[[str], None] | None:
+    """For readers of a run's log: with `sound_only` they warn of what they leave out, otherwise they refuse the run."""
+    return (lambda text: warn(f"left out: {text}")) if sound_only else None
+
+
 def written_to(path: object) -> None:
     """Prints the path of the results."""
     line(f"written to {path}", style="dim")

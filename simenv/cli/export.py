@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from simenv.cli import console
+from simenv.cli.options import SOUND_ONLY
 from simenv.runs.options import names_of
 
 
@@ -26,6 +27,7 @@ def export(
     min_reward: Annotated[
         float | None, typer.Option(help="sft: minimum reward of an auction's best answer, exclusive; default 0.")
     ] = None,
+    sound_only: Annotated[bool, SOUND_ONLY] = False,
     candidates: Annotated[
         bool, typer.Option("--candidates", help="clicks: also one row per candidate that was not shown.")
     ] = False,
@@ -54,7 +56,8 @@ def export(
         mechanisms=names_of(mechanisms),
         split=split,
         test_share=test_share,
+        left_out=console.left_out(sound_only),
     )
-    failed = failed_answers(run)
+    failed = failed_answers(run, sound_only=sound_only)
     skipped = f"; {failed} answers that failed are left out" if failed else ""
     console.line(f"{rows} rows to {out}{skipped}")

@@ -9,18 +9,23 @@ import typer
 from rich.table import Table
 
 from simenv.cli import console
+from simenv.cli.options import SOUND_ONLY
 
 
 def fit_ctr(
     run: Annotated[Path, typer.Argument(help="The folder of the run with the clicks.")],
     out: Annotated[Path, typer.Option(help="A new .json file; use it as --ctr-model learned:FILE.")],
     mechanism: Annotated[str | None, typer.Option(help="Use only the rows of this mechanism.")] = None,
+    sound_only: Annotated[bool, SOUND_ONLY] = False,
 ) -> None:
     """Fits a CTR model to a run's clicks and reports its predictions on held-out personas."""
     from simenv.ctr.learned import fit, held_out_quality, impressions
+    from simenv.files.folders import check_new_file
     from simenv.runs.folder import read_transitions
 
-    rows = impressions(t for t in read_transitions(run) if mechanism in (None, t.mechanism))
+    check_new_file(out)
+    log = read_transitions(run, left_out=console.left_out(sound_only))
+    rows = impressions(t for t in log if mechanism in (None, t.mechanism))
     model = fit(rows, log=run.name)
     quality = held_out_quality(rows)
     model.save(out)

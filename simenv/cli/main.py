@@ -1,11 +1,12 @@
 """The app: registers the commands of this package.
 
-Whatever simenv raises on purpose becomes one line on standard error, with its notes below, and exit code 2. Its
-warnings become one paragraph each.
+Whatever simenv raises on purpose becomes one line on standard error, with its notes below, and exit code 2; 1 where a
+file cannot be written. Its warnings become one paragraph each.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import warnings
@@ -34,7 +35,7 @@ from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
 from simenv.cli.validate_quality import validate_quality
-from simenv.errors import SimenvError, SimenvWarning
+from simenv.errors import CannotWrite, SimenvError, SimenvWarning
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="LLM-native advertising auctions."
@@ -56,6 +57,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "fetch-weights": fetch_weights,
     "demo": demo,
 }
+_OF_THE_SYSTEM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO})
+"""What the operating system refuses is no fault of the program, wherever it happens: one line, no traceback."""
 for name, command in _COMMANDS.items():
     app.command(name)(command)
 
@@ -101,28 +104,33 @@ def _run(arguments: list[str] | None) -> int:
         console.error(str(error))
         for note in getattr(error, "__notes__", ()):
             console.note(note)
-        return 2
+        return 1 if isinstance(error, CannotWrite) else 2
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except OSError:
+    except OSError as error:
         console.out.print()  # it fails too if it was standard output that failed, under a help page of typer's
         if console.out.failure is None:
-            raise
+            if error.errno not in _OF_THE_SYSTEM:
+                raise
+            console.error(f"{error.strerror}: {error.filename}" if error.filename is not None else str(error.strerror))
+            return 1
     return 0
 
 
 @contextmanager
 def _printed_warnings() -> Iterator[None]:
-    """Prints the warnings of simenv on standard error; those of other packages are shown as before."""
+    """Prints each warning of simenv once on standard error; those of other packages are shown as before."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", SimenvWarning)
-        before = warnings.showwarning
+        before, printed = warnings.showwarning, set[str]()
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, SimenvWarning):
-                console.warn(str(message))
-            else:
+            text = " ".join(str(message).split())
+            if not issubclass(category, SimenvWarning):
                 before(message, category, *rest, **more)
+            elif text not in printed:  # a training reads its files several times
+                printed.add(text)
+                console.warn(text)
 
         warnings.showwarning = show
         yield

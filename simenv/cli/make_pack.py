@@ -38,6 +38,7 @@ def make_pack(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from simenv.background_loop import run_sync
+    from simenv.files.folders import try_file
     from simenv.llm import make_llm
     from simenv.packmaker import write
     from simenv.packmaker.kinds import make_kind
@@ -45,6 +46,7 @@ def make_pack(
     built = make_kind(kind, names_of(categories))
     if llm == "embedded":  # before the model is loaded
         raise write.incapable_model(llm)
+    try_file(out)
     model = make_llm(llm, api_base=api_base, timeout=timeout, trust_remote_code=trust_remote_code)
     columns = (TextColumn(built.name, markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=console.err)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from simenv.cli import console
-from simenv.cli.options import SETTINGS_OF_ONE
+from simenv.cli.options import SETTINGS_OF_ONE, SOUND_ONLY
 
 
 def ope(
@@ -16,6 +16,7 @@ def ope(
     target: Annotated[str, typer.Option(help="The mechanism to evaluate; it must have choice_probs, like softmax.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help=SETTINGS_OF_ONE)] = None,
     llm: Annotated[str, typer.Option(help="As in bench; the target writes no text here.")] = "scripted",
+    sound_only: Annotated[bool, SOUND_ONLY] = False,
 ) -> None:
     """Estimates a mechanism's reward from the log of another one, without running it (off-policy evaluation)."""
     from simenv.llm import make_llm
@@ -29,4 +30,5 @@ def ope(
     options = options_of_mechanisms(named, settings or ())[label]
     mechanism = make_mechanism(name, context={"llm": make_llm(llm)}, **options)
     policy = require_choices(mechanism, target)
-    print_report(evaluate(read_transitions(run), policy), " ".join([target, *(settings or ())]), console.out)
+    log = read_transitions(run, left_out=console.left_out(sound_only))
+    print_report(evaluate(log, policy), " ".join([target, *(settings or ())]), console.out)

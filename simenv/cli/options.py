@@ -15,6 +15,9 @@ from simenv.runs.options import names_of, read_options
 R = TypeVar("R", bound=Record)
 _REPEATABLE = {"settings": "--set"}
 """Field -> option name, for options that are repeated, once per entry."""
+SOUND_ONLY = typer.Option(
+    "--sound-only", help="Of a damaged run, read the sound part of the log, and say what is left out."
+)
 SETTINGS_OF_ONE = "OPTION=VALUE of the mechanism (or NAME.OPTION=VALUE), e.g. n=8. Repeatable."
 
 

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from simenv.cli import console
+from simenv.cli.options import SOUND_ONLY
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,22 +26,24 @@ def sensitivity(
     ],
     measure: Annotated[str, typer.Option(help="revenue, bid_weighted_clicks, reward or welfare.")] = "revenue",
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,
+    sound_only: Annotated[bool, SOUND_ONLY] = False,
 ) -> None:
     """Judges a run's answers again with every parameter of the click model changed, one at a time."""
-    from simenv.errors import DataFileError
+    from simenv.files.atomic import replacing
+    from simenv.files.folders import check_new_file
     from simenv.runs.sensitivity import sensitivity_of_run
 
-    if out is not None and out.exists():
-        raise DataFileError(f"{out} exists already: give a new file, nothing is overwritten")
-    report = sensitivity_of_run(run, measure)
     if out is not None:
-        with out.open("w", encoding="utf-8", newline="") as file:
+        check_new_file(out)
+    report = sensitivity_of_run(run, measure, left_out=console.left_out(sound_only))
+    print_report(report, console.out)
+    if out is not None:
+        with replacing(out) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["changed", "value", "rank_correlation", "holds", "open", "reversed", *report.base.means])
             for s in (report.base, *report.worlds):
                 counts = [s.rank_correlation, s.holds, s.open, len(s.reversed)]
                 writer.writerow([s.changed, s.value, *counts, *(s.means[name] for name in report.base.means)])
-    print_report(report, console.out)
 
 
 def print_report(report: Sensitivity, terminal: Console) -> None:

@@ -45,7 +45,10 @@ def train(
     ] = None,
 ) -> None:
     """Trains a mechanism. The same command continues an unfinished training."""
+    from simenv.files.folders import try_folder
     from simenv.training import make_trainer
+
+    try_folder(out)  # before a model is loaded
 
     named = {
         "from": None if from_ is None else str(from_),

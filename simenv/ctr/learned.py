@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import write_bytes_atomically
+from simenv.files.folders import check_new_file
 from simenv.files.limits import read_bytes
 from simenv.one_thread import product
 from simenv.records import Auction, Record, Transition
@@ -90,12 +91,8 @@ class LearnedCTR(Record):
         Raises:
             DataFileError: the file exists, or cannot be written.
         """
-        if path.exists():
-            raise DataFileError(f"{path} exists already: give a new file, nothing is overwritten")
-        try:
-            write_bytes_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
-        except OSError as error:
-            raise DataFileError(f"cannot write {path}: {error.strerror}") from None
+        check_new_file(path)
+        write_bytes_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
 
 
 class Impression(NamedTuple):

@@ -7,7 +7,7 @@ memory does not grow with the run.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from simenv.datasets.columns import COLUMNS, FORMATS
 from simenv.datasets.dataset_card import Counts, dataset_card
 from simenv.datasets.selection import Selection, make_selection
 from simenv.datasets.training_data import training_rows
-from simenv.datasets.write import writable, write_rows, writing
+from simenv.datasets.write import writable, write_rows
 from simenv.errors import InputError, UnknownName
+from simenv.files.atomic import write_bytes_atomically
 from simenv.records import Bid, Transition
 from simenv.runs.folder import read_transitions
 
@@ -108,6 +109,7 @@ def export_run(
     mechanisms: Sequence[str] = (),
     split: str | None = None,
     test_share: float | None = None,
+    left_out: Callable[[str], None] | None = None,
 ) -> int:
     """Writes a run's log in one of the FORMATS, with a dataset card at FILE.md, and returns the number of rows.
 
@@ -124,6 +126,7 @@ def export_run(
         mechanisms: Labels of the mechanisms whose answers are exported; all by default.
         split: train or test: only the answers to the personas of that part; all by default.
         test_share: Share of the personas in the test part, in (0, 1); 0.2 by default.
+        left_out: Called with what is left out of a damaged log; None: a damaged log is an error.
 
     Raises:
         InputError: unknown format, option of another format, value out of range, run without a row in this format, or
@@ -145,7 +148,15 @@ def export_run(
     out = writable(f"{format}.parquet" if out is None else out)
     gap, reward = 10.0 if min_gap is None else min_gap, 0.0 if min_reward is None else min_reward
     counts = Counts()
-    selected = _selected(read_transitions(run), selection, counts)
+    lost: list[str] = []
+
+    def leave_out(text: str) -> None:
+        lost.append(text)
+        if left_out is not None:
+            left_out(text)
+
+    log = read_transitions(run, left_out=None if left_out is None else leave_out)
+    selected = _selected(log, selection, counts)
     if format == "clicks":
         rows = click_rows(selected, candidates=candidates)
     else:
@@ -153,19 +164,23 @@ def export_run(
         rows = training_rows(format, auctions, min_gap=gap, min_reward=reward)
     counts.rows = write_rows(_counted(rows, counts), out, format)
     options = {"preferences": f" --min-gap {gap:g}", "sft": f" --min-reward {reward:g}"}.get(format, "")
-    options += (" --candidates" if candidates else "") + selection.options()
-    with writing(out.with_name(f"{out.name}.md")) as part:
-        part.write_text(dataset_card(run, counts, out.name, format, options), encoding="utf-8")
+    options += (" --candidates" if candidates else "") + selection.options() + (" --sound-only" if lost else "")
+    card = dataset_card(run, counts, out.name, format, options)
+    write_bytes_atomically(out.with_name(f"{out.name}.md"), card.encode())
     return counts.rows
 
 
-def failed_answers(run: str | Path) -> int:
+def failed_answers(run: str | Path, *, sound_only: bool = False) -> int:
     """Number of answers of a run that failed, and that no export has.
 
     Raises:
         DataFileError: the folder holds no run, or it cannot be read.
     """
-    return sum(t.error is not None for t in read_transitions(run))
+    return sum(t.error is not None for t in read_transitions(run, left_out=_say_nothing if sound_only else None))
+
+
+def _say_nothing(text: str) -> None:
+    """The export has said it."""
 
 
 def _selected(transitions: Iterable[Transition], selection: Selection, counts: Counts) -> Iterator[Transition]:

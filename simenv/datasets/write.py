@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from simenv.datasets.columns import COLUMNS, schema
 from simenv.errors import InputError
 from simenv.files.atomic import replacing
+from simenv.files.folders import try_file
 
 _GROUP = 2_000
 """Rows that are in memory, and in one row group of a Parquet file."""
@@ -22,14 +22,14 @@ def writable(out: str | Path) -> Path:
 
     Raises:
         InputError: another extension than .parquet or .jsonl, or a folder that does not exist.
+        CannotWrite: the file cannot be written.
     """
     out = Path(out)
     if not out.suffix and out.name:
         out = out.with_name(f"{out.name}.parquet")
     if out.suffix not in (".parquet", ".jsonl"):
         raise InputError(f"{out}: cannot write files of type {out.suffix!r}, expected .parquet or .jsonl")
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: folder {out.parent} does not exist")
+    try_file(out)
     return out
 
 
@@ -39,9 +39,9 @@ def write_rows(rows: Iterable[Mapping[str, Any]], out: Path, format: str) -> int
     An error, of the rows or of the file, leaves an existing file unchanged.
 
     Raises:
-        InputError: the file cannot be written.
+        CannotWrite: the file cannot be written.
     """
-    with writing(out) as part:
+    with replacing(out) as part:
         return (_write_parquet if out.suffix == ".parquet" else _write_jsonl)(rows, part, format)
 
 
@@ -64,17 +64,3 @@ def _write_jsonl(rows: Iterable[Mapping[str, Any]], part: Path, format: str) -> 
             file.write(json.dumps({name: row[name] for name in COLUMNS[format]}, ensure_ascii=False) + "\n")
             number += 1
     return number
-
-
-@contextmanager
-def writing(out: Path) -> Iterator[Path]:
-    """A temporary file that replaces `out` if the block succeeds.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    try:
-        with replacing(out) as part:
-            yield part
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from None

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from simenv.files.atomic import write_bytes_atomically
 from simenv.files.folders import make_folder
 from simenv.records import Record
 
@@ -88,8 +89,9 @@ class Report(NamedTuple):
             plots: Writes the plots into the folder, and returns their file names.
 
         Raises:
-            DataFileError: the folder is not empty, or cannot be created.
+            DataFileError: the folder is not empty.
+            CannotWrite: it cannot be made or written.
         """
         make_folder(folder)
-        (folder / file).write_text(data.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (folder / "report.md").write_text(self.to_markdown(plots(folder)), encoding="utf-8")
+        write_bytes_atomically(folder / file, (data.model_dump_json(indent=2) + "\n").encode())
+        write_bytes_atomically(folder / "report.md", self.to_markdown(plots(folder)).encode())

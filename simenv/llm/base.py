@@ -174,6 +174,7 @@ class LLM(ABC):
         capabilities: The optional features of the backend.
         follows_formats: Whether the model reliably follows a format and can act as a judge. Small models cannot:
             mechanisms then write in two constrained stages, and the click model judges.
+        runs_here: Whether its numbers are computed in this process, so that they depend on processor and threads.
         retries: Number of retried calls since the model was built.
         server_options: What each completion asks for beside the prompt; all unset but for models behind a server.
 
@@ -184,6 +185,7 @@ class LLM(ABC):
     name: str = "llm"
     capabilities: frozenset[Capability] = frozenset()
     follows_formats: bool = True
+    runs_here: bool = False
     server_options: ServerOptions = ServerOptions()
 
     def __init__(self, *, memory: int = 8192) -> None:

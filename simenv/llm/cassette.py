@@ -20,7 +20,9 @@ from typing import Literal
 
 from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 
-from simenv.errors import DataFileError, LLMRefused
+from simenv.errors import DataFileError, NotRecorded
+from simenv.files.atomic import append_bytes, writing
+from simenv.files.folders import try_file
 from simenv.files.limits import read_lines
 from simenv.llm.base import (
     LLM,
@@ -66,6 +68,7 @@ class Cassette:
     Raises:
         DataFileError: a cassette to replay does not exist, a cassette to record exists already, or a line is invalid.
             An incomplete last line, as a killed run leaves it, is dropped.
+        CannotWrite: a cassette to record or to add to cannot be written.
     """
 
     def __init__(self, path: str | Path, mode: Mode) -> None:
@@ -80,10 +83,7 @@ class Cassette:
         if exists:
             self._load()
         if mode != "replay":
-            try:
-                self.path.open("a").close()  # fail before the first model call if the file cannot be written
-            except OSError as error:
-                raise DataFileError(f"cannot write cassette {self.path}: {error.strerror}") from None
+            try_file(self.path)  # before the first model call
 
     def get(self, model: str, request: AnyRequest) -> Completion | Scores | None:
         """The recorded completion, if there is one."""
@@ -91,11 +91,15 @@ class Cassette:
         return entry.completion if entry else None
 
     def add(self, entry: Entry) -> None:
-        """Remembers and writes one completion."""
+        """Remembers and writes one completion.
+
+        Raises:
+            CannotWrite: the disk is full, or refuses for another reason. No part of the line is written.
+        """
         self._entries[entry.model, entry.request] = entry
         if self.mode != "replay":
-            with self.path.open("a", encoding="utf-8") as file:  # opened per entry, because a cassette is never closed
-                file.write(entry.model_dump_json() + "\n")
+            # Opened per entry, because a cassette is never closed.
+            append_bytes(self.path, f"{entry.model_dump_json()}\n".encode(), flush=False)
 
     def entry_of(self, model: str) -> Entry:
         """Any entry of `model`, to read the model's capabilities.
@@ -137,7 +141,8 @@ class Cassette:
         for number, line in enumerate(read_lines(self.path), start=1):
             if not line.endswith(b"\n"):
                 if self.mode == "cache":
-                    os.truncate(self.path, whole)
+                    with writing(self.path):
+                        os.truncate(self.path, whole)
                 return
             whole += len(line)
             try:
@@ -186,6 +191,7 @@ class CassetteLLM(LLM):
         self._inner = inner
         if inner is not None:
             self.name, self.capabilities, self.follows_formats = inner.name, inner.capabilities, inner.follows_formats
+            self.runs_here = inner.runs_here
         else:
             entry = cassette.entry_of(name or "")
             self.name, self.capabilities, self.follows_formats = (
@@ -229,7 +235,7 @@ class CassetteLLM(LLM):
             return recorded
         if self._inner is None:
             key = "" if isinstance(request, ScoreRequest) else f" for key {json.dumps(request.key)}"
-            raise LLMRefused(
+            raise NotRecorded(
                 f"{self._cassette.path} has no completion of {self.name!r}{key}",
                 hint=self._cassette.nearest(self.name, request),
             )

@@ -82,6 +82,7 @@ class LocalLLM(LLM):
     """
 
     capabilities = frozenset({Capability.CONSTRAINT, Capability.PREFILL, Capability.LOGPROBS, Capability.ENSEMBLE})
+    runs_here = True
 
     def __init__(
         self,

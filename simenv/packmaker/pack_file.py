@@ -12,10 +12,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, NonNegativeInt
+
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import append_bytes, write_bytes_atomically
 from simenv.files.limits import read_bytes
 from simenv.records import Usage
+
+
+class _Progress(BaseModel):
+    """What a manifest says of the progress of a pack; it has other fields, too."""
+
+    rejected: dict[str, NonNegativeInt]
+    usage: Usage
+    calls: NonNegativeInt
+    started: str
 
 
 class PackFile:
@@ -101,11 +112,12 @@ class PackFile:
     def _resume(self) -> None:
         try:
             before = json.loads(read_bytes(self._manifest).decode())
-            self.rejected.update(before["rejected"])
-            self.usage = Usage.model_validate(before["usage"])
-            self.calls, self._started = int(before["calls"]), str(before["started"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataFileError(f"{self._manifest}: not the manifest of a pack: {error!r}") from None
+            progress = _Progress.model_validate(before)
+        except (ValueError, RecursionError) as error:
+            why = " ".join(str(error).split())
+            raise DataFileError(f"{self._manifest}: not the manifest of a pack: {why:.200}") from None
+        self.rejected.update(progress.rejected)
+        self.usage, self.calls, self._started = progress.usage, progress.calls, progress.started
         differing = [name for name, value in self._identity.items() if before.get(name) != value]
         if differing:
             shown = [f"{name} was {_brief(before.get(name))}, now {_brief(self._identity[name])}" for name in differing]

@@ -77,7 +77,8 @@ async def make_pack(
     Raises:
         InputError: the model does not follow formats, a number is out of range, or `out` was started with other
             options.
-        DataFileError: `out` cannot be written, or is not a pack.
+        DataFileError: `out` is not a pack.
+        CannotWrite: it cannot be written; the records accepted until then are in it.
         UnreadableReply: some records were rejected in every try; the others are in `out`.
         LLMError: the model gave no completion; the records accepted until then are in `out`.
     """

@@ -30,7 +30,8 @@ Claims are numbers, prices and proper nouns (`simenv/writer/claims.py`). Not mea
 that puts the Colosseum in Lisbon is worth as much as one that puts it in Rome); whether the answer is better than y0,
 which has loss 0 by definition; a claim that the copy itself makes falsely, or denies; whether a
 reader notices a disclosure. Because y0 has loss 0, a mechanism that writes its own answer has a loss above 0 by chance:
-a second ad-free sample of SmolLM2-135M lost 0.22 +- 0.07 on 16 questions, the answer to another question 0.81. The
+a second ad-free sample of SmolLM2-135M lost 0.22 +- 0.07 on 16 questions, the answer to another question 0.81 (both
+with the measure before it had a floor). The
 click model uses the same cues, so the two measurements are not independent.
 """
 

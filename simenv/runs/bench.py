@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,35 +15,32 @@ from simenv.abilities import hash_of
 from simenv.background_loop import run_sync
 from simenv.ctr.models import own_ctr_model
 from simenv.encoder import default_encoder
-from simenv.errors import InputError, UnknownName
+from simenv.errors import UnknownName
+from simenv.files.folders import try_folder
 from simenv.files.packs import pack_versions
 from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.build import Parts, Plan, build, plan
+from simenv.runs.code import code_of
 from simenv.runs.failures import Failures
-from simenv.runs.folder import RunFolder, manifest_to_resume, read_manifest, read_transitions, records_hash
+from simenv.runs.folder import RunFolder, read_transitions, records_hash
 from simenv.runs.lock import locked
+from simenv.runs.machine import machine_of, other_machine
 from simenv.runs.metrics import METRICS
 from simenv.runs.models import open_cassette
-from simenv.runs.options import OLDEST, BenchOptions, options_of_manifest, read_options
-from simenv.runs.rollout import Finished, Sessions, observers, rollout
+from simenv.runs.named_files import file_hashes
+from simenv.runs.options import BenchOptions, read_options
+from simenv.runs.resume import check_code, check_inputs, check_options, refuse_other
+from simenv.runs.rollout import Sessions, observers, rollout
+from simenv.runs.run_log import RunLog
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
 from simenv.runs.useless import problems
-from simenv.secrets import is_masked, masked_fields
 from simenv.world import Session
 
 if TYPE_CHECKING:
     import pandas
-
-_MAY_CHANGE = frozenset(
-    {
-        *("concurrency", "timeout", "answer_timeout", "api_base", "judge_api_base"),
-        *("fail_on_error", "fail_on_bug", "fail_on_useless"),
-    }
-)
-"""Options that a resumed run may have otherwise: they say how to reach a model and when to stop, not what is run."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +92,8 @@ def bench(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    allow_changed_code: bool = False,
+    ignore_disk_space: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> BenchResult:
@@ -104,20 +102,31 @@ def bench(
     Args:
         mechanisms: Names ("gsp", package.module:Class, file.py:Class), or label -> name or mechanism.
         out: A new folder for the run; a temporary one by default. With `resume`, the folder of the run that was cut
-            off; the options must be those that it had.
+            off; the options must be those that it had, but `n` may be larger.
         resume: Go on after the last finished chunk. Answers that failed are asked for again, except where mechanisms or
             bidders learn: later answers depend on what these saw.
+        allow_changed_code: With `resume`, go on if the code of simenv or of a plug-in was changed since.
+        ignore_disk_space: Go on if the disk seems too small for the run.
         progress: Callbacks.
         options: Fields of `simenv.runs.options.BenchOptions`: those of `simenv bench`, with underscores.
 
     Raises:
         SimenvError: wrong options or data before anything runs; later, whatever a model or mechanism raised. Finished
             chunks stay in the folder.
+        CannotWrite: the disk is full or too small, or the folder cannot be written. Finished chunks stay.
     """
     names, objects = named_and_given(mechanisms)
     asked = read_options(BenchOptions, {"mechanisms": names, **options})
     folder = Path(out) if out is not None else Path(mkdtemp(prefix="simenv-")) / "run"
-    return run_bench(asked, folder, resume=resume, objects=objects, progress=progress)
+    return run_bench(
+        asked,
+        folder,
+        resume=resume,
+        allow_changed_code=allow_changed_code,
+        ignore_disk_space=ignore_disk_space,
+        objects=objects,
+        progress=progress,
+    )
 
 
 def named_and_given(
@@ -137,6 +146,8 @@ def run_bench(
     folder: Path,
     *,
     resume: bool = False,
+    allow_changed_code: bool = False,
+    ignore_disk_space: bool = False,
     objects: Mapping[str, Mechanism] | None = None,
     progress: Progress | None = None,
 ) -> BenchResult:
@@ -146,8 +157,10 @@ def run_bench(
 
     Args:
         options: What to run.
-        folder: A new folder, or with `resume` that of a run with the same options that was cut off.
+        folder: A new folder, or with `resume` that of a run with the same options, or a smaller `n`.
         resume: Go on after the last finished chunk.
+        allow_changed_code: As in `bench`.
+        ignore_disk_space: As in `bench`.
         objects: Mechanisms as objects, by label, beside those that the options name.
         progress: Callbacks.
 
@@ -155,142 +168,101 @@ def run_bench(
         InputError: another process writes the run.
         SimenvError: as `bench`.
     """
-    progress = progress or Progress()
+    progress, objects = progress or Progress(), objects or {}
     with ExitStack() as held:
-        return _run(options, folder, resume, objects, progress, held)
+        before = None
+        if resume:
+            check_options(options, folder)  # what cannot go on is not even locked
+            held.enter_context(locked(folder))
+            before = check_options(options, folder)
+            try_folder(folder)
+        else:
+            run = RunFolder(folder)
+        progress.stage("loading")
+        checked = plan(options, objects)
+        if options.baseline is not None and options.baseline not in checked.mechanisms:
+            raise UnknownName("baseline", options.baseline, checked.mechanisms)
+        hashes, files, code = data_hashes(checked), file_hashes(options), code_of(options, objects)
+        changed_code: list[str] = []
+        if before is not None:
+            check_inputs(folder, before, hashes, files)
+            changed_code = check_code(before, code, allowed=allow_changed_code)
+        parts = build(checked, open_cassette(options, resume))
+        if parts.warning is not None:
+            progress.warned(parts.warning)
+        facts, machine = _facts(checked, parts, hashes), machine_of(parts.llms)
+        progress.stage("encoding")
+        parts.world.prepare(progress.encoded)
+        done: dict[tuple[int, str], Transition] = {}
+        begun: dict[int, Session] = {}
+        if before is None:
+            run.make()
+            held.enter_context(locked(folder))
+            run.begin(options.model_dump(), facts, hashes, code=code, files=files, machine=machine)
+        else:
+            # The same options and data may come to something else, such as a model that was trained again.
+            refuse_other("in another world", facts, facts | before.get("world", {}))
+            if (other := other_machine(machine, before.get("machine"))) is not None:
+                progress.warned(other)
+            changes, resumed = _changes(options, before, code, changed_code)
+            run, done, begun = RunFolder.reopen(folder, changes, {**resumed, "machine": machine})  # touches it
+            if run.repaired is not None:
+                progress.warned(run.repaired)
+        progress.started(options.n * len(parts.mechanisms))
+        cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
+        again = not observers(parts.world, parts.mechanisms)
+        places = None if ignore_disk_space else [folder, *cassettes]
+        with RunLog(run, done, n=options.n, again=again, places=places) as log:
+            _roll(options, parts, log, progress, Sessions(begun, run.save_sessions))
+        summary = summarize(read_transitions(folder), options.baseline, metrics=[*METRICS, *checked.metrics])
+        write_tables(summary, folder)
+        disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
+        retries: Counter[str] = Counter()
+        for llm in parts.llms:  # one model may have other options in each role
+            retries[llm.address] += llm.retries
+        run.finish(retries=dict(retries), judge_disagreement=disagreement)
+        found = problems(read_transitions(folder), options.fail_on_useless, options.fail_on_error)
+        return BenchResult(folder, summary, parts.warning, disagreement, tuple(found))
 
 
-def _run(
-    options: BenchOptions,
-    folder: Path,
-    resume: bool,
-    objects: Mapping[str, Mechanism] | None,
-    progress: Progress,
-    held: ExitStack,
-) -> BenchResult:
-    before = None
-    if resume:
-        _resumable(options, folder)  # what cannot go on is not even locked
-        held.enter_context(locked(folder))
-        before = _resumable(options, folder)
-    else:
-        run = RunFolder(folder)
-    progress.stage("loading")
-    checked = plan(options, objects)
-    if options.baseline is not None and options.baseline not in checked.mechanisms:
-        raise UnknownName("baseline", options.baseline, checked.mechanisms)
-    hashes = {"catalog": records_hash(checked.catalog), "personas": records_hash(checked.personas)}
-    if checked.queries is not None:
-        hashes["queries"] = checked.queries.hash
-    if before is not None and before.get("data_sha256") != hashes:
-        raise InputError(f"{folder} was run on other data: hashes {before.get('data_sha256')}, now {hashes}")
-    parts = build(checked, open_cassette(options, resume))
-    if parts.warning is not None:
-        progress.warned(parts.warning)
-    facts = _facts(checked, parts, hashes)
-    progress.stage("encoding")
-    parts.world.prepare(progress.encoded)
-    done: dict[tuple[int, str], Transition] = {}
-    begun: dict[int, Session] = {}
-    if before is None:
-        run.make()
-        held.enter_context(locked(folder))
-        run.begin(options.model_dump(), facts, hashes)
-    else:
-        # The same options and data may come to something else: a file of parameters edited, a model trained again.
-        _refuse_other("in another world", facts, facts | before.get("world", {}))
-        run, done, begun = RunFolder.reopen(folder)  # only now is anything touched
-        if run.repaired is not None:
-            progress.warned(run.repaired)
-    progress.started(options.n * len(parts.mechanisms))
-    log = _Log(run, done, again=not observers(parts.world, parts.mechanisms))
-    try:
-        run_sync(
-            lambda: rollout(
-                parts.world,
-                parts.mechanisms,
-                n=options.n,
-                seed=options.seed,
-                on_chunk=log.write,
-                on_answer=lambda fresh: progress.answered() if fresh else progress.skipped(),
-                chunk=options.chunk,
-                sessions=Sessions(begun, run.save_sessions),
-                done=log.done,
-                failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
-            )
+def _roll(options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, sessions: Sessions) -> None:
+    """Runs every auction that is not done."""
+    run_sync(
+        lambda: rollout(
+            parts.world,
+            parts.mechanisms,
+            n=options.n,
+            seed=options.seed,
+            on_chunk=log.write,
+            on_answer=lambda fresh: progress.answered() if fresh else progress.skipped(),
+            chunk=options.chunk,
+            sessions=sessions,
+            done=log.done,
+            failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
         )
-    finally:
-        log.close()
-    summary = summarize(read_transitions(folder), options.baseline, metrics=[*METRICS, *checked.metrics])
-    write_tables(summary, folder)
-    disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
-    retries: Counter[str] = Counter()
-    for llm in parts.llms:  # one model may have other options in each role
-        retries[llm.address] += llm.retries
-    run.finish(retries=dict(retries), judge_disagreement=disagreement)
-    found = problems(read_transitions(folder), options.fail_on_useless, options.fail_on_error)
-    return BenchResult(folder, summary, parts.warning, disagreement, tuple(found))
+    )
 
 
-class _Log:
-    """The log of a run: new chunks go to its end, and failed answers that were asked for again into their place.
-
-    Args:
-        run: The run's folder.
-        done: Its transitions by (index, mechanism).
-        again: Whether failed answers are asked for again.
-    """
-
-    def __init__(self, run: RunFolder, done: Mapping[tuple[int, str], Transition], again: bool) -> None:
-        self._run = run
-        self._failed = {key for key, t in done.items() if again and t.error is not None}
-        self._last = max((index for index, _ in done), default=-1)
-        self._fresh: dict[tuple[int, str], Transition] = {}
-        self.done = {key: t for key, t in done.items() if key not in self._failed}
-        """What is not asked for again."""
-
-    def write(self, finished: Finished) -> None:
-        """Writes a finished chunk, or remembers its new answers if the log has the chunk."""
-        if finished.transitions[0].index > self._last:
-            self._run.append(finished)
-            return
-        rows = {(t.index, t.mechanism): t for t in finished.transitions}
-        self._fresh |= {key: t for key, t in rows.items() if key in self._failed}
-
-    def close(self) -> None:
-        """Writes the answers that were remembered."""
-        if self._fresh:
-            self._run.replace(self._fresh)
+def data_hashes(checked: Plan) -> dict[str, str]:
+    """The SHA-256 of the records of every data pack of a run."""
+    hashes = {"catalog": records_hash(checked.catalog), "personas": records_hash(checked.personas)}
+    return hashes if checked.queries is None else {**hashes, "queries": checked.queries.hash}
 
 
-def resumed_options(options: BenchOptions, given: Collection[str], folder: Path) -> BenchOptions:
-    """The options of the run in `folder`, with those of `options` that were given now.
-
-    Args:
-        options: Options as the caller gave them.
-        given: Names of those that were given.
-        folder: The run that was cut off.
-
-    Raises:
-        SimenvError: no run in `folder`, or its manifest holds no options that can be run.
-    """
-    before = read_manifest(folder)["options"]
-    if "mechanisms" not in before:
-        raise InputError(f"{folder}: its manifest has no options that can be run: it names no mechanisms")
-    kept = options_of_manifest(before, str(folder))
-    return kept.model_copy(update={name: getattr(options, name) for name in given})
-
-
-def _resumable(options: BenchOptions, folder: Path) -> dict[str, Any]:
-    """The manifest of a run that can go on with these options."""
-    before = manifest_to_resume(folder)
-    asked = options.model_dump()
-    missing = [name for name, value in asked.items() if is_masked(name, value)]
-    if missing:
-        raise InputError(f"{folder}: its manifest does not hold the secret in {', '.join(missing)}: give it again")
-    named = {name: value for name, value in masked_fields(asked).items() if name not in _MAY_CHANGE}
-    _refuse_other("with other options", named, {**OLDEST, **before["options"]})
-    return before
+def _changes(
+    options: BenchOptions, before: Mapping[str, Any], code: Mapping[str, Any], changed_code: list[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a resume changes in the manifest, and what it says of it there."""
+    changes: dict[str, Any] = {}
+    resumed: dict[str, Any] = {}
+    n = before["options"].get("n")
+    if options.n != n:
+        changes["options"] = {**before["options"], "n": options.n}
+        resumed["n"] = {"before": n, "now": options.n}
+    if changed_code:
+        changes["code"] = code
+        resumed["changed_code"] = changed_code
+    return changes, resumed
 
 
 def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, Any]:
@@ -316,11 +288,3 @@ def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, 
         },
         "objects": {label: f"{type(it).__module__}:{type(it).__qualname__}" for label, it in objects.items()},
     }
-
-
-def _refuse_other(what: str, now: dict[str, Any], before: dict[str, Any]) -> None:
-    now, before = json.loads(json.dumps([now, before]))  # as the manifest has them
-    other = [name for name in now if now[name] != before.get(name)]
-    if other:
-        differing = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in other)
-        raise InputError(f"cannot resume {what}: {differing}")

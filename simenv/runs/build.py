@@ -203,7 +203,7 @@ def part_options_of(options: RunOptions) -> PartOptions:
         UnknownName: a setting for another plug-in.
         InputError: a setting of another form, or one that fits several plug-ins.
     """
-    return PartOptions(options.settings, list(_parts(options, labelled(options.mechanisms))))
+    return PartOptions(options.settings, list(parts_of(options, labelled(options.mechanisms))))
 
 
 def objective_of(options: RunOptions) -> Objective:
@@ -246,7 +246,8 @@ def _judge_names(options: RunOptions) -> Sequence[str]:
     return ("click", "llm") if options.judge == "auto" else (options.judge,)
 
 
-def _parts(options: RunOptions, mechanisms: Mapping[str, str]) -> Iterable[Part]:
+def parts_of(options: RunOptions, mechanisms: Mapping[str, str]) -> Iterable[Part]:
+    """Every plug-in that the options name. `mechanisms`: label -> name."""
     for label, name in mechanisms.items():
         yield Part(MECHANISM, label, name)
     named: list[tuple[Kind[Any], Iterable[str]]] = [

@@ -1,44 +1,27 @@
 """Compares several runs in one table: checks that they are comparable, labels the mechanisms, and pairs auctions.
 
 Numbers of runs with different packs, judges or worlds are not comparable, so such runs are refused unless the caller
-sets `across`. Properties of the mechanism may differ: its options, its CTR model, its Ad-LLM.
+sets `across`. Properties of the mechanism may differ: its options, its code, its CTR model, its Ad-LLM. They are noted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simenv.errors import InputError, UnknownName
 from simenv.records import Transition
+from simenv.runs.differences import of_the_mechanisms, of_the_world
 from simenv.runs.folder import read_manifest, read_transitions
+from simenv.runs.log import LeftOut
 from simenv.runs.metrics import METRICS, Metric, make_metric
-from simenv.runs.options import BenchOptions
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame
 
 if TYPE_CHECKING:
     import pandas
-
-_PACKS = ("personas", "catalog", "queries")
-_WORLD = ("query_source", "judge", "judge_sha256", "encoder", "quality", "quality_sha256")
-_OPTIONS = (
-    "candidates",
-    "max_ads",
-    "reserve",
-    "horizon",
-    "penalty",
-    "values",
-    "bidder",
-    "budget",
-    "budget_scope",
-    "pacing",
-    "judge_llm_options",
-)
-_HASH_OF = {"judge_sha256": "judge", "quality_sha256": "quality"}
-"""Hash -> name that it belongs to. A different hash is reported only if the names are equal."""
 
 
 class Run(NamedTuple):
@@ -72,6 +55,7 @@ def compare(
     across: bool = False,
     baseline: str | None = None,
     metrics: Sequence[str | Metric] = (),
+    left_out: LeftOut | None = None,
 ) -> Comparison:
     """Compares the mechanisms of several runs in one table.
 
@@ -83,24 +67,25 @@ def compare(
         across: Whether to compare runs of different packs, judges or worlds.
         baseline: A label of the table; the first mechanism of the first run by default.
         metrics: Metrics beside the built-in ones, or their names.
+        left_out: Called with what is left out of a damaged log; None: a damaged log is an error.
 
     Raises:
-        DataFileError: a folder without a run, or one that cannot be read.
+        DataFileError: a folder without a run, or one that cannot be read or is damaged.
         InputError: fewer than two runs, a duplicate folder, or runs of different worlds without `across`.
         UnknownName: unknown baseline label.
     """
     measures = [*METRICS, *(make_metric(it) if isinstance(it, str) else it for it in metrics)]
     named = _named([Path(folder) for folder in folders])
     manifests = {name: read_manifest(folder) for name, folder in named.items()}
-    facts = {name: _world_facts(manifest) for name, manifest in manifests.items()}
-    differing = _differing(facts)
+    differing = of_the_world(manifests)
     if differing and not across:
         raise InputError(
             f"these runs are not of one world: {'; '.join(differing)}", hint="the option across compares them anyway"
         )
-    runs = [Run(name, manifests[name], list(read_transitions(folder))) for name, folder in named.items()]
-    notes = _differing({name: _other_facts(manifest) for name, manifest in manifests.items()})
-    return Comparison(_table(runs, baseline, measures), differing, [*notes, *_unfinished(runs)])
+    runs = [
+        Run(name, manifests[name], list(read_transitions(folder, left_out=left_out))) for name, folder in named.items()
+    ]
+    return Comparison(_table(runs, baseline, measures), differing, [*of_the_mechanisms(manifests), *_unfinished(runs)])
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
@@ -115,45 +100,6 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
         str(folder) if short.count(place.name) > 1 else place.name: folder
         for folder, place in zip(folders, places, strict=True)
     }
-
-
-def _world_facts(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Returns all properties of the world of a run, as text."""
-    world, options = manifest.get("world", {}), manifest["options"]
-    hashes, versions = _mapping(manifest.get("data_sha256")), _mapping(world.get("packs"))
-    facts = {pack: versions.get(pack) or _short(hashes.get(pack)) for pack in _PACKS}
-    facts |= {name: str(world.get(name)) for name in _WORLD}
-    facts |= {f"objective.{name}": str(number) for name, number in _mapping(world.get("objective")).items()}
-    facts |= {
-        name: str(options.get(name, BenchOptions.model_fields[name].get_default(call_default_factory=True)))
-        for name in _OPTIONS
-    }
-    facts |= {name: _short(facts[name]) for name in _HASH_OF}
-    if facts["query_source"].startswith("file:"):
-        facts["query_source"] = "a file"  # the hash in `queries` identifies it
-    return facts
-
-
-def _other_facts(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Returns properties that may differ between comparable runs and are reported as notes."""
-    return {
-        "ad_llm": str(manifest.get("world", {}).get("ad_llm")),
-        "seed": str(manifest["options"].get("seed")),
-        "simenv": str(_mapping(manifest.get("packages")).get("simenv-ads")),
-    }
-
-
-def _differing(facts: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Returns one line for each fact that differs between runs: "judge is A in RUN1 and RUN2, B in RUN3"."""
-    lines: dict[str, str] = {}
-    for fact in dict.fromkeys(name for run_facts in facts.values() for name in run_facts):
-        runs_by_value: dict[str, list[str]] = {}
-        for run, run_facts in facts.items():
-            runs_by_value.setdefault(run_facts.get(fact, "None"), []).append(run)
-        if len(runs_by_value) > 1 and _HASH_OF.get(fact) not in lines:
-            values = ", ".join(f"{value} in {' and '.join(runs)}" for value, runs in runs_by_value.items())
-            lines[fact] = f"{fact} is {values}"
-    return list(lines.values())
 
 
 def _unfinished(runs: Iterable[Run]) -> list[str]:
@@ -182,11 +128,3 @@ def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric])
             rows.setdefault(label, {})[index] = t.model_copy(update={"mechanism": label, "index": index})
     unpaired = [label for label, by_index in rows.items() if not by_index.keys() & rows[baseline].keys()]
     return summarize((t for by_index in rows.values() for t in by_index.values()), baseline, unpaired, metrics)
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _short(sha256: Any) -> str:
-    return str(sha256)[:12]

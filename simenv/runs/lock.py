@@ -8,7 +8,7 @@ from pathlib import Path
 
 import filelock
 
-from simenv.errors import DataFileError, InputError
+from simenv.errors import CannotWrite, InputError
 
 LOCK = ".lock"
 """An empty file in the run's folder. It stays there: only the operating system's lock on it counts, and that ends with
@@ -24,7 +24,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         InputError: another process, or another call in this one, writes the run.
-        DataFileError: the folder cannot be written.
+        CannotWrite: the folder cannot be written.
     """
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
@@ -32,7 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise InputError(f"{folder} is being written by another process: wait until it ends, or end it") from None
     except OSError as error:
-        raise DataFileError(f"cannot write into {folder}: {error.strerror}") from None
+        raise CannotWrite(f"cannot write into {folder}: {error.strerror}") from error
     try:
         yield
     finally:

@@ -278,7 +278,7 @@ class Tokens(_Required):
 
 
 class Satisfaction:
-    """User satisfaction with the answer."""
+    """User satisfaction with the answer: whether it is on the topic, whole and unpressed, not whether it is true."""
 
     name, unit, optional = "satisfaction", "per answer, 0 to 1", True
 

@@ -24,6 +24,7 @@ from simenv.objective import Objective
 from simenv.records import Click, Feedback, Persona, Transition
 from simenv.runs.build import objective_of
 from simenv.runs.folder import read_manifest, read_sessions, read_transitions
+from simenv.runs.log import LeftOut
 from simenv.runs.metrics import METRICS
 from simenv.runs.options import options_of_manifest
 from simenv.runs.rollout import BIDDERS
@@ -91,23 +92,26 @@ class Sensitivity(NamedTuple):
         return [c for c in self.conclusions if frozenset(c[:2]) not in reversed_pairs]
 
 
-def sensitivity_of_run(folder: str | Path, measure: str = "revenue") -> Sensitivity:
+def sensitivity_of_run(folder: str | Path, measure: str = "revenue", *, left_out: LeftOut | None = None) -> Sensitivity:
     """Runs `sensitivity` on a finished run with its own answers, personas and objective, and the default click model.
 
     Args:
         folder: The folder of a run with two mechanisms or more.
         measure: The measure of the ranking, one of `MEASURES`.
+        left_out: Called with what is left out of a damaged log; None: a damaged log is an error.
 
     Raises:
-        DataFileError: the folder holds no run, or it cannot be read.
+        DataFileError: the folder holds no run, it cannot be read, or its log is damaged.
         InputError: a mechanism or bidder of the run observed clicks or payments, or as in `sensitivity`.
         MissingWeights: the embedded encoder is needed and not installed.
     """
     manifest = read_manifest(folder)
     _refuse_observers(folder, manifest)
-    personas = {session.persona.id: session.persona for session in read_sessions(folder).values()}
+    personas = {session.persona.id: session.persona for session in read_sessions(folder, left_out=left_out).values()}
+    log = read_transitions(folder, left_out=left_out)
+    rows = [t for t in log if t.error is None]  # a damaged log is refused before the encoder is loaded
     return sensitivity(
-        (t for t in read_transitions(folder) if t.error is None),
+        rows,
         list(personas.values()),
         ClickModel(default_encoder()),
         objective_of(options_of_manifest(manifest["options"], str(folder))),

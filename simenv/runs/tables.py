@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from simenv.files.atomic import write_bytes_atomically
 from simenv.runs.metrics import METRICS
 from simenv.runs.summary import Cell, Table
 from simenv.stats import Estimate
@@ -43,9 +44,13 @@ TITLES = {
 
 
 def write_tables(table: Table, folder: Path) -> None:
-    """Writes table.csv (long format) and table.md."""
-    (folder / "table.csv").write_text(to_csv(table), encoding="utf-8")
-    (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
+    """Writes table.csv (long format) and table.md, each at once.
+
+    Raises:
+        CannotWrite: one of them cannot be written.
+    """
+    write_bytes_atomically(folder / "table.csv", to_csv(table).encode())
+    write_bytes_atomically(folder / "table.md", to_markdown(table).encode())
 
 
 def to_csv(table: Table) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
+from simenv.files.columns import known_rows
 from simenv.files.rows import check_columns, read_rows, require, to_record
 from simenv.files.tables import Row
 from simenv.records import Ad, Record
@@ -126,8 +127,10 @@ async def measure_labels(
         DataFileError: unreadable file, a missing column, or a label that is not 0 or 1.
         InputError: all labels are equal.
     """
-    check_columns(columns, ("query", "ad", "label", "title"))
-    rows = [_labelled_pair(row) for row in read_rows(path, columns=columns)]
+    ours = ("query", "ad", "label", "title")
+    check_columns(columns, ours)
+    read = known_rows(Path(path), ours, ours[:3], columns, option="label_columns")
+    rows = [_labelled_pair(row) for row in read]
     labels = [row.label for row in rows]
     if len(set(labels)) < 2:
         raise InputError(f"{path}: all labels are {labels[0]}, expected some 0 and some 1")
@@ -178,7 +181,6 @@ def _ads(path: Path, topic: str) -> dict[str, Ad]:
 
 
 def _labelled_pair(row: Row) -> LabelledPair:
-    require(row, ["query", "ad", "label"])
     text = str(row.fields["ad"]).strip()
     label = str(row.fields["label"]).strip().lower()
     if label not in _LABELS:

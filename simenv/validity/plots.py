@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simenv.files.atomic import replacing
 from simenv.stats import Bin, Estimate
 from simenv.validity.attacks import RAISED
 from simenv.validity.contrasts import KINDS
@@ -41,7 +42,8 @@ def _write_plots(report: Validity, folder: Path) -> list[str]:
     if report.labels is not None:
         pictures["calibration.png"] = _curve(report.labels.calibration, report.judge, "share of label 1")
     for name, figure in pictures.items():
-        figure.savefig(folder / name, dpi=110)
+        with replacing(folder / name) as part:
+            figure.savefig(part, format="png", dpi=110)
     return list(pictures)
 
 

@@ -23,7 +23,8 @@ def write_report(report: Validity, folder: Path) -> None:
     """Writes validity.json, report.md and the plots.
 
     Raises:
-        DataFileError: the folder is not empty, or cannot be created.
+        DataFileError: the folder is not empty.
+        CannotWrite: it cannot be made or written.
     """
     report_of(report).write(folder, "validity.json", report, partial(write_plots, report))
 

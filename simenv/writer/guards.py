@@ -54,6 +54,11 @@ def without_loops(text: str) -> str:
     return "".join(kept).strip()
 
 
+def without_dangling(text: str) -> str:
+    """The text without punctuation and words at its end that need something after them ("a model, and")."""
+    return _DANGLING.sub("", text.rstrip(" ,;:-"))
+
+
 def echoes(text: str, query: str) -> bool:
     """Whether a text only repeats the question."""
     words = _words(text)
@@ -74,7 +79,7 @@ def whole_clauses(text: str) -> str:
     """
     cuts = [match.start() for match in _CLAUSE.finditer(text)]
     kept = next((text[:cut] for cut in reversed(cuts) if not loops(text[:cut])), "") or text.rpartition(" ")[0]
-    kept = _DANGLING.sub("", kept.rstrip(" ,;:-"))
+    kept = without_dangling(kept)
     return f"{kept}." if re.search(r"\w", kept) and not loops(kept) else ""
 
 

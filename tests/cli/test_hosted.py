@@ -62,7 +62,10 @@ def test_a_language_model_in_every_role(tmp_path: Path, files: list[str], capsys
 def check(row: Transition) -> None:
     """One transition against what the fake roles say."""
     assert row.auction.query.text == QUESTIONS[row.turn]
-    assert row.outcome.usage.calls == MECHANISMS[row.mechanism]
+    calls, least = row.outcome.usage.calls, MECHANISMS[row.mechanism]
+    assert calls >= least if row.mechanism == "gsp" else calls == least, (
+        "a sentence with a wrong link is asked for again"
+    )
     assert row.outcome.usage.completion_tokens > 0
     assert row.outcome.violations == ()
     shown = [placement.ad_id for placement in row.outcome.placements]
@@ -100,7 +103,9 @@ def check_table(out: Path, rows: list[Transition]) -> None:
         assert int(table[name, "reward"]["auctions"]) == len(rewards)
         assert float(table[name, "reward"]["mean"]) == pytest.approx(sum(rewards) / len(rewards))
         assert float(table[name, "abstentions"]["mean"]) == pytest.approx(sum(row.abstentions for row in of) / 6)
-        assert float(table[name, "llm_calls"]["mean"]) == calls
+        mean = sum(row.outcome.usage.calls for row in of) / len(of)
+        assert mean >= calls
+        assert float(table[name, "llm_calls"]["mean"]) == pytest.approx(mean)
         assert table[name, "reward"]["baseline"] == "organic"
         assert table[name, "reward"]["expected_over_clicks"] == "False"
 

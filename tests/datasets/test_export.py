@@ -115,7 +115,7 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(
     out.mkdir()
     with pytest.raises(InputError) as caught:
         export_clicks(rows, out)
-    assert str(caught.value).startswith(f"{out}: cannot be written: ")
+    assert str(caught.value).startswith(f"cannot write {out}: ")
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 

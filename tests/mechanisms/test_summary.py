@@ -163,6 +163,10 @@ def test_sentences_are_cut_at_a_clause(words: int, kept: str) -> None:
     assert cut(f"See @Tent@[a], {LONG}", words) == kept
 
 
+def test_a_cut_leaves_no_word_that_needs_another() -> None:
+    assert cut("See @Tent@[a]: a model and, after a week, a tent", 5) == "See @Tent@[a]: a model."
+
+
 @pytest.mark.parametrize("rest", ["from $1,400 a month", "no fee, except on Sundays and Mondays"])
 def test_a_cut_changes_no_price_and_no_condition(rest: str) -> None:
     assert cut(f"See @Tent@[a]: {rest}", 4) == "See @Tent@[a]."

@@ -84,7 +84,7 @@ def test_a_run_of_objects_is_resumed_with_them(tmp_path: Path) -> None:
     (whole.folder / "transitions.jsonl").write_bytes(log[: len(log) // 2])
     again = simenv.bench({"cheapest": Cheapest()}, out=tmp_path / "run", resume=True, chunk=2, **QUICK)
     assert (again.folder / "transitions.jsonl").read_bytes() == log
-    with pytest.raises(InputError, match="cannot resume in another world: objects was"):
+    with pytest.raises(InputError, match="cannot resume with other code: mechanism cheapest"):
         simenv.bench(
             {"cheapest": simenv.make_mechanism("organic")}, out=tmp_path / "run", resume=True, chunk=2, **QUICK
         )

@@ -183,7 +183,12 @@ def test_other_worlds_are_refused_unless_asked_for(make: Make, changed: dict[str
 def test_what_belongs_to_the_mechanism_may_differ(make: Make) -> None:
     other = make("other", "gsp", n=2, facts={"ad_llm": "openai/x"}, settings=("gsp.n=1",), ctr_model="oracle")
     found = compare([make("one", "organic", n=2), other, make("third", "fixed_slots", n=2, finish=False)])
-    assert found.notes == ["ad_llm is scripted in one and third, openai/x in other", "third is not finished"]
+    assert found.notes == [
+        "ad_llm is scripted in one and third, openai/x in other",
+        "ctr_model is cosine in one and third, oracle in other",
+        "setting gsp.n is not set in one and third, 1 in other",
+        "third is not finished",
+    ]
 
 
 def test_files_of_one_content_are_the_same_queries(make: Make) -> None:

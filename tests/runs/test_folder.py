@@ -40,6 +40,11 @@ def written(folder: Path, rows: Iterable[Transition]) -> Path:
     return folder / "transitions.jsonl"
 
 
+def bare(tmp_path: Path, rows: Iterable[Transition]) -> Path:
+    """A log that lies in no run's folder: nothing but its lines can be checked."""
+    return written(tmp_path / "run", rows).rename(tmp_path / "log.jsonl")
+
+
 def manifest(folder: Path) -> dict[str, object]:
     loaded: dict[str, object] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return loaded
@@ -213,12 +218,12 @@ def test_the_manifest_is_there_before_anything_runs_and_complete_at_the_end(tmp_
 
 def test_a_line_torn_at_any_byte_is_an_error_that_names_it(tmp_path: Path) -> None:
     rows = transitions(2)
-    file = written(tmp_path / "run", rows)
+    file = bare(tmp_path, rows)
     first, second = file.read_bytes().splitlines(keepends=True)
     assert "ß".encode() in second
     for end in range(1, len(second) - 1):
         file.write_bytes(first + second[:end])
-        reading = read_transitions(tmp_path / "run")
+        reading = read_transitions(file)
         assert next(reading) == rows[0]
         with pytest.raises(DataFileError) as caught:
             next(reading)
@@ -228,21 +233,21 @@ def test_a_line_torn_at_any_byte_is_an_error_that_names_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("line", [b"", b"null", b"[]", b'{"index": 0}', b"# a comment", b"\xff\xfe"])
 def test_a_foreign_line_is_an_error_that_names_it(tmp_path: Path, line: bytes) -> None:
-    file = written(tmp_path / "run", transitions(2))
+    file = bare(tmp_path, transitions(2))
     first, second = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(first + second + line + b"\n" + second)
     with pytest.raises(DataFileError) as caught:
-        list(read_transitions(tmp_path / "run"))
+        list(read_transitions(file))
     assert str(caught.value).startswith(f"{file}:3: not a transition: ")
 
 
 def test_an_unknown_field_is_an_error_that_names_it(tmp_path: Path) -> None:
-    file = written(tmp_path / "run", transitions(1))
+    file = bare(tmp_path, transitions(1))
     row = json.loads(file.read_bytes())
     row["auction"]["valu"] = 3
     file.write_text(json.dumps(row), encoding="utf-8")
-    with pytest.raises(DataFileError, match=r"transitions\.jsonl:1: not a transition: auction valu Extra inputs"):
-        list(read_transitions(tmp_path / "run"))
+    with pytest.raises(DataFileError, match=r"log\.jsonl:1: not a transition: auction valu Extra inputs"):
+        list(read_transitions(file))
 
 
 @pytest.mark.parametrize(
@@ -259,14 +264,14 @@ def test_an_unknown_field_is_an_error_that_names_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_transition_that_contradicts_itself_is_an_error(tmp_path: Path, part: dict[str, Any], said: str) -> None:
-    file = written(tmp_path / "run", transitions(1))
+    file = bare(tmp_path, transitions(1))
     row = json.loads(file.read_bytes())
     assert row["outcome"]["placements"]
     for name, fields in part.items():
         row[name] = fields if name == "values" else row[name] | fields
     file.write_text(json.dumps(row), encoding="utf-8")
     with pytest.raises(DataFileError) as caught:
-        list(read_transitions(tmp_path / "run"))
+        list(read_transitions(file))
     assert str(caught.value).startswith(f"{file}:1: not a transition: ")
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1

@@ -45,7 +45,9 @@ def test_a_cut_file_of_an_adapter_is_named(adapter: Path, name: str, share: floa
     assert "copy the adapter again" in one_line(caught)
 
 
-@pytest.mark.parametrize("config", ["[]", "{}", '{"r": null}', '{"r": 0, "lora_alpha": 1}', '{"r": 1e999}'])
+@pytest.mark.parametrize(
+    "config", ["[]", "{}", '{"r": null}', '{"r": 0, "lora_alpha": 1}', '{"r": 1e999}', '{"r": 1e308, "lora_alpha": 1}']
+)
 def test_another_configuration_of_an_adapter_is_refused(adapter: Path, config: str) -> None:
     (adapter / "adapter_config.json").write_text(config, encoding="utf-8")
     with pytest.raises(DataFileError, match="not a LoRA adapter: "):

