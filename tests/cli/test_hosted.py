@@ -56,7 +56,7 @@ def test_a_language_model_in_every_role(tmp_path: Path, files: list[str], capsys
     assert sum(row.abstentions for row in rows) > 0, "an unreadable verdict is among them"
     assert sum(bool(row.payments) for row in rows) > 0, "and so are clicks that cost"
     check_table(out, rows)
-    assert "answers with an abstention are left out" in " ".join(printed.out.split())
+    assert "Abstentions are taken as independent of the click" in " ".join(printed.out.split())
 
 
 def check(row: Transition) -> None:
@@ -94,14 +94,19 @@ def check(row: Transition) -> None:
 
 
 def check_table(out: Path, rows: list[Transition]) -> None:
-    """table.csv against the transitions: what is unknown is left out, not counted as zero."""
+    """table.csv against the transitions: every answer counts, and what is unknown is neither a yes nor a no."""
     with (out / "table.csv").open(encoding="utf-8", newline="") as file:
         table = {(cell["mechanism"], cell["metric"]): cell for cell in csv.DictReader(file)}
     for name, calls in MECHANISMS.items():
         of = [row for row in rows if row.mechanism == name]
-        rewards = [row.reward for row in of if row.reward is not None]
-        assert int(table[name, "reward"]["auctions"]) == len(rewards)
-        assert float(table[name, "reward"]["mean"]) == pytest.approx(sum(rewards) / len(rewards))
+        verdicts = [(row.auction.bid_of(c.ad_id).amount, c.clicked) for row in of for c in row.feedback.clicks]
+        least = sum(amount for amount, clicked in verdicts if clicked) / len(of)
+        most = sum(amount for amount, clicked in verdicts if clicked is not False) / len(of)
+        assert int(table[name, "reward"]["auctions"]) == len(of)
+        if most > least:
+            assert least < float(table[name, "reward"]["mean"]) < most
+        else:
+            assert float(table[name, "reward"]["mean"]) == pytest.approx(least)
         assert float(table[name, "abstentions"]["mean"]) == pytest.approx(sum(row.abstentions for row in of) / 6)
         mean = sum(row.outcome.usage.calls for row in of) / len(of)
         assert mean >= calls
