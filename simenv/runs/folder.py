@@ -18,7 +18,6 @@ transitions.jsonl.damaged.2 and so on.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from simenv.files.folders import check_folder, ensure_folder
 from simenv.records import Record, Transition
 from simenv.runs.lock import LOCK
 from simenv.runs.log import CHUNKS, LOG, SESSIONS, read_sessions, read_transitions, sound_chunks, to_session
-from simenv.runs.manifest import MANIFEST, manifest_to_resume, new_manifest, now, read_manifest
+from simenv.runs.manifest import MANIFEST, manifest_bytes, manifest_to_resume, new_manifest, now, read_manifest
 from simenv.runs.repair import NEW_CHUNKS, cut_off, take_new_chunks, truncate
 from simenv.runs.rollout import Finished
 from simenv.runs.rows import to_lines, whole_rows
@@ -252,8 +251,7 @@ class RunFolder:
         )
 
     def _write_manifest(self) -> None:
-        text = json.dumps(self._manifest, indent=2, ensure_ascii=False) + "\n"
-        write_bytes_atomically(self.path / MANIFEST, text.encode())
+        write_bytes_atomically(self.path / MANIFEST, manifest_bytes(self._manifest))
 
 
 def records_hash(records: Iterable[Record]) -> str:

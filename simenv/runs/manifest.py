@@ -14,6 +14,7 @@ from typing import Any
 from simenv.errors import DataFileError, InputError
 from simenv.files.limits import read_bytes
 from simenv.runs.older_logs import upgrade_manifest
+from simenv.runs.rows import checksum
 from simenv.secrets import masked, masked_fields
 
 MANIFEST = "manifest.json"
@@ -40,7 +41,7 @@ def new_manifest(
 ) -> dict[str, Any]:
     """Returns the manifest of a run that begins now; the arguments are as in `RunFolder.begin`."""
     return {
-        "format": 3,
+        "format": 4,
         "started": now(),
         "finished": None,
         "command": [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
@@ -57,11 +58,16 @@ def new_manifest(
     }
 
 
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """The content of manifest.json: the manifest with its checksum."""
+    return (json.dumps({**manifest, "check": checksum(manifest)}, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """Reads the manifest of a run's folder.
+    """Reads the manifest of a run's folder, without its checksum. Formats before 4 have none.
 
     Raises:
-        DataFileError: the folder holds none, or it is unreadable.
+        DataFileError: the folder holds none, it is unreadable, or it is not as it was written.
     """
     file = Path(path) / MANIFEST
     if not file.exists():
@@ -74,6 +80,9 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     parts = [manifest.get("options"), manifest.get("world", {})] if isinstance(manifest, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):
         raise DataFileError(f"{file}: no options or no world: not the manifest of a run")
+    check, form = manifest.pop("check", None), manifest.get("format", 0)
+    if (check is not None or not isinstance(form, int) or form >= 4) and check != checksum(manifest):
+        raise DataFileError(f"{file}: not as it was written: its checksum is {check!r}, not {checksum(manifest)!r}")
     return upgrade_manifest(manifest)
 
 

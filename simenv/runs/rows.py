@@ -11,7 +11,7 @@ from typing import Any
 
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Returns the rows as lines that end in a checksum."""
-    return b"".join(json.dumps({**row, "check": _check(row)}, ensure_ascii=False).encode() + b"\n" for row in rows)
+    return b"".join(json.dumps({**row, "check": checksum(row)}, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
 def whole_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
@@ -28,11 +28,12 @@ def whole_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             return rows, False
-        if not isinstance(row, dict) or row.pop("check", None) != _check(row):
+        if not isinstance(row, dict) or row.pop("check", None) != checksum(row):
             return rows, False
         rows.append(row)
     return rows, not rest
 
 
-def _check(row: Mapping[str, Any]) -> str:
+def checksum(row: Mapping[str, Any]) -> str:
+    """The first 16 digits of the SHA-256 of a row as JSON."""
     return hashlib.sha256(json.dumps(row).encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from simenv.cli import main as cli
 from simenv.market.catalog import load_catalog
 from simenv.runs.bench import BenchOptions
 from simenv.runs.folder import RunFolder, records_hash
+from simenv.runs.manifest import manifest_bytes, read_manifest
 from simenv.testing import ADS, PERSONAS
 from simenv.users.personas import load_personas
 
@@ -116,10 +116,8 @@ def test_another_version_is_refused(begun: list[str], fails: Fails, monkeypatch:
 
 @pytest.mark.weights
 def test_another_world_is_refused(begun: list[str], fails: Fails) -> None:
-    file = Path(begun[1]) / "manifest.json"
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    manifest["world"] = {"judge": "click-model-v0", "encoder": "all-MiniLM-L6-v2"}
-    file.write_text(json.dumps(manifest), encoding="utf-8")
+    world = {"judge": "click-model-v0", "encoder": "all-MiniLM-L6-v2"}
+    (Path(begun[1]) / "manifest.json").write_bytes(manifest_bytes(read_manifest(begun[1]) | {"world": world}))
     said = "cannot resume in another world: judge was 'click-model-v0', now 'click-model-v1'"
     assert fails(*begun) == said
     assert not (Path(begun[1]) / "transitions.jsonl").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from simenv.errors import CannotWrite
 from simenv.files.atomic import append_bytes, replacing, write_bytes_atomically
 
 
@@ -43,7 +44,7 @@ def test_what_a_killed_writer_left_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(CannotWrite, match="No such file"):
         write_bytes_atomically(tmp_path / "none" / "a.json", b"x")
 
 

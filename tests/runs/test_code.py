@@ -13,7 +13,7 @@ import simenv
 from simenv.errors import InputError
 from simenv.runs.code import code_of, differing_code, source_sha256
 from simenv.runs.compare import compare
-from simenv.runs.folder import read_manifest
+from simenv.runs.manifest import manifest_bytes, read_manifest
 from simenv.runs.options import BenchOptions
 
 FILES = {
@@ -168,11 +168,7 @@ def test_a_run_does_not_go_on_with_other_code(tmp_path: Path, stopped: Callable[
 
 @pytest.mark.weights
 def test_a_run_of_before_code_was_hashed_goes_on(tmp_path: Path, stopped: Callable[..., simenv.BenchResult]) -> None:
-    import json
-
-    file = tmp_path / "run" / "manifest.json"
-    manifest = {
-        k: v for k, v in read_manifest(tmp_path / "run").items() if k not in ("code", "files_sha256", "resumed")
-    }
-    file.write_text(json.dumps({k: v for k, v in manifest.items() if k != "machine"}), encoding="utf-8")
+    later = ("code", "files_sha256", "resumed", "machine")
+    manifest = {k: v for k, v in read_manifest(tmp_path / "run").items() if k not in later}
+    (tmp_path / "run" / "manifest.json").write_bytes(manifest_bytes(manifest | {"format": 3}))
     assert len(stopped().records) == 4

@@ -17,6 +17,7 @@ from simenv.errors import DataFileError, InputError
 from simenv.llm import ScriptedLLM
 from simenv.records import Ad, Transition
 from simenv.runs.folder import RunFolder, read_transitions, records_hash
+from simenv.runs.manifest import manifest_bytes, read_manifest
 from simenv.runs.rollout import Finished, rollout
 from simenv.testing import ADS, small_world
 
@@ -152,8 +153,9 @@ def test_a_run_of_another_version_is_not_resumed_and_left_alone(tmp_path: Path, 
     log = written(tmp_path / "run", transitions(2))
     with log.open("a") as file:
         file.write("torn")
-    changed = json.dumps(manifest(tmp_path / "run") | {"packages": packages})
-    (tmp_path / "run" / "manifest.json").write_text(changed, encoding="utf-8")
+    (tmp_path / "run" / "manifest.json").write_bytes(
+        manifest_bytes(read_manifest(tmp_path / "run") | {"packages": packages})
+    )
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     with pytest.raises(InputError) as caught:
         RunFolder.reopen(tmp_path / "run")
@@ -212,7 +214,21 @@ def test_the_manifest_is_there_before_anything_runs_and_complete_at_the_end(tmp_
     ended = manifest(tmp_path / "run")
     assert isinstance(ended["finished"], str)
     assert ended["finished"] >= str(begun["started"])
-    assert ended == {**begun, "finished": ended["finished"], "retries": {"scripted": 0}}
+    assert ended == {**begun, "finished": ended["finished"], "retries": {"scripted": 0}, "check": ended["check"]}
+
+
+@pytest.mark.parametrize("changes", [{"options": {"n": 4, "seed": 8}}, {"check": None}, {"format": 5}])
+def test_a_manifest_that_was_changed_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    RunFolder(tmp_path / "run").begin({"n": 4, "seed": 7}, {}, {})
+    assert read_manifest(tmp_path / "run")["options"]["seed"] == 7
+    changed = json.dumps(manifest(tmp_path / "run") | changes)
+    (tmp_path / "run" / "manifest.json").write_text(changed, encoding="utf-8")
+    with pytest.raises(DataFileError, match="manifest.json: not as it was written: its checksum is"):
+        read_manifest(tmp_path / "run")
+
+
+def test_nothing_is_left_half_written(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").begin({"n": 4, "seed": 7}, {}, {})
     assert not list((tmp_path / "run").glob("*.part"))
 
 

@@ -167,7 +167,7 @@ def test_the_best_epochs_adapter_is_what_loads(tiny: Path, tmp_path: Path) -> No
         (["llm-acution"], "unknown trainer 'llm-acution': did you mean llm-auction?"),
         (["llm-auction", "--set", "epoch=3"], "training option epoch"),
         (["llm-auction", "--epochs", "0"], "training option epochs: Input should be greater than or equal to 1"),
-        (["llm-auction", "--config", "none.toml"], "cannot read none.toml"),
+        (["llm-auction", "--config", "none.toml"], "none.toml: no such file"),
         (["llm-auction", "--set", "epochs"], "expected OPTION=VALUE"),
     ],
 )
