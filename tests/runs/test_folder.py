@@ -223,7 +223,7 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path: Path, changes: dict[st
     assert read_manifest(tmp_path / "run")["options"]["seed"] == 7
     changed = json.dumps(manifest(tmp_path / "run") | changes)
     (tmp_path / "run" / "manifest.json").write_text(changed, encoding="utf-8")
-    with pytest.raises(DataFileError, match="manifest.json: not as it was written: its checksum is"):
+    with pytest.raises(DataFileError, match=r"manifest\.json: not as it was written: its checksum is"):
         read_manifest(tmp_path / "run")
 
 
