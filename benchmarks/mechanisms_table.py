@@ -184,6 +184,8 @@ def page() -> str:
         "# Mechanisms",
         "Written by `benchmarks/mechanisms_table.py`. There is one file per mechanism. Your own mechanism is audited "
         "in the same way: `simenv audit my_file.py:MyMechanism`.",
+        "All figures on this page were measured before the writer checked its sentences against the ads' copy. Since "
+        "then it asks again where a sentence fails, so an answer takes more calls: `docs/results.md` has newer ones.",
         "## Allocation and payment rules",
         "b is a bid per click, q a predicted click probability, R = sum b q minus penalties.",
         _table(

@@ -26,14 +26,15 @@ def validate_quality(
     from simenv.background_loop import run_sync
     from simenv.errors import InputError
     from simenv.files.atomic import write_bytes_atomically
+    from simenv.files.folders import check_new_file
     from simenv.llm import make_llm
     from simenv.quality.factory import make_quality
     from simenv.validity.quality_contrasts import measure_contrasts
     from simenv.validity.scenarios import load_scenarios
 
     scenarios = load_scenarios(part, limit)
-    if out is not None and out.exists():
-        raise InputError(f"{out} exists already: name a new file")
+    if out is not None:
+        check_new_file(out, ".json")
     model = make_llm(llm, api_base=api_base) if llm else None
     measure = make_quality(quality, llm=model, user_llm=model)
     if measure is None:

@@ -165,6 +165,7 @@ def test_a_run_that_the_disk_will_not_hold_stops_after_its_first_chunk(
         ["bench", "--mechanisms", "gsp", "--llm", "embedded", "--out", "run", "--record", "file/tape.jsonl"],
         ["audit", "gsp", "--llm", "embedded", "--out", "file/audit"],
         ["validate-judge", "--judge", "embedded", "--out", "file/report"],
+        ["validate-quality", "--out", "file/quality.json"],
         ["train", "llm-auction", "--out", "file/training"],
         ["make-pack", "ads", "--llm", "local:nowhere", "--out", "file/ads.jsonl"],
         ["compare", "a", "b", "--out", "file/table.csv"],
