@@ -45,5 +45,5 @@ def compare(
         console.line(f"note: {line}", style="dim")
     print_tables(comparison.summary, console.out)
     if out is not None:
-        write_bytes_atomically(out, to_csv(comparison.summary).encode())
+        write_bytes_atomically(out, to_csv(comparison.summary, for_spreadsheets=True).encode())
         console.written_to(out)

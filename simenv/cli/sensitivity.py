@@ -30,6 +30,7 @@ def sensitivity(
 ) -> None:
     """Judges a run's answers again with every parameter of the click model changed, one at a time."""
     from simenv.files.atomic import replacing
+    from simenv.files.blocks import csv_text
     from simenv.files.folders import check_new_file
     from simenv.runs.sensitivity import sensitivity_of_run
 
@@ -40,7 +41,9 @@ def sensitivity(
     if out is not None:
         with replacing(out) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["changed", "value", "rank_correlation", "holds", "open", "reversed", *report.base.means])
+            writer.writerow(
+                ["changed", "value", "rank_correlation", "holds", "open", "reversed", *map(csv_text, report.base.means)]
+            )
             for s in (report.base, *report.worlds):
                 counts = [s.rank_correlation, s.holds, s.open, len(s.reversed)]
                 writer.writerow([s.changed, s.value, *counts, *(s.means[name] for name in report.base.means)])

@@ -51,6 +51,11 @@ def markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(map(_markdown_cell, cells))} |"
 
 
+def csv_text(text: str) -> str:
+    """Text as the cell of a CSV file. What a spreadsheet would take for a formula begins with an apostrophe."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
 def _markdown_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 

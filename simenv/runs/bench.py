@@ -27,6 +27,7 @@ from simenv.runs.failures import Failures
 from simenv.runs.folder import RunFolder, read_transitions, records_hash
 from simenv.runs.lock import locked
 from simenv.runs.machine import machine_of, other_machine
+from simenv.runs.manifest import about
 from simenv.runs.metrics import METRICS
 from simenv.runs.models import open_cassette
 from simenv.runs.named_files import file_hashes
@@ -214,7 +215,8 @@ def run_bench(
         places = None if ignore_disk_space else [folder, *cassettes]
         with RunLog(run, done, n=options.n, again=again, places=places) as log:
             _roll(options, parts, log, progress, Sessions(begun, run.save_sessions))
-        summary = summarize(read_transitions(folder), options.baseline, metrics=[*METRICS, *checked.metrics])
+        metrics = [*METRICS, *checked.metrics]
+        summary = summarize(read_transitions(folder), options.baseline, metrics=metrics, about=about(run.manifest))
         write_tables(summary, folder)
         disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
         retries: Counter[str] = Counter()

@@ -16,6 +16,7 @@ from simenv.records import Transition
 from simenv.runs.differences import of_the_mechanisms, of_the_world
 from simenv.runs.folder import read_manifest, read_transitions
 from simenv.runs.log import LeftOut
+from simenv.runs.manifest import about
 from simenv.runs.metrics import METRICS, Metric, make_metric
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame
@@ -127,4 +128,6 @@ def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric])
             label = run_labels[t.mechanism]
             rows.setdefault(label, {})[index] = t.model_copy(update={"mechanism": label, "index": index})
     unpaired = [label for label, by_index in rows.items() if not by_index.keys() & rows[baseline].keys()]
-    return summarize((t for by_index in rows.values() for t in by_index.values()), baseline, unpaired, metrics)
+    of_each = [about(run.manifest) for run in runs]
+    common = [part for part in of_each[0] if all(part in parts for parts in of_each)]
+    return summarize((t for by_index in rows.values() for t in by_index.values()), baseline, unpaired, metrics, common)

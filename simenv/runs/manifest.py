@@ -86,6 +86,20 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     return upgrade_manifest(manifest)
 
 
+def about(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was run, in a few words each: model, judge, packs, seed and version."""
+    world, options, packages = (manifest.get(key) or {} for key in ("world", "options", "packages"))
+    packs = world.get("packs") or {}
+    parts = {
+        "model": world.get("ad_llm"),
+        "judge": world.get("judge"),
+        **{kind: packs.get(kind) or options.get(kind) for kind in ("catalog", "personas")},
+        "seed": options.get("seed"),
+        "simenv": packages.get("simenv-ads"),
+    }
+    return tuple(f"{name} {value}" for name, value in parts.items() if value is not None)
+
+
 def manifest_to_resume(path: str | Path) -> dict[str, Any]:
     """Reads the manifest of a run to be resumed.
 

@@ -28,10 +28,11 @@ from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
 from simenv.errors import InputError
 from simenv.mechanism import ChoosesAd, Mechanism
 from simenv.records import Transition
-from simenv.runs.metrics import METRICS
+from simenv.runs.abstention import Verdicts
+from simenv.runs.metrics import BidWeightedClicks
 from simenv.stats import Estimate, clustered_ratio
 
-_REWARD = next(metric for metric in METRICS if metric.name == "bid_weighted_clicks")
+_REWARD = BidWeightedClicks()
 _NEGLIGIBLE = 1e-9
 """Tolerated probability of target choices without overlap. It changes no estimate; exp() can underflow to 0."""
 
@@ -112,7 +113,7 @@ class OPEReport(NamedTuple):
     effective_sample_size: float
     answers: int
     abstained: int
-    """Logged answers that are excluded because the judge abstained, so their reward is unknown."""
+    """Answers on which the judge abstained: their clicks are estimated, see `simenv.runs.abstention`."""
 
 
 def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> OPEReport:
@@ -127,16 +128,25 @@ def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> OPEReport:
         got = f"those of {', '.join(labels)}" if labels else "none"
         raise InputError(f"a run must contain the propensities of one mechanism, such as softmax: got {got}")
     ctr_model = own_ctr_model(target) or CosineCTR()
-    rows = [row for t in logged if (row := logged_choice(t, target, ctr_model)) is not None]
+    verdicts = Verdicts(logged, expected=False)
+    rows = [row for t in logged if (row := logged_choice(t, target, ctr_model, verdicts)) is not None]
     if not rows:
         raise InputError(f"the judge abstained on all {len(logged)} answers of {labels[0]}: no reward is known")
     estimates = {name: estimator(rows) for name, estimator in ESTIMATORS.items()}
     own = clustered_ratio([(row.reward, 1.0) for row in rows], [row.cluster for row in rows])
-    return OPEReport(estimates, own, effective_sample_size(rows), len(rows), len(logged) - len(rows))
+    return OPEReport(estimates, own, effective_sample_size(rows), len(rows), sum(t.abstentions > 0 for t in logged))
 
 
-def logged_choice(transition: Transition, target: ChoosesAd, ctr_model: CTRModel) -> LoggedChoice | None:
-    """Returns the logged choice of one transition, or None if the judge abstained on it.
+def logged_choice(
+    transition: Transition, target: ChoosesAd, ctr_model: CTRModel, verdicts: Verdicts | None = None
+) -> LoggedChoice | None:
+    """Returns the logged choice of one transition, or None if its reward is unknown.
+
+    Args:
+        transition: An answer of a mechanism that logs its propensities.
+        target: The mechanism to evaluate.
+        ctr_model: Predicts the rewards of the doubly robust estimator.
+        verdicts: Those of the whole log: the reward of an answer with an abstention is then estimated without bias.
 
     Raises:
         InputError: choice_probs of the log or the target are not probabilities, or the target makes a choice that has
@@ -156,19 +166,27 @@ def logged_choice(transition: Transition, target: ChoosesAd, ctr_model: CTRModel
             raise InputError(
                 f"{where}: no overlap: the target makes choice {other!r} with probability {prob:.3g}, the log never"
             )
-    pair = _REWARD.measure(transition, False)
-    if pair is None:
+    reward = _reward(transition, verdicts)
+    if reward is None:
         return None
     q = ctr_model.relevance(auction)
     rewards = {bid.ad.id: bid.amount * float(q[i]) for i, bid in enumerate(auction.bids)}
     return LoggedChoice(
-        reward=pair[0],
+        reward=reward,
         propensity=logging[choice],
         target=target_probs.get(choice, 0.0),
         q_hat=rewards.get(choice, 0.0),
         v_hat=sum(prob * rewards.get(other, 0.0) for other, prob in target_probs.items()),
         cluster=transition.persona_id,
     )
+
+
+def _reward(transition: Transition, verdicts: Verdicts | None) -> float | None:
+    if verdicts is not None and not verdicts.complete:
+        completed = verdicts.complete_answer(transition, _REWARD.parts(transition))
+        return None if completed is None else completed.pair[0]
+    pair = _REWARD.measure(transition, False)
+    return None if pair is None else pair[0]
 
 
 def require_choices(mechanism: Mechanism, name: str) -> ChoosesAd:
@@ -191,8 +209,10 @@ def print_report(report: OPEReport, target: str, console: Console) -> None:
         table.add_row(name, *_cells(estimate), f"{report.effective_sample_size:.1f} of {report.answers}")
     table.add_row("as logged", *_cells(report.logged), f"{report.answers}")
     console.print(table)
-    left_out = f"; {report.abstained} answers with an abstention are left out" if report.abstained else ""
-    console.print(f"Currency per answer, realised clicks, intervals clustered by persona{left_out}.", style="dim")
+    note = "Currency per answer, realised clicks, intervals clustered by persona."
+    if report.abstained:
+        note += f" {report.abstained} of {report.answers} answers have an abstention: their clicks are estimated."
+    console.print(note, style="dim")
 
 
 def _cells(estimate: Estimate) -> tuple[str, str]:

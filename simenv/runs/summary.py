@@ -56,7 +56,7 @@ class Table(NamedTuple):
     unpaired: frozenset[str] = frozenset()
     """Mechanisms whose difference against the baseline is not paired: they met other auctions."""
     about: tuple[str, ...] = ()
-    """What was run: "model scripted", "seed 0" and so on."""
+    """What was run: "model scripted", "seed 0" and so on; see `simenv.runs.manifest.about`."""
 
     def __str__(self) -> str:
         """One line per metric and mechanism: value and interval."""
@@ -77,6 +77,7 @@ def summarize(
     baseline: str | None = None,
     unpaired: Collection[str] = (),
     metrics: Sequence[Metric] = METRICS,
+    about: Sequence[str] = (),
 ) -> Table:
     """Every metric of every mechanism, with intervals, alone and paired against `baseline` (the first by default).
 
@@ -129,7 +130,7 @@ def summarize(
             )
         if metric.name == "surplus":
             cells += _losing(sides, baseline)
-    return Table(cells, baseline, expected, frozenset(unpaired))
+    return Table(cells, baseline, expected, frozenset(unpaired), tuple(about))
 
 
 class _Numbers(NamedTuple):

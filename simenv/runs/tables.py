@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from simenv.files.atomic import write_bytes_atomically
+from simenv.files.blocks import csv_text
 from simenv.runs.metrics import METRICS
 from simenv.runs.summary import Cell, Table
 from simenv.stats import Estimate
@@ -49,25 +50,32 @@ def write_tables(table: Table, folder: Path) -> None:
     Raises:
         CannotWrite: one of them cannot be written.
     """
-    write_bytes_atomically(folder / "table.csv", to_csv(table).encode())
+    write_bytes_atomically(folder / "table.csv", to_csv(table, for_spreadsheets=True).encode())
     write_bytes_atomically(folder / "table.md", to_markdown(table).encode())
 
 
-def to_csv(table: Table) -> str:
-    """Returns CSV with one row per mechanism and metric. An undefined interval is empty.
+def to_csv(table: Table, *, for_spreadsheets: bool = False) -> str:
+    """Returns CSV with one row per mechanism and metric. An undefined interval is empty, and so are bounds where the
+    judge did not abstain.
 
     The column `paired` tells whether the difference is paired with the baseline by auction.
+
+    Args:
+        table: The table.
+        for_spreadsheets: Whether names that begin like a formula get an apostrophe.
     """
+    text = csv_text if for_spreadsheets else str
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     header = ["mechanism", "metric", "unit", "mean", "low", "high", "baseline", "difference", "difference_low"]
-    writer.writerow([*header, "difference_high", "auctions", "personas", "expected_over_clicks", "paired"])
+    header += ["difference_high", "auctions", "personas", "expected_over_clicks", "paired", "least", "most"]
+    writer.writerow(header)
     for cell in table.cells:
         writer.writerow(
             [
-                *(cell.mechanism, cell.metric, cell.unit, *_numbers(cell.estimate)),
-                *(table.baseline, *_numbers(cell.difference), cell.auctions, cell.personas, table.expected),
-                cell.mechanism not in table.unpaired,
+                *(text(cell.mechanism), text(cell.metric), text(cell.unit), *_numbers(cell.estimate)),
+                *(text(table.baseline), *_numbers(cell.difference), cell.auctions, cell.personas, table.expected),
+                *(cell.mechanism not in table.unpaired, *(cell.bounds or ("", ""))),
             ]
         )
     return out.getvalue()
@@ -158,10 +166,15 @@ def caption(table: Table) -> str:
     failed = " Answers that failed (errors) are left out of all other numbers." if has_errors else ""
     charging = ", ".join(c.mechanism for c in table.cells if c.metric == "overcharges" and c.estimate.value > 0)
     charged = f" {charging} charged more than bids cover, or ads that were not shown (overcharges)." if charging else ""
+    about = f"{', '.join(table.about)}. " if table.about else ""
     return (
-        f"{answers} answers per mechanism, {personas} personas; "
-        "± is a 95% interval, clustered by persona; "
-        f"differences are paired against {table.baseline}{exceptions}. {basis}{failed}{charged}"
+        about[:1].upper()
+        + about[1:]
+        + (
+            f"{answers} answers per mechanism, {personas} personas; "
+            "± is a 95% interval, clustered by persona; "
+            f"differences are paired against {table.baseline}{exceptions}. {basis}{failed}{charged}"
+        )
     )
 
 

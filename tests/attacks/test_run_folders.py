@@ -96,25 +96,26 @@ def killed_and_resumed(
 
 
 def kill(reference: Reference, moments: int, scratch: Path) -> Counter[str]:
-    """Half of the moments are events at a file of the run, spread over all of them; half are times."""
+    """Kills runs until so many have died. Every second one dies at an event at a file of the run, from the first to the
+    last; the others after a random time, unless they end before. Every third run is killed again while it resumes."""
     arguments = ["bench", *reference.options, "--out", str(scratch / "count")]
     happened, seconds = processes.events(arguments, scratch, scratch / "count")
     assert happened > 40
     rng = keyed_rng("kill", moments)
-    at_events = [(int(e), 0.0) for e in np.linspace(1, happened, moments - moments // 2)]
-    at_times = [(0, float(s)) for s in rng.uniform(0.01, seconds, moments // 2)]
+    at_events = np.linspace(1, happened, (moments + 1) // 2).astype(int)
     wrong: Counter[str] = Counter()
-    for number, death in enumerate([*at_events, *at_times]):
-        # Every third run is killed again while it resumes.
-        again = [(int(rng.integers(1, happened)), 0.0)] if number % 3 == 0 else []
-        wrong += killed_and_resumed(reference, [death, *again], scratch / f"run{number}", scratch)
+    number = 0
+    while wrong["killed"] < moments:
+        death = (int(at_events[number // 2 % len(at_events)]), 0.0), (0, float(rng.uniform(0.01, seconds)))
+        again = [(int(rng.integers(1, happened // 2)), 0.0)] if number % 3 == 0 else []
+        wrong += killed_and_resumed(reference, [death[number % 2], *again], scratch / f"run{number}", scratch)
+        number += 1
     return wrong
 
 
 @pytest.mark.weights
 def test_kill_9_at_some_moments(reference: Reference, tmp_path: Path) -> None:
     wrong = kill(reference, 4, tmp_path)
-    assert wrong["killed"] >= 3
     assert {name: n for name, n in wrong.items() if n} == {"killed": wrong["killed"]}
 
 
@@ -123,8 +124,7 @@ def test_kill_9_at_some_moments(reference: Reference, tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_kill_9_at_100_moments(reference: Reference, tmp_path: Path) -> None:
     wrong = kill(reference, 100, tmp_path)
-    print("\nkill -9:", dict(wrong))
-    assert wrong["killed"] >= 90
+    print("\nkill -9:", {"killed": 0, "lost": 0, "doubled": 0, "other bytes": 0, "tracebacks": 0} | dict(wrong))
     assert {name: n for name, n in wrong.items() if n} == {"killed": wrong["killed"]}
 
 
@@ -182,7 +182,7 @@ def test_100_flips_and_cuts_of_a_file(name: str, reference: Reference, tmp_path:
     assert [outcome[0] for outcome in right.values()] == [0] * len(READERS), right
     counts: Counter[str] = Counter()
     for number in range(100):
-        folder = tmp_path / f"run{number}"
+        folder = tmp_path / f"run{number:02}"  # as long as "sound", so that tables are as wide
         shutil.copytree(reference.folder, folder)
         file = folder / name
         file.write_bytes(damage(file.read_bytes(), keyed_rng("damage", name, number)))

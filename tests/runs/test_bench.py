@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +103,16 @@ def test_a_metric_of_ones_own_is_in_the_table(tmp_path: Path) -> None:
     means = result.table[result.table["metric"] == "price_per_ad"].set_index("mechanism")["mean"]
     assert means["gsp"] == pytest.approx(np.mean(prices[0]))
     assert means["first_price"] == pytest.approx(np.mean(prices[1]))
-    assert "Further metrics" in (tmp_path / "run" / "table.md").read_text()
+    text = (tmp_path / "run" / "table.md").read_text()
+    assert "Further metrics" in text
+    of_the_run = "Model scripted, judge click-model-v1, catalog everyday 1, personas everyday 1, seed 0, simenv "
+    assert of_the_run + version("simenv-ads") in text
     other = simenv.bench(["gsp", "first_price"], out=tmp_path / "other", **{**QUICK, "seed": 1})
     both = simenv.compare([result.folder, other.folder], metrics=[metric])
     assert set(both.table["metric"]) >= {"revenue", "price_per_ad"}
     assert to_csv(both.summary).startswith("mechanism,metric,unit,mean")
+    assert "personas everyday 1" in both.summary.about
+    assert not any(part.startswith("seed") for part in both.summary.about), "they have other seeds"
     with pytest.raises(InputError, match=r"metric 'price_per_ad' raised ZeroDivisionError: no ads \(.*mine.py:14\)"):
         simenv.bench("gsp", out=tmp_path / "broken", metrics=(f"{tmp_path / 'mine.py'}:Broken",), **QUICK)
     assert len(list(read_transitions(tmp_path / "broken"))) == 4, "the answers stay"

@@ -235,6 +235,22 @@ def test_the_tables_say_what_the_estimates_say() -> None:
     assert "2 to 3 answers per mechanism, 2 to 3 personas" in caption(table)
 
 
+def test_a_spreadsheet_takes_no_name_for_a_formula() -> None:
+    table = summarize([turn(0, {"a": (False, 0.5)}, mechanism='=cmd|"/c calc"')])
+    (plain, safe) = (
+        {line["mechanism"] for line in csv.DictReader(io.StringIO(to_csv(table, for_spreadsheets=it)))}
+        for it in (False, True)
+    )
+    assert (plain, safe) == ({'=cmd|"/c calc"'}, {'\'=cmd|"/c calc"'})
+
+
+def test_bounds_are_in_the_file() -> None:
+    rows = [turn(0, {"a": (None, None)}, "p0"), turn(1, {"a": (True, None)}, "p1")]
+    lines = csv.DictReader(io.StringIO(to_csv(summarize(rows))))
+    ctr = next(line for line in lines if line["metric"] == "ctr")
+    assert (ctr["least"], ctr["most"]) == ("0.5", "1.0")
+
+
 def test_a_metric_that_does_not_say_whether_it_is_optional_is_refused_before_a_run(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     text = "class One:\n    unit = 'ads'\n\n    def measure(self, transition, expected):\n        return 1.0, 1.0\n"

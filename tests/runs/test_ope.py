@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import simenv
 from simenv import make_mechanism, outcome
 from simenv.background_loop import run_sync
 from simenv.check import random_auction
@@ -23,6 +24,7 @@ from simenv.llm import ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.objective import Objective
 from simenv.records import Auction, Click, Feedback, Transition
+from simenv.runs.folder import read_transitions
 from simenv.runs.ope import (
     ESTIMATORS,
     LoggedChoice,
@@ -33,6 +35,7 @@ from simenv.runs.ope import (
     logged_choice,
     snips,
 )
+from simenv.runs.ope_target import target_of_run
 from simenv.stats import Estimate
 from simenv.testing import PERSONAS, small_world
 from simenv.world import World, settle
@@ -250,14 +253,57 @@ def test_a_run_is_evaluated_and_other_mechanisms_in_it_do_not_matter() -> None:
     assert same.estimates["ips"] == pytest.approx(same.logged)
 
 
-def test_abstentions_are_left_out_and_counted() -> None:
+def test_abstentions_do_not_bias_the_estimates_and_are_counted() -> None:
+    """Half of the answers show an ad, every second ad is clicked, and the judge abstains on two ads of five."""
     policy = softmax(20.0)
-    ad = small_world().auction(run_sync(small_world().session, 0, 0), 0).bids[0].ad.id
-    rows = [forced(small_world(), policy, 0, 0, ad, clicked)[0] for clicked in (True, None, False)]
-    report = evaluate(rows, policy)
-    assert (report.answers, report.abstained) == (2, 1)
+    auction = small_world().auction(run_sync(small_world().session, 0, 0), 0)
+    bid = auction.bids[0]
+    row = {clicked: forced(small_world(), policy, 0, 0, bid.ad.id, clicked)[0] for clicked in (True, False, None)}
+    without = forced(small_world(), policy, 0, 0, "", False)[0]
+    log = 5 * [*10 * [without], *4 * [row[None]], *3 * [row[True]], *3 * [row[False]]]
+    report = evaluate(log, policy)
+    assert (report.answers, report.abstained) == (100, 20)
+    right = bid.amount * 0.25
+    assert report.logged.value == pytest.approx(right)
+    assert report.estimates["ips"].value == pytest.approx(right)
+    known = [it for it in log if it is not row[None]]  # left out, they would bias it: answers without an ad stay
+    assert evaluate(known, policy).logged.value == pytest.approx(0.75 * right)
     with pytest.raises(InputError, match="the judge abstained on all 1 answers of softmax"):
-        evaluate(rows[1:2], policy)
+        evaluate([row[None]], policy)
+
+
+class Rising:
+    """A CTR model that is not the default: the later a candidate, the likelier its click."""
+
+    name = "rising"
+    position_discount = 1.0
+
+    def relevance(self, auction: Auction) -> Any:
+        return np.linspace(0.1, 0.6, len(auction.bids))
+
+    def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
+        return {
+            bid.ad.id: q for bid, q in zip(auction.bids, self.relevance(auction), strict=True) if bid.ad.id in shown
+        }
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("own", [False, True], ids=["the run's", "the mechanism's"])
+def test_the_target_predicts_as_the_run_did(tmp_path: Path, own: bool) -> None:
+    """A target that is the logging mechanism has weights of 1, whatever CTR model that had."""
+    name = f"{__name__}:Rising"
+    given = {"settings": (f"softmax.ctr_model={name}",)} if own else {"ctr_model": name}
+    simenv.bench(["softmax"], out=tmp_path / "run", llm="scripted", n=3, horizon=3, quality="none", **given)
+    log = list(read_transitions(tmp_path / "run"))
+
+    def weights(**options: Any) -> list[float]:
+        target = target_of_run(tmp_path / "run", "softmax", llm=ScriptedLLM(), **options)
+        rows = [logged_choice(row, target, CosineCTR()) for row in log]
+        return [row.weight for row in rows if row is not None]
+
+    assert weights() == pytest.approx([1.0] * 3)
+    assert weights(options={"ctr_model": name}) == pytest.approx([1.0] * 3)
+    assert weights(ctr_model="cosine") != pytest.approx([1.0] * 3, abs=0.01)
 
 
 # What cannot be told
