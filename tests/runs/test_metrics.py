@@ -17,7 +17,7 @@ from scipy.stats import t as student
 from simenv.errors import InputError
 from simenv.objective import LinearPenalty, Objective
 from simenv.records import Query, Transition
-from simenv.runs.metrics import CTR, Revenue, make_metric
+from simenv.runs.metrics import CTR, METRICS, Revenue, make_metric
 from simenv.runs.summary import Cell, Table, summarize
 from simenv.runs.tables import caption, print_tables, show, to_csv, to_markdown
 from simenv.seeding import keyed_rng
@@ -270,6 +270,27 @@ def test_a_metric_of_one_number_is_told_what_to_return() -> None:
 
     with pytest.raises(InputError, match=r"metric 'one' returned 0.5 on auction auction-0, expected a numerator and"):
         summarize([turn(0, {})], metrics=[One()])
+
+
+def test_a_metric_that_is_not_a_number_on_one_answer_has_no_value_and_harms_no_other() -> None:
+    class Odd:
+        name, unit, optional = "odd", "ads", False
+
+        def measure(self, transition: Transition, expected: bool) -> tuple[float, float]:
+            return (math.nan if transition.index == 1 and transition.mechanism == "m" else 2.0), 1.0
+
+    rows = [turn(i, {"a": (True, 0.5)}, f"p{i}", mechanism) for mechanism in ("base", "m") for i in range(3)]
+    table = summarize(rows, metrics=[*METRICS, Odd()])
+    odd = cell(table, "odd")
+    assert odd.difference is not None
+    assert all(math.isnan(number) for of in (odd.estimate, odd.difference) for number in of.numbers)
+    assert show(odd.estimate, "odd") == "-"
+    lines = {(line["mechanism"], line["metric"]): line for line in csv.DictReader(io.StringIO(to_csv(table)))}
+    assert [lines["m", "odd"][name] for name in ("mean", "low", "high", "difference")] == [""] * 4
+    assert (float(lines["base", "odd"]["mean"]), float(lines["m", "ctr"]["mean"])) == (2.0, 0.5)
+    out = io.StringIO()
+    print_tables(table, Console(file=out, width=80))
+    assert "nan" not in (out.getvalue() + to_markdown(table)).lower()
 
 
 def test_an_abstention_independent_of_the_click_moves_no_number() -> None:
