@@ -242,7 +242,8 @@ def _load(kind: Kind[Any], name: str) -> tuple[Any, str | None]:
         except Exception as error:
             raise InputError(f"{kind.name} {name!r} cannot be imported: {reason(error)}") from error
     if not colon:
-        raise UnknownName(kind.name, name, names(kind), hint="or give package.module:Class or file.py:Class")
+        hint = f"write {name}:Class" if name.endswith(".py") else "or give package.module:Class or file.py:Class"
+        raise UnknownName(kind.name, name, names(kind), hint=hint)
     module_name, _, attribute = name.rpartition(":")
     module = import_module(module_name, f"{kind.name} {name!r}")
     if not hasattr(module, attribute):

@@ -20,12 +20,16 @@ def fit_ctr(
 ) -> None:
     """Fits a CTR model to a run's clicks and reports its predictions on held-out personas."""
     from simenv.ctr.learned import fit, held_out_quality, impressions
+    from simenv.errors import UnknownName
     from simenv.files.folders import check_new_file
     from simenv.runs.folder import read_transitions
 
     check_new_file(out)
     log = read_transitions(run, left_out=console.left_out(sound_only))
-    rows = impressions(t for t in log if mechanism in (None, t.mechanism))
+    labels: dict[str, None] = {}
+    rows = impressions(t for t in log if labels.setdefault(t.mechanism) or mechanism in (None, t.mechanism))
+    if mechanism is not None and mechanism not in labels:
+        raise UnknownName("mechanism of the run", mechanism, labels)
     model = fit(rows, log=run.name)
     quality = held_out_quality(rows)
     model.save(out)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,15 +30,42 @@ class Block(NamedTuple):
 
 def print_block(block: Block, console: Console) -> None:
     """Prints a table and its note."""
-    shown = Table(title=Text(block.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    shown.add_column(Text(block.header[0]), no_wrap=True)
-    for place, name in enumerate(block.header[1:], start=1):
-        shown.add_column(Text(name), justify="left" if place < block.texts else "right")
-    for row in block.rows:
-        shown.add_row(*map(Text, row))
-    console.print(shown)
+    print_table(block.title, block.header, block.rows, console, texts=block.texts)
     if block.note:
         console.print(Text(block.note), style="dim")
+
+
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], console: Console, *, texts: int = 1
+) -> None:
+    """Prints a table. Where the console is too narrow, it goes on in another one; no number is cut.
+
+    Args:
+        title: Its title.
+        header: Names of the columns.
+        rows: The cells.
+        console: Where to.
+        texts: Number of the first columns that are text. The first one is in every part, and may be folded.
+    """
+    widths = [max(cell_len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    widest = max(widths[1:], default=0)
+    first = min(widths[0], max(console.width - widest - 4, 8))
+    parts: list[list[int]] = []
+    left = 0
+    for i in range(1, len(header)):
+        if not parts or left < widths[i] + 3:
+            parts.append([])
+            left = console.width - first - 4
+        parts[-1].append(i)
+        left -= widths[i] + 3
+    for part in parts:
+        shown = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        shown.add_column(Text(header[0]), width=first, overflow="fold")
+        for i in part:
+            shown.add_column(Text(header[i]), justify="left" if i < texts else "right", overflow="fold")
+        for row in rows:
+            shown.add_row(Text(row[0]), *(Text(row[i]) for i in part))
+        console.print(shown)
 
 
 def markdown_parts(block: Block) -> list[str]:

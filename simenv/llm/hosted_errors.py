@@ -42,7 +42,8 @@ def translated(error: Exception, where: str, came: str | None = None) -> LLMErro
     if status in (401, 403):
         return LLMRefused(f"{where} refuses the API key: {said}")
     if status == 404:
-        return LLMRefused(f"{where} does not have this model: {said}")
+        hint = "check the model's name, and that the address ends as the server wants it, often in /v1"
+        return LLMRefused(f"{where} does not have this model: {said}", hint=hint)
     if "content_filter" in codes or type(error).__name__ == "ContentPolicyViolationError":
         return LLMRefused(f"{where} refuses the request, because of its content filter: {said}")
     if status in (400, 413, 422):

@@ -8,14 +8,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from simenv.files.atomic import write_bytes_atomically
-from simenv.files.blocks import csv_text
+from simenv.files.blocks import csv_text, print_table
 from simenv.runs.metrics import METRICS
 from simenv.runs.summary import Cell, Table
 from simenv.stats import Estimate
@@ -108,33 +105,11 @@ def print_tables(table: Table, console: Console) -> None:
     """Prints the same tables. Where the console is too narrow, a table goes on in another one; no number is cut."""
     for title, metrics, difference in _blocks(table):
         header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
-        _print(title, header, [[name, *cells] for name, cells in _rows(table, metrics, difference)], console)
+        print_table(title, header, [[name, *cells] for name, cells in _rows(table, metrics, difference)], console)
     header, rows = _bounds(table)
     if rows:
-        _print(_BOUNDS, header, rows, console)
+        print_table(_BOUNDS, header, rows, console)
     console.print(Text(caption(table)), style="dim")
-
-
-def _print(title: str, header: list[str], rows: list[list[str]], console: Console) -> None:
-    widths = [max(cell_len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    widest = max(widths[1:], default=0)
-    first = min(widths[0], max(console.width - widest - 4, 8))
-    chunks: list[list[int]] = []
-    left = 0
-    for i in range(1, len(header)):
-        if not chunks or left < widths[i] + 3:
-            chunks.append([])
-            left = console.width - first - 4
-        chunks[-1].append(i)
-        left -= widths[i] + 3
-    for chunk in chunks:
-        shown = RichTable(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-        shown.add_column(Text(header[0]), width=first, overflow="fold")
-        for i in chunk:
-            shown.add_column(Text(header[i]), justify="right", overflow="fold")
-        for row in rows:
-            shown.add_row(Text(row[0]), *(Text(row[i]) for i in chunk))
-        console.print(shown)
 
 
 def _cell(text: str) -> str:

@@ -19,7 +19,10 @@ QUESTIONS = (
 
 def clicked(ad_id: str) -> bool:
     """Returns whether the fake judge clicks an ad: if its number is even."""
-    return int(ad_id.removeprefix("ad-")) % 2 == 0
+    number = re.search(r"\d+$", ad_id)
+    if number is None:
+        raise ValueError(f"expected an ad id that ends in a number, got {ad_id!r}")
+    return int(number[0]) % 2 == 0
 
 
 def unreadable(answer: str) -> bool:
@@ -30,7 +33,7 @@ def unreadable(answer: str) -> bool:
 class FakeRoles:
     """The replies of a model that writes queries and answers, inserts ads and judges: the `reply` of `FakeOpenAI`.
 
-    Ad ids must end in a number, like "ad-7" in `ADS`.
+    Ad ids must end in a number, like "ad-7" in `ADS` or "A348".
     """
 
     def __init__(self) -> None:

@@ -157,3 +157,12 @@ def test_every_reader_refuses(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert (caught.value.code, capsys.readouterr().err) == (0, f"simenv: left out: {said}\n")
     assert {json.loads(line)["index"] for line in Path(out).read_bytes().splitlines()} <= {0, 1, 4, 5}
     assert "--format clicks --sound-only --out" in Path(f"{out}.md").read_text(encoding="utf-8")
+
+
+def test_a_mechanism_that_the_run_does_not_have_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["fit-ctr", str(run), "--mechanism", "nope", "--out", str(tmp_path / "ctr.json")])
+    assert caught.value.code == 2
+    assert "unknown mechanism of the run 'nope': known are " in capsys.readouterr().err
