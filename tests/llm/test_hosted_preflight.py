@@ -72,7 +72,7 @@ def test_preflight_is_one_short_call() -> None:
 def test_preflight_outlasts_a_server_that_is_not_ready_yet(fault: Fault | FakeFailure) -> None:
     with FakeOpenAI(echo) as server:
         server.fail_next(2, fault)
-        llm = client(server, timeout=0.5 if fault == "timeout" else 30.0)
+        llm = client(server, timeout=1.0 if fault == "timeout" else 30.0)
         asyncio.run(llm.preflight())
     assert (server.count, llm.retries) == (3, 2)
 
