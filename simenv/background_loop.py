@@ -92,11 +92,13 @@ def run_sync(function: Callable[..., Awaitable[T]], *args: Any) -> T:
         finally:
             ended.set()
 
-    future = asyncio.run_coroutine_threadsafe(call(), background.loop)
+    future = None
     try:
+        future = asyncio.run_coroutine_threadsafe(call(), background.loop)
         return _result(future, background)
     except BaseException:
-        if future.cancel() and not ended.wait(_GRACE):  # the wait was interrupted
+        # The wait was interrupted, or already the call that starts what runs: it may run without a future to cancel.
+        if (future is None or future.cancel()) and not ended.wait(_GRACE):
             _leave_behind(background)
         raise
     finally:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,6 +150,26 @@ def test_after_ctrl_c_on_a_busy_mechanism_the_next_one_answers() -> None:
     assert background_loop.stop(10), "now it has ended"
     assert env.auction == before, "and what it answered does not count any more"
     assert env.step(FirstPrice())[4]["transition"].turn == 0
+
+
+def test_ctrl_c_while_a_busy_mechanism_is_started_is_no_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupt comes after the mechanism has begun and before there is a future to cancel."""
+    busy, start = FakeBusy(), asyncio.run_coroutine_threadsafe
+
+    def interrupted(*args: Any) -> None:
+        start(*args)
+        assert busy.begun.wait(10)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_sync(run_mechanism, busy, AUCTION)
+    try:
+        assert run_sync(run_mechanism, FirstPrice(), AUCTION).placements
+    finally:
+        busy.released.set()
+    assert background_loop.stop(10), "now it has ended"
 
 
 def test_a_judge_that_waits_is_named() -> None:
