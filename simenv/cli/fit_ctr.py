@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ from rich.table import Table
 
 from simenv.cli import console
 from simenv.cli.options import SOUND_ONLY
+from simenv.errors import UnknownName
+from simenv.records import Transition
 
 
 def fit_ctr(
@@ -20,16 +23,12 @@ def fit_ctr(
 ) -> None:
     """Fits a CTR model to a run's clicks and reports its predictions on held-out personas."""
     from simenv.ctr.learned import fit, held_out_quality, impressions
-    from simenv.errors import UnknownName
     from simenv.files.folders import check_new_file
     from simenv.runs.folder import read_transitions
 
     check_new_file(out)
     log = read_transitions(run, left_out=console.left_out(sound_only))
-    labels: dict[str, None] = {}
-    rows = impressions(t for t in log if labels.setdefault(t.mechanism) or mechanism in (None, t.mechanism))
-    if mechanism is not None and mechanism not in labels:
-        raise UnknownName("mechanism of the run", mechanism, labels)
+    rows = impressions(_of(mechanism, log))
     model = fit(rows, log=run.name)
     quality = held_out_quality(rows)
     model.save(out)
@@ -40,3 +39,18 @@ def fit_ctr(
         table.add_row(row.model, f"{row.log_loss:.3f}", f"{row.auc:.3f}", f"{row.calibration_error:.3f}")
     console.out.print(table)
     console.line(f"each further place keeps {model.position_discount:.2f} of the clicks; written to {out}")
+
+
+def _of(mechanism: str | None, log: Iterable[Transition]) -> Iterator[Transition]:
+    """The answers of one mechanism; of all without a name.
+
+    Raises:
+        UnknownName: the log has no answer of it.
+    """
+    seen = set()
+    for t in log:
+        seen.add(t.mechanism)
+        if mechanism in (None, t.mechanism):
+            yield t
+    if mechanism is not None and mechanism not in seen:
+        raise UnknownName("mechanism of the run", mechanism, seen)
