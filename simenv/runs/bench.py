@@ -215,15 +215,16 @@ def run_bench(
         places = None if ignore_disk_space else [folder, *cassettes]
         with RunLog(run, done, n=options.n, again=again, places=places) as log:
             _roll(options, parts, log, progress, Sessions(begun, run.save_sessions))
+        answers = list(read_transitions(folder))
         metrics = [*METRICS, *checked.metrics]
-        summary = summarize(read_transitions(folder), options.baseline, metrics=metrics, about=about(run.manifest))
+        summary = summarize(answers, options.baseline, metrics=metrics, about=about(run.manifest))
         write_tables(summary, folder)
-        disagreement = mean_disagreement(t.feedback for t in read_transitions(folder))
+        disagreement = mean_disagreement(t.feedback for t in answers)
         retries: Counter[str] = Counter()
         for llm in parts.llms:  # one model may have other options in each role
             retries[llm.address] += llm.retries
         run.finish(retries=dict(retries), judge_disagreement=disagreement)
-        found = problems(read_transitions(folder), options.fail_on_useless, options.fail_on_error)
+        found = problems(answers, options.fail_on_useless, options.fail_on_error)
         return BenchResult(folder, summary, parts.warning, disagreement, tuple(found))
 
 
