@@ -50,3 +50,8 @@ OutsideText = Annotated[str, AfterValidator(without_links)]
 """Text of an advertiser or a user: links in it become plain text."""
 LinkText = Annotated[str, AfterValidator(composed)]
 """The title in a link."""
+
+
+def masked_links(text: str) -> str:
+    """Replaces every link by as many dashes, so that no sentence ends inside a link."""
+    return LINK.sub(lambda match: "-" * len(match.group()), text)

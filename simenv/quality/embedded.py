@@ -51,6 +51,7 @@ from simenv import markup
 from simenv.encoder import Encoder
 from simenv.judges import ad_copy
 from simenv.judges.cues import Cue, ramp, read_examples
+from simenv.links import masked_links
 from simenv.one_thread import product
 from simenv.quality.form import FormWorth, form, sounds_like_refusal
 from simenv.records import Ad, AdQuality, Auction, Feedback, Outcome, Persona, Quality, Record
@@ -130,7 +131,7 @@ def split(text: str, ads: Sequence[Ad] = ()) -> list[Sentence]:
     """
     ids = {ad.id for ad in ads}
     parts = []
-    for start, stop in sentence_spans(_masked(text)):
+    for start, stop in sentence_spans(masked_links(text)):
         piece = text[start:stop]
         plain = markup.strip_markup(piece).strip()
         if re.search(r"\w", plain):
@@ -154,16 +155,11 @@ def disclosure(response: str, span: tuple[int, int], ad: Ad) -> float:
     """
     if response[slice(*span)] != ad.link:
         return 0.0
-    masked = _masked(response)
+    masked = masked_links(response)
     start, stop = sentence_around(masked, (span[0], span[0] + 1))
     before = sentence_around(masked, (start - 1, start))[0] if start else start
     words = markup.LINK.sub(" ", response[before:stop])
     return 1.0 if _DISCLOSED.search(words) else 0.5
-
-
-def _masked(text: str) -> str:
-    """Replaces every link by dashes, so that no sentence ends inside a link."""
-    return markup.LINK.sub(lambda match: "-" * len(match.group()), text)
 
 
 class EmbeddedQuality:

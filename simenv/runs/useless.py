@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from simenv.links import masked_links
 from simenv.records import Transition
 from simenv.runs.failures import too_many
 from simenv.text import sentence_spans
@@ -36,7 +37,7 @@ def text_without_ads(transition: Transition) -> str:
     spans = [placement.span for placement in transition.outcome.placements]
     kept = [
         text[start:stop]
-        for start, stop in sentence_spans(text)
+        for start, stop in sentence_spans(masked_links(text))
         if not any(start < end and begin < stop for begin, end in spans)
     ]
     return "".join(kept).strip()

@@ -16,8 +16,8 @@ from collections.abc import Collection, Sequence
 
 from simenv import markup
 from simenv.files.prompts import read_prompt
+from simenv.links import LINK, masked_links
 from simenv.llm import LLM, PLAIN, Capability, Completion, Key, LinksOnly, Prompt, Sampling
-from simenv.markup import LINK
 from simenv.records import Ad, Auction, Bid
 from simenv.text import sentence_spans, stops
 from simenv.writer.choices import one_call_prompt, question, question_in_context
@@ -229,9 +229,8 @@ def corrected(auction: Auction, text: str) -> str:
         text: An answer of a capable model with any number of links.
     """
     ads = {bid.ad.link: bid.ad for bid in auction.bids}
-    masked = LINK.sub(lambda match: "-" * len(match.group()), text)  # no sentence ends within a link
     pieces = []
-    for start, stop in sentence_spans(masked):
+    for start, stop in sentence_spans(masked_links(text)):
         piece = text[start:stop]
         shown = [ads[link] for link in _links(piece) if link in ads]
         if not all(keeps_to_copy(_alone(piece, ad), ad, query=auction.query.text) for ad in shown):
