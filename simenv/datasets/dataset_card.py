@@ -11,7 +11,7 @@ from typing import Any
 
 from simenv.datasets.columns import COLUMNS, MEANINGS, features_yaml
 from simenv.errors import DataFileError
-from simenv.files.blocks import markdown_row
+from simenv.files.blocks import markdown_table
 from simenv.runs.folder import read_manifest
 
 _FORMATS = {
@@ -103,8 +103,5 @@ def _without_folder(value: Any) -> Any:
 
 
 def _table(header: tuple[str, str], rows: dict[Any, Any]) -> str:
-    lines = [markdown_row(header), "|---|---|"]
-    for key, value in rows.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        lines.append(markdown_row((str(key), text)))
-    return "\n".join(lines)
+    cells = {key: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False) for key, it in rows.items()}
+    return markdown_table(header, [(str(key), text) for key, text in cells.items()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,11 +70,16 @@ def print_table(
 
 def markdown_parts(block: Block) -> list[str]:
     """Returns heading, table and note as Markdown; join them with empty lines."""
-    lines = [markdown_row(block.header), f"|{'---|' * len(block.header)}", *map(markdown_row, block.rows)]
-    return [f"## {block.title}", "\n".join(lines), *([block.note] if block.note else [])]
+    table = markdown_table(block.header, block.rows)
+    return [f"## {block.title}", table, *([block.note] if block.note else [])]
 
 
-def markdown_row(cells: Sequence[str]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join([_markdown_row(header), f"|{'---|' * len(header)}", *map(_markdown_row, rows)])
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
     """A row of a Markdown table. What would end a cell or begin HTML is escaped."""
     return f"| {' | '.join(map(_markdown_cell, cells))} |"
 
@@ -85,7 +90,7 @@ def csv_text(text: str) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 class Report(NamedTuple):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from simenv.files.atomic import write_bytes_atomically
-from simenv.files.blocks import csv_text, print_table
+from simenv.files.blocks import csv_text, markdown_table, print_table
 from simenv.runs.metrics import METRICS
 from simenv.runs.summary import Cell, Table
 from simenv.stats import Estimate
@@ -89,15 +89,12 @@ def to_markdown(table: Table) -> str:
     """Returns Markdown tables of money, behaviour, cost, answer quality (if measured), and differences."""
     blocks = []
     for title, metrics, difference in _blocks(table):
-        header = ["mechanism", *(_cell(TITLES.get(metric, metric)) for metric in metrics)]
-        lines = [f"**{title}**", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-        for name, cells in _rows(table, metrics, difference):
-            lines.append(f"| {_cell(name)} | {' | '.join(cells)} |")
-        blocks.append("\n".join(lines))
+        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
+        rows = [[name, *cells] for name, cells in _rows(table, metrics, difference)]
+        blocks.append(f"**{title}**\n\n{markdown_table(header, rows)}")
     header, rows = _bounds(table)
     if rows:
-        lines = [f"**{_BOUNDS}**", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-        blocks.append("\n".join([*lines, *(f"| {_cell(name)} | {' | '.join(cells)} |" for name, *cells in rows)]))
+        blocks.append(f"**{_BOUNDS}**\n\n{markdown_table(header, rows)}")
     return "\n\n".join([*blocks, caption(table)]) + "\n"
 
 
@@ -110,11 +107,6 @@ def print_tables(table: Table, console: Console) -> None:
     if rows:
         print_table(_BOUNDS, header, rows, console)
     console.print(Text(caption(table)), style="dim")
-
-
-def _cell(text: str) -> str:
-    """Text as the cell of a Markdown table."""
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
 
 
 def caption(table: Table) -> str:
