@@ -18,7 +18,7 @@ from simenv.datasets.selection import is_test
 from simenv.errors import InputError, UnknownName
 from simenv.records import Transition
 from simenv.testing import small_world
-from tests.support.runs import save, transitions
+from tests.support.runs import transitions
 
 NAMES = ("organic", "gsp", "softmax", "best_of_n")
 
@@ -26,11 +26,6 @@ NAMES = ("organic", "gsp", "softmax", "best_of_n")
 @pytest.fixture(scope="module")
 def rows() -> list[Transition]:
     return transitions(small_world(), *NAMES)
-
-
-@pytest.fixture
-def run(tmp_path: Path, rows: list[Transition]) -> Path:
-    return save(tmp_path / "run", rows)
 
 
 def exported(path: Path) -> list[dict[str, Any]]:

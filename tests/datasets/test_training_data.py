@@ -33,11 +33,6 @@ def rows() -> list[Transition]:
     return transitions(small_world(), *NAMES)
 
 
-@pytest.fixture
-def run(tmp_path: Path, rows: list[Transition]) -> Path:
-    return save(tmp_path / "run", rows)
-
-
 def auction() -> Auction:
     world = small_world()
     return world.auction(run_sync(world.session, 0, 0), 0)
