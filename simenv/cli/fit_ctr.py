@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from simenv.cli import console
 from simenv.cli.options import SOUND_ONLY
 from simenv.errors import UnknownName
+from simenv.files.blocks import print_table
 from simenv.records import Transition
 
 
@@ -32,12 +32,9 @@ def fit_ctr(
     model = fit(rows, log=run.name)
     quality = held_out_quality(rows)
     model.save(out)
-    table = Table(title=f"{len(rows)} impressions, every fifth persona held out")
-    for column in ("model", "log loss", "AUC", "calibration error"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for row in quality:
-        table.add_row(row.model, f"{row.log_loss:.3f}", f"{row.auc:.3f}", f"{row.calibration_error:.3f}")
-    console.out.print(table)
+    header = ("model", "log loss", "AUC", "calibration error")
+    cells = [(row.model, f"{row.log_loss:.3f}", f"{row.auc:.3f}", f"{row.calibration_error:.3f}") for row in quality]
+    print_table(f"{len(rows)} impressions, every fifth persona held out", header, cells, console.out)
     console.line(f"each further place keeps {model.position_discount:.2f} of the clicks; written to {out}")
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from simenv.cli import console
+from simenv.files.blocks import print_table
 
 
 def validate_quality(
@@ -40,13 +40,16 @@ def validate_quality(
     if measure is None:
         raise InputError("quality none measures nothing")
     report = run_sync(measure_contrasts, measure, scenarios, part, seed)
-    table = Table(title=f"{report.measure}, {report.scenarios} scenarios of the part {part}")
-    for column in ("satisfies more > less", "ordered correctly", "share (95% interval)"):
-        table.add_column(column, justify="left" if column.startswith("satisfies") else "right")
-    for kind, found in report.contrasts.items():
-        share = f"{found.share.value:.3f} ({found.share.low:.3f}, {found.share.high:.3f})"
-        table.add_row(kind, f"{found.right}/{found.pairs}", share)
-    console.out.print(table)
+    rows = [
+        (
+            kind,
+            f"{found.right}/{found.pairs}",
+            f"{found.share.value:.3f} ({found.share.low:.3f}, {found.share.high:.3f})",
+        )
+        for kind, found in report.contrasts.items()
+    ]
+    header = ("satisfies more > less", "ordered correctly", "share (95% interval)")
+    print_table(f"{report.measure}, {report.scenarios} scenarios of the part {part}", header, rows, console.out)
     means = ", ".join(f"{form} {'-' if mean is None else f'{mean:.2f}'}" for form, mean in report.means.items())
     console.out.print(f"Mean satisfaction: {means}. Truth is not compared.", highlight=False)
     if out is not None:

@@ -20,12 +20,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
 from simenv.errors import InputError
+from simenv.files.blocks import print_table
 from simenv.mechanism import ChoosesAd, Mechanism
 from simenv.records import Transition
 from simenv.runs.abstention import Verdicts
@@ -202,13 +201,11 @@ def require_choices(mechanism: Mechanism, name: str) -> ChoosesAd:
 
 def print_report(report: OPEReport, target: str, console: Console) -> None:
     """Prints the estimates as a table."""
-    table = Table(title=f"{target}: bid x clicks per answer", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("estimator", "value", "95% interval", "effective sample"):
-        table.add_column(column, justify="left" if column == "estimator" else "right", no_wrap=True)
-    for name, estimate in report.estimates.items():
-        table.add_row(name, *_cells(estimate), f"{report.effective_sample_size:.1f} of {report.answers}")
-    table.add_row("as logged", *_cells(report.logged), f"{report.answers}")
-    console.print(table)
+    sample = f"{report.effective_sample_size:.1f} of {report.answers}"
+    rows = [(name, *_cells(estimate), sample) for name, estimate in report.estimates.items()]
+    rows.append(("as logged", *_cells(report.logged), f"{report.answers}"))
+    header = ("estimator", "value", "95% interval", "effective sample")
+    print_table(f"{target}: bid x clicks per answer", header, rows, console)
     note = "Currency per answer, realised clicks, intervals clustered by persona."
     if report.abstained:
         note += f" {report.abstained} of {report.answers} answers have an abstention: their clicks are estimated."
