@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +91,8 @@ def csv_text(text: str) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    text = re.sub(r"\\(?=[\\|]|$)", r"\\\\", " ".join(text.split()))  # elsewhere a backslash stands for itself
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 class Report(NamedTuple):

@@ -32,3 +32,9 @@ def test_no_number_is_cut_where_the_terminal_is_narrow(width: int) -> None:
     assert all(number in text for number in rows[0][1:])
     assert "…" not in text
     assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_a_backslash_before_a_bar_does_not_open_the_cell_again() -> None:
+    block = Block("A table", ("mechanism", "n"), [("a\\|b", "1"), ("ends\\", "2"), ("plain\\x", "3")])
+    rows = markdown_parts(block)[1].splitlines()[2:]
+    assert rows == [r"| a\\\|b | 1 |", r"| ends\\ | 2 |", r"| plain\x | 3 |"]
