@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from simenv.cli.options import takes
 from simenv.cli.progress import run_progress
 from simenv.errors import SimenvError
 from simenv.runs.options import BenchOptions
+
+if TYPE_CHECKING:
+    from simenv.runs.bench import BenchResult
 
 
 @takes(BenchOptions)
@@ -37,7 +40,7 @@ def bench(
     if resume:
         options = resumed_options(options, given, out)
     go_on = f"go on with: simenv bench --resume --out {shlex.quote(str(out))}"
-    problems = run_and_print(
+    result = run_and_print(
         options,
         out,
         resume=resume,
@@ -46,10 +49,15 @@ def bench(
         go_on=go_on,
     )
     console.written_to(out)
-    for problem in problems:
+    for problem in result.problems:
         console.error(problem)
-    if problems:
+    if result.stopped is not None:
+        console.error(result.stopped.text)
+        console.note(f"{go_on} --{result.stopped.ceiling.replace('_', '-')} HIGHER")
+    if result.problems:
         raise typer.Exit(1)
+    if result.stopped is not None:
+        raise typer.Exit(console.AT_A_CEILING)
 
 
 def run_and_print(
@@ -60,7 +68,7 @@ def run_and_print(
     allow_changed_code: bool = False,
     ignore_disk_space: bool = False,
     go_on: str | None = None,
-) -> tuple[str, ...]:
+) -> BenchResult:
     """Runs a benchmark under a progress bar and prints its tables.
 
     Args:
@@ -72,7 +80,7 @@ def run_and_print(
         go_on: What to say if the run stops after it has begun.
 
     Returns:
-        What makes the tables worthless, if anything does.
+        The finished benchmark.
     """
     from simenv.runs.bench import Progress, run_bench
     from simenv.runs.tables import print_tables
@@ -93,6 +101,7 @@ def run_and_print(
                 answered=shown.answered,
                 skipped=shown.skipped,
                 warned=console.warn,
+                noted=console.note,
             )
             result = run_bench(
                 options,
@@ -113,4 +122,4 @@ def run_and_print(
     print_tables(result.summary, console.out)
     if result.disagreement is not None:
         console.line(f"The judges' click probabilities differ by {result.disagreement:.3f} on average.")
-    return result.problems
+    return result

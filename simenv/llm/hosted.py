@@ -75,6 +75,7 @@ class HostedLLM(LLM):
     ) -> None:
         super().__init__()
         self.name = model
+        self.concurrency = concurrency
         self.server_options = _as_options(server_options)
         self._api_base = api_base
         remember_url(api_base)
@@ -95,6 +96,15 @@ class HostedLLM(LLM):
     @property
     def address(self) -> str:
         return f"{self.name} at {masked(self._api_base)}" if self._api_base else self.name
+
+    @property
+    def priced(self) -> bool:
+        """Whether LiteLLM lists a price of the model."""
+        try:
+            load_litellm().cost_per_token(model=self.name, prompt_tokens=1, completion_tokens=1)
+        except Exception:  # LiteLLM may raise any exception
+            return False
+        return True
 
     async def preflight(self) -> None:
         """Makes one short call, retried as any other, to detect a refused key or an unreachable server early.

@@ -19,9 +19,11 @@ from simenv.errors import UnknownName
 from simenv.files.folders import try_folder
 from simenv.files.packs import pack_versions
 from simenv.judges.ensemble_judge import mean_disagreement
+from simenv.llm.base import metered
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.build import Parts, Plan, build, plan
+from simenv.runs.ceilings import Spending, Stopped, refuse_empty
 from simenv.runs.code import code_of
 from simenv.runs.failures import Failures
 from simenv.runs.folder import RunFolder, read_transitions, records_hash
@@ -33,7 +35,7 @@ from simenv.runs.models import open_cassette
 from simenv.runs.named_files import file_hashes
 from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.resume import check_code, check_inputs, check_options, refuse_other
-from simenv.runs.rollout import Sessions, observers, rollout
+from simenv.runs.rollout import IN_FLIGHT, Finished, Sessions, observers, rollout
 from simenv.runs.run_log import RunLog
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
@@ -58,6 +60,8 @@ class BenchResult:
     """Mean difference between the click probabilities of an ensemble's judges."""
     problems: tuple[str, ...] = ()
     """What makes the table worthless: too many failed, empty or refused answers, or a judge that cannot be read."""
+    stopped: Stopped | None = None
+    """The ceiling at which the run stopped, if it did. The table is then of the chunks that were finished."""
 
     @cached_property
     def records(self) -> list[Transition]:
@@ -85,7 +89,9 @@ class Progress:
     skipped: Callable[[], None] = field(default=lambda: None)
     """Called for each answer that was there: in a resumed run's log, or with all its completions in a cassette."""
     warned: Callable[[str], None] = field(default=lambda warning: None)
-    """Called with a warning before anything runs."""
+    """Called with a warning."""
+    noted: Callable[[str], None] = field(default=lambda note: None)
+    """Called with what is good to know, before anything runs."""
 
 
 def bench(
@@ -112,6 +118,7 @@ def bench(
         options: Fields of `simenv.runs.options.BenchOptions`: those of `simenv bench`, with underscores.
 
     Raises:
+        CeilingReached: max_cost, max_calls or max_hours was reached before the first chunk was finished.
         SimenvError: wrong options or data before anything runs; later, whatever a model or mechanism raised. Finished
             chunks stay in the folder.
         CannotWrite: the disk is full or too small, or the folder cannot be written. Finished chunks stay.
@@ -213,37 +220,82 @@ def run_bench(
         cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
         again = not observers(parts.world, parts.mechanisms)
         places = None if ignore_disk_space else [folder, *cassettes]
+        spending = Spending(folder, options)
         with RunLog(run, done, n=options.n, again=again, places=places) as log:
-            _roll(options, parts, log, progress, Sessions(begun, run.save_sessions))
+            _roll(options, parts, log, progress, Sessions(begun, run.save_sessions), spending)
+        refuse_empty(spending, folder)
         answers = list(read_transitions(folder))
+        stopped = _stopped(spending, len(answers) // len(parts.mechanisms), options.n)
         metrics = [*METRICS, *checked.metrics]
-        summary = summarize(answers, options.baseline, metrics=metrics, about=about(run.manifest))
+        said = about(run.manifest) if stopped is None else (*about(run.manifest), f"stopped: {stopped.text}")
+        summary = summarize(answers, options.baseline, metrics=metrics, about=said)
         write_tables(summary, folder)
         disagreement = mean_disagreement(t.feedback for t in answers)
         retries: Counter[str] = Counter()
         for llm in parts.llms:  # one model may have other options in each role
             retries[llm.address] += llm.retries
-        run.finish(retries=dict(retries), judge_disagreement=disagreement)
+        run.finish(stopped is None, retries=dict(retries), judge_disagreement=disagreement)
         found = problems(answers, options.fail_on_useless, options.fail_on_error)
-        return BenchResult(folder, summary, parts.warning, disagreement, tuple(found))
+        return BenchResult(folder, summary, parts.warning, disagreement, tuple(found), stopped)
 
 
-def _roll(options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, sessions: Sessions) -> None:
-    """Runs every auction that is not done."""
-    run_sync(
-        lambda: rollout(
-            parts.world,
-            parts.mechanisms,
-            n=options.n,
-            seed=options.seed,
-            on_chunk=log.write,
-            on_answer=lambda fresh: progress.answered() if fresh else progress.skipped(),
-            chunk=options.chunk,
-            sessions=sessions,
-            done=log.done,
-            failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
-        )
+def _roll(
+    options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, sessions: Sessions, spending: Spending
+) -> None:
+    """Runs every auction that is not done, until a ceiling is reached."""
+
+    def write(finished: Finished) -> None:
+        log.write(finished)
+        spending.save()
+
+    def answered(fresh: bool) -> None:
+        if fresh:
+            log.answered += 1 / len(parts.mechanisms)
+            progress.answered()
+        else:
+            progress.skipped()
+
+    async def roll() -> None:
+        with metered(spending):
+            await rollout(
+                parts.world,
+                parts.mechanisms,
+                n=options.n,
+                seed=options.seed,
+                on_chunk=write,
+                on_answer=answered,
+                chunk=options.chunk,
+                in_flight=_in_flight(options, parts, progress),
+                may_begin=lambda: spending.stopped() is None,
+                sessions=sessions,
+                done=log.done,
+                failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
+            )
+
+    try:
+        run_sync(roll)
+    finally:
+        spending.save()
+
+
+def _in_flight(options: BenchOptions, parts: Parts, progress: Progress) -> int | None:
+    """Answers in flight: two for each call that the run's models may have in flight, and at least IN_FLIGHT."""
+    dependent = [llm.name for llm in parts.llms if llm.batch_dependent]
+    if not dependent:
+        return max(IN_FLIGHT, 2 * sum(llm.concurrency or 0 for llm in parts.llms))
+    progress.noted(
+        f"{', '.join(dependent)}: a text depends on what shares its batch, so a batch holds one chunk's answers "
+        f"of one mechanism (chunk={options.chunk})"
     )
+    return None
+
+
+def _stopped(spending: Spending, finished: int, n: int) -> Stopped | None:
+    """The ceiling that kept the run from its end, if one did."""
+    reached = spending.stopped() if finished < n else None
+    if reached is None:
+        return None
+    return reached._replace(text=f"{reached.text}, {finished} of {n} auctions are finished")
 
 
 def data_hashes(checked: Plan) -> dict[str, str]:

@@ -4,6 +4,7 @@ manifest.json       versions, seeds, models, options, hashes of data, code and f
 sessions.jsonl      sessions with their queries, so that a User-LLM writes each session's queries once
 transitions.jsonl   one Transition per line, by index, then by mechanism
 chunks.jsonl        for each finished chunk, its end in transitions.jsonl and the SHA-256 of its bytes
+spent.jsonl         calls, cost and seconds of models, for each time a chunk was finished; see `simenv.runs.ceilings`
 timings.jsonl       seconds per chunk and mechanism; a separate file, so that repeated runs have equal transitions
 table.csv           every metric of every mechanism with its interval, long format
 table.md            the same for people
@@ -29,8 +30,8 @@ from simenv.runs.lock import LOCK
 from simenv.runs.log import CHUNKS, LOG, SESSIONS, read_sessions, read_transitions, sound_chunks, to_session
 from simenv.runs.manifest import MANIFEST, manifest_bytes, manifest_to_resume, new_manifest, now, read_manifest
 from simenv.runs.repair import NEW_CHUNKS, cut_off, take_new_chunks, truncate
-from simenv.runs.rollout import Finished
 from simenv.runs.rows import to_lines, whole_rows
+from simenv.runs.window import Finished
 from simenv.world import Session
 
 TIMINGS = "timings.jsonl"
@@ -207,9 +208,9 @@ class RunFolder:
         )
         append_bytes(self.path / SESSIONS, to_lines(rows))
 
-    def finish(self, **facts: Any) -> None:
-        """Adds the facts of a finished run to the manifest."""
-        self._manifest |= {"finished": now(), **facts}
+    def finish(self, whole: bool = True, **facts: Any) -> None:
+        """Adds facts to the manifest of a run that has ended, or that stopped before it was `whole`."""
+        self._manifest |= {"finished": now() if whole else None, **facts}
         self._write_manifest()
 
     def _enter_resume(self, after: int, changed: bool, resumed: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ _MAY_CHANGE = frozenset(
     {
         *("concurrency", "timeout", "answer_timeout", "api_base", "judge_api_base"),
         *("fail_on_error", "fail_on_bug", "fail_on_useless"),
+        *("max_cost", "max_calls", "max_hours"),
     }
 )
 """Options that a resumed run may have otherwise: they say how to reach a model and when to stop, not what is run."""
