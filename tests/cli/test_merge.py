@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +75,30 @@ def test_a_part_is_resumed_as_that_part_alone(tmp_path: Path) -> None:
     assert [t.index for t in longer.records] == [2, 3, 8, 9]
     assert [entry["after_auctions"] for entry in read_manifest(run)["resumed"]] == [2]
     assert json.loads((run / "manifest.json").read_text())["finished"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_shard_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """Four shards at once in processes of their own; one is killed (SIGKILL) half-way and resumed."""
+    options = "--mechanisms gsp,mosaic --llm scripted --n 96 --horizon 3 --chunk 3"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "SIMENV_CACHE": str(tmp_path / "cache")}
+
+    def start(more: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "simenv", *more.split()]
+        return subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    assert start(f"bench {options} --out whole").wait() == 0
+    shards = [start(f"bench {options} --shard {i}/4 --out part-{i}") for i in range(4)]
+    written = tmp_path / "part-2" / "chunks.jsonl"
+    while shards[2].poll() is None and not (written.is_file() and written.read_bytes().count(b"\n") >= 4):
+        time.sleep(0.002)
+    shards[2].send_signal(signal.SIGKILL)
+    assert [shard.wait() for shard in shards] == [0, 0, -signal.SIGKILL, 0]
+    assert 4 <= written.read_bytes().count(b"\n") < 8
+    merge = f"merge {' '.join(f'part-{i}' for i in (3, 1, 0, 2))} --out merged"
+    assert start(merge).wait() == 2, "an unfinished part is refused"
+    assert start("bench --resume --out part-2").wait() == 0
+    assert start(merge).wait() == 0
+    for name in SAME:
+        assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
