@@ -120,7 +120,11 @@ def page(costs: Mapping[str, Any]) -> str:
 
 def unit_rows(costs: Mapping[str, Any]) -> list[tuple[str, ...]]:
     about = f"measured on {costs['date']}, {costs['machine']}, {costs['auctions']} auctions"
-    numbers = [(name, f"{value:.3g}") for name, value in costs.items() if isinstance(value, float)]
+    numbers = [
+        (name, f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
+        for name, value in costs.items()
+        if isinstance(value, float)
+    ]
     return [(f"of one auction ({about})", ""), ("---", "---"), *numbers]
 
 

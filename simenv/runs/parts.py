@@ -50,7 +50,9 @@ def parts_of_run(folders: Sequence[Path], *, across_machines: bool = False) -> l
         if places.count(place) > 1:
             raise InputError(f"{folder} is given twice")
     parts = [_part(folder) for folder in folders]
-    _check_same_run(parts, across_machines)
+    _check_same_run(parts)
+    if not across_machines:
+        _check_machines(parts)
     unfinished = [str(part.folder) for part in parts if not part.manifest.get("finished")]
     if unfinished:
         raise PartsMissing(f"not finished: {', '.join(unfinished)}", unfinished=unfinished)
@@ -78,17 +80,33 @@ def _part(folder: Path) -> Part:
     return Part(folder, manifest, shard)
 
 
-def _check_same_run(parts: Sequence[Part], across_machines: bool) -> None:
+def _check_same_run(parts: Sequence[Part]) -> None:
     first, *others = parts
     facts = _facts(first.manifest)
     for part in others:
         _refuse_differing("not parts of one run", first, part, facts, _facts(part.manifest))
         if part.shard.count != first.shard.count:
             raise InputError(f"{first.folder} is shard {first.shard}, {part.folder} is shard {part.shard}")
-        if not across_machines:
-            one, other = (bits_of(it.manifest.get("machine") or {}) for it in (first, part))
-            what, hint = "parts of machines that may give other bytes", "with across_machines they are merged anyway"
-            _refuse_differing(what, first, part, one, other, hint)
+
+
+def _check_machines(parts: Sequence[Part]) -> None:
+    """Refuses parts of machines that may give other bytes; a part that was resumed may be of several."""
+    each = [(part, machine) for part in parts for machine in _machines(part.manifest)]
+    first, machine = each[0]
+    for part, other in each[1:]:
+        _refuse_differing(
+            "parts of machines that may give other bytes",
+            first,
+            part,
+            bits_of(machine),
+            bits_of(other),
+            hint="with across_machines they are merged anyway",
+        )
+
+
+def _machines(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    resumed = [entry["machine"] for entry in manifest.get("resumed") or [] if "machine" in entry]
+    return [manifest.get("machine") or {}, *resumed]
 
 
 def _refuse_differing(

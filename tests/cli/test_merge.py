@@ -66,6 +66,17 @@ def test_what_cannot_be_sharded_is_refused_before_it_runs(tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
+def test_cassettes_of_the_parts_replay_the_whole_run(tmp_path: Path) -> None:
+    tapes = [tmp_path / f"{i}.jsonl" for i in range(2)]
+    for i, tape in enumerate(tapes):
+        simenv.bench("gsp", out=tmp_path / str(i), shard=(i, 2), record=str(tape), **QUICK)
+    merged = simenv.merge([tmp_path / "0", tmp_path / "1"], tmp_path / "merged")
+    assert read_manifest(merged.folder)["options"]["record"] is None
+    (tmp_path / "all.jsonl").write_bytes(b"".join(tape.read_bytes() for tape in tapes))
+    again = simenv.bench("gsp", out=tmp_path / "again", replay=str(tmp_path / "all.jsonl"), **QUICK)
+    assert (again.folder / SAME[0]).read_bytes() == (merged.folder / SAME[0]).read_bytes() != b""
+
+
 def test_a_part_is_resumed_as_that_part_alone(tmp_path: Path) -> None:
     run = tmp_path / "run"
     simenv.bench("gsp", out=run, shard="1/3", **QUICK)

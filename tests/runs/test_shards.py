@@ -228,6 +228,14 @@ def test_machines_that_give_other_bytes_are_refused(tmp_path: Path, part: Callab
     assert [entry["machine"]["cpu"] for entry in read_manifest(merged.folder)["parts"]] == ["one", "two"]
 
 
+def test_a_part_that_was_resumed_elsewhere_is_of_two_machines(tmp_path: Path, part: Callable[..., Path]) -> None:
+    path = go(tmp_path / "part", "1/2", stop=1)
+    run, _, _ = RunFolder.reopen(path, resumed={"machine": {**MACHINE, "libc": "glibc 2.31"}})
+    run.finish()
+    with pytest.raises(InputError, match=r"libc is 'glibc 2.36' and 'glibc 2.31'"):
+        merge([part("0/2"), path], tmp_path / "out")
+
+
 def test_whole_runs_and_other_numbers_of_shards_are_refused(tmp_path: Path, part: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="is a whole run, no part of one"):
         merge([part(), part("1/2")], tmp_path / "out")
