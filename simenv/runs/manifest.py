@@ -55,8 +55,13 @@ def new_manifest(
         "resumed": [],
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
     }
+
+
+def package_versions() -> dict[str, str | None]:
+    """The version of each package that results may depend on; None where it is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
