@@ -18,7 +18,6 @@ from simenv.encoder import default_encoder
 from simenv.errors import UnknownName
 from simenv.files.folders import try_folder
 from simenv.files.packs import pack_versions
-from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.build import Parts, Plan, build, plan
@@ -35,9 +34,9 @@ from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.resume import check_code, check_inputs, check_options, refuse_other
 from simenv.runs.rollout import Sessions, observers, rollout
 from simenv.runs.run_log import RunLog
-from simenv.runs.summary import Table, summarize
+from simenv.runs.summary import Table, table_of
 from simenv.runs.tables import to_frame, write_tables
-from simenv.runs.useless import problems
+from simenv.runs.tally_run import tally_of_run
 from simenv.world import Session
 
 if TYPE_CHECKING:
@@ -215,16 +214,16 @@ def run_bench(
         places = None if ignore_disk_space else [folder, *cassettes]
         with RunLog(run, done, n=options.n, again=again, places=places) as log:
             _roll(options, parts, log, progress, Sessions(begun, run.save_sessions))
-        answers = list(read_transitions(folder))
         metrics = [*METRICS, *checked.metrics]
-        summary = summarize(answers, options.baseline, metrics=metrics, about=about(run.manifest))
+        with tally_of_run(folder, metrics) as measured:
+            summary = table_of(measured, metrics, options.baseline, about=about(run.manifest))
+            disagreement = measured.disagreement
+            found = measured.findings.problems(options.fail_on_useless, options.fail_on_error)
         write_tables(summary, folder)
-        disagreement = mean_disagreement(t.feedback for t in answers)
         retries: Counter[str] = Counter()
         for llm in parts.llms:  # one model may have other options in each role
             retries[llm.address] += llm.retries
         run.finish(retries=dict(retries), judge_disagreement=disagreement)
-        found = problems(answers, options.fail_on_useless, options.fail_on_error)
         return BenchResult(folder, summary, parts.warning, disagreement, tuple(found))
 
 
