@@ -283,6 +283,7 @@ def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, 
         "bidder_sha256": hash_of(world.bidder),
         "query_source": world.queries.name,
         "encoder": default_encoder().name,
+        "encoder_runtime": default_encoder().runtime,
         "objective": world.objective.facts(),
         "ctr_models": {
             label: model.name if (model := own_ctr_model(mechanism)) is not None else None

@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 _PACKAGES = (
     "simenv-ads",
     "numpy",
+    "onnxruntime",
     "torch",
     "transformers",
     "gymnasium",
