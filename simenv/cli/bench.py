@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,15 +50,26 @@ def bench(
         go_on=go_on,
     )
     console.written_to(out)
-    for problem in result.problems:
-        console.error(problem)
+    if options.shard is not None:
+        console.note(f"this is shard {options.shard}: put all of them together with simenv merge")
     if result.stopped is not None:
         console.error(result.stopped.text)
         console.note(f"{go_on} --{result.stopped.ceiling.replace('_', '-')} HIGHER")
-    if result.problems:
-        raise typer.Exit(1)
+    report(result.problems)
     if result.stopped is not None:
         raise typer.Exit(console.AT_A_CEILING)
+
+
+def report(problems: Sequence[str]) -> None:
+    """Prints what makes a table worthless.
+
+    Raises:
+        typer.Exit: with code 1, if anything does.
+    """
+    for problem in problems:
+        console.error(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def run_and_print(
@@ -82,8 +94,8 @@ def run_and_print(
     Returns:
         The finished benchmark.
     """
-    from simenv.runs.bench import Progress, run_bench
-    from simenv.runs.tables import print_tables
+    from simenv.runs.answering import Progress
+    from simenv.runs.bench import run_bench
 
     begun = False
     try:
@@ -119,7 +131,15 @@ def run_and_print(
         if begun and go_on is not None:
             console.note(go_on)
         raise
+    print_result(result)
+    return result
+    return result.problems
+
+
+def print_result(result: BenchResult) -> None:
+    """Prints the tables of a run."""
+    from simenv.runs.tables import print_tables
+
     print_tables(result.summary, console.out)
     if result.disagreement is not None:
         console.line(f"The judges' click probabilities differ by {result.disagreement:.3f} on average.")
-    return result

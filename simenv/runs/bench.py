@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from simenv.abilities import hash_of
-from simenv.background_loop import run_sync
-from simenv.ctr.models import own_ctr_model
-from simenv.encoder import default_encoder
 from simenv.errors import UnknownName
 from simenv.files.folders import try_folder
-from simenv.files.packs import pack_versions
-from simenv.judges.ensemble_judge import mean_disagreement
-from simenv.llm.base import metered
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
-from simenv.runs.build import Parts, Plan, build, plan
+from simenv.runs.answering import Progress, run_answers
+from simenv.runs.build import build, plan
 from simenv.runs.ceilings import Spending, Stopped, refuse_empty
+from simenv.runs.chunk_worker import Setup
 from simenv.runs.code import code_of
-from simenv.runs.failures import Failures
-from simenv.runs.folder import RunFolder, read_transitions, records_hash
+from simenv.runs.engines import check_engine, open_engine
+from simenv.runs.facts import data_hashes, facts_of
+from simenv.runs.folder import RunFolder, read_transitions
 from simenv.runs.lock import locked
 from simenv.runs.machine import machine_of, other_machine
-from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS
+from simenv.runs.manifest import about, package_versions
+from simenv.runs.metrics import METRICS, Metric
 from simenv.runs.models import open_cassette
 from simenv.runs.named_files import file_hashes
 from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.resume import check_code, check_inputs, check_options, refuse_other
-from simenv.runs.rollout import IN_FLIGHT, Finished, Sessions, observers, rollout
+from simenv.runs.rollout import Sessions, observers
 from simenv.runs.run_log import RunLog
-from simenv.runs.summary import Table, summarize
+from simenv.runs.shards import Blocks, read_shard, refuse_learners
+from simenv.runs.summary import Table, table_of
 from simenv.runs.tables import to_frame, write_tables
-from simenv.runs.useless import problems
+from simenv.runs.tally_run import tally_of_run
 from simenv.world import Session
 
 if TYPE_CHECKING:
@@ -72,26 +69,6 @@ class BenchResult:
     def table(self) -> pandas.DataFrame:
         """One row per mechanism and metric, as in table.csv."""
         return to_frame(self.summary)
-
-
-@dataclass
-class Progress:
-    """Callbacks of a run."""
-
-    stage: Callable[[str], None] = field(default=lambda name: None)
-    """Called with what begins before the answers: "loading" (files and models), then "encoding" (the catalog)."""
-    encoded: Callable[[int, int], None] = field(default=lambda done, total: None)
-    """Called while a new catalog is encoded, with the number of ads that are done and of all."""
-    started: Callable[[int], None] = field(default=lambda answers: None)
-    """Called once everything is built, with the number of answers."""
-    answered: Callable[[], None] = field(default=lambda: None)
-    """Called after each answer that ran now."""
-    skipped: Callable[[], None] = field(default=lambda: None)
-    """Called for each answer that was there: in a resumed run's log, or with all its completions in a cassette."""
-    warned: Callable[[str], None] = field(default=lambda warning: None)
-    """Called with a warning."""
-    noted: Callable[[str], None] = field(default=lambda note: None)
-    """Called with what is good to know, before anything runs."""
 
 
 def bench(
@@ -187,20 +164,30 @@ def run_bench(
         else:
             run = RunFolder(folder)
         progress.stage("loading")
+        check_engine(options)
         checked = plan(options, objects)
         if options.baseline is not None and options.baseline not in checked.mechanisms:
             raise UnknownName("baseline", options.baseline, checked.mechanisms)
+        shard = None if options.shard is None else read_shard(options.shard)
+        blocks = Blocks(options.n, options.chunk, options.horizon)
+        if shard is not None:
+            blocks.check(shard)
         hashes, files, code = data_hashes(checked), file_hashes(options), code_of(options, objects)
         changed_code: list[str] = []
         if before is not None:
             check_inputs(folder, before, hashes, files)
             changed_code = check_code(before, code, allowed=allow_changed_code)
         parts = build(checked, open_cassette(options, resume))
+        learners = observers(parts.world, parts.mechanisms)
+        if shard is not None:
+            refuse_learners(learners)
         if parts.warning is not None:
             progress.warned(parts.warning)
-        facts, machine = _facts(checked, parts, hashes), machine_of(parts.llms)
+        facts, machine = facts_of(checked, parts, hashes), machine_of(parts.llms)
         progress.stage("encoding")
         parts.world.prepare(progress.encoded)
+        setup = Setup(options, objects, facts, hashes, files, code, package_versions())
+        engine = held.enter_context(open_engine(options, setup, parts.llms, machine, progress.warned))
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}
         if before is None:
@@ -216,92 +203,50 @@ def run_bench(
             run, done, begun = RunFolder.reopen(folder, changes, {**resumed, "machine": machine})  # touches it
             if run.repaired is not None:
                 progress.warned(run.repaired)
-        progress.started(options.n * len(parts.mechanisms))
+        auctions = blocks.span(shard).auctions
+        progress.started(auctions * len(parts.mechanisms))
         cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
-        again = not observers(parts.world, parts.mechanisms)
         places = None if ignore_disk_space else [folder, *cassettes]
         spending = Spending(folder, options)
-        with RunLog(run, done, n=options.n, again=again, places=places) as log:
-            _roll(options, parts, log, progress, Sessions(begun, run.save_sessions), spending)
+        with RunLog(run, done, n=auctions, again=not learners, places=places) as log:
+            sessions = Sessions(begun, run.save_sessions)
+            run_answers(engine, options, parts, log, progress, sessions, blocks.chunks(shard), spending)
         refuse_empty(spending, folder)
-        answers = list(read_transitions(folder))
-        stopped = _stopped(spending, len(answers) // len(parts.mechanisms), options.n)
-        metrics = [*METRICS, *checked.metrics]
-        said = about(run.manifest) if stopped is None else (*about(run.manifest), f"stopped: {stopped.text}")
-        summary = summarize(answers, options.baseline, metrics=metrics, about=said)
-        write_tables(summary, folder)
-        disagreement = mean_disagreement(t.feedback for t in answers)
+        stopped = spending.kept_from_end(folder, auctions)
+        result = result_of(folder, run.manifest, options, checked.metrics, parts.warning, stopped)
         retries: Counter[str] = Counter()
         for llm in parts.llms:  # one model may have other options in each role
             retries[llm.address] += llm.retries
-        run.finish(stopped is None, retries=dict(retries), judge_disagreement=disagreement)
-        found = problems(answers, options.fail_on_useless, options.fail_on_error)
-        return BenchResult(folder, summary, parts.warning, disagreement, tuple(found), stopped)
+        run.finish(stopped is None, retries=dict(retries), judge_disagreement=result.disagreement)
+        return result
 
 
-def _roll(
-    options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, sessions: Sessions, spending: Spending
-) -> None:
-    """Runs every auction that is not done, until a ceiling is reached."""
+def result_of(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    options: BenchOptions,
+    metrics: Sequence[Metric] = (),
+    warning: str | None = None,
+    stopped: Stopped | None = None,
+) -> BenchResult:
+    """Reads the log of a run that has ended, and writes its tables.
 
-    def write(finished: Finished) -> None:
-        log.write(finished)
-        spending.save()
-
-    def answered(fresh: bool) -> None:
-        if fresh:
-            log.answered += 1 / len(parts.mechanisms)
-            progress.answered()
-        else:
-            progress.skipped()
-
-    async def roll() -> None:
-        with metered(spending):
-            await rollout(
-                parts.world,
-                parts.mechanisms,
-                n=options.n,
-                seed=options.seed,
-                on_chunk=write,
-                on_answer=answered,
-                chunk=options.chunk,
-                in_flight=_in_flight(options, parts, progress),
-                may_begin=lambda: spending.stopped() is None,
-                sessions=sessions,
-                done=log.done,
-                failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
-            )
-
-    try:
-        run_sync(roll)
-    finally:
-        spending.save()
-
-
-def _in_flight(options: BenchOptions, parts: Parts, progress: Progress) -> int | None:
-    """Answers in flight: two for each call that the run's models may have in flight, and at least IN_FLIGHT."""
-    dependent = [llm.name for llm in parts.llms if llm.batch_dependent]
-    if not dependent:
-        return max(IN_FLIGHT, 2 * sum(llm.concurrency or 0 for llm in parts.llms))
-    progress.noted(
-        f"{', '.join(dependent)}: a text depends on what shares its batch, so a batch holds one chunk's answers "
-        f"of one mechanism (chunk={options.chunk})"
-    )
-    return None
-
-
-def _stopped(spending: Spending, finished: int, n: int) -> Stopped | None:
-    """The ceiling that kept the run from its end, if one did."""
-    reached = spending.stopped() if finished < n else None
-    if reached is None:
-        return None
-    return reached._replace(text=f"{reached.text}, {finished} of {n} auctions are finished")
-
-
-def data_hashes(checked: Plan) -> dict[str, str]:
-    """The SHA-256 of the records of every data pack of a run."""
-    hashes = {"catalog": records_hash(checked.catalog), "personas": records_hash(checked.personas)}
-    return hashes if checked.queries is None else {**hashes, "queries": checked.queries.hash}
+    Args:
+        folder: The run's folder.
+        manifest: Its manifest.
+        options: Its options.
+        metrics: Metrics beside the built-in ones.
+        warning: If the model that writes also judges.
+        stopped: The ceiling that kept the run from its end, if one did.
+    """
+    measures = [*METRICS, *metrics]
+    said = about(manifest) if stopped is None else (*about(manifest), f"stopped: {stopped.text}")
+    with tally_of_run(folder, measures) as measured:
+        summary = table_of(measured, measures, options.baseline, about=said)
+        found = measured.findings.problems(options.fail_on_useless, options.fail_on_error)
+        result = BenchResult(folder, summary, warning, measured.disagreement, tuple(found), stopped)
+    write_tables(summary, folder)
+    return result
 
 
 def _changes(
@@ -318,28 +263,3 @@ def _changes(
         changes["code"] = code
         resumed["changed_code"] = changed_code
     return changes, resumed
-
-
-def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What the options came to, for the manifest."""
-    world = parts.world
-    objects = {label: it for label, it in checked.mechanisms.items() if isinstance(it, Mechanism)}
-    return {
-        "ad_llm": parts.ad_llm.name,
-        "judge": world.judge.name,
-        "judge_sha256": hash_of(world.judge),
-        "self_judged": parts.warning is not None,
-        "quality": world.quality.name if world.quality is not None else None,
-        "quality_sha256": hash_of(world.quality),
-        "packs": pack_versions(hashes),
-        "observers": observers(world, parts.mechanisms),
-        "bidder_sha256": hash_of(world.bidder),
-        "query_source": world.queries.name,
-        "encoder": default_encoder().name,
-        "objective": world.objective.facts(),
-        "ctr_models": {
-            label: model.name if (model := own_ctr_model(mechanism)) is not None else None
-            for label, mechanism in parts.mechanisms.items()
-        },
-        "objects": {label: f"{type(it).__module__}:{type(it).__qualname__}" for label, it in objects.items()},
-    }

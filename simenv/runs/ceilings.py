@@ -11,7 +11,7 @@ from simenv.errors import CeilingReached, InputError
 from simenv.files.atomic import append_bytes, write_bytes_atomically
 from simenv.llm.base import LLM, AnyRequest, Meter
 from simenv.records import Usage
-from simenv.runs.log import LOG
+from simenv.runs.log import LOG, auctions_in, sound_chunks
 from simenv.runs.options import BenchOptions
 from simenv.runs.rows import to_lines, whole_rows
 
@@ -86,6 +86,14 @@ class Spending(Meter):
         if options.max_hours is not None and hours >= options.max_hours:
             return Stopped("max_hours", f"max_hours={options.max_hours:g} is reached: {hours:.4g} hours were used")
         return None
+
+    def kept_from_end(self, folder: Path, auctions: int) -> Stopped | None:
+        """The ceiling that kept a run of so many auctions from its end, if one did."""
+        reached = self.stopped()
+        finished = auctions if reached is None else auctions_in(sound_chunks(folder)[0])
+        if reached is None or finished == auctions:
+            return None
+        return reached._replace(text=f"{reached.text}, {finished} of {auctions} auctions are finished")
 
     def save(self) -> None:
         """Appends what was spent since the last row.

@@ -18,7 +18,7 @@ from typing import Any
 from simenv.abilities import Observer
 from simenv.background_loop import gather
 from simenv.errors import InputError, SimenvError
-from simenv.llm.base import AnyRequest, Meter, active_meter, metered
+from simenv.llm.base import LLM, AnyRequest, Meter, active_meter, metered
 from simenv.market.bidders import population
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Transition, Usage
@@ -34,7 +34,7 @@ waits for the server."""
 BIDDERS = "bidders"
 """Name of the bidders in `observers`."""
 
-__all__ = ["BIDDERS", "CHUNK", "IN_FLIGHT", "Finished", "Sessions", "observers", "rollout"]
+__all__ = ["BIDDERS", "CHUNK", "IN_FLIGHT", "Finished", "Sessions", "in_flight_of", "observers", "rollout"]
 
 
 async def rollout(
@@ -192,6 +192,17 @@ class _Asked(Meter):
     def add(self, request: AnyRequest, usage: Usage) -> None:
         if self._around is not None:
             self._around.add(request, usage)
+
+
+def in_flight_of(llms: Iterable[LLM]) -> int | None:
+    """Answers in flight for `rollout`: two for each call that the models may have in flight, and at least IN_FLIGHT.
+
+    None if a text of one of them depends on what shares its batch.
+    """
+    llms = list(llms)
+    if any(llm.batch_dependent for llm in llms):
+        return None
+    return max(IN_FLIGHT, 2 * sum(llm.concurrency or 0 for llm in llms))
 
 
 def observers(world: World, mechanisms: Mapping[str, Mechanism]) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from simenv.background_loop import as_task
+from simenv.background_loop import as_task, gather
 from simenv.world import Session, World
 
 
@@ -40,6 +40,12 @@ class Sessions:
         if number in self._known:
             return self._known[number]
         return await asyncio.shield(self._begun[number])
+
+    async def get_all(self, world: World, seed: int, numbers: Sequence[int]) -> dict[int, Session]:
+        """Returns the sessions with these numbers, and saves them."""
+        sessions = await gather(self.get(world, seed, number) for number in numbers)
+        self.save()
+        return dict(zip(numbers, sessions, strict=True))
 
     def save(self) -> None:
         """Saves the new sessions, up to the first that is still being written.
