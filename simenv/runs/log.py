@@ -202,3 +202,8 @@ def _contradiction(transition: Transition) -> str | None:
     if transition.values.keys() != set(candidates):
         return f"its candidates are {candidates}, its values of {list(transition.values)}"
     return None
+
+
+def to_log_lines(transitions: Iterable[Transition]) -> bytes:
+    """Returns transitions as lines of the log."""
+    return "".join(f"{t.model_dump_json()}\n" for t in transitions).encode()
