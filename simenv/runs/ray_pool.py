@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -30,6 +31,10 @@ _PATIENCE = 30.0
 
 _LONGEST = 300
 """Characters of an error of Ray's."""
+_CONNECT = 10.0
+"""Seconds that a cluster has to accept a connection."""
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""What Ray reads at its import, where the user has not set it: no reports to its makers, no warning about GPUs."""
 _Task = TypeVar("_Task", contravariant=True)
 _Result = TypeVar("_Result", covariant=True)
 
@@ -67,8 +72,6 @@ class _Host:
 
     def build(self, pickled: bytes, workers: int) -> str | _Failed:
         """Builds the runner. Returns the name of this machine."""
-        import socket
-
         from ray import cloudpickle
 
         try:
@@ -261,10 +264,26 @@ def _how(text: str) -> str:
     return f"{said} ({named})" if named else said
 
 
+def _try(address: str) -> None:
+    """Raises InputError if nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():  # such as "auto"
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"cannot connect to Ray at {address}: {error}") from None
+
+
 def _connect(address: str | None, workers: int | None) -> bool:
     """Connects this process to a cluster. Returns whether the connection, or the cluster, is ours to end."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if address is not None:
+        _try(address)
+        token = Path("~/.ray/auth_token").expanduser()
+        if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or token.is_file():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does, but not `ray.init`
     ray = _ray()
     if ray.is_initialized() and address is None:
         return False
@@ -281,7 +300,9 @@ def _connect(address: str | None, workers: int | None) -> bool:
     try:
         ray.init(**options, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # ConnectionError, RuntimeError, ValueError and others, by what is wrong
-        raise InputError(f"cannot connect to Ray{f' at {address}' if address else ''}: {reason(error)}") from error
+        hint = "RAY_AUTH_MODE and RAY_AUTH_TOKEN must fit the cluster" if address else None
+        at = f" at {address}" if address else ""
+        raise InputError(f"cannot connect to Ray{at}: {reason(error)}", hint=hint) from error
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)  # Ray's own handler would end the process at once
