@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from simenv.background_loop import run_sync
 from simenv.errors import UnknownName
 from simenv.files.folders import try_folder
-from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.build import Parts, build, plan
@@ -35,9 +34,9 @@ from simenv.runs.resume import check_code, check_inputs, check_options, refuse_o
 from simenv.runs.rollout import Sessions, observers
 from simenv.runs.run_log import RunLog
 from simenv.runs.shards import Blocks, read_shard, refuse_learners
-from simenv.runs.summary import Table, summarize
+from simenv.runs.summary import Table, table_of
 from simenv.runs.tables import to_frame, write_tables
-from simenv.runs.useless import problems
+from simenv.runs.tally_run import tally_of_run
 from simenv.world import Session
 
 if TYPE_CHECKING:
@@ -249,11 +248,13 @@ def result_of(
         metrics: Metrics beside the built-in ones.
         warning: If the model that writes also judges.
     """
-    answers = list(read_transitions(folder))
-    summary = summarize(answers, options.baseline, metrics=[*METRICS, *metrics], about=about(manifest))
+    measures = [*METRICS, *metrics]
+    with tally_of_run(folder, measures) as measured:
+        summary = table_of(measured, measures, options.baseline, about=about(manifest))
+        found = measured.findings.problems(options.fail_on_useless, options.fail_on_error)
+        result = BenchResult(folder, summary, warning, measured.disagreement, tuple(found))
     write_tables(summary, folder)
-    found = problems(answers, options.fail_on_useless, options.fail_on_error)
-    return BenchResult(folder, summary, warning, mean_disagreement(t.feedback for t in answers), tuple(found))
+    return result
 
 
 def _roll(
