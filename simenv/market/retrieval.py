@@ -45,9 +45,8 @@ class Retriever:
         """
         if self._vectors is None:
             texts = [ad.text for ad in self.catalog]
-            if isinstance(self._encoder, MiniLM):
-                self._encoder.remember(texts, watch)
-            self._vectors = self._encoder.encode(texts)
+            encoder = self._encoder
+            self._vectors = encoder.remember(texts, watch) if isinstance(encoder, MiniLM) else encoder.encode(texts)
         return self._vectors
 
     def top(self, query: str) -> list[tuple[Ad, float]]:
