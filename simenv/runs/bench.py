@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,13 +28,14 @@ from simenv.runs.folder import RunFolder, read_transitions, records_hash
 from simenv.runs.lock import locked
 from simenv.runs.machine import machine_of, other_machine
 from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS
+from simenv.runs.metrics import METRICS, Metric
 from simenv.runs.models import open_cassette
 from simenv.runs.named_files import file_hashes
 from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.resume import check_code, check_inputs, check_options, refuse_other
 from simenv.runs.rollout import Sessions, observers, rollout
 from simenv.runs.run_log import RunLog
+from simenv.runs.shards import Blocks, read_shard, refuse_learners
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
 from simenv.runs.useless import problems
@@ -183,12 +184,19 @@ def run_bench(
         checked = plan(options, objects)
         if options.baseline is not None and options.baseline not in checked.mechanisms:
             raise UnknownName("baseline", options.baseline, checked.mechanisms)
+        shard = None if options.shard is None else read_shard(options.shard)
+        blocks = Blocks(options.n, options.chunk, options.horizon)
+        if shard is not None:
+            blocks.check(shard)
         hashes, files, code = data_hashes(checked), file_hashes(options), code_of(options, objects)
         changed_code: list[str] = []
         if before is not None:
             check_inputs(folder, before, hashes, files)
             changed_code = check_code(before, code, allowed=allow_changed_code)
         parts = build(checked, open_cassette(options, resume))
+        learners = observers(parts.world, parts.mechanisms)
+        if shard is not None:
+            refuse_learners(learners)
         if parts.warning is not None:
             progress.warned(parts.warning)
         facts, machine = _facts(checked, parts, hashes), machine_of(parts.llms)
@@ -209,27 +217,47 @@ def run_bench(
             run, done, begun = RunFolder.reopen(folder, changes, {**resumed, "machine": machine})  # touches it
             if run.repaired is not None:
                 progress.warned(run.repaired)
-        progress.started(options.n * len(parts.mechanisms))
+        auctions = blocks.span(shard).auctions
+        progress.started(auctions * len(parts.mechanisms))
         cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
-        again = not observers(parts.world, parts.mechanisms)
         places = None if ignore_disk_space else [folder, *cassettes]
-        with RunLog(run, done, n=options.n, again=again, places=places) as log:
-            _roll(options, parts, log, progress, Sessions(begun, run.save_sessions))
-        answers = list(read_transitions(folder))
-        metrics = [*METRICS, *checked.metrics]
-        summary = summarize(answers, options.baseline, metrics=metrics, about=about(run.manifest))
-        write_tables(summary, folder)
-        disagreement = mean_disagreement(t.feedback for t in answers)
+        with RunLog(run, done, n=auctions, again=not learners, places=places) as log:
+            _roll(options, parts, log, progress, Sessions(begun, run.save_sessions), blocks.chunks(shard))
+        result = result_of(folder, run.manifest, options, checked.metrics, parts.warning)
         retries: Counter[str] = Counter()
         for llm in parts.llms:  # one model may have other options in each role
             retries[llm.address] += llm.retries
-        run.finish(retries=dict(retries), judge_disagreement=disagreement)
-        found = problems(answers, options.fail_on_useless, options.fail_on_error)
-        return BenchResult(folder, summary, parts.warning, disagreement, tuple(found))
+        run.finish(retries=dict(retries), judge_disagreement=result.disagreement)
+        return result
 
 
-def _roll(options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, sessions: Sessions) -> None:
-    """Runs every auction that is not done."""
+def result_of(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    options: BenchOptions,
+    metrics: Sequence[Metric] = (),
+    warning: str | None = None,
+) -> BenchResult:
+    """Reads the log of a run that has all its answers, and writes its tables.
+
+    Args:
+        folder: The run's folder.
+        manifest: Its manifest.
+        options: Its options.
+        metrics: Metrics beside the built-in ones.
+        warning: If the model that writes also judges.
+    """
+    answers = list(read_transitions(folder))
+    summary = summarize(answers, options.baseline, metrics=[*METRICS, *metrics], about=about(manifest))
+    write_tables(summary, folder)
+    found = problems(answers, options.fail_on_useless, options.fail_on_error)
+    return BenchResult(folder, summary, warning, mean_disagreement(t.feedback for t in answers), tuple(found))
+
+
+def _roll(
+    options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, sessions: Sessions, chunks: Iterable[int]
+) -> None:
+    """Runs every auction of these chunks that is not done."""
     run_sync(
         lambda: rollout(
             parts.world,
@@ -239,6 +267,7 @@ def _roll(options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, 
             on_chunk=log.write,
             on_answer=lambda fresh: progress.answered() if fresh else progress.skipped(),
             chunk=options.chunk,
+            chunks=chunks,
             sessions=sessions,
             done=log.done,
             failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),

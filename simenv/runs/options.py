@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from simenv.deadlines import check_timeout
 from simenv.errors import InputError
@@ -18,6 +18,11 @@ from simenv.llm.server_options import OptionsByName
 from simenv.records import Record
 
 R = TypeVar("R", bound=Record)
+
+
+def _shard(value: Any) -> Any:
+    """Python's way to name a shard, (0, 4), as the text "0/4"."""
+    return "/".join(map(str, value)) if isinstance(value, tuple | list) else value
 
 
 class Options(Record):
@@ -152,6 +157,8 @@ class BenchOptions(RunOptions, BidderOptions):
     """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
     chunk: int = 16
     """Auctions that run together."""
+    shard: Annotated[str | None, BeforeValidator(_shard)] = None
+    """INDEX/COUNT, numbered from 0, e.g. 0/4: run this part of the run alone; `simenv merge` joins all parts."""
     fail_on_error: float = 0.2
     """How many answers may fail, after all retries, before the run stops: a share below 1 (from the fifth failure on),
     or a number. 0: none."""
@@ -172,6 +179,7 @@ OLDEST: Mapping[str, Any] = {
     "trust_remote_code": False,
     "llm_options": {},
     "judge_llm_options": {},
+    "shard": None,
 }
 """What a run did whose manifest does not have the option."""
 _LEAST = {

@@ -14,7 +14,7 @@ from simenv.runs.named_files import differing_files
 from simenv.runs.options import OLDEST, BenchOptions, options_of_manifest
 from simenv.secrets import is_masked, masked_fields
 
-_MAY_CHANGE = frozenset(
+MAY_CHANGE = frozenset(
     {
         *("concurrency", "timeout", "answer_timeout", "api_base", "judge_api_base"),
         *("fail_on_error", "fail_on_bug", "fail_on_useless"),
@@ -51,7 +51,7 @@ def check_options(options: BenchOptions, folder: Path) -> dict[str, Any]:
     asked = options.model_dump()
     if missing := [name for name, value in asked.items() if is_masked(name, value)]:
         raise InputError(f"{folder}: its manifest does not hold the secret in {', '.join(missing)}: give it again")
-    named = {name: value for name, value in masked_fields(asked).items() if name not in _MAY_CHANGE}
+    named = {name: value for name, value in masked_fields(asked).items() if name not in MAY_CHANGE}
     n = before["options"].get("n")
     if isinstance(n, int) and options.n < n:
         raise InputError(f"cannot resume with fewer auctions: n was {n}, now {options.n}")
