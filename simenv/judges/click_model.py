@@ -51,7 +51,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from simenv import markup
-from simenv.encoder import Encoder
+from simenv.encoder import Encoder, together
 from simenv.errors import InputError
 from simenv.judges import ad_copy
 from simenv.judges.cues import Examples, learn, ramp, read_examples
@@ -201,7 +201,11 @@ class ClickModel:
         return ClickModel(self._encoder, params)
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        probs = self.probabilities(persona, auction, outcome)
+        probs = await together(
+            self._encoder,
+            lambda: self.probabilities(persona, auction, outcome),
+            lambda: self._texts(auction, outcome),
+        )
         ads = [auction.bid_of(ad_id).ad for ad_id in probs]
         clicked = {}
         for group in self._exclusive(ads):
@@ -239,6 +243,24 @@ class ClickModel:
             native = self._nativeness(auction.query.text, outcome.response, placement.span, ad)
             probs[ad.id] = examination * attraction[ad.id] * native * competition[ad.id] * flooding
         return probs
+
+    def _texts(self, auction: Auction, outcome: Outcome) -> list[str]:
+        """All texts whose vectors `probabilities` needs."""
+        response, links = outcome.response, [auction.bid_of(p.ad_id).ad.link for p in outcome.placements]
+        texts = [auction.query.text]
+        for placement, link in zip(outcome.placements, links, strict=True):
+            ad = auction.bid_of(placement.ad_id).ad
+            texts += [ad_copy.offer(ad), f"{ad_copy.offer_title(ad)} {ad.category}"]
+            texts.append(ad_copy.offer_body(ad) or ad_copy.offer_title(ad))
+            start, end = placement.span
+            if response[start:end] == link:
+                texts += _long_enough(ad_copy.pitch_around(response, placement.span).replace(link, "it"))
+                start, end = sentence_around(response, placement.span)
+                texts.append(ad_copy.words_around(response[start:end], ad) or ad_copy.offer_title(ad))
+                texts += sentences(markup.strip_markup(response[:start]))
+        for link in links:
+            response = response.replace(link, "it")
+        return [*texts, *_long_enough(markup.strip_markup(response))]
 
     def attraction(self, persona: Persona, query: str, ads: Sequence[Ad]) -> dict[str, float]:
         """Click probability of an examined ad that stands alone in a sentence that fits: ad id -> (0, 1)."""
@@ -303,7 +325,7 @@ class ClickModel:
 
     def _strongest(self, cue: str, text: str) -> float:
         """Highest score of any sentence of at least five words; shorter ones ("See it.") cannot be scored reliably."""
-        long_enough = [sentence for sentence in sentences(text) if len(sentence.split()) >= 5]
+        long_enough = _long_enough(text)
         return float(self._cues[cue](long_enough).max()) if long_enough else -1.0
 
     def _substitutes(self, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
@@ -333,3 +355,7 @@ class ClickModel:
             else:
                 match.append(i)
         return [[ads[i] for i in group] for group in groups]
+
+
+def _long_enough(text: str) -> list[str]:
+    return [sentence for sentence in sentences(text) if len(sentence.split()) >= 5]
