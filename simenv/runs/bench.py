@@ -11,34 +11,32 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from simenv.abilities import hash_of
 from simenv.background_loop import run_sync
-from simenv.ctr.models import own_ctr_model
-from simenv.encoder import default_encoder
 from simenv.errors import UnknownName
 from simenv.files.folders import try_folder
-from simenv.files.packs import pack_versions
-from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
-from simenv.runs.build import Parts, Plan, build, plan
+from simenv.runs.build import Parts, build, plan
+from simenv.runs.chunk_worker import Setup
 from simenv.runs.code import code_of
+from simenv.runs.engines import Engine, check_engine, open_engine
+from simenv.runs.facts import data_hashes, facts_of
 from simenv.runs.failures import Failures
-from simenv.runs.folder import RunFolder, read_transitions, records_hash
+from simenv.runs.folder import RunFolder, read_transitions
 from simenv.runs.lock import locked
 from simenv.runs.machine import machine_of, other_machine
-from simenv.runs.manifest import about
+from simenv.runs.manifest import about, package_versions
 from simenv.runs.metrics import METRICS, Metric
 from simenv.runs.models import open_cassette
 from simenv.runs.named_files import file_hashes
 from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.resume import check_code, check_inputs, check_options, refuse_other
-from simenv.runs.rollout import Sessions, observers, rollout
+from simenv.runs.rollout import Sessions, observers
 from simenv.runs.run_log import RunLog
 from simenv.runs.shards import Blocks, read_shard, refuse_learners
-from simenv.runs.summary import Table, summarize
+from simenv.runs.summary import Table, table_of
 from simenv.runs.tables import to_frame, write_tables
-from simenv.runs.useless import problems
+from simenv.runs.tally_run import tally_of_run
 from simenv.world import Session
 
 if TYPE_CHECKING:
@@ -181,6 +179,7 @@ def run_bench(
         else:
             run = RunFolder(folder)
         progress.stage("loading")
+        check_engine(options)
         checked = plan(options, objects)
         if options.baseline is not None and options.baseline not in checked.mechanisms:
             raise UnknownName("baseline", options.baseline, checked.mechanisms)
@@ -199,9 +198,11 @@ def run_bench(
             refuse_learners(learners)
         if parts.warning is not None:
             progress.warned(parts.warning)
-        facts, machine = _facts(checked, parts, hashes), machine_of(parts.llms)
+        facts, machine = facts_of(checked, parts, hashes), machine_of(parts.llms)
         progress.stage("encoding")
         parts.world.prepare(progress.encoded)
+        setup = Setup(options, objects, facts, hashes, files, code, package_versions())
+        engine = held.enter_context(open_engine(options, setup, parts.llms, machine, progress.warned))
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}
         if before is None:
@@ -222,7 +223,7 @@ def run_bench(
         cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
         places = None if ignore_disk_space else [folder, *cassettes]
         with RunLog(run, done, n=auctions, again=not learners, places=places) as log:
-            _roll(options, parts, log, progress, Sessions(begun, run.save_sessions), blocks.chunks(shard))
+            _roll(engine, options, parts, log, progress, Sessions(begun, run.save_sessions), blocks.chunks(shard))
         result = result_of(folder, run.manifest, options, checked.metrics, parts.warning)
         retries: Counter[str] = Counter()
         for llm in parts.llms:  # one model may have other options in each role
@@ -247,19 +248,27 @@ def result_of(
         metrics: Metrics beside the built-in ones.
         warning: If the model that writes also judges.
     """
-    answers = list(read_transitions(folder))
-    summary = summarize(answers, options.baseline, metrics=[*METRICS, *metrics], about=about(manifest))
+    measures = [*METRICS, *metrics]
+    with tally_of_run(folder, measures) as measured:
+        summary = table_of(measured, measures, options.baseline, about=about(manifest))
+        found = measured.findings.problems(options.fail_on_useless, options.fail_on_error)
+        result = BenchResult(folder, summary, warning, measured.disagreement, tuple(found))
     write_tables(summary, folder)
-    found = problems(answers, options.fail_on_useless, options.fail_on_error)
-    return BenchResult(folder, summary, warning, mean_disagreement(t.feedback for t in answers), tuple(found))
+    return result
 
 
 def _roll(
-    options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, sessions: Sessions, chunks: Iterable[int]
+    engine: Engine,
+    options: BenchOptions,
+    parts: Parts,
+    log: RunLog,
+    progress: Progress,
+    sessions: Sessions,
+    chunks: Iterable[int],
 ) -> None:
     """Runs every auction of these chunks that is not done."""
     run_sync(
-        lambda: rollout(
+        lambda: engine(
             parts.world,
             parts.mechanisms,
             n=options.n,
@@ -273,12 +282,6 @@ def _roll(
             failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
         )
     )
-
-
-def data_hashes(checked: Plan) -> dict[str, str]:
-    """The SHA-256 of the records of every data pack of a run."""
-    hashes = {"catalog": records_hash(checked.catalog), "personas": records_hash(checked.personas)}
-    return hashes if checked.queries is None else {**hashes, "queries": checked.queries.hash}
 
 
 def _changes(
@@ -295,29 +298,3 @@ def _changes(
         changes["code"] = code
         resumed["changed_code"] = changed_code
     return changes, resumed
-
-
-def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What the options came to, for the manifest."""
-    world = parts.world
-    objects = {label: it for label, it in checked.mechanisms.items() if isinstance(it, Mechanism)}
-    return {
-        "ad_llm": parts.ad_llm.name,
-        "judge": world.judge.name,
-        "judge_sha256": hash_of(world.judge),
-        "self_judged": parts.warning is not None,
-        "quality": world.quality.name if world.quality is not None else None,
-        "quality_sha256": hash_of(world.quality),
-        "packs": pack_versions(hashes),
-        "observers": observers(world, parts.mechanisms),
-        "bidder_sha256": hash_of(world.bidder),
-        "query_source": world.queries.name,
-        "encoder": default_encoder().name,
-        "encoder_runtime": default_encoder().runtime,
-        "objective": world.objective.facts(),
-        "ctr_models": {
-            label: model.name if (model := own_ctr_model(mechanism)) is not None else None
-            for label, mechanism in parts.mechanisms.items()
-        },
-        "objects": {label: f"{type(it).__module__}:{type(it).__qualname__}" for label, it in objects.items()},
-    }

@@ -34,6 +34,7 @@ from simenv.runs.log import (
     read_sessions,
     read_transitions,
     sound_chunks,
+    to_log_lines,
     to_session,
 )
 from simenv.runs.manifest import MANIFEST, manifest_bytes, manifest_to_resume, new_manifest, now, read_manifest
@@ -161,7 +162,7 @@ class RunFolder:
         Raises:
             CannotWrite: the disk is full, or refuses for another reason. Earlier chunks are complete.
         """
-        lines = "".join(f"{t.model_dump_json()}\n" for t in finished.transitions).encode()
+        lines = to_log_lines(finished.transitions)
         append_bytes(self.path / LOG, lines)
         first, last = finished.transitions[0].index, finished.transitions[-1].index
         timings = ({"first_index": first, "mechanism": m, "seconds": round(s, 3)} for m, s in finished.seconds.items())
@@ -193,7 +194,7 @@ class RunFolder:
             if any(chunk["first_index"] <= index <= chunk["last_index"] for index, _ in answers):
                 old = [Transition.model_validate_json(line) for line in of_chunk.splitlines()]
                 new = [answers.get((t.index, t.mechanism), t) for t in old]
-                of_chunk = "".join(f"{t.model_dump_json()}\n" for t in new).encode()
+                of_chunk = to_log_lines(new)
             lines.append(of_chunk)
             end = len(of_chunk) + (rows[-1]["end"] if rows else 0)
             rows.append({**chunk, "end": end, "sha256": hashlib.sha256(of_chunk).hexdigest()})

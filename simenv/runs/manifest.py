@@ -56,13 +56,18 @@ def new_manifest(
         "parts": [],
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
     }
 
 
 def command() -> list[str]:
     """The command line of this process; secrets in it are masked."""
     return [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])]
+
+
+def package_versions() -> dict[str, str | None]:
+    """The version of each package that results may depend on; None where it is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:

@@ -143,7 +143,20 @@ class RunOptions(WorldOptions, ModelOptions, MarketOptions, FileOptions):
     """Names the run: order of personas, values, bids, clicks, samples."""
 
 
-class BenchOptions(RunOptions, BidderOptions):
+class EngineOptions(Options):
+    """Where the chunks of a run are computed. A resumed run may have others."""
+
+    engine: str = "local"
+    """local: this process; ray: worker processes on a Ray cluster, which give the same rows (pip install
+    'simenv-ads[ray]')."""
+    ray_address: str | None = None
+    """The Ray cluster, HOST:PORT or auto; by default one on this machine, which ends with the run."""
+    workers: int | None = None
+    """Worker processes of the engine ray; by default one for each of the cluster's processors, or of its GPUs if a
+    model runs on them."""
+
+
+class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     """Everything that names a benchmark; its manifest holds it as it is."""
 
     n: int = 64
@@ -188,6 +201,7 @@ _LEAST = {
     "concurrency": 1,
     "horizon": 1,
     "judge_samples": 1,
+    "workers": 1,
     "candidates": 0,
     "max_ads": 0,
     "reserve": 0,
