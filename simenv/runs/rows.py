@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,30 @@ def whole_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     Returns:
         The rows without their checksums, and whether nothing follows them. No rows and True if there is no file.
     """
-    content = path.read_bytes() if path.is_file() else b""
-    *lines, rest = content.split(b"\n")  # what follows the last line end is incomplete
-    rows: list[dict[str, Any]] = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            return rows, False
-        if not isinstance(row, dict) or row.pop("check", None) != checksum(row):
-            return rows, False
-        rows.append(row)
-    return rows, not rest
+    rows = list(each_row(path))
+    whole = [row for row in rows if row is not None]
+    return whole, len(whole) == len(rows)
+
+
+def sound_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields rows, without their checksums, up to the first incomplete or changed one; memory is that of one row."""
+    return (row for row in each_row(path) if row is not None)
+
+
+def each_row(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yields rows without their checksums, and None in the place of the first incomplete or changed one, the last."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else None
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict) or row.pop("check", None) != checksum(row):
+                yield None
+                return
+            yield row
 
 
 def checksum(row: Mapping[str, Any]) -> str:

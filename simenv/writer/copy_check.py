@@ -17,6 +17,8 @@ hire at $98 whose skis wait at the hotel), and, for a capable model, claims with
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from functools import lru_cache
 
 from simenv import markup
 from simenv.llm.scripted import is_filler
@@ -25,11 +27,14 @@ from simenv.text import sentence_around, sentences
 from simenv.writer.claims import content_words, proper_nouns
 
 _AMOUNT = re.compile(r"[$€£]?\d+(?:[.,]\d+)*(?: ?%)?")
+_JOINED = re.compile(r"['’&-]")
+_AROUND = " :.!?"
 _BEGINNING = 5
 """Words of at least this many letters are the same if they begin alike."""
 _DENIED = re.compile(r"\b(?:no|not|never|without|cannot|\w+n['’]t)\s+(?:an?\s+|any\s+|the\s+)?([a-z]+)", re.IGNORECASE)
 
 
+@lru_cache(maxsize=4096)  # audits check the same sentences at every bid
 def keeps_to_copy(sentence: str, ad: Ad, *, query: str = "", every_word: bool = False) -> bool:
     """Whether a sentence that links an ad says only what the ad's copy says.
 
@@ -70,7 +75,12 @@ def unsupported(text: str, ad: Ad, *, every_word: bool = False) -> set[str]:
 
 def own_words(ad: Ad) -> str:
     """The first sentence of the advertiser's copy, without mark-up; without a copy, the advertiser's name."""
-    first = next(iter(sentences(markup.strip_markup(ad.body))), ad.advertiser)
+    return _own_words(ad.body, ad.advertiser)
+
+
+@lru_cache(10_000)
+def _own_words(body: str, advertiser: str) -> str:
+    first = next(iter(sentences(markup.strip_markup(body))), advertiser)
     return first if first.endswith((".", "!", "?")) else f"{first}."
 
 
@@ -79,10 +89,12 @@ def in_own_words(response: str, ad: Ad) -> bool:
 
     What follows the link to the end of its sentence is compared, so this can be told from any text, also of old logs.
     """
-    if ad.link not in response:
+    _, link, after = response.partition(ad.link)
+    first = after.lstrip(_AROUND)[:1]
+    if not link or not first or not own_words(ad).startswith(first):  # cuts off most answers, fast
         return False
     start, stop = sentence_of(response, ad)
-    said = response[start:stop].partition(ad.link)[2].strip(" :.!?")
+    said = response[start:stop].partition(ad.link)[2].strip(_AROUND)
     return bool(said) and own_words(ad).startswith(said)
 
 
@@ -97,12 +109,13 @@ def _copy(ad: Ad) -> str:
     return f"{ad.title}. {ad.advertiser}. {ad.body} {ad.category}"
 
 
-def _stems(text: str) -> set[str]:
+@lru_cache(maxsize=4096)
+def _stems(text: str) -> frozenset[str]:
     words = content_words(text)
-    return {_stem(part) for word in words for part in (word, *re.split(r"['’&-]", word))}
+    return frozenset(_stem(part) for word in words for part in (word, *_JOINED.split(word)))
 
 
-def _is_known(word: str, known: set[str]) -> bool:
+def _is_known(word: str, known: Collection[str]) -> bool:
     """Whether a word, or each part of a compound, is in the copy."""
     return _stem(word) in known or all(_stem(p) in known or len(p) < 2 or not content_words(p) for p in word.split("-"))
 
