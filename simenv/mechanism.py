@@ -158,7 +158,7 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction, rng: np.random.G
     if _COROUTINE.search(outcome.response):
         got = f"{mechanism_name(mechanism)} answers auction {auction.id} with {outcome.response!r:.120}"
         raise OutcomeError(f"{got}: a coroutine is not awaited; write `await` before the call that makes it")
-    return outcome.model_copy(update={"usage": outcome.usage + meter.usage})
+    return outcome.model_copy(update={"usage": outcome.usage + meter.usage}) if meter.requests else outcome
 
 
 async def lottery_of(mechanism: Mechanism, auction: Auction) -> Lottery:

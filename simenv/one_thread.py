@@ -23,9 +23,20 @@ _outside: list[tuple[LibController, int]] = []
 """The caller's limits, while any thread is inside."""
 
 
+class _ThisThread(threading.local):
+    inside = 0
+    """How many blocks this thread is in."""
+
+
+_this_thread = _ThisThread()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limits NumPy's BLAS to one thread, in the whole process: other threads may be inside at the same time."""
+    """Limits NumPy's BLAS to one thread, in the whole process: other threads may be inside at the same time.
+
+    Setting the limit takes longer than a small product: code with several products is inside around all of them.
+    """
     global _inside, _outside
     with _lock:
         if _inside == 0:
@@ -33,9 +44,11 @@ def one_thread() -> Iterator[None]:
             for library, _ in _outside:
                 _set(library, 1)
         _inside += 1
+    _this_thread.inside += 1
     try:
         yield
     finally:
+        _this_thread.inside -= 1
         with _lock:
             _inside -= 1
             if _inside == 0:
@@ -44,6 +57,8 @@ def one_thread() -> Iterator[None]:
 
 def product(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Any:
     """`a @ b`, with the same bits for any number of threads. Any, because it is a number for two vectors."""
+    if _this_thread.inside:
+        return a @ b
     with one_thread():
         return a @ b
 

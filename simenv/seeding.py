@@ -7,6 +7,7 @@ parts give the same stream on every machine, for any number of workers.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -18,14 +19,19 @@ def keyed_rng(*parts: KeyPart) -> np.random.Generator:
 
     Parts are distinguished by type and length, so ("ab", "c") and ("a", "bc"), or 1 and "1", give different streams.
     """
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(keyed_int(*parts))))
+    # The seed sequence of the integer `keyed_int(*parts)`: NumPy takes an array of its words in a third of the time.
+    words = np.frombuffer(_digest(parts)[::-1], dtype="<u4")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
 
 def keyed_int(*parts: KeyPart) -> int:
     """A 128-bit integer that is a stable function of `parts`."""
-    digest = hashlib.blake2b(digest_size=16)
+    return int.from_bytes(_digest(parts), "big")
+
+
+def _digest(parts: Iterable[KeyPart]) -> bytes:
+    pieces: list[bytes] = []
     for part in parts:
         encoded = str(part).encode()
-        digest.update(f"{type(part).__name__}:{len(encoded)}:".encode())
-        digest.update(encoded)
-    return int.from_bytes(digest.digest(), "big")
+        pieces += (b"%b:%d:" % (type(part).__name__.encode(), len(encoded)), encoded)
+    return hashlib.blake2b(b"".join(pieces), digest_size=16).digest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from simenv import markup
 from simenv.abilities import Prepares
@@ -33,6 +33,11 @@ from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Usage
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
+
+T = TypeVar("T")
+
+_MEMORY = 1024
+"""Auctions whose candidates and values are kept: more than a run has under way at once."""
 
 
 class Session(NamedTuple):
@@ -111,6 +116,8 @@ class World:
         self.answer_timeout = answer_timeout
         self.strict = strict
         self._prepared = False
+        self._known_candidates: dict[str, list[tuple[Ad, float]]] = {}
+        self._known_values: dict[str, tuple[tuple[Ad, ...], dict[str, float]]] = {}
 
     def prepare(self, watch: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Computes what is computed once: the catalog's vectors and the judge's cues. Otherwise the first answer does.
@@ -153,11 +160,12 @@ class World:
         bidder = bidder or self.bidder
         auction_id = f"{session.id}.{turn}"
         question = session.questions[turn]
-        candidates = self.retriever.top(question.text)
+        candidates = self._candidates(question.text)
+        values = self._values(auction_id, tuple(ad for ad, _ in candidates))
         bids = tuple(
             Bid(
                 ad=ad,
-                amount=_amount(bidder, BidRequest(auction_id, session.id, turn, ad, self._value(auction_id, ad))),
+                amount=_amount(bidder, BidRequest(auction_id, session.id, turn, ad, values[ad.id])),
                 relevance=relevance,
             )
             for ad, relevance in candidates
@@ -220,7 +228,7 @@ class World:
             measured = await self.quality.measure(session.persona, auction, outcome, plain)
             extra = Usage() if set(plain_meter.requests) <= set(mechanism_meter.requests) else plain_meter.usage
             feedback = _with_quality(feedback, measured, extra)
-        values = {bid.ad.id: self._value(auction.id, bid.ad) for bid in auction.bids}
+        values = self._values(auction.id, tuple(bid.ad for bid in auction.bids))
         return settle(
             auction,
             outcome,
@@ -256,13 +264,29 @@ class World:
             auction=auction,
             outcome=Outcome(response=""),
             feedback=Feedback(),
-            values={bid.ad.id: self._value(auction.id, bid.ad) for bid in auction.bids},
+            values=self._values(auction.id, tuple(bid.ad for bid in auction.bids)),
             payments={},
             expected_payments=None,
             reward=None,
             expected_reward=None,
             error=error,
         )
+
+    def _candidates(self, query: str) -> list[tuple[Ad, float]]:
+        """What retrieval gives for a query, looked up once for all mechanisms that answer it."""
+        known = self._known_candidates.get(query)
+        if known is None:
+            known = self.retriever.top(query)
+            _remember(self._known_candidates, query, known)
+        return known
+
+    def _values(self, auction_id: str, ads: tuple[Ad, ...]) -> dict[str, float]:
+        """The values of these ads by id, drawn once for all mechanisms that answer the auction."""
+        known = self._known_values.get(auction_id)
+        if known is None or known[0] != ads:
+            known = ads, {ad.id: self._value(auction_id, ad) for ad in ads}
+            _remember(self._known_values, auction_id, known)
+        return known[1]
 
     def _value(self, auction_id: str, ad: Ad) -> float:
         value = self.values.value(auction_id, ad)
@@ -284,6 +308,12 @@ class World:
                 return (await run_mechanism(self.ad_free, auction)).response, meter
             except LLMRefused:
                 return None, meter
+
+
+def _remember(known: dict[str, T], key: str, item: T) -> None:
+    if len(known) >= _MEMORY:
+        known.clear()
+    known[key] = item
 
 
 def _with_quality(feedback: Feedback, measured: Feedback, extra: Usage) -> Feedback:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 from simenv import markup
 from simenv.records import Ad
@@ -23,13 +24,12 @@ _AMOUNT = re.compile(
 
 def offer_title(ad: Ad) -> str:
     """The title without the advertiser's name; the whole title if it is only that name."""
-    rest = _remove_name(ad.title, ad.advertiser)
-    return rest or ad.title
+    return _of_ad(ad.title, ad.advertiser) or ad.title
 
 
 def offer_body(ad: Ad) -> str:
     """The body without the advertiser's name; unchanged if that name is also the title."""
-    return _remove_name(ad.body, ad.advertiser) if ad.advertiser != ad.title else ad.body
+    return _of_ad(ad.body, ad.advertiser) if ad.advertiser != ad.title else ad.body
 
 
 def offer(ad: Ad) -> str:
@@ -39,7 +39,16 @@ def offer(ad: Ad) -> str:
 
 
 def _remove_name(text: str, name: str) -> str:
-    return " ".join(re.sub(rf"\b{re.escape(name)}\b(?:['’]s)?", " ", text).split())
+    return " ".join(_name_of(name).sub(" ", text).split())
+
+
+_of_ad = lru_cache(maxsize=8192)(_remove_name)
+"""For the texts of ads, which are few beside those of answers."""
+
+
+@lru_cache(maxsize=8192)  # catalogs have more advertisers than the module `re` remembers patterns
+def _name_of(name: str) -> re.Pattern[str]:
+    return re.compile(rf"\b{re.escape(name)}\b(?:['’]s)?")
 
 
 def words_around(sentence: str, ad: Ad) -> str:
@@ -62,6 +71,7 @@ def typographic_pressure(pitch: str) -> int:
     return sum(bool(kind.search(pitch)) for kind in (_EXCLAMATION, _SHOUT))
 
 
+@lru_cache(maxsize=8192)
 def log_amount(text: str) -> float:
     """Returns log10(largest amount of money in the text / 30), or 0 if the text names no amount."""
     amounts = [float(m["number"].replace(",", "")) for m in _AMOUNT.finditer(text) if m["sign"] or m["unit"]]

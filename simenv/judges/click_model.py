@@ -42,7 +42,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -55,7 +55,7 @@ from simenv.encoder import Encoder
 from simenv.errors import InputError
 from simenv.judges import ad_copy
 from simenv.judges.cues import Examples, learn, ramp, read_examples
-from simenv.one_thread import product
+from simenv.one_thread import one_thread, product
 from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, Record
 from simenv.seeding import keyed_rng
 from simenv.text import sentence_around, sentences
@@ -201,10 +201,12 @@ class ClickModel:
         return ClickModel(self._encoder, params)
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        probs = self.probabilities(persona, auction, outcome)
-        ads = [auction.bid_of(ad_id).ad for ad_id in probs]
+        ads = [auction.bid_of(placement.ad_id).ad for placement in outcome.placements]
+        with one_thread():
+            substitutes = self._substitutes(ads)
+            probs = self._probabilities(persona, auction, outcome, ads, substitutes)
         clicked = {}
-        for group in self._exclusive(ads):
+        for group in _exclusive(ads, substitutes):
             # One uniform per group, keyed only by auction and ad: all mechanisms get the same draw for the same user.
             uniform = keyed_rng("click", auction.id, min(ad.id for ad in group)).random()
             for ad in group:
@@ -217,12 +219,23 @@ class ClickModel:
 
         An ad whose link is not at its placement's span gets 0.
         """
-        p = self.params
         ads = [auction.bid_of(placement.ad_id).ad for placement in outcome.placements]
+        with one_thread():
+            return self._probabilities(persona, auction, outcome, ads, self._substitutes(ads))
+
+    def _probabilities(
+        self,
+        persona: Persona,
+        auction: Auction,
+        outcome: Outcome,
+        ads: Sequence[Ad],
+        substitutes: npt.NDArray[np.float64],
+    ) -> dict[str, float]:
+        p = self.params
         if not ads:
             return {}
         attraction = self.attraction(persona, auction.query.text, ads)
-        competition = self._competition(ads, attraction)
+        competition = _competition(ads, attraction, substitutes)
         annoyance = 1.5 - persona.traits.ad_tolerance
         flooding = math.exp(-p.flooding.rate * annoyance * max(0, len(ads) - p.flooding.free_ads))
         flooding *= 1 - self._leak(auction, outcome)
@@ -270,12 +283,11 @@ class ClickModel:
         named = persona.traits.affinity.get(category)
         if named is not None:
             return named
-        draw = keyed_rng("affinity", self.params.world, persona.id, category)
-        return float(np.clip(draw.normal(0, self.params.attraction.affinity_spread), -1, 1))
+        return _hidden_taste(self.params.world, persona.id, category, self.params.attraction.affinity_spread)
 
     def _appeal(self, ad: Ad) -> float:
         # Keyed by the offer, because the ad's id and the advertiser's name are labels that must not matter.
-        return float(keyed_rng("appeal", self.params.world, ad_copy.offer_title(ad).lower()).normal())
+        return _hidden_appeal(self.params.world, ad_copy.offer_title(ad).lower())
 
     def _nativeness(self, query: str, response: str, span: tuple[int, int], ad: Ad) -> float:
         p = self.params.nativeness
@@ -308,28 +320,44 @@ class ClickModel:
 
     def _substitutes(self, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
         """Degree to which ads are substitutes: shape (n, n), in [0, 1]."""
+        if len(ads) < 2:
+            return np.ones((len(ads), len(ads)))
         p = self.params.competition
         vectors = self._encoder.encode([ad_copy.offer_body(ad) or ad_copy.offer_title(ad) for ad in ads])
         cosines = product(vectors, vectors.T).astype(np.float64)
         return np.asarray(np.clip((cosines - p.substitutes_from) / (p.substitutes_full - p.substitutes_from), 0, 1))
 
-    def _competition(self, ads: Sequence[Ad], attraction: Mapping[str, float]) -> dict[str, float]:
-        a = np.array([attraction[ad.id] for ad in ads])
-        s = self._substitutes(ads)
-        np.fill_diagonal(s, 1.0)
-        return dict(zip([ad.id for ad in ads], (a / (s @ a)).tolist(), strict=True))
 
-    def _exclusive(self, ads: Sequence[Ad]) -> list[list[Ad]]:
-        """Groups of full substitutes, in reading order: at most one ad of each group is clicked.
+@lru_cache(maxsize=8192)
+def _hidden_taste(world: str, persona_id: str, category: str, spread: float) -> float:
+    return float(np.clip(keyed_rng("affinity", world, persona_id, category).normal(0, spread), -1, 1))
 
-        Within a group the probabilities sum to at most the largest attraction, so one uniform draw decides for all.
-        """
-        full = self._substitutes(ads) >= 1
-        groups: list[list[int]] = []
-        for i in range(len(ads)):
-            match = next((group for group in groups if all(full[i, j] for j in group)), None)
-            if match is None:
-                groups.append([i])
-            else:
-                match.append(i)
-        return [[ads[i] for i in group] for group in groups]
+
+@lru_cache(maxsize=8192)
+def _hidden_appeal(world: str, offer: str) -> float:
+    return float(keyed_rng("appeal", world, offer).normal())
+
+
+def _competition(
+    ads: Sequence[Ad], attraction: Mapping[str, float], substitutes: npt.NDArray[np.float64]
+) -> dict[str, float]:
+    a = np.array([attraction[ad.id] for ad in ads])
+    s = substitutes.copy()
+    np.fill_diagonal(s, 1.0)
+    return dict(zip([ad.id for ad in ads], (a / (s @ a)).tolist(), strict=True))
+
+
+def _exclusive(ads: Sequence[Ad], substitutes: npt.NDArray[np.float64]) -> list[list[Ad]]:
+    """Groups of full substitutes, in reading order: at most one ad of each group is clicked.
+
+    Within a group the probabilities sum to at most the largest attraction, so one uniform draw decides for all.
+    """
+    full = substitutes >= 1
+    groups: list[list[int]] = []
+    for i in range(len(ads)):
+        match = next((group for group in groups if all(full[i, j] for j in group)), None)
+        if match is None:
+            groups.append([i])
+        else:
+            match.append(i)
+    return [[ads[i] for i in group] for group in groups]

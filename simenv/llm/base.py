@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar, cast
-
-from cachetools import LRUCache
 
 from simenv.background_loop import PerLoop
 from simenv.errors import MissingCapability
@@ -93,16 +91,24 @@ class Meter:
     """Adds up the usage of all completions while it is active, and forwards them to the enclosing meter."""
 
     def __init__(self, around: Meter | None = None) -> None:
-        self.usage = Usage()
         self.requests: list[AnyRequest] = []
         self.admitted = 0
         """Requests that were not in memory."""
         self.recalled = 0
         """Those of them that a cassette answered."""
         self._around = around
+        self._usage = Usage()
+        self._added: list[Usage] = []  # since the last look: few meters are read after every completion
+
+    @property
+    def usage(self) -> Usage:
+        """The sum so far."""
+        self._usage = sum(self._added, self._usage)
+        self._added.clear()
+        return self._usage
 
     def add(self, request: AnyRequest, usage: Usage) -> None:
-        self.usage = self.usage + usage
+        self._added.append(usage)
         self.requests.append(request)
         if self._around is not None:
             self._around.add(request, usage)
@@ -190,7 +196,8 @@ class LLM(ABC):
 
     def __init__(self, *, memory: int = 8192) -> None:
         self.retries = 0
-        self._done: LRUCache[AnyRequest, Completion | Scores] = LRUCache(memory)
+        self._memory = memory
+        self._done: OrderedDict[AnyRequest, Completion | Scores] = OrderedDict()
         self._under_way = PerLoop(_UnderWay)
 
     @abstractmethod
@@ -337,8 +344,11 @@ class LLM(ABC):
                 under_way.futures[request] = future
                 future.add_done_callback(lambda _: under_way.futures.pop(request, None))
             reply = await under_way.wait(request, future)
-            if self._done.maxsize:  # a cache of size 0 refuses every item
-                self._done[request] = reply
+            self._done[request] = reply
+            if len(self._done) > self._memory:
+                self._done.popitem(last=False)
+        else:
+            self._done.move_to_end(request)
         meter = _active_meter.get()
         if meter is not None:
             meter.add(request, reply.usage)

@@ -77,6 +77,9 @@ class Request(Record):
     options: str = Field(default="", exclude_if=lambda options: not options)
     """Further options of the server, as JSON; see `ServerOptions.key`."""
 
+    def __hash__(self) -> int:  # of every field it would take longer than the rest of a look-up
+        return hash((self.key, self.prompt.user))
+
 
 class Completion(Record):
     """The reply to a request."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, ValidationError, field_validator
@@ -46,7 +47,7 @@ class ServerOptions(Record):
         given = {name: value for name in ("temperature", "top_p", "max_tokens") if (value := getattr(self, name))}
         if self.temperature is not None:
             given["temperature"] = self.temperature
-        return sampling.model_copy(update=given)
+        return sampling.model_copy(update=given) if given else sampling
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class ServerOptions(Record):
         beside = self.model_dump(exclude_none=True, exclude={"temperature", "top_p", "max_tokens"})
         return {name: value for name, value in beside.items() if value != {}}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """`fields` as JSON, to tell requests apart, without secrets; empty without any."""
         return json.dumps(masked_fields(self.fields), sort_keys=True, ensure_ascii=False) if self.fields else ""

@@ -43,6 +43,8 @@ def broken_up(text: str, tokens: Iterable[str] = ()) -> str:
     """
     text = _FAMILIES.sub(_spaced, text) if "<" in text or "[" in text else text
     known = [token for token in tokens if token]
+    if not known:
+        return text
     folded = unicodedata.normalize("NFKC", text)  # a tokenizer may read full-width characters as plain ones
     if folded != text and any(token in folded and token not in text for token in known):
         text = _FAMILIES.sub(_spaced, folded)

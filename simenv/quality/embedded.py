@@ -40,7 +40,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from typing import NamedTuple, Protocol
 
@@ -52,7 +52,7 @@ from simenv.encoder import Encoder
 from simenv.judges import ad_copy
 from simenv.judges.cues import Cue, ramp, read_examples
 from simenv.links import masked_links
-from simenv.one_thread import product
+from simenv.one_thread import one_thread, product
 from simenv.quality.form import FormWorth, form, sounds_like_refusal
 from simenv.records import Ad, AdQuality, Auction, Feedback, Outcome, Persona, Quality, Record
 from simenv.text import sentence_around, sentence_spans, sentences
@@ -131,14 +131,24 @@ def split(text: str, ads: Sequence[Ad] = ()) -> list[Sentence]:
     """
     ids = {ad.id for ad in ads}
     parts = []
+    for plain, words, links in _pieces(text):
+        linked = [ad_id for ad_id in links if ad_id in ids]
+        quoted = [ad.id for ad in ads if plain.rstrip(".!? ") in ad.body]
+        parts.append(Sentence(plain, words, next(iter([*linked, *quoted]), None)))
+    return parts
+
+
+@lru_cache(maxsize=256)  # one answer is split for each of its ads
+def _pieces(text: str) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+    """Every sentence with a word in it: without mark-up, its number of words, and the ids that it links."""
+    pieces = []
     for start, stop in sentence_spans(masked_links(text)):
         piece = text[start:stop]
         plain = markup.strip_markup(piece).strip()
         if re.search(r"\w", plain):
-            linked = [match["id"] for match in markup.LINK.finditer(piece) if match["id"] in ids]
-            quoted = [ad.id for ad in ads if plain.rstrip(".!? ") in ad.body]
-            parts.append(Sentence(plain, len(plain.split()), next(iter([*linked, *quoted]), None)))
-    return parts
+            links = tuple(match["id"] for match in markup.LINK.finditer(piece))
+            pieces.append((plain, len(plain.split()), links))
+    return tuple(pieces)
 
 
 def ad_text_share(text: str, ads: Sequence[Ad]) -> float:
@@ -190,7 +200,8 @@ class EmbeddedQuality:
         # Without an ad-free answer, the answer is compared with its own sentences that have no ad: satisfaction is
         # defined, the loss is unknown.
         reference = split(ad_free) if ad_free is not None else [s for s in answer if s.ad_id is None]
-        satisfaction, worth, kept = self._satisfaction(auction, outcome, answer, reference)
+        with one_thread():
+            satisfaction, worth, kept = self._satisfaction(auction, outcome, answer, reference)
         pairs = zip(ads, outcome.placements, strict=True)
         return Feedback(
             satisfaction=satisfaction,
@@ -304,4 +315,6 @@ def _remove_names(text: str, ad: Ad) -> str:
 
 
 def _mean(values: Sequence[float], sentences: Sequence[Sentence]) -> float:
-    return float(np.average(values, weights=[sentence.words for sentence in sentences]))
+    """The mean weighted by words: what numpy.average gives, without its checks."""
+    weights = np.array([sentence.words for sentence in sentences], dtype=np.float64)
+    return float(np.multiply(values, weights).sum() / weights.sum())

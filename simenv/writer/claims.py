@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _WORD = re.compile(r"[^\W\d_][^\W_]*(?:['’&-][^\W_]+)*")
@@ -39,7 +40,8 @@ def numbers(text: str) -> set[str]:
     return {_plain(match.group()) for match in _NUMBER.finditer(text)}
 
 
-def proper_nouns(text: str) -> set[str]:
+@lru_cache(maxsize=4096)
+def proper_nouns(text: str) -> frozenset[str]:
     """Capitalised words that do not start a sentence, and all-capital words anywhere; returned in lower case."""
     nouns = set()
     for match in _WORD.finditer(text):
@@ -48,13 +50,16 @@ def proper_nouns(text: str) -> set[str]:
         inside = word[0].isupper() and not _SENTENCE_START.search(text[: match.start()])
         if (capitals or inside) and word.lower().replace("’", "'") not in _PRONOUNS:
             nouns.add(word.lower())
-    return nouns
+    return frozenset(nouns)
 
 
-def content_words(text: str) -> set[str]:
+@lru_cache(maxsize=4096)  # of ads and queries, and of answers that mechanisms share
+def content_words(text: str) -> frozenset[str]:
     """The words that can be a claim, in lower case: all but numbers, function words and words that only recommend."""
     words = {match.group().lower().replace("’", "'").removesuffix("'s") for match in _WORD.finditer(text)}
-    return {word for word in words if len(word) > 1 and word not in _EMPTY and not word.endswith(("n't", "'ll", "'re"))}
+    return frozenset(
+        word for word in words if len(word) > 1 and word not in _EMPTY and not word.endswith(("n't", "'ll", "'re"))
+    )
 
 
 def unsupported(sentence: str, sources: Iterable[str]) -> tuple[set[str], int]:
@@ -71,10 +76,11 @@ def unsupported(sentence: str, sources: Iterable[str]) -> tuple[set[str], int]:
     words = {match.group().lower() for match in _WORD.finditer(known)}
     words |= {part for word in words for part in re.split(r"['’&-]", word)}
     spelled_out = {_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS}
-    new_numbers = {number for number in numbers(sentence) if number not in numbers(known) | spelled_out}
+    said = numbers(sentence)
+    new_numbers = said - numbers(known) - spelled_out if said else said
     names = proper_nouns(sentence)
     new_names = {name for name in names if not {name, *re.split(r"['’&-]", name)} & words}
-    return new_numbers | new_names, len(numbers(sentence)) + len(names)
+    return new_numbers | new_names, len(said) + len(names)
 
 
 def _plain(number: str) -> str:

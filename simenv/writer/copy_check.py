@@ -17,6 +17,7 @@ hire at $98 whose skis wait at the hotel), and, for a capable model, claims with
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 
 from simenv import markup
@@ -27,11 +28,13 @@ from simenv.writer.claims import content_words, proper_nouns
 
 _AMOUNT = re.compile(r"[$€£]?\d+(?:[.,]\d+)*(?: ?%)?")
 _AROUND = " :.!?"
+_JOINED = re.compile(r"['’&-]")
 _BEGINNING = 5
 """Words of at least this many letters are the same if they begin alike."""
 _DENIED = re.compile(r"\b(?:no|not|never|without|cannot|\w+n['’]t)\s+(?:an?\s+|any\s+|the\s+)?([a-z]+)", re.IGNORECASE)
 
 
+@lru_cache(maxsize=4096)  # audits check the same sentences at every bid
 def keeps_to_copy(sentence: str, ad: Ad, *, query: str = "", every_word: bool = False) -> bool:
     """Whether a sentence that links an ad says only what the ad's copy says.
 
@@ -106,12 +109,13 @@ def _copy(ad: Ad) -> str:
     return f"{ad.title}. {ad.advertiser}. {ad.body} {ad.category}"
 
 
-def _stems(text: str) -> set[str]:
+@lru_cache(maxsize=4096)
+def _stems(text: str) -> frozenset[str]:
     words = content_words(text)
-    return {_stem(part) for word in words for part in (word, *re.split(r"['’&-]", word))}
+    return frozenset(_stem(part) for word in words for part in (word, *_JOINED.split(word)))
 
 
-def _is_known(word: str, known: set[str]) -> bool:
+def _is_known(word: str, known: Collection[str]) -> bool:
     """Whether a word, or each part of a compound, is in the copy."""
     return _stem(word) in known or all(_stem(p) in known or len(p) < 2 or not content_words(p) for p in word.split("-"))
 
