@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -71,7 +72,7 @@ def panel() -> list[Messages]:
 
 
 def session() -> list[Messages]:
-    """All prompts of GSP for one session of four questions, in the order in which they are sent."""
+    """All prompts of GSP for one session of four questions, one question after another."""
     import simenv
     from simenv.testing import FakeOpenAI, FakeRoles
 
@@ -92,7 +93,13 @@ def session() -> list[Messages]:
             quality="none",
             out=f"{folder}/run",
         )
-    return [body["messages"] for body in server.bodies]
+
+    def question(body: Mapping[str, Any]) -> int:
+        found = re.search(r"trip of (\d) days", body["messages"][-1]["content"])
+        return int(found[1]) if found else 0
+
+    # How many answers are in flight together is no matter of prompts.
+    return [body["messages"] for body in sorted(server.bodies, key=question)]
 
 
 def prompts(tree: Path) -> Mapping[str, list[Messages]]:
