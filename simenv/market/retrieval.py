@@ -82,7 +82,8 @@ class Retriever:
         return [(self.catalog[int(i)], float(score)) for i, score in zip(places, scores, strict=True)]
 
     def _encoded(self, start: int, stop: int) -> Vectors:
-        return self.encoder.encode([ad.text for ad in self.catalog[start:stop]])
+        texts, encoder = [ad.text for ad in self.catalog[start:stop]], self.encoder
+        return encoder.encode_once(texts) if isinstance(encoder, MiniLM) else encoder.encode(texts)
 
     @cached_property
     def _folder(self) -> Path:
@@ -95,6 +96,6 @@ class Retriever:
         """The file of the index: in the cache folder if catalog and encoder can be named there."""
         if not isinstance(self.encoder, MiniLM) or not isinstance(self.catalog, AdFile):
             return self._folder / "ads.faiss"
-        made = [self.catalog.sha256, self.encoder.name, self.encoder.runtime, version("faiss-cpu")]
+        made = [self.catalog.sha256, self.encoder.facts, version("faiss-cpu")]
         digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()
         return cache_dir() / "indexes" / f"{digest}.faiss"
