@@ -18,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from simenv.processor import processor_name
+
 RESULTS = Path(__file__).with_name("results.jsonl")
 _PACKAGES = ("numpy", "torch", "transformers", "onnxruntime", "pydantic", "openai", "aiohttp", "ray", "duckdb")
 
@@ -84,7 +86,7 @@ def compare(
         "aim": None if aim is None else {"value": aim.value, "of": aim.of, "at": aim.at},
         "met": None,
         "note": note,
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "load_before": round(before, 2)},
+        "machine": {"cpu": processor_name(), "cores": os.cpu_count(), "load_before": round(before, 2)},
         "versions": {"python": platform.python_version(), **_versions()},
         "commit": _commit(),
         "date": datetime.date.today().isoformat(),
@@ -136,12 +138,3 @@ def _commit() -> str:
         "status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude,top)benchmarks/speed/{RESULTS.name}"
     )
     return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

