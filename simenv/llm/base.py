@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar, cast
 
 from simenv.background_loop import PerLoop
 from simenv.errors import MissingCapability
+from simenv.llm.meter import Meter, active_meter, metered
 from simenv.llm.requests import (
     PLAIN,
     AnyRequest,
@@ -40,7 +39,6 @@ from simenv.llm.requests import (
 )
 from simenv.llm.server_options import ServerOptions
 from simenv.llm.special_tokens import safe_prompt
-from simenv.records import Usage
 
 __all__ = [
     "LLM",
@@ -85,74 +83,6 @@ class Capability(StrEnum):
 
 
 Reply = TypeVar("Reply", Completion, Scores, EnsembleCompletion)
-
-
-class Meter:
-    """Adds up the usage of all completions while it is active, and forwards them to the enclosing meter."""
-
-    def __init__(self, around: Meter | None = None) -> None:
-        self.requests: list[AnyRequest] = []
-        self.admitted = 0
-        """Requests that were not in memory."""
-        self.recalled = 0
-        """Those of them that a cassette answered."""
-        self._around = around
-        self._usage = Usage()
-        self._added: list[Usage] = []  # since the last look: few meters are read after every completion
-
-    @property
-    def usage(self) -> Usage:
-        """The sum so far."""
-        self._usage = sum(self._added, self._usage)
-        self._added.clear()
-        return self._usage
-
-    def add(self, request: AnyRequest, usage: Usage) -> None:
-        self._added.append(usage)
-        self.requests.append(request)
-        if self._around is not None:
-            self._around.add(request, usage)
-
-    def admit(self, request: AnyRequest) -> None:
-        """Called before a request that is not in memory goes to the model. A subclass may raise to reject it."""
-        self.admitted += 1
-        if self._around is not None:
-            self._around.admit(request)
-
-    def recall(self) -> None:
-        """Called when a cassette answers a request."""
-        self.recalled += 1
-        if self._around is not None:
-            self._around.recall()
-
-    def paid(self, usage: Usage) -> None:
-        """Called with the usage of a reply that neither memory nor a cassette had."""
-        if self._around is not None:
-            self._around.paid(usage)
-
-    def elsewhere(self, calls: int, cost_usd: float) -> None:
-        """Called with what another process asked models for, on behalf of the block."""
-        if self._around is not None:
-            self._around.elsewhere(calls, cost_usd)
-
-
-def active_meter() -> Meter | None:
-    """The meter of the block that the present request comes from."""
-    return _active_meter.get()
-
-
-_active_meter: ContextVar[Meter | None] = ContextVar("simenv_meter", default=None)
-
-
-@contextmanager
-def metered(meter: Meter | None = None) -> Iterator[Meter]:
-    """Meters the completions of the block, including those of tasks started in it; with `meter` if one is given."""
-    meter = meter or Meter(_active_meter.get())
-    token = _active_meter.set(meter)
-    try:
-        yield meter
-    finally:
-        _active_meter.reset(token)
 
 
 def display_name(name: str) -> str:
@@ -356,7 +286,7 @@ class LLM(ABC):
             under_way = self._under_way.get()
             future = under_way.futures.get(request)
             if future is None:
-                asking = _active_meter.get()
+                asking = active_meter()
                 if asking is not None:
                     asking.admit(request)
                 future = cast("asyncio.Future[Completion | Scores]", asyncio.ensure_future(make()))
@@ -368,7 +298,7 @@ class LLM(ABC):
                 self._done.popitem(last=False)
         else:
             self._done.move_to_end(request)
-        meter = _active_meter.get()
+        meter = active_meter()
         if meter is not None:
             meter.add(request, reply.usage)
         return cast("Reply", reply)

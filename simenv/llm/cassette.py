@@ -37,8 +37,8 @@ from simenv.llm.base import (
     Request,
     ScoreRequest,
     Scores,
-    active_meter,
 )
+from simenv.llm.meter import active_meter
 from simenv.llm.server_options import ServerOptions
 from simenv.records import Record
 

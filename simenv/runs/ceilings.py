@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from simenv.errors import CeilingReached, InputError
 from simenv.files.atomic import append_bytes, write_bytes_atomically
-from simenv.llm.base import LLM, AnyRequest, Meter
-from simenv.records import Usage
+from simenv.llm.base import LLM
+from simenv.llm.meter import Spent
 from simenv.runs.log import LOG, auctions_in, sound_chunks
 from simenv.runs.options import BenchOptions
 from simenv.runs.rows import to_lines, whole_rows
@@ -30,7 +30,7 @@ class Stopped(NamedTuple):
     """Which ceiling, and what was spent."""
 
 
-class Spending(Meter):
+class Spending(Spent):
     """Counts what the models of a run are asked and cost, and keeps it in spent.jsonl of the run's folder.
 
     A call is counted when it is made; a retry is not counted again, and what memory or a cassette has is none. Its cost
@@ -46,15 +46,13 @@ class Spending(Meter):
     """
 
     def __init__(self, folder: Path, options: BenchOptions, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
         self._file = folder / SPENT
         self._options = options
         self._clock = clock
         before, whole = whole_rows(self._file)
         if not whole:
             write_bytes_atomically(self._file, to_lines(before))
-        self.calls: int = sum(row["calls"] for row in before)
-        self.cost_usd: float = sum(row["cost_usd"] for row in before)
+        super().__init__(sum(row["calls"] for row in before), sum(row["cost_usd"] for row in before))
         self._seconds: float = sum(row["seconds"] for row in before)
         self._since = clock()
         self._saved = (self.calls, self.cost_usd, self._seconds)
@@ -63,22 +61,6 @@ class Spending(Meter):
     def seconds(self) -> float:
         """Seconds in which the run, with its earlier parts, was answering."""
         return self._seconds + self._clock() - self._since
-
-    def add(self, request: AnyRequest, usage: Usage) -> None:
-        """Nothing: each answer has the usage of what memory gave it too."""
-
-    def admit(self, request: AnyRequest) -> None:
-        self.calls += 1
-
-    def recall(self) -> None:
-        self.calls -= 1
-
-    def paid(self, usage: Usage) -> None:
-        self.cost_usd += usage.cost_usd
-
-    def elsewhere(self, calls: int, cost_usd: float) -> None:
-        self.calls += calls
-        self.cost_usd += cost_usd
 
     def stopped(self) -> Stopped | None:
         """The ceiling that is reached, if one is."""

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from simenv.background_loop import run_sync
 from simenv.encoder import know
 from simenv.errors import InputError
-from simenv.llm.base import AnyRequest, Meter, metered
+from simenv.llm.meter import Spent, metered
 from simenv.mechanism import Mechanism
-from simenv.records import Transition, Usage
+from simenv.records import Transition
 from simenv.runs.build import build, plan
 from simenv.runs.code import code_of, differing_code
 from simenv.runs.facts import data_hashes, facts_of
@@ -113,7 +113,7 @@ class ChunkWorker:
         options, parts = self._options, self._parts
         finished: list[Finished] = []
         fresh: list[bool] = []
-        spent = _Spent()
+        spent = Spent()
 
         async def roll() -> None:
             with metered(spent):
@@ -160,26 +160,6 @@ class ChunkWorker:
             news = tuple(b - a for a, b in zip(self._told, now, strict=True))
             self._told = now
             return news
-
-
-class _Spent(Meter):
-    """What the models were asked and cost."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-        self.cost_usd = 0.0
-
-    def add(self, request: AnyRequest, usage: Usage) -> None: ...
-
-    def admit(self, request: AnyRequest) -> None:
-        self.calls += 1
-
-    def recall(self) -> None:
-        self.calls -= 1
-
-    def paid(self, usage: Usage) -> None:
-        self.cost_usd += usage.cost_usd
 
 
 def from_log_lines(lines: bytes) -> list[Transition]:

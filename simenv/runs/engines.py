@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from simenv.errors import InputError, UnknownName
 from simenv.llm import LLM
-from simenv.llm.base import active_meter
 from simenv.llm.cassette import Cassette
+from simenv.llm.meter import active_meter
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.chunk_worker import ChunkWorker, Rows, Setup, Task, from_log_lines

@@ -18,7 +18,8 @@ from typing import Any
 from simenv.abilities import Observer
 from simenv.background_loop import gather
 from simenv.errors import InputError, SimenvError
-from simenv.llm.base import LLM, AnyRequest, Meter, active_meter, metered
+from simenv.llm.base import LLM, AnyRequest
+from simenv.llm.meter import Meter, active_meter, metered
 from simenv.market.bidders import population
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Transition, Usage
