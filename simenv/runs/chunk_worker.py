@@ -13,12 +13,11 @@ from simenv.encoder import know
 from simenv.errors import InputError
 from simenv.llm.meter import Spent, metered
 from simenv.mechanism import Mechanism
-from simenv.records import Transition
 from simenv.runs.build import build, plan
 from simenv.runs.code import code_of, differing_code
 from simenv.runs.facts import data_hashes, facts_of
 from simenv.runs.failures import Failures
-from simenv.runs.log import to_log_lines
+from simenv.runs.log import from_log_lines, to_log_lines
 from simenv.runs.machine import bits_of, machine_of
 from simenv.runs.manifest import package_versions
 from simenv.runs.models import open_cassette
@@ -26,6 +25,7 @@ from simenv.runs.named_files import differing_files, file_hashes
 from simenv.runs.options import BenchOptions
 from simenv.runs.resume import differing_values
 from simenv.runs.rollout import Finished, Sessions, in_flight_of, rollout
+from simenv.runs.shards import auctions_of
 from simenv.users.queries import Question
 from simenv.world import Session
 
@@ -150,8 +150,7 @@ class ChunkWorker:
     def _questions(self, task: Task) -> list[Question]:
         """The queries of the chunk's auctions."""
         options, horizon = self._options, self._parts.world.horizon
-        end = min((task.chunk + 1) * options.chunk, options.n)
-        indices = range(task.chunk * options.chunk, end)
+        indices = auctions_of(task.chunk, options.chunk, options.n)
         return [task.sessions[i // horizon].questions[i % horizon] for i in indices]
 
     def _retries(self) -> tuple[int, ...]:
@@ -160,11 +159,6 @@ class ChunkWorker:
             news = tuple(b - a for a, b in zip(self._told, now, strict=True))
             self._told = now
             return news
-
-
-def from_log_lines(lines: bytes) -> list[Transition]:
-    """The transitions of lines of the log."""
-    return [Transition.model_validate_json(line) for line in lines.splitlines()]
 
 
 def _warning(differing: list[str]) -> str | None:

@@ -18,14 +18,15 @@ from simenv.llm.cassette import Cassette
 from simenv.llm.meter import active_meter
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
-from simenv.runs.chunk_worker import ChunkWorker, Rows, Setup, Task, from_log_lines
+from simenv.runs.chunk_worker import ChunkWorker, Rows, Setup, Task
 from simenv.runs.dispatch import Pool, dispatch
 from simenv.runs.failures import Failures
-from simenv.runs.log import to_log_lines
+from simenv.runs.log import from_log_lines, to_log_lines
 from simenv.runs.options import BenchOptions
 from simenv.runs.ray_cluster import require_ray
 from simenv.runs.ray_pool import RayPool
 from simenv.runs.rollout import CHUNK, Finished, Sessions, in_flight_of, rollout
+from simenv.runs.shards import auctions_of
 from simenv.world import World
 
 ENGINES = ("local", "ray")
@@ -161,7 +162,7 @@ class Remote:
 
         async def tasks() -> AsyncIterator[Task]:
             for number in range(-(-n // chunk)) if chunks is None else chunks:
-                indices = range(number * chunk, min((number + 1) * chunk, n))
+                indices = auctions_of(number, chunk, n)
                 begun = await known.get_all(world, seed, sorted({i // world.horizon for i in indices}))
                 rows = [kept[i, label] for i in indices for label in mechanisms if (i, label) in kept]
                 if len(rows) < len(indices) * len(mechanisms):

@@ -246,3 +246,8 @@ def _contradiction(transition: Transition) -> str | None:
 def to_log_lines(transitions: Iterable[Transition]) -> bytes:
     """Returns transitions as lines of the log."""
     return "".join(f"{t.model_dump_json()}\n" for t in transitions).encode()
+
+
+def from_log_lines(lines: bytes) -> list[Transition]:
+    """The transitions of lines that `to_log_lines` made."""
+    return [Transition.model_validate_json(line) for line in lines.splitlines()]

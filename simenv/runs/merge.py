@@ -30,7 +30,7 @@ from simenv.runs.options import options_of_manifest
 from simenv.runs.parts import OWN_FILES, Part, parts_of_run
 from simenv.runs.resume import MAY_CHANGE
 from simenv.runs.rows import sound_rows, to_lines
-from simenv.runs.shards import Blocks
+from simenv.runs.shards import Blocks, auctions_of
 
 _HINT = "resume the part to write it again"
 
@@ -103,7 +103,8 @@ def _write_log(folder: Path, parts: Sequence[Part], blocks: Blocks, n: int, chun
     with _new(folder / LOG) as log, _new(folder / CHUNKS) as chunks, _new(folder / TIMINGS) as timings:
         for number in blocks.chunks():
             of_part = logs[blocks.shard_of(number, len(parts))]
-            first, last = number * chunk, min((number + 1) * chunk, n) - 1
+            indices = auctions_of(number, chunk, n)
+            first, last = indices[0], indices[-1]
             content = of_part.chunk(first, last)
             end += len(content)
             digest = hashlib.sha256(content).hexdigest()

@@ -25,6 +25,7 @@ from simenv.mechanism import Mechanism
 from simenv.records import Auction, Transition, Usage
 from simenv.runs.failures import Failures
 from simenv.runs.sessions import Sessions
+from simenv.runs.shards import auctions_of
 from simenv.runs.window import AHEAD, Finished, run_in_turns, run_together
 from simenv.world import Session, World
 
@@ -107,7 +108,7 @@ def _indices(n: int, chunk: int, chunks: Iterable[int] | None) -> Iterator[range
         if not last < number < count:
             raise InputError(f"chunks must be ascending numbers below {count}, got {number} after {last}")
         last = number
-        yield range(number * chunk, min((number + 1) * chunk, n))
+        yield auctions_of(number, chunk, n)
 
 
 class _Answers:

@@ -36,6 +36,17 @@ class Span(NamedTuple):
     """The index after the last one."""
 
 
+def auctions_of(number: int, chunk: int, n: int) -> range:
+    """The auctions of a chunk.
+
+    Args:
+        number: The chunk's number.
+        chunk: Auctions per chunk.
+        n: Auctions of the run.
+    """
+    return range(number * chunk, min((number + 1) * chunk, n))
+
+
 def read_shard(text: str) -> Shard:
     """Returns the shard of a text such as "0/4".
 
