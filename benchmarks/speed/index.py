@@ -38,8 +38,7 @@ def main() -> None:
     given = parser.parse_args()
     encoder = default_encoder()
     texts = [f"{ad.title}, {place}. {ad.body}" for ad in load_catalog() for place in PLACES]
-    encoder.remember(texts)
-    base = encoder.encode(texts)
+    base = encoder.remember(texts)
     queries = encoder.encode([query for persona in load_personas() for query in persona.queries][: given.queries])
 
     def vectors(start: int, stop: int) -> Vectors:

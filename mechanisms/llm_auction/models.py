@@ -12,6 +12,7 @@ from simenv.objective import Objective
 from .folder import base_model
 from .irpo import Config
 from .levels import Answers, Level, Links
+from .pair_data import PairConfig
 from .policy import AdaptedLLM
 
 
@@ -19,19 +20,24 @@ class Models:
     """The policy with a new adapter, the level of its answers, the judge and the objective."""
 
     def __init__(self, config: Config) -> None:
-        self.policy = AdaptedLLM(
-            base_model(config.llm),
-            r=config.r,
-            alpha=config.alpha,
-            blocks=config.blocks,
-            seed=config.seed,
-            checkpointing=config.checkpointing,
-        )
+        self.policy = new_policy(config)
         self.level: Level = (
             Links(self.policy) if config.level == "links" else Answers(self.policy, config.answer_tokens)
         )
         self.judge = judge_of(config)
         self.objective = Objective() if config.penalty else Objective(weight=0.0)
+
+
+def new_policy(config: Config | PairConfig) -> AdaptedLLM:
+    """The base model with the new adapter that a training's options describe."""
+    return AdaptedLLM(
+        base_model(config.llm),
+        r=config.r,
+        alpha=config.alpha,
+        blocks=config.blocks,
+        seed=config.seed,
+        checkpointing=config.checkpointing,
+    )
 
 
 def judge_of(config: Config) -> Judge:

@@ -28,10 +28,10 @@ from simenv.files.folders import ensure_folder
 from simenv.seeding import keyed_rng
 
 from . import lora
-from .folder import base_model, now, parse, save_state, write_manifest
+from .folder import now, parse, save_state, write_manifest
 from .irpo import cosine
+from .models import new_policy
 from .pair_data import CURVE, PairConfig, Pairs, PreferencePair, counts, read_pairs, resume, write_curve
-from .policy import AdaptedLLM
 
 
 def train(options: Mapping[str, Any], out: Path, console: Console) -> None:
@@ -71,14 +71,7 @@ class PairTraining:
             "seconds": 0.0,
             "started": now(),
         }
-        self.policy = AdaptedLLM(
-            base_model(config.llm),
-            r=config.r,
-            alpha=config.alpha,
-            blocks=config.blocks,
-            seed=config.seed,
-            checkpointing=config.checkpointing,
-        )
+        self.policy = new_policy(config)
         self.optimizer = torch.optim.AdamW(self.policy.trained.values(), lr=config.learning_rate, weight_decay=0.0)
         if saved is not None:
             lora.assign(self.policy.trained, saved.pop("lora"))
