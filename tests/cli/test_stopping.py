@@ -27,12 +27,15 @@ HERE = Path(__file__).parent
 
 
 class Slow:
-    '''From the third auction on, it hinders the run as the file `hinder` says, if there is one.'''
+    '''From the third auction on, it hinders the run as the file `hinder` says, if there is one. Answers of several
+    chunks are in flight together, so it waits until the first two chunks are written.'''
 
     async def run(self, auction, rng):
         hinder = HERE / "hinder"
         if hinder.exists() and auction.turn == 2:
             kind = hinder.read_text()
+            while not any(chunks.read_bytes().count(b"\\n") >= 2 for chunks in HERE.glob("*/chunks.jsonl")):
+                await asyncio.sleep(0.01)
             (HERE / "hindered").touch()
             if kind == "wait":
                 await asyncio.sleep(60)
