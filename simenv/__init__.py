@@ -41,6 +41,7 @@ from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Placement, Query, Transition
 from simenv.runs.bench import BenchResult, bench
 from simenv.runs.compare import Comparison, compare
+from simenv.runs.merge import merge
 from simenv.runs.metrics import Metric, make_metric
 from simenv.training import Trainer, make_trainer
 from simenv.world import World, make_world
@@ -111,6 +112,7 @@ __all__ = [
     "make_values",
     "make_world",
     "mechanism_names",
+    "merge",
     "outcome",
     "plugins",
     "run_mechanism",

@@ -5,6 +5,7 @@ SimenvError
 │   ├── DataFileError     a file, or a row or column of it (catalog, personas, queries, run folder)
 │   │   └── CannotWrite   a file cannot be written: full disk, read-only folder; the command line exits with code 1
 │   ├── UnknownName       a name that is not registered; the message lists the nearest ones
+│   ├── PartsMissing      parts of a run that are to be merged are missing or not finished
 │   ├── OutcomeError      a mechanism's outcome breaks the rules of its auction
 │   └── MissingCapability a mechanism or judge needs a capability that the language model's backend lacks
 ├── MechanismFailed       a mechanism's own code raised
@@ -71,6 +72,21 @@ class UnknownName(InputError):
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         guess = f"did you mean {' or '.join(near)}? " if near else ""
         super().__init__(f"unknown {kind} {name!r}: {guess}known are {', '.join(names)}", hint=hint)
+
+
+class PartsMissing(InputError):
+    """Parts of a run that are to be merged are missing, or not finished.
+
+    Args:
+        message: What is missing.
+        missing: The shards without a part, such as "2/4".
+        unfinished: The folders of the parts that are not finished, as text.
+    """
+
+    def __init__(self, message: str, *, missing: Iterable[str] = (), unfinished: Iterable[str] = ()) -> None:
+        self.missing = tuple(missing)
+        self.unfinished = tuple(unfinished)
+        super().__init__(message)
 
 
 class OutcomeError(InputError):

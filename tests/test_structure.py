@@ -66,3 +66,32 @@ def test_nothing_outside_the_tests_imports_them() -> None:
         assert files, folder
         for path in files:
             assert [name for name in imports_of(path) if name.split(".")[0] == "tests"] == [], path
+
+
+def forking(source: str) -> list[str]:
+    """What in a source starts processes by fork, or leaves the way to Python: a fork lacks the parent's threads."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.fork", "os.forkpty"):
+            found.append(ast.unparse(node))
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func).rpartition(".")[2]
+            text = ast.unparse(node)
+            if name in ("Process", "Pool", "ProcessPoolExecutor", "get_context", "set_start_method"):
+                spawned = "'spawn'" in text or "mp_context=" in text or ast.unparse(node.func).startswith("spawn.")
+                found += [] if spawned else [text]
+    return found
+
+
+def test_a_fork_is_seen() -> None:
+    assert forking("os.fork()") == ["os.fork"]
+    assert forking("Pool(2)") == ["Pool(2)"]
+    assert forking("multiprocessing.get_context()") == ["multiprocessing.get_context()"]
+    assert forking("spawn = multiprocessing.get_context('spawn')\nspawn.Process(target=f)") == []
+
+
+def test_no_process_is_started_by_fork() -> None:
+    files = [path for package in ("simenv", "mechanisms") for path in (ROOT / package).rglob("*.py")]
+    found = {str(path.relative_to(ROOT)): forking(path.read_text(encoding="utf-8")) for path in files}
+    assert len(files) > 100
+    assert {path: calls for path, calls in found.items() if calls} == {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from simenv.cli.options import takes
 from simenv.cli.progress import run_progress
 from simenv.errors import SimenvError
 from simenv.runs.options import BenchOptions
+
+if TYPE_CHECKING:
+    from simenv.runs.bench import BenchResult
 
 
 @takes(BenchOptions)
@@ -46,6 +50,17 @@ def bench(
         go_on=go_on,
     )
     console.written_to(out)
+    if options.shard is not None:
+        console.note(f"this is shard {options.shard}: put all of them together with simenv merge")
+    report(problems)
+
+
+def report(problems: Sequence[str]) -> None:
+    """Prints what makes a table worthless.
+
+    Raises:
+        typer.Exit: with code 1, if anything does.
+    """
     for problem in problems:
         console.error(problem)
     if problems:
@@ -75,7 +90,6 @@ def run_and_print(
         What makes the tables worthless, if anything does.
     """
     from simenv.runs.bench import Progress, run_bench
-    from simenv.runs.tables import print_tables
 
     begun = False
     try:
@@ -110,7 +124,14 @@ def run_and_print(
         if begun and go_on is not None:
             console.note(go_on)
         raise
+    print_result(result)
+    return result.problems
+
+
+def print_result(result: BenchResult) -> None:
+    """Prints the tables of a run."""
+    from simenv.runs.tables import print_tables
+
     print_tables(result.summary, console.out)
     if result.disagreement is not None:
         console.line(f"The judges' click probabilities differ by {result.disagreement:.3f} on average.")
-    return result.problems

@@ -29,6 +29,7 @@ from simenv.cli.fetch_weights import fetch_weights
 from simenv.cli.fit_ctr import fit_ctr
 from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
+from simenv.cli.merge import merge
 from simenv.cli.ope import ope
 from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
+    "merge": merge,
     "compare": compare,
     "audit": audit,
     "export": export,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,30 +11,30 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from simenv.abilities import hash_of
 from simenv.background_loop import run_sync
-from simenv.ctr.models import own_ctr_model
-from simenv.encoder import default_encoder
 from simenv.errors import UnknownName
 from simenv.files.folders import try_folder
-from simenv.files.packs import pack_versions
 from simenv.judges.ensemble_judge import mean_disagreement
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
-from simenv.runs.build import Parts, Plan, build, plan
+from simenv.runs.build import Parts, build, plan
+from simenv.runs.chunk_worker import Setup
 from simenv.runs.code import code_of
+from simenv.runs.engines import Engine, check_engine, open_engine
+from simenv.runs.facts import data_hashes, facts_of
 from simenv.runs.failures import Failures
-from simenv.runs.folder import RunFolder, read_transitions, records_hash
+from simenv.runs.folder import RunFolder, read_transitions
 from simenv.runs.lock import locked
 from simenv.runs.machine import machine_of, other_machine
-from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS
+from simenv.runs.manifest import about, package_versions
+from simenv.runs.metrics import METRICS, Metric
 from simenv.runs.models import open_cassette
 from simenv.runs.named_files import file_hashes
 from simenv.runs.options import BenchOptions, read_options
 from simenv.runs.resume import check_code, check_inputs, check_options, refuse_other
-from simenv.runs.rollout import Sessions, observers, rollout
+from simenv.runs.rollout import Sessions, observers
 from simenv.runs.run_log import RunLog
+from simenv.runs.shards import Blocks, read_shard, refuse_learners
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame, write_tables
 from simenv.runs.useless import problems
@@ -180,20 +180,30 @@ def run_bench(
         else:
             run = RunFolder(folder)
         progress.stage("loading")
+        check_engine(options)
         checked = plan(options, objects)
         if options.baseline is not None and options.baseline not in checked.mechanisms:
             raise UnknownName("baseline", options.baseline, checked.mechanisms)
+        shard = None if options.shard is None else read_shard(options.shard)
+        blocks = Blocks(options.n, options.chunk, options.horizon)
+        if shard is not None:
+            blocks.check(shard)
         hashes, files, code = data_hashes(checked), file_hashes(options), code_of(options, objects)
         changed_code: list[str] = []
         if before is not None:
             check_inputs(folder, before, hashes, files)
             changed_code = check_code(before, code, allowed=allow_changed_code)
         parts = build(checked, open_cassette(options, resume))
+        learners = observers(parts.world, parts.mechanisms)
+        if shard is not None:
+            refuse_learners(learners)
         if parts.warning is not None:
             progress.warned(parts.warning)
-        facts, machine = _facts(checked, parts, hashes), machine_of(parts.llms)
+        facts, machine = facts_of(checked, parts, hashes), machine_of(parts.llms)
         progress.stage("encoding")
         parts.world.prepare(progress.encoded)
+        setup = Setup(options, objects, facts, hashes, files, code, package_versions())
+        engine = held.enter_context(open_engine(options, setup, parts.llms, machine, progress.warned))
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}
         if before is None:
@@ -209,29 +219,55 @@ def run_bench(
             run, done, begun = RunFolder.reopen(folder, changes, {**resumed, "machine": machine})  # touches it
             if run.repaired is not None:
                 progress.warned(run.repaired)
-        progress.started(options.n * len(parts.mechanisms))
+        auctions = blocks.span(shard).auctions
+        progress.started(auctions * len(parts.mechanisms))
         cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
-        again = not observers(parts.world, parts.mechanisms)
         places = None if ignore_disk_space else [folder, *cassettes]
-        with RunLog(run, done, n=options.n, again=again, places=places) as log:
-            _roll(options, parts, log, progress, Sessions(begun, run.save_sessions))
-        answers = list(read_transitions(folder))
-        metrics = [*METRICS, *checked.metrics]
-        summary = summarize(answers, options.baseline, metrics=metrics, about=about(run.manifest))
-        write_tables(summary, folder)
-        disagreement = mean_disagreement(t.feedback for t in answers)
+        with RunLog(run, done, n=auctions, again=not learners, places=places) as log:
+            _roll(engine, options, parts, log, progress, Sessions(begun, run.save_sessions), blocks.chunks(shard))
+        result = result_of(folder, run.manifest, options, checked.metrics, parts.warning)
         retries: Counter[str] = Counter()
         for llm in parts.llms:  # one model may have other options in each role
             retries[llm.address] += llm.retries
-        run.finish(retries=dict(retries), judge_disagreement=disagreement)
-        found = problems(answers, options.fail_on_useless, options.fail_on_error)
-        return BenchResult(folder, summary, parts.warning, disagreement, tuple(found))
+        run.finish(retries=dict(retries), judge_disagreement=result.disagreement)
+        return result
 
 
-def _roll(options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, sessions: Sessions) -> None:
-    """Runs every auction that is not done."""
+def result_of(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    options: BenchOptions,
+    metrics: Sequence[Metric] = (),
+    warning: str | None = None,
+) -> BenchResult:
+    """Reads the log of a run that has all its answers, and writes its tables.
+
+    Args:
+        folder: The run's folder.
+        manifest: Its manifest.
+        options: Its options.
+        metrics: Metrics beside the built-in ones.
+        warning: If the model that writes also judges.
+    """
+    answers = list(read_transitions(folder))
+    summary = summarize(answers, options.baseline, metrics=[*METRICS, *metrics], about=about(manifest))
+    write_tables(summary, folder)
+    found = problems(answers, options.fail_on_useless, options.fail_on_error)
+    return BenchResult(folder, summary, warning, mean_disagreement(t.feedback for t in answers), tuple(found))
+
+
+def _roll(
+    engine: Engine,
+    options: BenchOptions,
+    parts: Parts,
+    log: RunLog,
+    progress: Progress,
+    sessions: Sessions,
+    chunks: Iterable[int],
+) -> None:
+    """Runs every auction of these chunks that is not done."""
     run_sync(
-        lambda: rollout(
+        lambda: engine(
             parts.world,
             parts.mechanisms,
             n=options.n,
@@ -239,17 +275,12 @@ def _roll(options: BenchOptions, parts: Parts, log: RunLog, progress: Progress, 
             on_chunk=log.write,
             on_answer=lambda fresh: progress.answered() if fresh else progress.skipped(),
             chunk=options.chunk,
+            chunks=chunks,
             sessions=sessions,
             done=log.done,
             failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
         )
     )
-
-
-def data_hashes(checked: Plan) -> dict[str, str]:
-    """The SHA-256 of the records of every data pack of a run."""
-    hashes = {"catalog": records_hash(checked.catalog), "personas": records_hash(checked.personas)}
-    return hashes if checked.queries is None else {**hashes, "queries": checked.queries.hash}
 
 
 def _changes(
@@ -266,29 +297,3 @@ def _changes(
         changes["code"] = code
         resumed["changed_code"] = changed_code
     return changes, resumed
-
-
-def _facts(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What the options came to, for the manifest."""
-    world = parts.world
-    objects = {label: it for label, it in checked.mechanisms.items() if isinstance(it, Mechanism)}
-    return {
-        "ad_llm": parts.ad_llm.name,
-        "judge": world.judge.name,
-        "judge_sha256": hash_of(world.judge),
-        "self_judged": parts.warning is not None,
-        "quality": world.quality.name if world.quality is not None else None,
-        "quality_sha256": hash_of(world.quality),
-        "packs": pack_versions(hashes),
-        "observers": observers(world, parts.mechanisms),
-        "bidder_sha256": hash_of(world.bidder),
-        "query_source": world.queries.name,
-        "encoder": default_encoder().name,
-        "encoder_runtime": default_encoder().runtime,
-        "objective": world.objective.facts(),
-        "ctr_models": {
-            label: model.name if (model := own_ctr_model(mechanism)) is not None else None
-            for label, mechanism in parts.mechanisms.items()
-        },
-        "objects": {label: f"{type(it).__module__}:{type(it).__qualname__}" for label, it in objects.items()},
-    }

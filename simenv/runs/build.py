@@ -94,7 +94,6 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
     }
     _check_choices(options, part_options)
     bidder = _bidder(options, part_options)
-    own_metrics = options.metrics if isinstance(options, BenchOptions) else ()
     for label in (*names, *(given or {})):
         check_label(label)
         population(bidder, label)  # refused now, not in the middle of the run
@@ -108,7 +107,7 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
         bidder=bidder,
         values=registry.make(VALUES, options.values, **part_options.of(VALUES, options.values)),
         objective=objective_of(options),
-        metrics=tuple(registry.make(METRIC, name, **part_options.of(METRIC, name)) for name in own_metrics),
+        metrics=metrics_of(options) if isinstance(options, BenchOptions) else (),
     )
 
 
@@ -204,6 +203,16 @@ def part_options_of(options: RunOptions) -> PartOptions:
         InputError: a setting of another form, or one that fits several plug-ins.
     """
     return PartOptions(options.settings, list(parts_of(options, labelled(options.mechanisms))))
+
+
+def metrics_of(options: BenchOptions) -> tuple[Metric, ...]:
+    """The metrics that the options name, beside the built-in ones.
+
+    Raises:
+        SimenvError: one cannot be found or built.
+    """
+    part_options = part_options_of(options)
+    return tuple(registry.make(METRIC, name, **part_options.of(METRIC, name)) for name in options.metrics)
 
 
 def objective_of(options: RunOptions) -> Objective:

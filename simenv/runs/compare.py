@@ -6,7 +6,7 @@ sets `across`. Properties of the mechanism may differ: its options, its code, it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +18,7 @@ from simenv.runs.folder import read_manifest, read_transitions
 from simenv.runs.log import LeftOut
 from simenv.runs.manifest import about
 from simenv.runs.metrics import METRICS, Metric, make_metric
+from simenv.runs.shards import shard_of_options
 from simenv.runs.summary import Table, summarize
 from simenv.runs.tables import to_frame
 
@@ -42,7 +43,7 @@ class Comparison:
     differing: list[str]
     """Properties of the worlds that differ, one line each; always empty without `across`."""
     notes: list[str]
-    """Other differences, and unfinished runs."""
+    """Other differences, unfinished runs, and parts of runs."""
 
     @property
     def table(self) -> pandas.DataFrame:
@@ -86,7 +87,7 @@ def compare(
     runs = [
         Run(name, manifests[name], list(read_transitions(folder, left_out=left_out))) for name, folder in named.items()
     ]
-    return Comparison(_table(runs, baseline, measures), differing, [*of_the_mechanisms(manifests), *_unfinished(runs)])
+    return Comparison(_table(runs, baseline, measures), differing, [*of_the_mechanisms(manifests), *_incomplete(runs)])
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
@@ -103,8 +104,12 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     }
 
 
-def _unfinished(runs: Iterable[Run]) -> list[str]:
-    return [f"{run.name} is not finished" for run in runs if not run.manifest.get("finished")]
+def _incomplete(runs: Iterable[Run]) -> Iterator[str]:
+    for run in runs:
+        if (shard := shard_of_options(run.manifest["options"])) is not None:
+            yield f"{run.name} is shard {shard}, one part of a run"
+        if not run.manifest.get("finished"):
+            yield f"{run.name} is not finished"
 
 
 def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric]) -> Table:

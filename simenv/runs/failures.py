@@ -44,9 +44,9 @@ class Failures:
         self._begun = 0
         self._failed = 0
 
-    def begin(self) -> None:
-        """Counts an answer that is begun."""
-        self._begun += 1
+    def begin(self, answers: int = 1) -> None:
+        """Counts answers that are begun."""
+        self._begun += answers
 
     def row(self, error: SimenvError) -> Failure:
         """What the log holds of a failed answer.
@@ -57,15 +57,23 @@ class Failures:
         """
         if not self._limit or not isinstance(error, self._kept) or isinstance(error, NotRecorded):
             raise error
+        self.keep(str(error), error)
+        return Failure(kind=type(error).__name__, text=str(error))
+
+    def keep(self, text: str, error: SimenvError | None = None) -> None:
+        """Counts an answer that failed and was kept.
+
+        Raises:
+            TooManyFailures: as in `row`.
+        """
         self._failed += 1
         if self._failed == 1:
-            self._warned(f"an answer failed, and is kept as an error: {error}")
+            self._warned(f"an answer failed, and is kept as an error: {text}")
         if too_many(self._failed, self._begun, self._limit) and (self._limit >= 1 or self._failed >= _FEWEST):
             raise TooManyFailures(
                 f"{self._failed} of {self._begun} answers failed, more than fail_on_error={self._limit:g} allows; "
-                f"the last: {error}"
+                f"the last: {text}"
             ) from error
-        return Failure(kind=type(error).__name__, text=str(error))
 
 
 def too_many(count: int, of: int, limit: float) -> bool:

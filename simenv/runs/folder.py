@@ -30,11 +30,22 @@ from simenv.files.atomic import PART, append_bytes, write_bytes_atomically
 from simenv.files.folders import check_folder, ensure_folder
 from simenv.records import Record, Transition
 from simenv.runs.lock import LOCK
-from simenv.runs.log import CHUNKS, LOG, SESSIONS, read_sessions, read_transitions, sound_chunks, to_session
+from simenv.runs.log import (
+    CHUNKS,
+    LOG,
+    SESSIONS,
+    auctions_in,
+    read_sessions,
+    read_transitions,
+    sound_chunks,
+    to_log_lines,
+    to_session,
+)
 from simenv.runs.manifest import MANIFEST, manifest_bytes, manifest_to_resume, new_manifest, now, read_manifest
 from simenv.runs.repair import NEW_CHUNKS, cut_off, take_new_chunks, truncate
 from simenv.runs.rollout import Finished
 from simenv.runs.rows import to_lines, whole_rows
+from simenv.runs.shards import span_of_options
 from simenv.world import Session
 
 TIMINGS = "timings.jsonl"
@@ -94,14 +105,16 @@ class RunFolder:
         short = folder._short_chunk(chunks)
         chunks = chunks[:-1] if short else chunks
         folder._end = chunks[-1]["end"] if chunks else 0
-        after = chunks[-1]["last_index"] + 1 if chunks else 0
+        end = chunks[-1]["last_index"] + 1 if chunks else 0
         # The manifest comes first: killed after it, the run goes on to the same end.
-        folder._enter_resume(after, bool(changes), resumed or {})
+        span = span_of_options(folder._manifest["options"])
+        if changes or (span is not None and end < span.end):
+            folder._enter_resume(auctions_in(chunks), resumed or {})
         said = [folder._repair(sound), short]
         folder.repaired = "; ".join(text for text in said if text) or None
         if short:
             truncate(folder.path / LOG, folder._end)
-        timings = [row for row in whole_rows(folder.path / TIMINGS)[0] if row["first_index"] < after]
+        timings = [row for row in whole_rows(folder.path / TIMINGS)[0] if row["first_index"] < end]
         sessions = whole_rows(folder.path / SESSIONS)[0]
         for name, rows in ((CHUNKS, chunks), (TIMINGS, timings), (SESSIONS, sessions)):
             small, content = folder.path / name, to_lines(rows)
@@ -157,7 +170,7 @@ class RunFolder:
         Raises:
             CannotWrite: the disk is full, or refuses for another reason. Earlier chunks are complete.
         """
-        lines = "".join(f"{t.model_dump_json()}\n" for t in finished.transitions).encode()
+        lines = to_log_lines(finished.transitions)
         self._append(LOG, lines)
         first, last = finished.transitions[0].index, finished.transitions[-1].index
         timings = ({"first_index": first, "mechanism": m, "seconds": round(s, 3)} for m, s in finished.seconds.items())
@@ -195,7 +208,7 @@ class RunFolder:
             if any(chunk["first_index"] <= index <= chunk["last_index"] for index, _ in answers):
                 old = [Transition.model_validate_json(line) for line in of_chunk.splitlines()]
                 new = [answers.get((t.index, t.mechanism), t) for t in old]
-                of_chunk = "".join(f"{t.model_dump_json()}\n" for t in new).encode()
+                of_chunk = to_log_lines(new)
             lines.append(of_chunk)
             end = len(of_chunk) + (rows[-1]["end"] if rows else 0)
             rows.append({**chunk, "end": end, "sha256": hashlib.sha256(of_chunk).hexdigest()})
@@ -228,13 +241,11 @@ class RunFolder:
         self._manifest |= {"finished": now(), **facts}
         self._write_manifest()
 
-    def _enter_resume(self, after: int, changed: bool, resumed: Mapping[str, Any]) -> None:
-        """Writes into the manifest that the run goes on, if auctions are left to run or something changed."""
-        n = self._manifest["options"].get("n")
-        if changed or (isinstance(n, int) and after < n):
-            entry = {"at": now(), "after_auctions": after, **resumed}
-            self._manifest |= {"finished": None, "resumed": [*self._manifest.get("resumed", []), entry]}
-            self._write_manifest()
+    def _enter_resume(self, after: int, resumed: Mapping[str, Any]) -> None:
+        """Writes into the manifest that the run goes on: auctions are left to run, or something changed."""
+        entry = {"at": now(), "after_auctions": after, **resumed}
+        self._manifest |= {"finished": None, "resumed": [*self._manifest.get("resumed", []), entry]}
+        self._write_manifest()
 
     def _repair(self, sound: int) -> str | None:
         """Cuts the log at the end of its last sound chunk, and says what was wrong with it, if anything was."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from simenv.files.limits import check_regular, read_lines
 from simenv.records import Persona, Transition
 from simenv.runs.manifest import read_manifest
 from simenv.runs.older_logs import upgrade_transition
-from simenv.runs.rows import whole_rows
+from simenv.runs.rows import sound_rows, whole_rows
+from simenv.runs.shards import span_of_options
 from simenv.users.queries import Question
 from simenv.world import Session
 
@@ -94,7 +95,7 @@ def to_session(row: dict[str, Any], file: Path) -> Session:
 def sound_chunks(folder: Path) -> tuple[list[dict[str, Any]], int]:
     """Returns the rows of the chunks before the first unsound one, and the byte at which they end."""
     chunks: list[dict[str, Any]] = []
-    for row, content in _chunks(folder):
+    for row, content in chunks_of_log(folder):
         if content is None:
             break
         chunks.append(row)
@@ -126,8 +127,8 @@ def _checked_lines(file: Path, left_out: LeftOut) -> Iterator[tuple[int, bytes]]
     check_regular(file)
     size = file.stat().st_size  # before chunks.jsonl is read: a run that is being written grows
     number, end, auctions = 0, 0, 0
-    for row, content in _chunks(file.parent):
-        end, auctions = row["end"], row["last_index"] + 1
+    for row, content in chunks_of_log(file.parent):
+        end, auctions = row["end"], auctions + auctions_in([row])
         if content is None:
             left_out(f"{file}: auctions {row['first_index']} to {row['last_index']} are not as they were written")
             continue
@@ -144,28 +145,32 @@ def _checked_lines(file: Path, left_out: LeftOut) -> Iterator[tuple[int, bytes]]
         left_out(f"{file}: {auctions} auctions, its manifest says that {wanted} are finished")
 
 
-def _chunks(folder: Path) -> Iterator[tuple[dict[str, Any], bytes | None]]:
+def chunks_of_log(folder: Path) -> Iterator[tuple[dict[str, Any], bytes | None]]:
     """Yields every chunk's row with its bytes; None instead of bytes that are not those written."""
-    rows, _ = whole_rows(folder / CHUNKS)
     if not (folder / LOG).is_file():
         return
     end = 0
     with (folder / LOG).open("rb") as log:
-        for row in rows:
+        for row in sound_rows(folder / CHUNKS):
             log.seek(end)
             content = log.read(max(0, row["end"] - end))
             end = row["end"]
             yield row, content if hashlib.sha256(content).hexdigest() == row["sha256"] else None
 
 
+def auctions_in(chunks: Iterable[Mapping[str, Any]]) -> int:
+    """The number of auctions in chunks, by their rows."""
+    return sum(row["last_index"] + 1 - row["first_index"] for row in chunks)
+
+
 def _auctions_of_finished(folder: Path) -> int:
-    """The number of auctions that the log of a finished run has; 0 if it is not finished or has no manifest."""
+    """The number of auctions of a finished run or shard; 0 if it is not finished or has no manifest."""
     try:
         manifest = read_manifest(folder)
     except DataFileError:
         return 0
-    n = manifest["options"].get("n")
-    return n if manifest.get("finished") and isinstance(n, int) else 0
+    span = span_of_options(manifest["options"]) if manifest.get("finished") else None
+    return span.auctions if span is not None else 0
 
 
 def _refuse(text: str) -> None:
@@ -197,3 +202,8 @@ def _contradiction(transition: Transition) -> str | None:
     if transition.values.keys() != set(candidates):
         return f"its candidates are {candidates}, its values of {list(transition.values)}"
     return None
+
+
+def to_log_lines(transitions: Iterable[Transition]) -> bytes:
+    """Returns transitions as lines of the log."""
+    return "".join(f"{t.model_dump_json()}\n" for t in transitions).encode()

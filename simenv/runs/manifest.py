@@ -45,7 +45,7 @@ def new_manifest(
         "format": 4,
         "started": now(),
         "finished": None,
-        "command": [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
+        "command": command(),
         "options": masked_fields(options),
         "world": dict(facts),
         "data_sha256": dict(hashes),
@@ -53,10 +53,21 @@ def new_manifest(
         "code": dict(code),
         "machine": dict(machine),
         "resumed": [],
+        "parts": [],
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
     }
+
+
+def command() -> list[str]:
+    """The command line of this process; secrets in it are masked."""
+    return [masked(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])]
+
+
+def package_versions() -> dict[str, str | None]:
+    """The version of each package that results may depend on; None where it is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
@@ -96,6 +107,7 @@ def about(manifest: Mapping[str, Any]) -> tuple[str, ...]:
         "judge": world.get("judge"),
         **{kind: packs.get(kind) or options.get(kind) for kind in ("catalog", "personas")},
         "seed": options.get("seed"),
+        "shard": options.get("shard"),
         "simenv": packages.get("simenv-ads"),
     }
     return tuple(f"{name} {value}" for name, value in parts.items() if value is not None)
@@ -109,11 +121,25 @@ def manifest_to_resume(path: str | Path) -> dict[str, Any]:
         InputError: another version of simenv started it, which may write other bytes.
     """
     manifest = read_manifest(path)
+    refuse_other_version(path, manifest, "resume it")
+    return manifest
+
+
+def refuse_other_version(path: str | Path, manifest: Mapping[str, Any], purpose: str) -> None:
+    """Refuses a run that another version of simenv began.
+
+    Args:
+        path: The run's folder.
+        manifest: Its manifest.
+        purpose: What only the same version can do.
+
+    Raises:
+        InputError: it is another version.
+    """
     packages = manifest.get("packages")
     before = packages.get("simenv-ads") if isinstance(packages, dict) else None
     if before != (now := _version("simenv-ads")):
-        raise InputError(f"{path} was begun by simenv {before}, this is simenv {now}: only the same one can resume it")
-    return manifest
+        raise InputError(f"{path} was begun by simenv {before}, this is simenv {now}: only the same one can {purpose}")
 
 
 def now() -> str:

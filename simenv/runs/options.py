@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from simenv.deadlines import check_timeout
 from simenv.errors import InputError
@@ -18,6 +18,11 @@ from simenv.llm.server_options import OptionsByName
 from simenv.records import Record
 
 R = TypeVar("R", bound=Record)
+
+
+def _shard(value: Any) -> Any:
+    """Python's way to name a shard, (0, 4), as the text "0/4"."""
+    return "/".join(map(str, value)) if isinstance(value, tuple | list) else value
 
 
 class Options(Record):
@@ -138,7 +143,20 @@ class RunOptions(WorldOptions, ModelOptions, MarketOptions, FileOptions):
     """Names the run: order of personas, values, bids, clicks, samples."""
 
 
-class BenchOptions(RunOptions, BidderOptions):
+class EngineOptions(Options):
+    """Where the chunks of a run are computed. A resumed run may have others."""
+
+    engine: str = "local"
+    """local: this process; ray: worker processes on a Ray cluster, which give the same rows (pip install
+    'simenv-ads[ray]')."""
+    ray_address: str | None = None
+    """The Ray cluster, HOST:PORT or auto; by default one on this machine, which ends with the run."""
+    workers: int | None = None
+    """Worker processes of the engine ray; by default one for each of the cluster's processors, or of its GPUs if a
+    model runs on them."""
+
+
+class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     """Everything that names a benchmark; its manifest holds it as it is."""
 
     n: int = 64
@@ -152,6 +170,8 @@ class BenchOptions(RunOptions, BidderOptions):
     """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
     chunk: int = 16
     """Auctions that run together."""
+    shard: Annotated[str | None, BeforeValidator(_shard)] = None
+    """INDEX/COUNT, numbered from 0, e.g. 0/4: run this part of the run alone; `simenv merge` joins all parts."""
     fail_on_error: float = 0.2
     """How many answers may fail, after all retries, before the run stops: a share below 1 (from the fifth failure on),
     or a number. 0: none."""
@@ -172,6 +192,7 @@ OLDEST: Mapping[str, Any] = {
     "trust_remote_code": False,
     "llm_options": {},
     "judge_llm_options": {},
+    "shard": None,
 }
 """What a run did whose manifest does not have the option."""
 _LEAST = {
@@ -180,6 +201,7 @@ _LEAST = {
     "concurrency": 1,
     "horizon": 1,
     "judge_samples": 1,
+    "workers": 1,
     "candidates": 0,
     "max_ads": 0,
     "reserve": 0,

@@ -14,13 +14,15 @@ from simenv.runs.named_files import differing_files
 from simenv.runs.options import OLDEST, BenchOptions, options_of_manifest
 from simenv.secrets import is_masked, masked_fields
 
-_MAY_CHANGE = frozenset(
+MAY_CHANGE = frozenset(
     {
         *("concurrency", "timeout", "answer_timeout", "api_base", "judge_api_base"),
         *("fail_on_error", "fail_on_bug", "fail_on_useless"),
+        *("engine", "ray_address", "workers"),
     }
 )
-"""Options that a resumed run may have otherwise: they say how to reach a model and when to stop, not what is run."""
+"""Options that a resumed run may have otherwise: they say how to reach a model, when to stop and where to run, not what
+is run."""
 
 
 def resumed_options(options: BenchOptions, given: Collection[str], folder: Path) -> BenchOptions:
@@ -51,7 +53,7 @@ def check_options(options: BenchOptions, folder: Path) -> dict[str, Any]:
     asked = options.model_dump()
     if missing := [name for name, value in asked.items() if is_masked(name, value)]:
         raise InputError(f"{folder}: its manifest does not hold the secret in {', '.join(missing)}: give it again")
-    named = {name: value for name, value in masked_fields(asked).items() if name not in _MAY_CHANGE}
+    named = {name: value for name, value in masked_fields(asked).items() if name not in MAY_CHANGE}
     n = before["options"].get("n")
     if isinstance(n, int) and options.n < n:
         raise InputError(f"cannot resume with fewer auctions: n was {n}, now {options.n}")
@@ -90,8 +92,12 @@ def check_code(before: Mapping[str, Any], code: Mapping[str, Any], *, allowed: b
 
 def refuse_other(what: str, now: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     """Raises InputError if a value of `now` is another one in `before`, both as a manifest has them."""
+    if differing := differing_values(now, before):
+        raise InputError(f"cannot resume {what}: {'; '.join(differing)}")
+
+
+def differing_values(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Returns which values of `now` are other ones in `before`, one text each, both as a manifest has them."""
     now, before = json.loads(json.dumps([now, before]))
     other = [name for name in now if now[name] != before.get(name)]
-    if other:
-        differing = "; ".join(f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in other)
-        raise InputError(f"cannot resume {what}: {differing}")
+    return [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in other]

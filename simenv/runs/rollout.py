@@ -75,6 +75,7 @@ async def rollout(
     on_chunk: Callable[[Finished], None],
     on_answer: Callable[[bool], None] = lambda fresh: None,
     chunk: int = CHUNK,
+    chunks: Iterable[int] | None = None,
     sessions: Sessions | None = None,
     done: Mapping[tuple[int, str], Transition] | None = None,
     failures: Failures | None = None,
@@ -90,6 +91,7 @@ async def rollout(
         on_answer: Called after each answer, for a progress bar: with False if it is one of `done`, or if all its
             completions come from a cassette.
         chunk: Auctions per chunk.
+        chunks: Numbers of the chunks to run, in ascending order; all by default. Chunk k begins at auction k * chunk.
         sessions: Existing sessions.
         done: (index, label) -> transition of finished chunks. Learners observe these; they are not run again.
         failures: Which failed answers become rows of the log. Without, the first one ends the run.
@@ -104,8 +106,8 @@ async def rollout(
         raise InputError("no mechanisms to run")
     sessions, done = sessions or Sessions(), done or {}
     learners = {label: _Learners(label, mechanism, world) for label, mechanism in mechanisms.items()}
-    for start in range(0, n, chunk):
-        indices = range(start, min(start + chunk, n))
+    for number in range(-(-n // chunk)) if chunks is None else chunks:
+        indices = range(number * chunk, min((number + 1) * chunk, n))
         finished = all((i, label) in done for i in indices for label in mechanisms)
         began = await sessions.get(world, seed, sorted({i // world.horizon for i in indices}))
         rows: list[Transition] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,42 @@ def whole_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     Returns:
         The rows without their checksums, and whether nothing follows them. No rows and True if there is no file.
     """
-    content = path.read_bytes() if path.is_file() else b""
-    *lines, rest = content.split(b"\n")  # what follows the last line end is incomplete
     rows: list[dict[str, Any]] = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            return rows, False
-        if not isinstance(row, dict) or row.pop("check", None) != checksum(row):
+    for row in _each(path):
+        if row is None:
             return rows, False
         rows.append(row)
-    return rows, not rest
+    return rows, True
+
+
+def sound_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields rows, without their checksums, up to the first incomplete or changed one; memory is that of one row."""
+    for row in _each(path):
+        if row is None:
+            return
+        yield row
+
+
+def _each(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yields rows without their checksums, and None at the first one that is incomplete or changed."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            row = _row(line)
+            yield row
+            if row is None:
+                return
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):  # what follows the last line end is incomplete
+        return None
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and row.pop("check", None) == checksum(row) else None
 
 
 def checksum(row: Mapping[str, Any]) -> str:

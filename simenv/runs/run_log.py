@@ -17,7 +17,7 @@ class RunLog:
     Args:
         run: The run's folder.
         done: Its transitions by (index, mechanism).
-        n: Auctions of the run.
+        n: Auctions of the run, or of the shard of it that is run here.
         again: Whether failed answers are asked for again.
         places: Files and folders that grow with the run. After the first new chunk, their disks must hold the rest;
             None: that is not asked.
@@ -33,10 +33,10 @@ class RunLog:
         places: Iterable[Path] | None = None,
     ) -> None:
         self._run = run
-        self._n = n
         self._space = None if places is None else SpaceCheck(places)
         self._failed = {key for key, t in done.items() if again and t.error is not None}
         self._last = max((index for index, _ in done), default=-1)
+        self._left = n - len({index for index, _ in done})
         self._fresh: dict[tuple[int, str], Transition] = {}
         self.done = {key: t for key, t in done.items() if key not in self._failed}
         """What is not asked for again."""
@@ -62,5 +62,6 @@ class RunLog:
             return
         self._run.append(finished)
         if self._space is not None:
-            self._space.check(last + 1 - first, self._n - last - 1)
+            written = last + 1 - first
+            self._space.check(written, self._left - written)
             self._space = None

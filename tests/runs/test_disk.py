@@ -215,7 +215,7 @@ class Local(ScriptedLLM):
     runs_here = True
 
 
-def test_only_where_a_local_model_runs_does_the_machine_count(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_on_another_machine_warns_where_bytes_depend_on_it(tmp_path: Path) -> None:
     assert machine_of([ScriptedLLM()])["threads"] is None
     here = machine_of([ScriptedLLM(), CassetteLLM(Cassette(tmp_path / "tape.jsonl", "record"), Local())])
     import torch
@@ -225,7 +225,12 @@ def test_only_where_a_local_model_runs_does_the_machine_count(tmp_path: Path) ->
     other = {**here, "threads": 64, "cpu": "another"}
     assert other_machine(here, here) is None
     assert other_machine(here, None) is None, "a manifest of before"
-    assert other_machine({**here, "threads": None, "device": None}, other) is None
+    none = {**here, "threads": None, "device": None}
+    assert other_machine(none, other) is None, "threads and the processor's name count where a local model runs"
+    assert other_machine({**none, "instructions": "maker avx2"}, {**other, "instructions": "maker"}) == (
+        "the run goes on on another machine (instructions was maker, is maker avx2): the last digits of numbers may "
+        "differ from those that the first one would have given"
+    )
     assert other_machine({**here, "cpu": "mine", "threads": 2}, other) == (
         "the run goes on on another machine (cpu was another, is mine; threads was 64, is 2): a local model's answers "
         "may differ from those that the first one would have given"

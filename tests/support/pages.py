@@ -21,8 +21,9 @@ PAGES = [
 """README, all pages of the site, and the example that is a page."""
 RUN = ("python", "bash")
 """Languages of blocks that tests run."""
-SHOWN = ("console", "text", "toml", "{eval-rst}", "{toctree}")
-"""Languages of blocks that tests do not run. The commands of console blocks, after "$ ", are parsed."""
+SHOWN = ("console", "sh", "yaml", "text", "toml", "{eval-rst}", "{toctree}")
+"""Languages of blocks that tests do not run. The commands of console blocks, after "$ ", are parsed, and so are those
+in scripts (sh) and in jobs (yaml) of clusters, whose syntax is checked."""
 
 _BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

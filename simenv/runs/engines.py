@@ -1,0 +1,170 @@
+"""Engines: where the chunks of a run are computed. Each is called as `rollout` is, and gives the same rows.
+
+local   this process: `rollout` itself
+ray     worker processes on a Ray cluster, which run chunks by their numbers (`simenv.runs.chunk_worker`); this process
+        makes the sessions, counts failures and writes the log
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+from simenv.errors import InputError, UnknownName
+from simenv.llm import LLM
+from simenv.mechanism import Mechanism
+from simenv.records import Transition
+from simenv.runs.chunk_worker import ChunkWorker, Rows, Setup, Task, from_log_lines
+from simenv.runs.dispatch import Pool, dispatch
+from simenv.runs.failures import Failures
+from simenv.runs.log import to_log_lines
+from simenv.runs.options import BenchOptions
+from simenv.runs.ray_pool import RayPool, require_ray
+from simenv.runs.rollout import CHUNK, Finished, Sessions, rollout
+from simenv.world import World
+
+ENGINES = ("local", "ray")
+
+
+class Engine(Protocol):
+    """Runs the chunks of a run: `rollout` says what the arguments are."""
+
+    async def __call__(
+        self,
+        world: World,
+        mechanisms: Mapping[str, Mechanism],
+        *,
+        n: int,
+        seed: int,
+        on_chunk: Callable[[Finished], None],
+        on_answer: Callable[[bool], None] = ...,
+        chunk: int = ...,
+        chunks: Iterable[int] | None = ...,
+        sessions: Sessions | None = ...,
+        done: Mapping[tuple[int, str], Transition] | None = ...,
+        failures: Failures | None = ...,
+    ) -> None: ...
+
+
+def check_engine(options: BenchOptions) -> None:
+    """Refuses what no engine can do, before anything is loaded.
+
+    Raises:
+        UnknownName: no engine has this name.
+        InputError: options that only another engine has, Ray is not installed, or the run would write a cassette.
+    """
+    if options.engine not in ENGINES:
+        raise UnknownName("engine", options.engine, ENGINES)
+    if options.engine == "local":
+        for name in ("ray_address", "workers"):
+            if (value := getattr(options, name)) is not None:
+                raise InputError(f"the engine local has no {name}, got {value!r}", hint="it is an option of engine ray")
+        return
+    require_ray()
+    for name in ("record", "cache"):
+        if getattr(options, name) is not None:
+            raise InputError(f"the engine ray writes no cassette, got {name}: its workers would write it all at once")
+
+
+@contextmanager
+def open_engine(
+    options: BenchOptions,
+    setup: Setup,
+    llms: Iterable[LLM],
+    machine: Mapping[str, Any],
+    warned: Callable[[str], None] = lambda text: None,
+) -> Iterator[Engine]:
+    """The engine that the options name, for a `with` block. At its end the worker processes are gone.
+
+    Args:
+        options: Options of the run.
+        setup: What workers are built from.
+        llms: The models of this process; calls that workers retry are counted on them.
+        machine: This machine, see `simenv.runs.machine`.
+        warned: Called with warnings.
+
+    Raises:
+        InputError: a mechanism or the bidders learn, a mechanism cannot be pickled, or the cluster cannot be reached.
+    """
+    if options.engine == "local":
+        yield rollout
+        return
+    if learners := setup.facts["observers"]:
+        raise InputError(
+            f"{', '.join(learners)}: learning from earlier auctions needs them in order, which the engine ray does not "
+            "keep",
+            hint="use engine local",
+        )
+    here = machine["threads"] is not None  # a model's batch takes the whole worker
+    at_once = 1 if here else 2
+    pool: RayPool[Task, Rows] = RayPool(
+        partial(ChunkWorker, setup),
+        workers=options.workers,
+        address=options.ray_address,
+        at_once=at_once,
+        gpus=int(machine["device"] not in (None, "cpu")),
+        warned=warned,
+    )
+    with pool:
+        yield Remote(pool, list(llms), warned)
+
+
+class Remote:
+    """An engine whose chunks run on the workers of a pool.
+
+    Args:
+        pool: The workers.
+        llms: The models of this process, as `Rows.retries` has them.
+        warned: Called with warnings.
+    """
+
+    def __init__(self, pool: Pool[Task, Rows], llms: list[LLM], warned: Callable[[str], None]) -> None:
+        self._pool = pool
+        self._llms = llms
+        self._warned = warned
+
+    async def __call__(
+        self,
+        world: World,
+        mechanisms: Mapping[str, Mechanism],
+        *,
+        n: int,
+        seed: int,
+        on_chunk: Callable[[Finished], None],
+        on_answer: Callable[[bool], None] = lambda fresh: None,
+        chunk: int = CHUNK,
+        chunks: Iterable[int] | None = None,
+        sessions: Sessions | None = None,
+        done: Mapping[tuple[int, str], Transition] | None = None,
+        failures: Failures | None = None,
+    ) -> None:
+        known, kept = sessions or Sessions(), done or {}
+        counted = failures or Failures(0)
+
+        async def tasks() -> AsyncIterator[Task]:
+            for number in range(-(-n // chunk)) if chunks is None else chunks:
+                indices = range(number * chunk, min((number + 1) * chunk, n))
+                begun = await known.get(world, seed, sorted({i // world.horizon for i in indices}))
+                rows = [kept[i, label] for i in indices for label in mechanisms if (i, label) in kept]
+                if len(rows) < len(indices) * len(mechanisms):
+                    yield Task(number, begun, to_log_lines(rows))
+                else:
+                    for _ in rows:
+                        on_answer(False)
+
+        def receive(rows: Rows) -> None:
+            transitions = from_log_lines(rows.lines)
+            for llm, retries in zip(self._llms, rows.retries, strict=True):
+                llm.retries += retries
+            for fresh in rows.fresh:
+                on_answer(fresh)
+            news = [t for t in transitions if (t.index, t.mechanism) not in kept]
+            counted.begin(len(news))
+            for t in news:
+                if t.error is not None:
+                    counted.keep(t.error.text)
+            on_chunk(Finished(transitions, dict(rows.seconds)))
+
+        await dispatch(tasks(), self._pool, receive, name=str, warned=self._warned)
