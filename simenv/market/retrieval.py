@@ -50,7 +50,7 @@ class Retriever:
             catalog = tuple(catalog)
         self.catalog = catalog
         self.n = min(n, len(catalog))
-        self._encoder = encoder
+        self.encoder = encoder
         self._vectors: Vectors | None = None
         self._index: VectorIndex | None = None
 
@@ -66,14 +66,13 @@ class Retriever:
                 self._index = open_or_build(self._file, len(self.catalog), self._encoded, watch)
         elif self._vectors is None:
             texts = [ad.text for ad in self.catalog]
-            if isinstance(self._encoder, MiniLM):
-                self._encoder.remember(texts, watch)
-            self._vectors = self._encoder.encode(texts)
+            encoder = self.encoder
+            self._vectors = encoder.remember(texts, watch) if isinstance(encoder, MiniLM) else encoder.encode(texts)
 
     def top(self, query: str) -> list[tuple[Ad, float]]:
         """Returns the candidates with their cosine in [-1, 1], most relevant first; ties in the catalog's order."""
         self.prepare()
-        vector = self._encoder.encode([query])[0]
+        vector = self.encoder.encode([query])[0]
         if self._vectors is not None:
             scores = product(self._vectors, vector)
             order = np.argsort(-scores, kind="stable")[: self.n]
@@ -83,7 +82,8 @@ class Retriever:
         return [(self.catalog[int(i)], float(score)) for i, score in zip(places, scores, strict=True)]
 
     def _encoded(self, start: int, stop: int) -> Vectors:
-        return self._encoder.encode([ad.text for ad in self.catalog[start:stop]])
+        texts, encoder = [ad.text for ad in self.catalog[start:stop]], self.encoder
+        return encoder.encode_once(texts) if isinstance(encoder, MiniLM) else encoder.encode(texts)
 
     @cached_property
     def _folder(self) -> Path:
@@ -94,8 +94,8 @@ class Retriever:
     @property
     def _file(self) -> Path:
         """The file of the index: in the cache folder if catalog and encoder can be named there."""
-        if not isinstance(self._encoder, MiniLM) or not isinstance(self.catalog, AdFile):
+        if not isinstance(self.encoder, MiniLM) or not isinstance(self.catalog, AdFile):
             return self._folder / "ads.faiss"
-        made = [self.catalog.sha256, self._encoder.name, self._encoder.runtime, version("faiss-cpu")]
+        made = [self.catalog.sha256, self.encoder.facts, version("faiss-cpu")]
         digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()
         return cache_dir() / "indexes" / f"{digest}.faiss"

@@ -201,7 +201,7 @@ def run_bench(
         facts, machine = facts_of(checked, parts, hashes), machine_of(parts.llms)
         progress.stage("encoding")
         parts.world.prepare(progress.encoded)
-        setup = Setup(options, objects, facts, hashes, files, code, package_versions())
+        setup = Setup(options, objects, facts, hashes, files, code, package_versions(), machine)
         engine = held.enter_context(open_engine(options, setup, parts.llms, machine, progress.warned))
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}
@@ -248,13 +248,13 @@ def result_of(
         metrics: Metrics beside the built-in ones.
         warning: If the model that writes also judges.
     """
-    measured = [*METRICS, *metrics]
-    with tally_of_run(folder, measured) as found:
-        summary = table_of(found, measured, options.baseline, about=about(manifest))
-        problems = found.findings.problems(options.fail_on_useless, options.fail_on_error)
-        disagreement = found.disagreement
+    measures = [*METRICS, *metrics]
+    with tally_of_run(folder, measures) as measured:
+        summary = table_of(measured, measures, options.baseline, about=about(manifest))
+        found = measured.findings.problems(options.fail_on_useless, options.fail_on_error)
+        result = BenchResult(folder, summary, warning, measured.disagreement, tuple(found))
     write_tables(summary, folder)
-    return BenchResult(folder, summary, warning, disagreement, tuple(problems))
+    return result
 
 
 def _roll(

@@ -6,10 +6,13 @@ sets `across`. Properties of the mechanism may differ: its options, its code, it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from simenv.errors import InputError, UnknownName
 from simenv.records import Transition
@@ -19,8 +22,10 @@ from simenv.runs.log import LeftOut
 from simenv.runs.manifest import about
 from simenv.runs.metrics import METRICS, Metric, make_metric
 from simenv.runs.shards import shard_of_options
-from simenv.runs.summary import Table, summarize
+from simenv.runs.summary import Table, table_of
 from simenv.runs.tables import to_frame
+from simenv.runs.tally import tally
+from simenv.seeding import keyed_int
 
 if TYPE_CHECKING:
     import pandas
@@ -32,7 +37,8 @@ class Run(NamedTuple):
     name: str
     """The folder's name, or its path where two runs have the same name."""
     manifest: dict[str, Any]
-    transitions: list[Transition]
+    read: Callable[[], Iterator[Transition]]
+    """Reads its log from the start."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,9 @@ def compare(
         raise InputError(
             f"these runs are not of one world: {'; '.join(differing)}", hint="the option across compares them anyway"
         )
+    say = _once(left_out) if left_out is not None else None
     runs = [
-        Run(name, manifests[name], list(read_transitions(folder, left_out=left_out))) for name, folder in named.items()
+        Run(name, manifests[name], partial(read_transitions, folder, left_out=say)) for name, folder in named.items()
     ]
     return Comparison(_table(runs, baseline, measures), differing, [*of_the_mechanisms(manifests), *_incomplete(runs)])
 
@@ -112,8 +119,20 @@ def _incomplete(runs: Iterable[Run]) -> Iterator[str]:
             yield f"{run.name} is not finished"
 
 
+def _once(say: LeftOut) -> LeftOut:
+    """Says each text once, however often a log is read."""
+    said: set[str] = set()
+
+    def say_once(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            say(text)
+
+    return say_once
+
+
 def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric]) -> Table:
-    mechanisms = [list(dict.fromkeys(t.mechanism for t in run.transitions)) for run in runs]
+    mechanisms = [list(dict.fromkeys(t.mechanism for t in run.read())) for run in runs]
     all_names = [name for names in mechanisms for name in names]
     labels = [
         {name: name if all_names.count(name) == 1 else f"{run.name}/{name}" for name in names}
@@ -125,14 +144,21 @@ def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric])
     baseline = baseline or known[0]
     if baseline not in known:
         raise UnknownName("baseline", baseline, known)
-    indices: dict[tuple[str, str], int] = {}
-    rows: dict[str, dict[int, Transition]] = {}
-    for run, run_labels in zip(runs, labels, strict=True):
-        for t in run.transitions:
-            index = indices.setdefault((t.auction.id, t.auction.query.text), len(indices))
-            label = run_labels[t.mechanism]
-            rows.setdefault(label, {})[index] = t.model_copy(update={"mechanism": label, "index": index})
-    unpaired = [label for label, by_index in rows.items() if not by_index.keys() & rows[baseline].keys()]
+
+    def answers() -> Iterator[Transition]:
+        indices: dict[int, int] = {}  # of the auctions, over all runs
+        for run, run_labels in zip(runs, labels, strict=True):
+            for t in run.read():
+                index = indices.setdefault(keyed_int(t.auction.id, t.auction.query.text), len(indices))
+                yield t.model_copy(update={"mechanism": run_labels[t.mechanism], "index": index})
+
     of_each = [about(run.manifest) for run in runs]
     common = [part for part in of_each[0] if all(part in parts for parts in of_each)]
-    return summarize((t for by_index in rows.values() for t in by_index.values()), baseline, unpaired, metrics, common)
+    with tally(answers, metrics) as found:
+        theirs = np.concatenate(list(found.sides[baseline].indices()))
+        unpaired = [
+            label
+            for label, side in found.sides.items()
+            if not any(np.isin(indices, theirs).any() for indices in side.indices())
+        ]
+        return table_of(found, metrics, baseline, unpaired, common)

@@ -228,6 +228,13 @@ class Spool:
                     )
                 yield Rows(keys[0], keys[1], keys[2], part(it.above, it.n), part(it.below, it.n), draws)
 
+    def indices(self) -> Iterator[Array]:
+        """The indices of all answers, block by block."""
+        with self.path.open("rb") as file:
+            for block in self._blocks:
+                file.seek(block.keys[0])
+                yield np.frombuffer(file.read(8 * block.n), np.int64)
+
     def _forget(self) -> None:
         self._keys = []
         self._pairs: list[list[tuple[float, float]]] = [[] for _ in range(self.width)]

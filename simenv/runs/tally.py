@@ -22,7 +22,7 @@ from simenv.records import Transition
 from simenv.runs.abstention import Verdicts
 from simenv.runs.advertisers import Surpluses
 from simenv.runs.metrics import Errors, Metric, Ratio, SumsClicks
-from simenv.runs.spool import Spool
+from simenv.runs.spool import Array, Spool
 from simenv.runs.useless import Findings
 
 T = TypeVar("T")
@@ -81,6 +81,11 @@ class Side:
         for expected, surpluses in self.surpluses.items():
             surpluses.add_all(later.surpluses[expected])
         self.spools += later.spools
+
+    def indices(self) -> Iterator[Array]:
+        """The indices of all answers, failed ones too, block by block."""
+        for spool in self.spools:
+            yield from spool.indices()
 
     def _with_parts(
         self, k: int, metric: Any, t: Transition, draws: dict[int, list[tuple[str, float, int]]]

@@ -27,8 +27,8 @@ from simenv.text import sentence_around, sentences
 from simenv.writer.claims import content_words, proper_nouns
 
 _AMOUNT = re.compile(r"[$€£]?\d+(?:[.,]\d+)*(?: ?%)?")
-_AROUND = " :.!?"
 _JOINED = re.compile(r"['’&-]")
+_AROUND = " :.!?"
 _BEGINNING = 5
 """Words of at least this many letters are the same if they begin alike."""
 _DENIED = re.compile(r"\b(?:no|not|never|without|cannot|\w+n['’]t)\s+(?:an?\s+|any\s+|the\s+)?([a-z]+)", re.IGNORECASE)
