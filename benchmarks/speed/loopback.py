@@ -33,6 +33,8 @@ from simenv.runs.options import BenchOptions
 from simenv.runs.rollout import in_flight_of, rollout
 
 FAULTS = ("--share-429", "0.01", "--share-500", "0.01", "--retry-after", "0.2")
+WORDS = ("--words", "15")
+"""A longer reply of the server repeats itself, and simenv asks for such an answer again."""
 AIMS = {64: 0.9, 256: 0.7}
 
 
@@ -71,7 +73,9 @@ def simenv_side(url: str, n: int, concurrency: int, most: list[int]) -> Callable
                 )
             )
             seconds = time.perf_counter() - started
-        most.append(stats(url, "/stats")["most_in_flight"])
+        counted = stats(url, "/stats")
+        assert counted["calls"] - counted["failed"] == n, "one call an answer"
+        most.append(counted["most_in_flight"])
         return n / seconds
 
     run(300)  # the encoder then knows the queries
@@ -125,7 +129,7 @@ def main() -> None:
     os.environ.pop("OPENAI_API_KEY", None)
     for faults, concurrency in itertools.product((False, True), AIMS):
         if asked.only in (None, concurrency):
-            with loopback(*(FAULTS if faults else ())) as url:
+            with loopback(*WORDS, *(FAULTS if faults else ())) as url:
                 most: list[int] = []
                 ours = simenv_side(url, asked.n, concurrency, most)
                 result = compare(
