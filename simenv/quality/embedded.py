@@ -219,7 +219,8 @@ class EmbeddedQuality:
         reference = split(ad_free) if ad_free is not None else [s for s in answer if s.ad_id is None]
         with one_thread():
             satisfaction, worth, kept = self._satisfaction(auction, outcome, answer, reference)
-        pairs = zip(ads, outcome.placements, strict=True)
+            factuality = [self.factuality(auction, outcome.response, ad) for ad in ads]
+        rated = zip(ads, outcome.placements, factuality, strict=True)
         return Feedback(
             satisfaction=satisfaction,
             quality=Quality(
@@ -230,10 +231,10 @@ class EmbeddedQuality:
                 ads=tuple(
                     AdQuality(
                         ad_id=ad.id,
-                        factuality=self.factuality(auction, outcome.response, ad),
+                        factuality=factual,
                         disclosure=disclosure(outcome.response, placement.span, ad),
                     )
-                    for ad, placement in pairs
+                    for ad, placement, factual in rated
                 ),
             ),
         )

@@ -16,6 +16,7 @@ from simenv.encoder import MiniLM
 from simenv.encoder.store import VectorStore
 from simenv.llm import ScriptedLLM
 from simenv.llm.cassette import Cassette, CassetteLLM
+from simenv.llm.server_health import ServerHealth
 from simenv.mechanism import Mechanism
 from simenv.runs.rollout import Finished, rollout
 from simenv.testing import small_world
@@ -171,3 +172,16 @@ def test_a_new_catalog_is_encoded_with_counts(tmp_path: Path, monkeypatch: pytes
     encoder._known = {}
     encoder.remember(texts, lambda done, total: seen.append((done, total)))
     assert seen == [], "they are in the cache"
+
+
+def test_a_server_that_asks_to_wait_is_shown() -> None:
+    shown = Shown()
+    server = ServerHealth("openai/fake", concurrency=1, attempts=6, max_wait=20.0, clock=shown.clock)
+    shown.started(10)
+    shown.clock.now += 2
+    shown.answered()
+    server.replied({"retry-after": "17"})
+    shown.clock.now += 4
+    assert shown.text() == "answers 1/10, 0.17/s, 0:54 left, no calls for 13 s: openai/fake asks to wait"
+    shown.clock.now += 13
+    assert "wait" not in shown.text()
