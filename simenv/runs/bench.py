@@ -201,7 +201,7 @@ def run_bench(
         facts, machine = facts_of(checked, parts, hashes), machine_of(parts.llms)
         progress.stage("encoding")
         parts.world.prepare(progress.encoded)
-        setup = Setup(options, objects, facts, hashes, files, code, package_versions())
+        setup = Setup(options, objects, facts, hashes, files, code, package_versions(), machine)
         engine = held.enter_context(open_engine(options, setup, parts.llms, machine, progress.warned))
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}
