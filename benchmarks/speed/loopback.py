@@ -24,7 +24,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.speed.loopback_server import loopback
-
 from benchmarks.speed.measure import Aim, compare
 from simenv.background_loop import run_sync
 from simenv.runs.build import build, plan
