@@ -13,6 +13,7 @@ from simenv import make_mechanism
 from simenv.background_loop import run_sync
 from simenv.cli.progress import RunProgress
 from simenv.encoder import MiniLM
+from simenv.encoder.store import VectorStore
 from simenv.llm import ScriptedLLM
 from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.llm.server_health import ServerHealth
@@ -159,15 +160,16 @@ def test_what_a_log_has_is_no_work() -> None:
 
 def test_a_new_catalog_is_encoded_with_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder itself is FAKE here: only its bookkeeping runs."""
-    monkeypatch.setenv("SIMENV_CACHE", str(tmp_path))
     encoder = MiniLM.__new__(MiniLM)
     encoder._known = {}
+    encoder._store = VectorStore(tmp_path / "vectors.sqlite", "fake", 384)
     monkeypatch.setattr(MiniLM, "_forward", lambda self, texts: [np.full(384, len(t), np.float32) for t in texts])
     seen: list[tuple[int, int]] = []
     texts = [f"text {i}" for i in range(70)]
     encoder.remember(texts, lambda done, total: seen.append((done, total)))
-    assert seen == [(0, 70), (32, 70), (64, 70), (70, 70)]
+    assert seen == [(0, 70), (64, 70), (70, 70)]
     seen.clear()
+    encoder._known = {}
     encoder.remember(texts, lambda done, total: seen.append((done, total)))
     assert seen == [], "they are in the cache"
 
