@@ -46,7 +46,7 @@ class HostedLLM(LLM):
         timeout: Seconds per call, from the request to the last byte of the reply.
         attempts: Number of attempts per call before LLMUnavailable is raised.
         max_wait: Longest wait between two attempts, seconds, also where the server names a longer one: in Retry-After,
-            retry-after-ms, or x-ratelimit-reset-requests and -tokens once none remain. All calls of the model wait.
+            retry-after-ms, or x-ratelimit-reset-requests and -tokens once none remain; see `server_health`.
         server_options: What each request asks for beside the prompt, by name: fields of `ServerOptions`.
 
     Raises:
