@@ -61,7 +61,8 @@ class MiniLM:
         unknown = [text for text in dict.fromkeys(texts) if text not in self._known]
         if unknown:
             self._known.update(zip(unknown, self._forward(unknown), strict=True))
-        vectors = np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, WIDTH), np.float32)
+        # np.array, because np.stack takes several times as long for so few rows
+        vectors = np.array([self._known[text] for text in texts]) if texts else np.zeros((0, WIDTH), np.float32)
         if len(self._known) > self._MEMORY:
             self._known.clear()
         return vectors
