@@ -15,7 +15,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
@@ -202,9 +202,32 @@ class PerLoop(Generic[T]):
         return {"_make": self._make, "_made": None}
 
 
+_ends: set[AsyncGenerator[None, None]] = set()
+"""Generators that end with their event loops: kept, because one that is collected ends at once."""
+
+
+async def at_end_of_loop(close: Callable[[], Awaitable[Any]]) -> None:
+    """Has `close` called when the running event loop ends.
+
+    When a loop ends (asyncio.run, the background loop), it first runs the `finally` of every asynchronous generator
+    that was begun in it.
+    """
+
+    async def until_then() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            _ends.discard(generator)
+            await close()
+
+    generator = until_then()
+    _ends.add(generator)
+    await anext(generator)
+
+
 async def gather(jobs: Iterable[Awaitable[T]]) -> list[T]:
     """Runs jobs concurrently. Unlike asyncio.gather, it cancels the remaining jobs after an error."""
-    tasks = [asyncio.ensure_future(_contained(job)) for job in jobs]
+    tasks = [as_task(job) for job in jobs]
     try:
         return list(await asyncio.gather(*tasks))
     except BaseException:
@@ -212,6 +235,14 @@ async def gather(jobs: Iterable[Awaitable[T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+def as_task(job: Awaitable[T]) -> asyncio.Task[T]:
+    """Starts a job as a task of its own, which raises SimenvError instead of SystemExit and KeyboardInterrupt."""
+    task = asyncio.ensure_future(_contained(job))
+    if isinstance(job, Coroutine):  # one that was cancelled before it began would warn that nobody awaited it
+        task.add_done_callback(lambda _: job.close())
+    return task
 
 
 async def _contained(job: Awaitable[T]) -> T:

@@ -15,10 +15,11 @@ with unknown probabilities, the variance is at least that of independent draws (
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BeforeValidator, ConfigDict
 
 from simenv.records import Record
@@ -26,6 +27,9 @@ from simenv.seeding import keyed_rng
 
 _Z = 1.959963984540054
 _RESAMPLES = 500
+_AT_ONCE = 8192
+"""Numbers that are added by one call."""
+Floats = npt.NDArray[np.float64]
 
 
 def _nan_for_null(value: Any) -> Any:
@@ -84,14 +88,14 @@ class Ratio(NamedTuple):
         Args:
             least_variance: The variance is at least this.
         """
-        from scipy.stats import t as student
+        from scipy.special import stdtrit  # scipy.stats takes half a second to import, for the same number
 
         if not math.isfinite(self.value):
             return Estimate()
         if not self.freedom:
             return Estimate(value=self.value)
         variance = max(sum(psi**2 for psi in self.influence.values()), least_variance)
-        margin = float(student.ppf(0.975, self.freedom)) * math.sqrt(variance)
+        margin = float(stdtrit(self.freedom, 0.975)) * math.sqrt(variance)
         return Estimate(value=self.value, low=self.value - margin, high=self.value + margin)
 
     def minus(self, other: Ratio) -> Ratio:
@@ -119,15 +123,35 @@ def ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Rati
         clusters: The cluster (persona) of each row.
     """
     above, below = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    total = float(below.sum())
-    if total == 0 or not np.isfinite([total, above.sum()]).all():
-        return Ratio(math.nan, {}, 0.0)
-    value = float(above.sum()) / total
     names, places = np.unique(np.array(clusters, dtype=str), return_inverse=True)
-    size = np.bincount(places, weights=below, minlength=len(names))
-    psi = np.bincount(places, weights=(above - value * below) / total, minlength=len(names))
-    names, psi, size = names[size > 0], psi[size > 0], size[size > 0]
-    if len(names) < 2:
+    return streamed_ratio(lambda: [(above, below, places)], len(above), names.tolist())
+
+
+def streamed_ratio(
+    blocks: Callable[[], Iterable[tuple[Floats, Floats, npt.NDArray[np.int64]]]], n: int, names: Sequence[str]
+) -> Ratio:
+    """Returns the `ratio` of rows that come in blocks, to the last bit the same for any blocks.
+
+    Args:
+        blocks: Called for each pass over the rows: above, below and the place of its cluster in `names`, of each row.
+        n: Number of rows.
+        names: The clusters, in ascending order. Those without rows do not count.
+    """
+    total = pairwise_sum((below for _, below, _ in blocks()), n)
+    all_above = pairwise_sum((above for above, _, _ in blocks()), n)
+    if total == 0 or not np.isfinite([total, all_above]).all():
+        return Ratio(math.nan, {}, 0.0)
+    value = all_above / total
+    size: npt.NDArray[Any] = np.zeros(len(names))
+    psi: npt.NDArray[Any] = np.zeros(len(names))
+    here = np.arange(len(names))
+    for above, below, clusters in blocks():
+        places = np.concatenate([here, clusters])  # bincount adds in the order of the rows
+        size = np.bincount(places, weights=np.concatenate([size, below]))
+        psi = np.bincount(places, weights=np.concatenate([psi, (above - value * below) / total]))
+    clustered = [name for name, it in zip(names, size, strict=True) if it > 0]
+    psi, size = psi[size > 0], size[size > 0]
+    if len(clustered) < 2:
         return Ratio(value, {}, 0.0)
     share = size / total
     # The variance estimate is a quadratic form of the clusters' sums, whose variances are as their sizes if rows are
@@ -135,7 +159,31 @@ def ratio(pairs: Sequence[tuple[float, float]], clusters: Sequence[str]) -> Rati
     u = size**2 / (1 - share)
     trace_of_square = float((size**2).sum() + (u.sum() ** 2 - (u**2).sum()) / total**2)
     influence = psi / np.sqrt(1 - share)
-    return Ratio(value, dict(zip(names.tolist(), influence.tolist(), strict=True)), total**2 / trace_of_square)
+    return Ratio(value, dict(zip(clustered, influence.tolist(), strict=True)), total**2 / trace_of_square)
+
+
+def pairwise_sum(blocks: Iterable[Floats], n: int) -> float:
+    """Returns the sum of n numbers that come in blocks, to the last bit that of `np.sum` over all of them at once.
+
+    NumPy adds the halves of an array apart, down to 128 numbers; the first half is a multiple of 8.
+    """
+    stream, waiting = iter(blocks), np.zeros(0)
+
+    def of_next(count: int) -> float:
+        nonlocal waiting
+        if count > _AT_ONCE:
+            half = count // 2 - count // 2 % 8
+            first = of_next(half)  # before the second half, which follows it in the stream
+            return first + of_next(count - half)
+        parts, have = [waiting], len(waiting)
+        while have < count:
+            parts.append(next(stream))
+            have += len(parts[-1])
+        joined = np.concatenate(parts)
+        waiting = joined[count:]
+        return float(joined[:count].sum())
+
+    return of_next(n)
 
 
 def draw_variance(successes: float, n: int) -> float:

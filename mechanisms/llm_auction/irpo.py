@@ -112,6 +112,12 @@ class Config(Record):
     personas: str = "everyday"
     catalog: str = "everyday"
     threads: int = Field(default=2, ge=1)
+    engine: str = "local"
+    """Where answers are sampled and judged: local, or ray. Updates are computed in this process."""
+    ray_address: str | None = None
+    """As `simenv bench --ray-address`."""
+    workers: int | None = Field(default=None, ge=1)
+    """As `simenv bench --workers`. Each takes `threads` processors."""
 
     @property
     def steps_per_epoch(self) -> int:

@@ -12,7 +12,6 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +26,24 @@ from simenv.files.atomic import replacing
 from simenv.files.folders import ensure_folder
 from simenv.judges.base import Judge
 from simenv.judges.click_model import ClickModel
-from simenv.judges.factory import make_judge
-from simenv.llm import make_llm
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
-from simenv.objective import Objective
+from simenv.runs.engines import check_engine_options
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
 from simenv.users.personas import load_personas
 from simenv.world import World, make_world
 
 from . import lora, reward_model
-from .folder import base_model, now, parse, read_state, save_state, write_manifest
-from .irpo import Config, Group, collect_clicks, distribution_facts, rewards, sample_groups, update
-from .levels import Answers, Episode, Level, Links, episodes
+from .folder import now, parse, read_state, save_state, write_manifest
+from .irpo import Config, Group, distribution_facts, rewards, update
+from .levels import Episode, Links, episodes
+from .models import Models, judge_of
 from .pairs import train as train_on_pairs
-from .policy import AdaptedLLM
 from .reward_model import PCTR, PCTRExample, fit
 from .slim import PLACES
 from .split import Part, only
+from .spread import Spread
 
 CURVE = ("epoch", "reward", "share", "entropy", "kl", "tv_tilted", "auc", "calibration_error", "used", "loss")
 
@@ -69,7 +67,9 @@ class LLMAuctionTrainer:
         if "from" in options:
             train_on_pairs(options, out, console)
         else:
-            Training(parse(Config, options), out, console).run()
+            config = parse(Config, options)
+            check_engine_options(config.engine, ray_address=config.ray_address, workers=config.workers)
+            Training(config, out, console).run()
 
 
 def part_world(part: Part, config: Config, candidates: int, judge: Judge | None = None) -> World:
@@ -77,16 +77,11 @@ def part_world(part: Part, config: Config, candidates: int, judge: Judge | None 
     return make_world(
         catalog=only(load_catalog(config.catalog), part),
         personas=only(load_personas(config.personas), part),
-        judge=judge or _judge(config),
+        judge=judge or judge_of(config),
         bidder=UniformBidder(),
         candidates=candidates,
         max_ads=config.max_ads,
     )
-
-
-def _judge(config: Config) -> Judge:
-    user_llm = None if config.judge in ("click", "embedded") else config.judge_llm
-    return make_judge(config.judge, llm=user_llm, find_llm=partial(make_llm, api_base=config.judge_api_base))
 
 
 class Training:
@@ -95,25 +90,16 @@ class Training:
     def __init__(self, config: Config, out: Path, console: Console) -> None:
         self.config, self.out, self.console = config, out, console
         torch.set_num_threads(config.threads)
-        saved = read_state(out, config)
-        self.policy = AdaptedLLM(
-            base_model(config.llm),
-            r=config.r,
-            alpha=config.alpha,
-            blocks=config.blocks,
-            seed=config.seed,
-            checkpointing=config.checkpointing,
-        )
-        self.level: Level = (
-            Links(self.policy) if config.level == "links" else Answers(self.policy, config.answer_tokens)
-        )
+        saved = read_state(out, config, ("threads", "engine", "ray_address", "workers"))
+        self.models = Models(config)
+        self.policy, self.level, self.judge = self.models.policy, self.models.level, self.models.judge
+        self.objective = self.models.objective
+        self.spread = Spread(config, self.models, lambda text: console.print(text, highlight=False, soft_wrap=True))
         self.optimizer = torch.optim.AdamW(self.policy.trained.values(), lr=config.learning_rate, weight_decay=0.0)
-        self.judge = _judge(config)
         self.worlds = {
             part: [part_world(part, config, n, self.judge) for n in config.candidates]
             for part in ("train", "validation")
         }
-        self.objective = Objective() if config.penalty else Objective(weight=0.0)
         self.state: dict[str, Any] = {
             "epoch": 0,
             "step": 0,
@@ -143,10 +129,11 @@ class Training:
         if not state["curve"]:
             self._validate(None)
             self._save()
-        while state["epoch"] < self.config.epochs:
-            self._epoch(state["epoch"] + 1)
-            state.update(epoch=state["epoch"] + 1, step=0, groups=None, losses=[])
-            self._save()
+        with self.spread:
+            while state["epoch"] < self.config.epochs:
+                self._epoch(state["epoch"] + 1)
+                state.update(epoch=state["epoch"] + 1, step=0, groups=None, losses=[])
+                self._save()
         self._manifest(now())
         self.console.print(f"best epoch {state['best']}: written to {self.out}", highlight=False, soft_wrap=True)
 
@@ -169,7 +156,7 @@ class Training:
         if state["groups"] is None:
             with self._timed("samples"):
                 key = f"preferences {number}" if again else "preferences"
-                groups = sample_groups(self.level, fresh, source, self.objective, config, key)
+                groups = self.spread.groups(fresh, source, config, key)
             state["groups"] = [tuple(group) for group in groups]
             self._save()
         groups = [Group(*group) for group in state["groups"]]
@@ -192,7 +179,7 @@ class Training:
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
                 auctions = self._draw("train", self.config.clicked_auctions, seed)
-                rows = collect_clicks(self.level, auctions, self.judge, self.config)
+                rows = self.spread.clicks(auctions, self.config)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
         with self._timed("pctr"):
@@ -242,7 +229,7 @@ class Training:
         """Returns AUC and calibration of the reward model on the policy's answers for held-out users and ads."""
         from sklearn.metrics import roc_auc_score
 
-        rows = collect_clicks(self.level, self.held_out, self.judge, self.config)
+        rows = self.spread.clicks(self.held_out, self.config)
         truth = np.array([row.clicked for row in rows if row.clicked is not None])
         predicted = pctr.predict([row for row in rows if row.clicked is not None])
         if not len(truth) or truth.min() == truth.max():

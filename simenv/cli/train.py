@@ -39,6 +39,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Rounds of clicks and training.")] = None,
     auctions: Annotated[int | None, typer.Option(help="Training auctions per epoch.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Where answers are sampled and judged: local or ray.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="As for bench.")] = None,
+    workers: Annotated[int | None, typer.Option(help="As for bench.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="OPTION=VALUE of the trainer (or NAME.OPTION=VALUE). Repeatable."),
@@ -60,6 +63,9 @@ def train(
         "epochs": epochs,
         "auctions": auctions,
         "seed": seed,
+        "engine": engine,
+        "ray_address": ray_address,
+        "workers": workers,
     }
     options = _read(config) | {name: value for name, value in named.items() if value is not None}
     for text in settings or ():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 from simenv.abilities import AsksModels, hash_of
@@ -70,12 +70,6 @@ class JudgeEnsemble:
         prob = sum(decided) / len(decided)
         clicked = bool(keyed_rng("ensemble-click", auction.id, ad_id).random() < prob)
         return Click(ad_id=ad_id, clicked=clicked, click_prob=prob, reason=reason)
-
-
-def mean_disagreement(feedbacks: Iterable[Feedback]) -> float | None:
-    """Mean disagreement over the judgements that have one; None if none has."""
-    known = [feedback.disagreement for feedback in feedbacks if feedback.disagreement is not None]
-    return sum(known) / len(known) if known else None
 
 
 def prob_or_verdict(click: Click) -> float | None:

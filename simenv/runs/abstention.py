@@ -16,7 +16,6 @@ The bounds assume nothing: each abstained ad is never clicked, or always, whatev
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
@@ -50,17 +49,40 @@ class Verdicts:
 
     def __init__(self, transitions: Iterable[Transition], expected: bool) -> None:
         self._expected = expected
-        self._cells: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])  # shown, known, clicks
+        self._cells: dict[Hashable, list[float]] = {(): [0.0, 0.0, 0.0]}  # shown, known, clicks
         for transition in transitions:
-            n = len(transition.feedback.clicks)
-            for position, click in enumerate(transition.feedback.clicks):
-                known = self._known(click)
-                for key in _pools(n, position):
-                    counts = self._cells[key]
-                    counts[0] += 1
-                    counts[1] += known is not None
-                    counts[2] += known or 0.0
-        self.shown, self.known, self.clicks = self._cells[()]
+            self.add(transition)
+
+    def add(self, transition: Transition) -> None:
+        """Adds the verdicts on one more answer."""
+        n = len(transition.feedback.clicks)
+        for position, click in enumerate(transition.feedback.clicks):
+            known = self._known(click)
+            for key in _pools(n, position):
+                counts = self._cells.setdefault(key, [0.0, 0.0, 0.0])
+                counts[0] += 1
+                counts[1] += known is not None
+                counts[2] += known or 0.0
+
+    def add_all(self, other: Verdicts) -> None:
+        """Adds the verdicts on later answers of the same mechanism."""
+        for key, counts in other._cells.items():
+            self._cells[key] = [a + b for a, b in zip(self._cells.get(key, [0.0] * 3), counts, strict=True)]
+
+    @property
+    def shown(self) -> float:
+        """Number of shown ads."""
+        return self._cells[()][0]
+
+    @property
+    def known(self) -> float:
+        """Number of verdicts."""
+        return self._cells[()][1]
+
+    @property
+    def clicks(self) -> float:
+        """Sum of the clicks."""
+        return self._cells[()][2]
 
     @property
     def complete(self) -> bool:

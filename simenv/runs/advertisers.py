@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-
 from simenv.records import Transition
 
 LOSING = {False: "losing", True: "losing_expected"}
@@ -13,31 +10,49 @@ UNIT = "share of advertisers"
 _ROUNDING = 1e-9
 
 
-def losing_share(transitions: Iterable[Transition], expected: bool) -> float | None:
-    """Returns the share of advertisers whose surplus over the run is below 0.
+class Surpluses:
+    """The surplus of each advertiser over the answers of one mechanism, and the share of advertisers that lose.
 
     An advertiser is an ad; those that were shown or charged count. Its surplus is the sum of (value - price) x click,
     minus transfers, over the ads with a verdict.
 
     Args:
-        transitions: The answers of one mechanism.
         expected: Whether clicks are click probabilities, or realised.
-
-    Returns:
-        None if no verdict of that kind is known, or no advertiser was shown or charged.
     """
-    surplus: dict[str, float] = defaultdict(float)
-    verdicts = unknown = 0
-    for transition in transitions:
+
+    def __init__(self, expected: bool) -> None:
+        self._expected = expected
+        self._of: dict[str, float] = {}
+        self._verdicts = self._unknown = 0
+
+    def add(self, transition: Transition) -> None:
+        """Adds one answer."""
+        of = self._of
         prices = {placement.ad_id: placement.price for placement in transition.outcome.placements}
         for ad_id, amount in transition.outcome.transfers.items():
-            surplus[ad_id] -= amount
+            of[ad_id] = of.get(ad_id, 0.0) - amount
         for click in transition.feedback.clicks:
-            known = click.click_prob if expected else click.clicked
-            verdicts += known is not None
-            unknown += known is None
+            known = click.click_prob if self._expected else click.clicked
+            if known is None:
+                self._unknown += 1
+            else:
+                self._verdicts += 1
             gain = transition.values[click.ad_id] - prices[click.ad_id]
-            surplus[click.ad_id] += gain * float(known or 0.0)
-    if not surplus or (unknown and (expected or not verdicts)):
-        return None
-    return sum(amount < -_ROUNDING for amount in surplus.values()) / len(surplus)
+            of[click.ad_id] = of.get(click.ad_id, 0.0) + gain * float(known or 0.0)
+
+    def add_all(self, other: Surpluses) -> None:
+        """Adds other answers of the same mechanism."""
+        for ad_id, amount in other._of.items():
+            self._of[ad_id] = self._of.get(ad_id, 0.0) + amount
+        self._verdicts += other._verdicts
+        self._unknown += other._unknown
+
+    def losing(self) -> float | None:
+        """The share of advertisers whose surplus is below 0.
+
+        Returns:
+            None if no verdict of that kind is known, or no advertiser was shown or charged.
+        """
+        if not self._of or (self._unknown and (self._expected or not self._verdicts)):
+            return None
+        return sum(amount < -_ROUNDING for amount in self._of.values()) / len(self._of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Mapping
 from threading import Lock
 from typing import Any, NamedTuple
@@ -16,12 +17,13 @@ from simenv.runs.code import code_of, differing_code
 from simenv.runs.facts import data_hashes, facts_of
 from simenv.runs.failures import Failures
 from simenv.runs.log import to_log_lines
+from simenv.runs.machine import bits_of, machine_of
 from simenv.runs.manifest import package_versions
 from simenv.runs.models import open_cassette
 from simenv.runs.named_files import differing_files, file_hashes
 from simenv.runs.options import BenchOptions
 from simenv.runs.resume import differing_values
-from simenv.runs.rollout import Finished, Sessions, rollout
+from simenv.runs.rollout import Finished, Sessions, in_flight_of, rollout
 from simenv.world import Session
 
 
@@ -37,6 +39,7 @@ class Setup(NamedTuple):
     files: Mapping[str, str]
     code: Mapping[str, Any]
     packages: Mapping[str, str | None]
+    machine: Mapping[str, Any]
 
 
 class Task(NamedTuple):
@@ -62,6 +65,8 @@ class Rows(NamedTuple):
     seconds: Mapping[str, float]
     retries: tuple[int, ...]
     """Retried calls of each model of the run since the worker's last chunk."""
+    warning: str | None
+    """If the worker's machine may give other bytes than that of the process that writes the run."""
 
 
 class ChunkWorker:
@@ -88,6 +93,8 @@ class ChunkWorker:
         _refuse(differing_files(hashes | file_hashes(options), {**setup.hashes, **setup.files}))
         self._parts = build(checked, open_cassette(options))
         _refuse(differing_values(facts_of(checked, self._parts, hashes), setup.facts))
+        now, then = bits_of(machine_of(self._parts.llms)), bits_of(setup.machine)
+        self._warning = _warning(differing_values(now, then))
         self._parts.world.prepare()
         self._told = [llm.retries for llm in self._parts.llms]
         self._lock = Lock()
@@ -107,6 +114,7 @@ class ChunkWorker:
                 on_answer=fresh.append,
                 chunk=options.chunk,
                 chunks=[task.chunk],
+                in_flight=in_flight_of(parts.llms),
                 sessions=Sessions(task.sessions),
                 done={(t.index, t.mechanism): t for t in from_log_lines(task.done)},
                 # How many may fail is counted where the run is written.
@@ -114,7 +122,7 @@ class ChunkWorker:
             )
         )
         (rows,) = finished
-        return Rows(to_log_lines(rows.transitions), tuple(fresh), rows.seconds, self._retries())
+        return Rows(to_log_lines(rows.transitions), tuple(fresh), rows.seconds, self._retries(), self._warning)
 
     def _retries(self) -> tuple[int, ...]:
         with self._lock:
@@ -127,6 +135,15 @@ class ChunkWorker:
 def from_log_lines(lines: bytes) -> list[Transition]:
     """The transitions of lines of the log."""
     return [Transition.model_validate_json(line) for line in lines.splitlines()]
+
+
+def _warning(differing: list[str]) -> str | None:
+    if not differing:
+        return None
+    return (
+        f"a worker on {socket.gethostname()} is another kind of machine than this one ({'; '.join(differing)}): "
+        "numbers and texts may differ from those of a local run"
+    )
 
 
 def _refuse(differing: list[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from simenv.errors import SimenvError
 
@@ -59,6 +59,10 @@ class Pool(Protocol[_Task, _Result]):
             WorkerLost: it died while it started.
             SimenvError: it cannot be built.
         """
+        ...
+
+    def give_back(self, worker: Worker[Any, Any]) -> None:
+        """Called with each living worker when all tasks are done: the pool may keep it for later ones."""
         ...
 
 
@@ -146,6 +150,9 @@ class _Dispatch(Generic[T, R]):
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
+            for slot in slots:
+                if slot.worker is not None:
+                    self._pool.give_back(slot.worker)
 
     async def _lane(self, slot: _Slot[T, R]) -> None:
         """Gives one task after another to the worker of a slot."""

@@ -21,7 +21,8 @@ from simenv.runs.dispatch import Pool, dispatch
 from simenv.runs.failures import Failures
 from simenv.runs.log import to_log_lines
 from simenv.runs.options import BenchOptions
-from simenv.runs.ray_pool import RayPool, require_ray
+from simenv.runs.ray_cluster import require_ray
+from simenv.runs.ray_pool import RayPool
 from simenv.runs.rollout import CHUNK, Finished, Sessions, rollout
 from simenv.world import World
 
@@ -29,7 +30,7 @@ ENGINES = ("local", "ray")
 
 
 class Engine(Protocol):
-    """Runs the chunks of a run: `rollout` says what the arguments are."""
+    """Runs the chunks of a run: `rollout` says what the arguments are. Workers know how much they have in flight."""
 
     async def __call__(
         self,
@@ -42,6 +43,8 @@ class Engine(Protocol):
         on_answer: Callable[[bool], None] = ...,
         chunk: int = ...,
         chunks: Iterable[int] | None = ...,
+        in_flight: int | None = ...,
+        may_begin: Callable[[], bool] = ...,
         sessions: Sessions | None = ...,
         done: Mapping[tuple[int, str], Transition] | None = ...,
         failures: Failures | None = ...,
@@ -53,19 +56,40 @@ def check_engine(options: BenchOptions) -> None:
 
     Raises:
         UnknownName: no engine has this name.
-        InputError: options that only another engine has, Ray is not installed, or the run would write a cassette.
+        InputError: options that only another engine has, Ray is not installed, or the run would write a cassette
+            or count calls.
     """
-    if options.engine not in ENGINES:
-        raise UnknownName("engine", options.engine, ENGINES)
-    if options.engine == "local":
-        for name in ("ray_address", "workers"):
-            if (value := getattr(options, name)) is not None:
-                raise InputError(f"the engine local has no {name}, got {value!r}", hint="it is an option of engine ray")
-        return
-    require_ray()
+    check_engine_options(options.engine, ray_address=options.ray_address, workers=options.workers)
     for name in ("record", "cache"):
-        if getattr(options, name) is not None:
+        if options.engine != "local" and getattr(options, name) is not None:
             raise InputError(f"the engine ray writes no cassette, got {name}: its workers would write it all at once")
+    for name in ("max_cost", "max_calls"):
+        if options.engine != "local" and (value := getattr(options, name)) is not None:
+            raise InputError(
+                f"the engine ray does not count the calls of its workers, got {name}={value}",
+                hint="use max_hours, or the engine local",
+            )
+
+
+def check_engine_options(engine: str, **of_ray: Any) -> None:
+    """Refuses options of one engine with the other.
+
+    Args:
+        engine: The engine's name.
+        of_ray: Options of the engine ray, by name; None: not given.
+
+    Raises:
+        UnknownName: no engine has this name.
+        InputError: options of the engine ray with another one, or Ray is not installed.
+    """
+    if engine not in ENGINES:
+        raise UnknownName("engine", engine, ENGINES)
+    if engine == "ray":
+        require_ray()
+        return
+    for name, value in of_ray.items():
+        if value is not None:
+            raise InputError(f"the engine {engine} has no {name}, got {value!r}", hint="it is an option of engine ray")
 
 
 @contextmanager
@@ -104,6 +128,7 @@ def open_engine(
         workers=options.workers,
         address=options.ray_address,
         at_once=at_once,
+        cpus=machine["threads"] or 1,
         gpus=int(machine["device"] not in (None, "cpu")),
         warned=warned,
     )
@@ -136,19 +161,24 @@ class Remote:
         on_answer: Callable[[bool], None] = lambda fresh: None,
         chunk: int = CHUNK,
         chunks: Iterable[int] | None = None,
+        in_flight: int | None = None,
+        may_begin: Callable[[], bool] = lambda: True,
         sessions: Sessions | None = None,
         done: Mapping[tuple[int, str], Transition] | None = None,
         failures: Failures | None = None,
     ) -> None:
         known, kept = sessions or Sessions(), done or {}
         counted = failures or Failures(0)
+        warnings: set[str] = set()
 
         async def tasks() -> AsyncIterator[Task]:
             for number in range(-(-n // chunk)) if chunks is None else chunks:
                 indices = range(number * chunk, min((number + 1) * chunk, n))
-                begun = await known.get(world, seed, sorted({i // world.horizon for i in indices}))
+                begun = await known.get_all(world, seed, sorted({i // world.horizon for i in indices}))
                 rows = [kept[i, label] for i in indices for label in mechanisms if (i, label) in kept]
                 if len(rows) < len(indices) * len(mechanisms):
+                    if not may_begin():
+                        return
                     yield Task(number, begun, to_log_lines(rows))
                 else:
                     for _ in rows:
@@ -158,6 +188,9 @@ class Remote:
             transitions = from_log_lines(rows.lines)
             for llm, retries in zip(self._llms, rows.retries, strict=True):
                 llm.retries += retries
+            if rows.warning is not None and rows.warning not in warnings:
+                warnings.add(rows.warning)
+                self._warned(rows.warning)
             for fresh in rows.fresh:
                 on_answer(fresh)
             news = [t for t in transitions if (t.index, t.mechanism) not in kept]
@@ -167,4 +200,7 @@ class Remote:
                     counted.keep(t.error.text)
             on_chunk(Finished(transitions, dict(rows.seconds)))
 
-        await dispatch(tasks(), self._pool, receive, name=str, warned=self._warned)
+        try:
+            await dispatch(tasks(), self._pool, receive, name=str, warned=self._warned)
+        finally:
+            await known.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from simenv.files.limits import check_regular, read_lines
 from simenv.records import Persona, Transition
 from simenv.runs.manifest import read_manifest
 from simenv.runs.older_logs import upgrade_transition
-from simenv.runs.rows import sound_rows, whole_rows
+from simenv.runs.rows import each_row, sound_rows, whole_rows
 from simenv.runs.shards import span_of_options
 from simenv.users.queries import Question
 from simenv.world import Session
@@ -49,15 +50,41 @@ def read_transitions(path: str | Path, *, left_out: LeftOut | None = None) -> It
         raise DataFileError(f"{path}: no transitions.jsonl: not the folder of a run")
     lines = _checked_lines(file, left_out or _refuse) if _has_checksums(file) else _plain_lines(file)
     for number, line in lines:
-        try:
-            transition = _transition(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            message = " ".join([*map(str, first["loc"]), first["msg"]])
-            raise DataFileError(f"{file}:{number}: not a transition: {message}") from None
-        if wrong := _contradiction(transition):
-            raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
-        yield transition
+        yield _read_line(file, number, line)
+
+
+def read_chunks(folder: Path, start: int, stop: int) -> Iterator[Transition]:
+    """Reads the transitions of some chunks of a run's log.
+
+    Args:
+        folder: The run's folder.
+        start, stop: Numbers of the first chunk, and of the one after the last.
+
+    Raises:
+        DataFileError: one of them was changed, or a line is not a transition.
+    """
+    for row, content in islice(chunks_of_log(folder, start), stop - start):
+        if content is None:
+            _refuse(
+                f"{folder / LOG}: auctions {row['first_index']} to {row['last_index']} are not as they were written"
+            )
+            return
+        for number, line in enumerate(content.splitlines(keepends=True), start=1):
+            yield _read_line(folder / LOG, number, line)
+
+
+def chunk_ends(folder: Path) -> list[int]:
+    """Where each chunk of a run's log ends, in bytes; none if the log is damaged or holds more than these chunks."""
+    log = folder / LOG
+    if not _has_checksums(log) or not log.is_file():
+        return []
+    size, ends, auctions = log.stat().st_size, [], 0
+    for row in each_row(folder / CHUNKS):
+        if row is None:
+            return []
+        ends.append(row["end"])
+        auctions += auctions_in([row])
+    return ends if ends and ends[-1] == size and auctions >= _auctions_of_finished(folder) else []
 
 
 def read_sessions(path: str | Path, *, left_out: LeftOut | None = None) -> dict[int, Session]:
@@ -100,6 +127,18 @@ def sound_chunks(folder: Path) -> tuple[list[dict[str, Any]], int]:
             break
         chunks.append(row)
     return chunks, chunks[-1]["end"] if chunks else 0
+
+
+def _read_line(file: Path, number: int, line: bytes) -> Transition:
+    try:
+        transition = _transition(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = " ".join([*map(str, first["loc"]), first["msg"]])
+        raise DataFileError(f"{file}:{number}: not a transition: {message}") from None
+    if wrong := _contradiction(transition):
+        raise DataFileError(f"{file}:{number}: not a transition: {wrong}")
+    return transition
 
 
 def _has_checksums(file: Path) -> bool:
@@ -145,16 +184,18 @@ def _checked_lines(file: Path, left_out: LeftOut) -> Iterator[tuple[int, bytes]]
         left_out(f"{file}: {auctions} auctions, its manifest says that {wanted} are finished")
 
 
-def chunks_of_log(folder: Path) -> Iterator[tuple[dict[str, Any], bytes | None]]:
-    """Yields every chunk's row with its bytes; None instead of bytes that are not those written."""
+def chunks_of_log(folder: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], bytes | None]]:
+    """Yields every chunk's row with its bytes, from number `start` on; None for bytes that are not those written."""
     if not (folder / LOG).is_file():
         return
     end = 0
     with (folder / LOG).open("rb") as log:
-        for row in sound_rows(folder / CHUNKS):
-            log.seek(end)
-            content = log.read(max(0, row["end"] - end))
-            end = row["end"]
+        for number, row in enumerate(sound_rows(folder / CHUNKS)):
+            begin, end = end, row["end"]
+            if number < start:
+                continue
+            log.seek(begin)
+            content = log.read(max(0, end - begin))
             yield row, content if hashlib.sha256(content).hexdigest() == row["sha256"] else None
 
 

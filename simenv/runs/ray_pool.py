@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
-import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -18,12 +17,11 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from simenv import errors
 from simenv.errors import InputError, SimenvError
 from simenv.importing import reason
-from simenv.runs.dispatch import WorkerLost
+from simenv.runs.dispatch import Worker, WorkerLost
+from simenv.runs.ray_cluster import connect, ray_module, require_ray
 
 T = TypeVar("T")
 R = TypeVar("R")
-_STORE = 2**28
-"""Bytes of the object store of a cluster of our own: results wait there, a few at a time."""
 _PATIENCE = 30.0
 """Seconds without any worker before a warning says that the cluster gives none."""
 
@@ -67,8 +65,6 @@ class _Host:
 
     def build(self, pickled: bytes, workers: int) -> str | _Failed:
         """Builds the runner. Returns the name of this machine."""
-        import socket
-
         from ray import cloudpickle
 
         try:
@@ -98,10 +94,11 @@ class RayPool(Generic[T, R]):
 
     Args:
         make: Builds a runner, in each worker once, from the number of workers. It is pickled.
-        workers: Their number; by default one for each processor of the cluster, or for each GPU if they need one.
+        workers: Their number; by default as many as the processors of the cluster are enough for, or its GPUs.
         address: HOST:PORT of a running cluster, or "auto"; by default one is started on this machine. If the process is
             connected to a cluster already, and no address is given, that one is used.
         at_once: Tasks that a worker runs at the same time.
+        cpus: Processors that each worker has for itself. Its libraries use as many threads.
         gpus: GPUs that each worker has for itself.
         warned: Called if the cluster has no room for any worker.
 
@@ -116,23 +113,25 @@ class RayPool(Generic[T, R]):
         workers: int | None = None,
         address: str | None = None,
         at_once: int = 1,
+        cpus: int = 1,
         gpus: int = 0,
         warned: Callable[[str], None] = lambda text: None,
     ) -> None:
         require_ray()
         self.at_once = at_once
-        self._gpus = gpus
+        self._cpus, self._gpus = cpus, gpus
         self._warned = warned
         self._actors: list[Any] = []
         self._started = False
-        self._own = _connect(address, workers)
+        self._idle: list[Worker[T, R]] = []
+        self._own = connect(address, None if workers is None else workers * cpus)
         try:
             self.size = workers or self._room()
             self._pickled = self._put(make)
             self._host: Any = (
-                _ray()
+                ray_module()
                 .remote(_Host)
-                .options(num_cpus=1, num_gpus=gpus, max_concurrency=at_once, max_restarts=0, max_task_retries=0)
+                .options(num_cpus=cpus, num_gpus=gpus, max_concurrency=at_once, max_restarts=0, max_task_retries=0)
             )
         except BaseException:
             self.close()
@@ -148,7 +147,7 @@ class RayPool(Generic[T, R]):
 
     def close(self) -> None:
         """Ends the workers, and the cluster if it is our own."""
-        ray = _ray()
+        ray = ray_module()
         for actor in self._actors:
             with contextlib.suppress(Exception):  # it is gone, or the cluster is
                 ray.kill(actor)
@@ -156,13 +155,18 @@ class RayPool(Generic[T, R]):
         if self._own:
             ray.shutdown()
 
-    async def start(self) -> _RayWorker[T, R]:
-        """A new worker, wherever the cluster has room for one.
+    def give_back(self, worker: Worker[T, R]) -> None:
+        self._idle.append(worker)
+
+    async def start(self) -> Worker[T, R]:
+        """A worker that was given back, or a new one, wherever the cluster has room for it.
 
         Raises:
             WorkerLost: it died while it started.
             SimenvError: it cannot be built.
         """
+        if self._idle:
+            return self._idle.pop()
         actor = self._host.remote(str(Path.cwd()), sys.path)
         self._actors.append(actor)
         watch = threading.Timer(_PATIENCE, self._complain)
@@ -185,26 +189,26 @@ class RayPool(Generic[T, R]):
         if actor in self._actors:
             self._actors.remove(actor)
             with contextlib.suppress(Exception):
-                _ray().kill(actor)
+                ray_module().kill(actor)
 
     def _complain(self) -> None:
         if not self._started:
             self._started = True  # once is enough
-            free = _ray().available_resources()
+            free = ray_module().available_resources()
             self._warned(
-                f"no worker has started after {_PATIENCE:g} s: each needs 1 CPU and {self._gpus} GPUs, the cluster has "
-                f"{free.get('CPU', 0):g} and {free.get('GPU', 0):g} free"
+                f"no worker has started after {_PATIENCE:g} s: each needs {self._cpus} CPUs and {self._gpus} GPUs, the "
+                f"cluster has {free.get('CPU', 0):g} and {free.get('GPU', 0):g} free"
             )
 
     def _room(self) -> int:
-        total = _ray().cluster_resources()
-        return max(1, int(total.get("GPU", 0) // self._gpus if self._gpus else total.get("CPU", 0)))
+        total = ray_module().cluster_resources()
+        return max(1, int(total.get("GPU", 0) // self._gpus if self._gpus else total.get("CPU", 0) // self._cpus))
 
     def _put(self, make: Callable[[int], Runner[T, R]]) -> Any:
         from ray import cloudpickle
 
         try:
-            return _ray().put(cloudpickle.dumps(make))
+            return ray_module().put(cloudpickle.dumps(make))
         except Exception as error:  # the code of a plug-in may raise anything
             raise InputError(f"what workers need cannot be sent to them: {reason(error)}") from error
 
@@ -223,18 +227,6 @@ class _RayWorker(Generic[T, R]):
         if isinstance(result, _Failed):
             raise result.error("")
         return result
-
-
-def require_ray() -> None:
-    """Raises InputError if Ray is not installed."""
-    if importlib.util.find_spec("ray") is None:
-        raise InputError("the engine ray needs the package ray", hint="pip install 'simenv-ads[ray]'")
-
-
-def _ray() -> Any:
-    import ray
-
-    return ray
 
 
 async def _reply(reference: Any) -> Any:
@@ -259,34 +251,3 @@ def _how(text: str) -> str:
     detail = re.search(r"Worker exit detail: (.+?)(?: Some common causes|$)", text)
     said = detail[1] if detail else text[:_LONGEST]
     return f"{said} ({named})" if named else said
-
-
-def _connect(address: str | None, workers: int | None) -> bool:
-    """Connects this process to a cluster. Returns whether the connection, or the cluster, is ours to end."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray = _ray()
-    if ray.is_initialized() and address is None:
-        return False
-    options: dict[str, Any] = {"address": address}
-    if address is None:
-        options = {
-            "address": "local",  # not the one that the environment may name
-            "num_cpus": workers,
-            "include_dashboard": False,
-            "object_store_memory": _STORE,
-        }
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM) if main else None
-    try:
-        ray.init(**options, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # ConnectionError, RuntimeError, ValueError and others, by what is wrong
-        raise InputError(f"cannot connect to Ray{f' at {address}' if address else ''}: {reason(error)}") from error
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)  # Ray's own handler would end the process at once
-    # A thread of Ray's prints on standard output that a worker died. `dispatch` says so in one line.
-    inner: Any = sys.modules.get("ray._private.worker")
-    if hasattr(inner, "print_to_stdstream"):
-        inner.print_to_stdstream = lambda *_, **__: None
-    return True

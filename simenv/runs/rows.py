@@ -20,42 +20,30 @@ def whole_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     Returns:
         The rows without their checksums, and whether nothing follows them. No rows and True if there is no file.
     """
-    rows: list[dict[str, Any]] = []
-    for row in _each(path):
-        if row is None:
-            return rows, False
-        rows.append(row)
-    return rows, True
+    rows = list(each_row(path))
+    whole = [row for row in rows if row is not None]
+    return whole, len(whole) == len(rows)
 
 
 def sound_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yields rows, without their checksums, up to the first incomplete or changed one; memory is that of one row."""
-    for row in _each(path):
-        if row is None:
-            return
-        yield row
+    return (row for row in each_row(path) if row is not None)
 
 
-def _each(path: Path) -> Iterator[dict[str, Any] | None]:
-    """Yields rows without their checksums, and None at the first one that is incomplete or changed."""
+def each_row(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yields rows without their checksums, and None in the place of the first incomplete or changed one, the last."""
     if not path.is_file():
         return
     with path.open("rb") as file:
         for line in file:
-            row = _row(line)
-            yield row
-            if row is None:
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else None
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict) or row.pop("check", None) != checksum(row):
+                yield None
                 return
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):  # what follows the last line end is incomplete
-        return None
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) and row.pop("check", None) == checksum(row) else None
+            yield row
 
 
 def checksum(row: Mapping[str, Any]) -> str:

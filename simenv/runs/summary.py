@@ -16,21 +16,16 @@ Where the judge abstained, `simenv.runs.abstention` completes the metrics that s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-import numpy as np
-
-from simenv import stats
-from simenv.errors import InputError, SimenvError
-from simenv.importing import reason
+from simenv.errors import InputError
 from simenv.records import Transition
-from simenv.runs.abstention import Verdicts
-from simenv.runs.advertisers import LOSING, UNIT, losing_share
-from simenv.runs.metrics import IF_ANY, METRICS, Errors, Metric, Ratio, SumsClicks
-from simenv.stats import Estimate, draw_variance
-
-T = TypeVar("T")
+from simenv.runs.advertisers import LOSING, UNIT
+from simenv.runs.measured import Measured, Pairing
+from simenv.runs.metrics import IF_ANY, METRICS, Metric
+from simenv.runs.tally import Side, Tally, tally
+from simenv.stats import Estimate
 
 
 class Cell(NamedTuple):
@@ -97,25 +92,29 @@ def summarize(
         rows = by_mechanism.setdefault(transition.mechanism, {})
         _refuse_two_auctions(rows.get(transition.index, transition), transition)
         rows[transition.index] = transition
-    if not by_mechanism:
+    with tally(lambda: (t for rows in by_mechanism.values() for t in rows.values()), metrics) as found:
+        return table_of(found, metrics, baseline, unpaired, about)
+
+
+def table_of(
+    found: Tally,
+    metrics: Sequence[Metric],
+    baseline: str | None = None,
+    unpaired: Collection[str] = (),
+    about: Sequence[str] = (),
+) -> Table:
+    """The table of answers that were measured; for the other arguments and errors see `summarize`."""
+    sides = found.sides
+    if not sides:
         raise InputError("no transitions to summarize")
-    baseline = baseline or next(iter(by_mechanism))
-    if baseline not in by_mechanism:
-        raise InputError(f"unknown baseline {baseline!r}: the run has {', '.join(by_mechanism)}")
-    answers = [t for rows in by_mechanism.values() for t in rows.values() if t.error is None]
-    verdicts = [
-        click
-        for t in answers
-        for click in t.feedback.clicks
-        if click.clicked is not None or click.click_prob is not None
-    ]
-    expected = all(click.click_prob is not None for click in verdicts)
-    sides = {name: _Side(rows, expected) for name, rows in by_mechanism.items()}
+    baseline = baseline or next(iter(sides))
+    if baseline not in sides:
+        raise InputError(f"unknown baseline {baseline!r}: the run has {', '.join(sides)}")
     cells: list[Cell] = []
-    for metric in metrics:
-        numbers = {name: side.measure(metric) for name, side in sides.items()}
-        known = [pair for of in numbers.values() for pair in of.pairs.values()]
-        if metric.optional and not any(above if metric.name in IF_ANY else below for above, below in known):
+    for k, metric in enumerate(metrics):
+        numbers = {name: Measured(side, k) for name, side in sides.items()}
+        any_number = [of.any_above if metric.name in IF_ANY else of.any_below for of in numbers.values()]
+        if metric.optional and not any(any_number):
             continue
         for name, ours in numbers.items():
             difference = None
@@ -123,93 +122,24 @@ def summarize(
                 difference = _unpaired_difference(ours, numbers[baseline])
             elif name != baseline:
                 difference = _difference(ours, numbers[baseline])
-            seen = {ours.side.rows[i].persona_id for i in ours.pairs}
-            estimate = _estimate(ours)
-            cells.append(
-                Cell(name, metric.name, metric.unit, estimate, difference, len(ours.pairs), len(seen), ours.bounds)
-            )
+            estimate = ours.ratio().interval(ours.least_variance())
+            personas = len(ours.personas)
+            cells.append(Cell(name, metric.name, metric.unit, estimate, difference, ours.n, personas, ours.bounds))
         if metric.name == "surplus":
             cells += _losing(sides, baseline)
-    return Table(cells, baseline, expected, frozenset(unpaired), tuple(about))
+    return Table(cells, baseline, found.expected, frozenset(unpaired), tuple(about))
 
 
-class _Numbers(NamedTuple):
-    """One metric of one mechanism."""
-
-    side: _Side
-    pairs: dict[int, Ratio]
-    """Index of the auction -> numerator and denominator."""
-    draws: dict[int, dict[str, float]]
-    """Index -> ad id -> weight of its realised click in the numerator; empty unless the metric sums realised clicks."""
-    bounds: tuple[float, float] | None
-
-
-class _Side:
-    """The answers of one mechanism.
-
-    Args:
-        rows: Index of the auction -> transition.
-        expected: Whether clicks are click probabilities, or realised.
-    """
-
-    def __init__(self, rows: Mapping[int, Transition], expected: bool) -> None:
-        self.rows = rows
-        self._expected = expected
-        self._verdicts = Verdicts((t for t in rows.values() if t.error is None), expected)
-        self.variance = draw_variance(self._verdicts.clicks, int(self._verdicts.known))
-        """Of one realised click."""
-
-    def measure(self, metric: Metric) -> _Numbers:
-        """A metric of every answer that has a value."""
-        pairs: dict[int, Ratio] = {}
-        draws: dict[int, dict[str, float]] = {}
-        least = most = below = 0.0
-        for index, transition in self.rows.items():
-            parts = None
-            if isinstance(metric, SumsClicks) and transition.error is None:
-                parts = _called(metric, metric.parts, transition)
-            if parts is None or self._verdicts.complete:
-                pair = _measured(metric, transition, self._expected)
-            if parts is not None:
-                completed = self._verdicts.complete_answer(transition, parts)
-                if completed is None:
-                    continue
-                least, most, below = least + completed.least, most + completed.most, below + parts.below
-                if not self._verdicts.complete:
-                    pair = completed.pair
-                if not self._expected:
-                    draws[index] = completed.draws
-            if pair is not None:
-                pairs[index] = pair
-        bounded = isinstance(metric, SumsClicks) and not self._verdicts.complete and below
-        return _Numbers(self, pairs, draws, (least / below, most / below) if bounded else None)
-
-    def text(self, index: int) -> str:
-        """The answer to one auction."""
-        return self.rows[index].outcome.response
-
-    def click(self, index: int, ad_id: str) -> bool | None:
-        """The realised click on one ad."""
-        return next(c.clicked for c in self.rows[index].feedback.clicks if c.ad_id == ad_id)
-
-    def losing(self, expected: bool) -> float | None:
-        """The share of advertisers that lose."""
-        return losing_share((t for t in self.rows.values() if t.error is None), expected)
-
-
-def _losing(sides: Mapping[str, _Side], baseline: str) -> list[Cell]:
-    cells = []
+def _losing(sides: Mapping[str, Side], baseline: str) -> Iterator[Cell]:
     for expected, metric in LOSING.items():
-        shares = {name: side.losing(expected) for name, side in sides.items()}
+        shares = {name: side.surpluses[expected].losing() for name, side in sides.items()}
         if all(share is None for share in shares.values()):
             continue
         values = {name: math.nan if share is None else share for name, share in shares.items()}
         for name, side in sides.items():
             difference = Estimate(value=values[name] - values[baseline]) if name != baseline else None
-            answers = [t for t in side.rows.values() if t.error is None]
-            personas = len({t.persona_id for t in answers})
-            cells.append(Cell(name, metric, UNIT, Estimate(value=values[name]), difference, len(answers), personas))
-    return cells
+            personas = len(side.answering)
+            yield Cell(name, metric, UNIT, Estimate(value=values[name]), difference, side.answers, personas)
 
 
 def _refuse_two_auctions(one: Transition, other: Transition) -> None:
@@ -221,71 +151,12 @@ def _refuse_two_auctions(one: Transition, other: Transition) -> None:
         )
 
 
-def _measured(metric: Metric, transition: Transition, expected: bool) -> Ratio | None:
-    if transition.error is not None and not isinstance(metric, Errors):
-        return None
-    pair: object = _called(metric, metric.measure, transition, expected)
-    if pair is None:
-        return None
-    numbers = tuple(pair) if isinstance(pair, tuple | list) else ()
-    if len(numbers) != 2 or not all(isinstance(number, int | float | np.number) for number in numbers):
-        raise InputError(
-            f"metric {metric.name!r} returned {pair!r} on auction {transition.auction.id}, expected a numerator and a "
-            "denominator, or None",
-            hint="the mean of a number per answer has the denominator 1: return (number, 1.0)",
-        )
-    return float(numbers[0]), float(numbers[1])
+def _difference(ours: Measured, theirs: Measured) -> Estimate:
+    pairing = Pairing(ours, theirs)
+    one, other = pairing.ratios()
+    return one.minus(other).interval(pairing.least_variance())
 
 
-def _called(metric: Metric, method: Callable[..., T], transition: Transition, *arguments: Any) -> T:
-    """Calls a metric's own code, which may raise anything."""
-    try:
-        return method(transition, *arguments)
-    except SimenvError:
-        raise
-    except Exception as error:
-        raise InputError(f"metric {metric.name!r} raised {reason(error)} on auction {transition.auction.id}") from error
-
-
-def _ratio(numbers: _Numbers, indices: Sequence[int]) -> stats.Ratio:
-    rows = numbers.side.rows
-    return stats.ratio([numbers.pairs[i] for i in indices], [rows[i].persona_id for i in indices])
-
-
-def _weights(numbers: _Numbers, indices: Sequence[int]) -> dict[tuple[int, str], float]:
-    """(index, ad id) -> weight of the ad's realised click in the ratio."""
-    total = sum(numbers.pairs[i][1] for i in indices)
-    draws = numbers.draws
-    return {(i, ad_id): w / total for i in indices if total for ad_id, w in draws.get(i, {}).items()}
-
-
-def _least_variance(numbers: _Numbers, indices: Sequence[int]) -> float:
-    return numbers.side.variance * sum(weight**2 for weight in _weights(numbers, indices).values())
-
-
-def _estimate(numbers: _Numbers) -> Estimate:
-    indices = sorted(numbers.pairs)
-    return _ratio(numbers, indices).interval(_least_variance(numbers, indices))
-
-
-def _difference(ours: _Numbers, theirs: _Numbers) -> Estimate:
-    indices = sorted(set(ours.pairs) & set(theirs.pairs))
-    difference = _ratio(ours, indices).minus(_ratio(theirs, indices))
-    return difference.interval(_least_paired_variance(ours, theirs, indices))
-
-
-def _least_paired_variance(ours: _Numbers, theirs: _Numbers, indices: Sequence[int]) -> float:
-    of_ours, of_theirs = _weights(ours, indices), _weights(theirs, indices)
-    both = of_ours.keys() & of_theirs.keys()
-    apart = [key for key in both if ours.side.text(key[0]) != theirs.side.text(key[0])]
-    differ = sum(ours.side.click(*key) != theirs.side.click(*key) for key in apart)
-    variance = ours.side.variance * sum(w**2 for key, w in of_ours.items() if key not in both)
-    variance += theirs.side.variance * sum(w**2 for key, w in of_theirs.items() if key not in both)
-    variance += ours.side.variance * sum((of_ours[key] - of_theirs[key]) ** 2 for key in both)
-    return variance + draw_variance(differ, len(apart)) * sum(of_ours[key] * of_theirs[key] for key in apart)
-
-
-def _unpaired_difference(ours: _Numbers, theirs: _Numbers) -> Estimate:
-    sides = [(numbers, list(numbers.pairs)) for numbers in (ours, theirs)]
-    one, other = (_ratio(numbers, indices) for numbers, indices in sides)
-    return one.minus(other).interval(sum(_least_variance(numbers, indices) for numbers, indices in sides))
+def _unpaired_difference(ours: Measured, theirs: Measured) -> Estimate:
+    one, other = (numbers.ratio() for numbers in (ours, theirs))
+    return one.minus(other).interval(sum(numbers.least_variance() for numbers in (ours, theirs)))

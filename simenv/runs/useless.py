@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 
 from simenv.links import masked_links
 from simenv.records import Transition
@@ -18,15 +17,20 @@ UNREADABLE = "unreadable: "
 """How the reason of a verdict begins that could not be read."""
 _LONGEST = 300
 """Characters of a refusal: a longer answer that begins with "I can't" says something too."""
-_REFUSAL = re.compile(
-    r"""(?:(?:i['\u2019]?m|i\ am)\ (?:so\ |very\ |really\ )?sorry|sorry|unfortunately|my\ apologies|i\ apologi[sz]e)?
-        [\s,.:;!\u2013\u2014-]*(?:but\ |however,?\ )?(?:as\ an?\ (?:ai|language)[\w\s-]{0,40},?\ )?
+_CORE = r"""
         i(?:\ (?:can(?:no|['\u2019])?t|could(?:\ not|n['\u2019]t)|won['\u2019]?t|will\ not|must\ (?:decline|refuse)
               |(?:do\ not|don['\u2019]t)\ feel\ comfortable|refuse|have\ to\ decline|decline)
           |(?:['\u2019]?m|\ am)\ (?:not\ able|unable|sorry)
           |['\u2019]ll\ have\ to\ decline)
-        (?:\ to)?\b(?!\ (?:wait|imagine|believe|say\ enough|stress))
-    """,
+"""
+_MAY_REFUSE = re.compile(_CORE, re.VERBOSE | re.IGNORECASE)
+"""A part of every refusal. No sentence ends in it, so it is in the answer with ads too; it is fast to look for."""
+_REFUSAL = re.compile(
+    r"""(?:(?:i['\u2019]?m|i\ am)\ (?:so\ |very\ |really\ )?sorry|sorry|unfortunately|my\ apologies|i\ apologi[sz]e)?
+        [\s,.:;!\u2013\u2014-]*(?:but\ |however,?\ )?(?:as\ an?\ (?:ai|language)[\w\s-]{0,40},?\ )?
+    """
+    + _CORE
+    + r"(?:\ to)?\b(?!\ (?:wait|imagine|believe|say\ enough|stress))",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -45,6 +49,8 @@ def text_without_ads(transition: Transition) -> str:
 
 def is_refusal(transition: Transition) -> bool:
     """Whether the answer is nothing but a refusal, apart from its ads."""
+    if _MAY_REFUSE.search(transition.outcome.response) is None:
+        return False
     text = text_without_ads(transition)
     return 0 < len(text) <= _LONGEST and _REFUSAL.match(text) is not None
 
@@ -58,40 +64,61 @@ def is_empty(transition: Transition) -> bool:
     return ad_free is not None and not ad_free.strip() and not text_without_ads(transition)
 
 
-def problems(transitions: Iterable[Transition], limit: float, failures: float) -> list[str]:
-    """What makes the table of a run worthless, one sentence each.
+class Findings:
+    """What makes the table of a run worthless, counted answer by answer."""
 
-    Args:
-        transitions: The run's log.
-        limit: Largest share of refusals, and of empty answers, of a mechanism.
-        failures: How many of the run's answers may fail: a share below 1, or a number.
-    """
-    answers: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    useless: dict[str, Counter[str]] = {"are empty": Counter(), "are refusals": Counter()}
-    examples: dict[str, str] = {}
-    verdicts, unreadable = 0, []
-    for t in transitions:
+    def __init__(self) -> None:
+        self._answers: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._useless: dict[str, Counter[str]] = {"are empty": Counter(), "are refusals": Counter()}
+        self._examples: dict[str, str] = {}
+        self._verdicts = self._unreadable = 0
+
+    def add(self, t: Transition) -> None:
+        """Counts one answer."""
         if t.error is not None:
-            failed[t.mechanism] += 1
-            examples.setdefault("failed", t.error.text)
-            continue
-        answers[t.mechanism] += 1
-        for kind, found in (("are empty", is_empty(t)), ("are refusals", is_refusal(t))):
-            useless[kind][t.mechanism] += found
-            if found:
-                examples.setdefault(kind, t.outcome.response)
-        verdicts += len(t.feedback.clicks)
-        unreadable += [c.reason for c in t.feedback.clicks if c.clicked is None and c.reason.startswith(UNREADABLE)]
-    said = []
-    asked = sum(answers.values()) + sum(failed.values())
-    if failed and too_many(sum(failed.values()), asked, failures):
-        said.append(f"{sum(failed.values())} of {asked} answers failed; the first: {examples['failed']}")
-    for kind, counts in useless.items():
-        worst = {name: n for name, n in counts.items() if n > limit * answers[name]}
-        if worst:
-            each = ", ".join(f"{n} of {answers[name]} of {name}" for name, n in worst.items())
-            said.append(f"answers {kind}: {each}" + (f"; the first: {examples[kind]!r:.120}" if examples[kind] else ""))
-    if unreadable and len(unreadable) == verdicts:
-        said.append(f"none of the judge's {verdicts} verdicts could be read: {unreadable[0]}")
-    return said
+            self._failed[t.mechanism] += 1
+            self._examples.setdefault("failed", t.error.text)
+            return
+        self._answers[t.mechanism] += 1
+        for kind, found in (("are empty", is_empty), ("are refusals", is_refusal)):
+            if found(t):
+                self._useless[kind][t.mechanism] += 1
+                self._examples.setdefault(kind, t.outcome.response)
+        for click in t.feedback.clicks:
+            self._verdicts += 1
+            if click.clicked is None and click.reason.startswith(UNREADABLE):
+                self._unreadable += 1
+                self._examples.setdefault("unreadable", click.reason)
+
+    def add_all(self, later: Findings) -> None:
+        """Adds the counts of later answers."""
+        self._answers += later._answers
+        self._failed += later._failed
+        for kind, counts in later._useless.items():
+            self._useless[kind] += counts
+        self._examples = later._examples | self._examples
+        self._verdicts += later._verdicts
+        self._unreadable += later._unreadable
+
+    def problems(self, limit: float, failures: float) -> list[str]:
+        """What makes the table worthless, one sentence each.
+
+        Args:
+            limit: Largest share of refusals, and of empty answers, of a mechanism.
+            failures: How many of the run's answers may fail: a share below 1, or a number.
+        """
+        said = []
+        failed, examples = self._failed.total(), self._examples
+        asked = self._answers.total() + failed
+        if failed and too_many(failed, asked, failures):
+            said.append(f"{failed} of {asked} answers failed; the first: {examples['failed']}")
+        for kind, counts in self._useless.items():
+            worst = {name: counts[name] for name, n in self._answers.items() if counts[name] > limit * n}
+            if worst:
+                each = ", ".join(f"{n} of {self._answers[name]} of {name}" for name, n in worst.items())
+                first = f"; the first: {examples[kind]!r:.120}" if examples[kind] else ""
+                said.append(f"answers {kind}: {each}{first}")
+        if self._unreadable and self._unreadable == self._verdicts:
+            said.append(f"none of the judge's {self._verdicts} verdicts could be read: {examples['unreadable']}")
+        return said

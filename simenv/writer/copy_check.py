@@ -28,6 +28,7 @@ from simenv.writer.claims import content_words, proper_nouns
 
 _AMOUNT = re.compile(r"[$€£]?\d+(?:[.,]\d+)*(?: ?%)?")
 _JOINED = re.compile(r"['’&-]")
+_AROUND = " :.!?"
 _BEGINNING = 5
 """Words of at least this many letters are the same if they begin alike."""
 _DENIED = re.compile(r"\b(?:no|not|never|without|cannot|\w+n['’]t)\s+(?:an?\s+|any\s+|the\s+)?([a-z]+)", re.IGNORECASE)
@@ -74,7 +75,12 @@ def unsupported(text: str, ad: Ad, *, every_word: bool = False) -> set[str]:
 
 def own_words(ad: Ad) -> str:
     """The first sentence of the advertiser's copy, without mark-up; without a copy, the advertiser's name."""
-    first = next(iter(sentences(markup.strip_markup(ad.body))), ad.advertiser)
+    return _own_words(ad.body, ad.advertiser)
+
+
+@lru_cache(10_000)
+def _own_words(body: str, advertiser: str) -> str:
+    first = next(iter(sentences(markup.strip_markup(body))), advertiser)
     return first if first.endswith((".", "!", "?")) else f"{first}."
 
 
@@ -83,10 +89,12 @@ def in_own_words(response: str, ad: Ad) -> bool:
 
     What follows the link to the end of its sentence is compared, so this can be told from any text, also of old logs.
     """
-    if ad.link not in response:
+    _, link, after = response.partition(ad.link)
+    first = after.lstrip(_AROUND)[:1]
+    if not link or not first or not own_words(ad).startswith(first):  # cuts off most answers, fast
         return False
     start, stop = sentence_of(response, ad)
-    said = response[start:stop].partition(ad.link)[2].strip(" :.!?")
+    said = response[start:stop].partition(ad.link)[2].strip(_AROUND)
     return bool(said) and own_words(ad).startswith(said)
 
 

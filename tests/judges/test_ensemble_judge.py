@@ -11,7 +11,7 @@ import pytest
 from simenv import outcome
 from simenv.errors import InputError, UnknownName
 from simenv.judges.base import Judge
-from simenv.judges.ensemble_judge import JudgeEnsemble, mean_disagreement
+from simenv.judges.ensemble_judge import JudgeEnsemble
 from simenv.judges.factory import make_judge, self_judging
 from simenv.judges.llm_judge import LLMJudge
 from simenv.llm import LLM, Capability, ScriptedLLM
@@ -53,7 +53,7 @@ def test_who_abstains_has_no_say_and_all_abstaining_is_an_abstention() -> None:
     assert one_abstains.disagreement is None, "nobody to disagree with"
     nobody = ask(JudgeEnsemble([named("a", None, None), named("b", None, None)]))
     assert [(click.clicked, click.click_prob) for click in nobody.clicks] == [(None, None)] * 2
-    assert mean_disagreement([nobody, one_abstains]) is None
+    assert nobody.disagreement is None
 
 
 def test_each_ad_has_members_of_its_own() -> None:
@@ -61,7 +61,6 @@ def test_each_ad_has_members_of_its_own() -> None:
     feedback = ask(JudgeEnsemble([first, named("b", 0.5)]))
     assert [click.click_prob for click in feedback.clicks] == pytest.approx([0.3, 0.5])
     assert feedback.disagreement == pytest.approx(0.4)
-    assert mean_disagreement([feedback, Feedback(), Feedback(disagreement=0.2)]) == pytest.approx(0.3)
 
 
 def test_clicks_are_keyed_draws_from_the_mean() -> None:

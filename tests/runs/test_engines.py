@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import simenv
 from simenv.errors import InputError, SimenvError, TooManyFailures
 from simenv.runs import engines
+from simenv.runs.answering import Progress
 from simenv.runs.chunk_worker import Task
 from tests.support.folders import Folder
 from tests.support.pools import FakePool
@@ -51,7 +51,7 @@ def test_chunks_of_workers_are_those_of_a_local_run(folder: Folder, fake_ray: Ca
         return add
 
     fake_ray(dies=dies)
-    progress = simenv.runs.bench.Progress(answered=count(0), skipped=count(1), warned=warnings.append)
+    progress = Progress(answered=count(0), skipped=count(1), warned=warnings.append)
     theirs = folder.run("ray", engine="ray", workers=3, progress=progress)
     assert theirs == folder.run("local")
     assert sorted(died) == [1, 4]
@@ -75,7 +75,7 @@ def test_failed_answers_are_counted_where_the_run_is_written(folder: Folder, fak
     fake_ray()
     shaky = f"{folder.path / 'shaky.py'}:Shaky"
     warnings: list[str] = []
-    progress = simenv.runs.bench.Progress(warned=warnings.append)
+    progress = Progress(warned=warnings.append)
     theirs = folder.run("ray", shaky, engine="ray", fail_on_error=0.9, progress=progress)
     assert theirs == folder.run("local", shaky, fail_on_error=0.9)
     assert warnings == ["an answer failed, and is kept as an error: the server is down"]

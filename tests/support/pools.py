@@ -32,6 +32,8 @@ class FakePool:
     ) -> None:
         self.size, self.at_once = workers or 2, at_once
         self.started = 0
+        self.closed = False
+        self.kept: list[object] = []
         self._make, self._dies, self._starts = make, dies, starts
 
     def __enter__(self) -> FakePool:
@@ -39,7 +41,15 @@ class FakePool:
 
     def __exit__(self, *_: object) -> None: ...
 
-    async def start(self) -> _FakeWorker:
+    def give_back(self, worker: object) -> None:
+        self.kept.append(worker)
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def start(self) -> Any:
+        if self.kept:
+            return self.kept.pop()
         self.started += 1
         starts = self._starts(self.started)
         if starts is None:

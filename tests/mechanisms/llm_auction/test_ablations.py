@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mechanisms.llm_auction import train as module
+from mechanisms.llm_auction import spread as module
 from mechanisms.llm_auction.irpo import Config, Group, loss_of, sample_groups, teaches
 from mechanisms.llm_auction.levels import Episode
 from mechanisms.llm_auction.slim import offer

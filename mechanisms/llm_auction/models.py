@@ -1,0 +1,40 @@
+"""The models of a training, as its own process and every worker build them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from simenv.judges.base import Judge
+from simenv.judges.factory import make_judge
+from simenv.llm import make_llm
+from simenv.objective import Objective
+
+from .folder import base_model
+from .irpo import Config
+from .levels import Answers, Level, Links
+from .policy import AdaptedLLM
+
+
+class Models:
+    """The policy with a new adapter, the level of its answers, the judge and the objective."""
+
+    def __init__(self, config: Config) -> None:
+        self.policy = AdaptedLLM(
+            base_model(config.llm),
+            r=config.r,
+            alpha=config.alpha,
+            blocks=config.blocks,
+            seed=config.seed,
+            checkpointing=config.checkpointing,
+        )
+        self.level: Level = (
+            Links(self.policy) if config.level == "links" else Answers(self.policy, config.answer_tokens)
+        )
+        self.judge = judge_of(config)
+        self.objective = Objective() if config.penalty else Objective(weight=0.0)
+
+
+def judge_of(config: Config) -> Judge:
+    """The judge that a training's options name."""
+    user_llm = None if config.judge in ("click", "embedded") else config.judge_llm
+    return make_judge(config.judge, llm=user_llm, find_llm=partial(make_llm, api_base=config.judge_api_base))
