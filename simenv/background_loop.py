@@ -15,7 +15,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
@@ -200,6 +200,29 @@ class PerLoop(Generic[T]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_make": self._make, "_made": None}
+
+
+_ends: set[AsyncGenerator[None, None]] = set()
+"""Generators that end with their event loops: kept, because one that is collected ends at once."""
+
+
+async def at_end_of_loop(close: Callable[[], Awaitable[Any]]) -> None:
+    """Has `close` called when the running event loop ends.
+
+    When a loop ends (asyncio.run, the background loop), it first runs the `finally` of every asynchronous generator
+    that was begun in it.
+    """
+
+    async def until_then() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            _ends.discard(generator)
+            await close()
+
+    generator = until_then()
+    _ends.add(generator)
+    await anext(generator)
 
 
 async def gather(jobs: Iterable[Awaitable[T]]) -> list[T]:

@@ -43,7 +43,7 @@ def without_links(text: str) -> str:
 
 def composed(text: str) -> str:
     """The text in Unicode's composed form (NFC), as tokenizers and models write it: a link must be copied exactly."""
-    return unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 OutsideText = Annotated[str, AfterValidator(without_links)]

@@ -113,7 +113,5 @@ def is_secret_name(name: str) -> bool:
 
 
 def _known() -> set[str]:
-    of_environment = {
-        value for name, value in os.environ.items() if _OF_ENVIRONMENT.search(name) and len(value) >= _SHORTEST
-    }
-    return _remembered | of_environment
+    named = (name for name in os.environ if name.endswith(("KEY", "TOKEN", "SECRET")) and _OF_ENVIRONMENT.search(name))
+    return _remembered | {value for name in named if len(value := os.environ[name]) >= _SHORTEST}

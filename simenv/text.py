@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _END = re.compile(r"(?<![.!?])[.!?]++(?=\s|$)|\n")  # a run is tried once, as a whole: linear in the text's length
 _CLAUSE = re.compile(r"[^.!?\n]+")
@@ -16,9 +17,10 @@ _JOINERS = frozenset("\u200c\u200d")
 """Invisible, but parts of words and emoji; they move no cursor and turn no direction."""
 
 
-def sentence_ends(text: str) -> list[int]:
+@lru_cache(maxsize=1024)  # an answer is cut into sentences for each of its ads, and for each measure
+def sentence_ends(text: str) -> tuple[int, ...]:
     """Where sentences and lines end: offsets of what comes after, ascending."""
-    return [match.end() for match in _END.finditer(text)]
+    return tuple(match.end() for match in _END.finditer(text))
 
 
 def stops(text: str) -> list[int]:

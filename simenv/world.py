@@ -15,7 +15,7 @@ from simenv import markup
 from simenv.abilities import Prepares
 from simenv.charges import overcharges, refuse_overcharges
 from simenv.deadlines import check_timeout, time_limit
-from simenv.encoder import Encoder, default_encoder
+from simenv.encoder import Encoder, default_encoder, know
 from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError
 from simenv.importing import reason
 from simenv.judges.base import Judge, run_judge
@@ -145,6 +145,7 @@ class World:
                 known = ", ".join(p.id for p in self.personas[:8])
                 raise InputError(f"unknown persona {persona_id!r}: the pack has {len(self.personas)}, such as {known}")
         questions = await self.queries.session(persona, self.horizon, seed, number)
+        await know(self.retriever.encoder, [question.text for question in questions])
         return Session(f"{seed}.{number}.{persona.id}", persona, questions)
 
     def auction(self, session: Session, turn: int, bidder: Bidder | None = None) -> Auction:

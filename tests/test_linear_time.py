@@ -32,7 +32,7 @@ def lenient_json(text: str) -> None:
 
 READERS: dict[str, tuple[Callable[[str], Any], list[str]]] = {
     "parse": (parse, ["ad bid. ", "@a@ ", "@[", "[ad "]),
-    "sentence_ends": (sentence_ends, ["!", "!a"]),
+    "sentence_ends": (sentence_ends.__wrapped__, ["!", "!a"]),
     "strip_markup": (strip_markup, ["@a@["]),
     "without_reasoning": (without_reasoning, ["<think></think>a"]),
     "read_json": (lenient_json, ['\\"', "'"]),

@@ -35,7 +35,7 @@ def test_line_breaks_stay_with_the_sentence_before_them() -> None:
 
 
 def test_stops_are_no_line_breaks_and_end_something() -> None:
-    assert sentence_ends("One\ntwo. Three") == [4, 8]
+    assert sentence_ends("One\ntwo. Three") == (4, 8)
     assert stops("One\ntwo. Three") == [8]
     assert stops(". Then this. ") == [12]
     assert stops("no end, 1.5") == []

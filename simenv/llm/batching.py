@@ -36,14 +36,20 @@ class Batcher(Generic[Job, Result]):
         run: Takes the jobs in order and returns their results in the same order.
         order: Sort key that makes the batch independent of the order of arrival.
         max_batch: Maximum number of jobs in one call of `run`.
+        quiet_rounds: Turns of the event loop without a new job after which a batch is closed.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Job]], list[Result]], order: Callable[[Job], tuple[object, ...]], max_batch: int
+        self,
+        run: Callable[[Sequence[Job]], list[Result]],
+        order: Callable[[Job], tuple[object, ...]],
+        max_batch: int,
+        quiet_rounds: int = _QUIET_ROUNDS,
     ) -> None:
         self._run = run
         self._order = order
         self.max_batch = max_batch
+        self._quiet_rounds = quiet_rounds
         self._queue: PerLoop[_Queue[Job, Result]] = PerLoop(_Queue)
 
     async def submit(self, job: Job) -> Result:
@@ -60,7 +66,7 @@ class Batcher(Generic[Job, Result]):
             seen = -1
             while seen != len(queue.pending):
                 seen = len(queue.pending)
-                for _ in range(_QUIET_ROUNDS):
+                for _ in range(self._quiet_rounds):
                     await asyncio.sleep(0)
             collected = sorted(queue.pending, key=lambda item: self._order(item[0]))
             queue.pending = []

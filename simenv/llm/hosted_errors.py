@@ -1,13 +1,15 @@
-"""What went wrong in a call through LiteLLM: errors that say what to do, and the parameter that a server refuses."""
+"""What went wrong in a call of a server: errors that say what to do, and the parameter that a server refuses."""
 
 from __future__ import annotations
 
 import json
 import re
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
-from simenv.errors import LLMError, LLMRefused, LLMUnavailable
+from simenv.errors import LLMError, LLMRefused
+from simenv.llm.chat import NO_STREAMS, ServerError, error_of, not_a_completion
 from simenv.llm.replies import start_of
 
 _SOURCE = re.compile(r"\A(?:litellm\.)?(?:\w+: ){0,2}\w*Exception - ")
@@ -15,14 +17,10 @@ _SOURCE = re.compile(r"\A(?:litellm\.)?(?:\w+: ){0,2}\w*Exception - ")
 
 
 _RECEIVED = re.compile(r"invalid response from LLM endpoint\. Received: '?(?P<text>.*?)'?\. Check the", re.DOTALL)
-_STREAM = re.compile(r"\s*(?:data|event|id|retry): ?")
-_NO_STREAMS = (
-    "simenv reads whole replies: let the server, or the proxy before it, answer stream=false with one JSON object"
-)
 
 
 def translated(error: Exception, where: str, came: str | None = None) -> LLMError:
-    """LiteLLM's error as one of simenv's.
+    """An error of LiteLLM's, of the connection's, or `chat.ServerError`, as one of simenv's.
 
     Args:
         error: The error.
@@ -31,10 +29,8 @@ def translated(error: Exception, where: str, came: str | None = None) -> LLMErro
     """
     if isinstance(error, LLMError):
         return error
-    for cause in _causes(error):
-        if isinstance(cause, LLMError):  # of our own client
-            return cause
-    said = start_of(_SOURCE.sub("", str(error)))
+    cut = type(error).__name__ == "ClientPayloadError"
+    said = "the connection was cut within the reply" if cut else start_of(str(_said(error)))
     status = getattr(error, "status_code", None)
     codes = _codes(error)
     if status == 402 or "insufficient_quota" in codes:
@@ -48,24 +44,31 @@ def translated(error: Exception, where: str, came: str | None = None) -> LLMErro
         return LLMRefused(f"{where} refuses the request, because of its content filter: {said}")
     if status in (400, 413, 422):
         streams = re.search(r"\bstream(?:ing)?\b", said, re.IGNORECASE)
-        return LLMRefused(f"{where} refuses the request: {said}", hint=_NO_STREAMS if streams else None)
+        return LLMRefused(f"{where} refuses the request: {said}", hint=NO_STREAMS if streams else None)
     broken = next((cause.doc for cause in _causes(error) if isinstance(cause, json.JSONDecodeError)), None)
     received = _RECEIVED.search(str(error))
     text = broken if broken is not None else received["text"] if received else came or ""
-    if _STREAM.match(text):
-        said = f"its reply is a stream of events, {start_of(text)!r}, though the request asks for none"
-        return LLMRefused(f"{where} gave no completion: {said}", hint=_NO_STREAMS)
     if broken is not None:
         said = f"its reply is not JSON but {start_of(broken)!r}"
     elif received or "Invalid response object" in said or "provider returned 'choices'" in said:  # and a traceback
         said = f"its reply is no chat completion but {start_of(text)!r}"
-    return LLMUnavailable(f"{where} gave no completion: {said}")
+    return not_a_completion(where, text, said)
 
 
 def _codes(error: Exception) -> set[str]:
     """The server's own names of the error."""
+    body = _body(error)
+    return {str(body.get(field)) for field in ("code", "type")}
+
+
+def _body(error: Exception) -> Mapping[str, Any]:
+    """What the server's reply says of the error. LiteLLM has it as an attribute, or only as a part of the message."""
     body = getattr(error, "body", None)
-    return {str(body.get(field)) for field in ("code", "type")} if isinstance(body, dict) else set()
+    return body if isinstance(body, Mapping) else _said(error).body
+
+
+def _said(error: Exception) -> ServerError:
+    return error_of(_SOURCE.sub("", str(error)).encode(errors="replace"), 0, {})
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -84,13 +87,19 @@ def nobody_listens(error: BaseException) -> bool:
     return any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in _causes(error))
 
 
-def retry_after(error: BaseException | None) -> float:
-    """Seconds that the server asks to wait before the next try; 0 if it does not ask."""
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that the error came from, if any."""
+    statuses = (getattr(cause, "status_code", None) for cause in _causes(error))
+    return next((status for status in statuses if isinstance(status, int)), None)
+
+
+def headers_of(error: BaseException) -> Mapping[str, str]:
+    """The headers of the reply that the error came from."""
     for cause in _causes(error):
-        said = (getattr(cause, "litellm_response_headers", None) or {}).get("retry-after", "")
-        if said.isdecimal():  # not a date
-            return float(said)
-    return 0.0
+        for name in ("headers", "litellm_response_headers"):
+            if headers := getattr(cause, name, None):
+                return headers  # type: ignore[no-any-return]
+    return {}
 
 
 WITHOUT = {
@@ -117,13 +126,13 @@ def refused_parameter(error: Exception, sent: Collection[str]) -> str | None:
     """The parameter that the server refuses, or None if it refuses something else.
 
     Args:
-        error: LiteLLM's error.
+        error: The error, as in `translated`.
         sent: The parameters of the request; "system" stands for a message of the system role.
     """
     if getattr(error, "status_code", None) not in (400, 422) or "content_filter" in _codes(error):
         return None
-    body, text = getattr(error, "body", None), str(error)
-    named = str(body.get("param") or "").partition(".")[0] if isinstance(body, dict) else ""
+    text = str(error)
+    named = str(_body(error).get("param") or "").partition(".")[0]
     if _TOO_LONG.search(text):  # this names the limit and the prompt, and would be so without them
         sent = [name for name in sent if name != "system" and not name.endswith("_tokens")]
     if named in sent:

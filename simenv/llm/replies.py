@@ -114,25 +114,18 @@ def _strict(found: re.Match[str]) -> str:
     return found[0]
 
 
-def with_joined_parts(reply: str | None) -> dict[str, Any] | None:
-    """A chat completion whose messages have a list of parts as content, with their text instead.
+def with_joined_parts(completion: dict[str, Any]) -> dict[str, Any]:
+    """A chat completion; where its messages have a list of parts as content, with their text instead.
 
     Parts that are not text, such as reasoning, are left out.
-
-    Args:
-        reply: The completion, as JSON.
-
-    Returns:
-        The completion, or None if it is not one of this kind.
     """
     try:
-        completion: dict[str, Any] = json.loads(reply or "")
         messages = [choice["message"] for choice in completion["choices"]]
         parts = [message["content"] for message in messages]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+    except (TypeError, KeyError):
+        return completion
     if not parts or not all(isinstance(content, list) for content in parts):
-        return None
+        return completion
     for message, content in zip(messages, parts, strict=True):
         texts = [part.get("text") if isinstance(part, dict) else part for part in content]
         message["content"] = "".join(text for text in texts if isinstance(text, str))

@@ -34,7 +34,7 @@ class Retriever:
             raise InputError(f"duplicate ad ids in the catalog: {sorted({i for i in ids if ids.count(i) > 1})}")
         self.catalog = tuple(catalog)
         self.n = min(n, len(catalog))
-        self._encoder = encoder
+        self.encoder = encoder
         self._vectors: Vectors | None = None
 
     def prepare(self, watch: Callable[[int, int], None] = lambda done, total: None) -> Vectors:
@@ -45,13 +45,12 @@ class Retriever:
         """
         if self._vectors is None:
             texts = [ad.text for ad in self.catalog]
-            if isinstance(self._encoder, MiniLM):
-                self._encoder.remember(texts, watch)
-            self._vectors = self._encoder.encode(texts)
+            encoder = self.encoder
+            self._vectors = encoder.remember(texts, watch) if isinstance(encoder, MiniLM) else encoder.encode(texts)
         return self._vectors
 
     def top(self, query: str) -> list[tuple[Ad, float]]:
         """Returns the candidates with their cosine in [-1, 1], most relevant first; ties in the catalog's order."""
-        scores = product(self.prepare(), self._encoder.encode([query])[0])
+        scores = product(self.prepare(), self.encoder.encode([query])[0])
         order = np.argsort(-scores, kind="stable")[: self.n]
         return [(self.catalog[i], float(scores[i])) for i in order]

@@ -48,7 +48,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simenv import markup
-from simenv.encoder import Encoder
+from simenv.encoder import Encoder, together
 from simenv.judges import ad_copy
 from simenv.judges.cues import Cue, ramp, read_examples
 from simenv.links import masked_links
@@ -195,6 +195,23 @@ class EmbeddedQuality:
         self._pressure = Cue(encoder, examples["pressure"])
 
     async def measure(self, persona: Persona, auction: Auction, outcome: Outcome, ad_free: str | None) -> Feedback:
+        return await together(
+            self._encoder,
+            lambda: self._measure(auction, outcome, ad_free),
+            lambda: self._texts(auction, outcome, ad_free),
+        )
+
+    def _texts(self, auction: Auction, outcome: Outcome, ad_free: str | None) -> list[str]:
+        """All texts whose vectors `_measure` needs."""
+        ads = [auction.bid_of(placement.ad_id).ad for placement in outcome.placements]
+        parts = split(outcome.response, ads) + (split(ad_free) if ad_free is not None else [])
+        texts = [auction.query.text, *(part.text for part in parts)]
+        for ad in ads:
+            texts += [_statement(split(outcome.response, [ad]), ad), ad.text, ad.title, *sentences(ad.body)]
+        plain, pitches = _plain_and_pitches(auction, outcome)
+        return [*texts, *pitches, *(plain if pitches else [])]
+
+    def _measure(self, auction: Auction, outcome: Outcome, ad_free: str | None) -> Feedback:
         ads = [auction.bid_of(placement.ad_id).ad for placement in outcome.placements]
         answer = split(outcome.response, ads)
         # Without an ad-free answer, the answer is compared with its own sentences that have no ad: satisfaction is
@@ -202,7 +219,8 @@ class EmbeddedQuality:
         reference = split(ad_free) if ad_free is not None else [s for s in answer if s.ad_id is None]
         with one_thread():
             satisfaction, worth, kept = self._satisfaction(auction, outcome, answer, reference)
-        pairs = zip(ads, outcome.placements, strict=True)
+            factuality = [self.factuality(auction, outcome.response, ad) for ad in ads]
+        rated = zip(ads, outcome.placements, factuality, strict=True)
         return Feedback(
             satisfaction=satisfaction,
             quality=Quality(
@@ -213,10 +231,10 @@ class EmbeddedQuality:
                 ads=tuple(
                     AdQuality(
                         ad_id=ad.id,
-                        factuality=self.factuality(auction, outcome.response, ad),
+                        factuality=factual,
                         disclosure=disclosure(outcome.response, placement.span, ad),
                     )
-                    for ad, placement in pairs
+                    for ad, placement, factual in rated
                 ),
             ),
         )
@@ -224,7 +242,7 @@ class EmbeddedQuality:
     def factuality(self, auction: Auction, response: str, ad: Ad) -> float:
         """Degree to which the answer's statements on an ad come from the ad's copy: in [0, 1]; 1 for a bare link."""
         parts = split(response, [ad])
-        statement = " ".join(_remove_names(s.text, ad) for s in parts if s.ad_id == ad.id).strip(" ,.;:-")
+        statement = _statement(parts, ad)
         if not content_words(statement) and not numbers(statement):
             return 1.0  # a bare link, with or without words that only recommend
         copy = [ad.title, *sentences(ad.body)]
@@ -291,13 +309,7 @@ class EmbeddedQuality:
 
     def _leak_and_pressure(self, auction: Auction, outcome: Outcome) -> tuple[float, float]:
         """Returns how strongly the answer leaks the ad process and how strongly it presses to buy, each in [0, 1]."""
-        text = outcome.response
-        pitches = []
-        for placement in outcome.placements:
-            link = auction.bid_of(placement.ad_id).ad.link
-            text = text.replace(link, "it")
-            pitches.append(ad_copy.pitch_around(outcome.response, placement.span).replace(link, "it"))
-        plain = sentences(markup.strip_markup(text))
+        plain, pitches = _plain_and_pitches(auction, outcome)
         leak = ramp(float(self._leak(plain).max()), *self._scales.leak) if pitches and plain else 0.0
         if any(violation.kind == "leaked_process" for violation in outcome.violations):
             leak = 1.0
@@ -308,6 +320,22 @@ class EmbeddedQuality:
 def _refusal_examples() -> tuple[str, ...]:
     lines = (files("simenv.quality") / "refusals.txt").read_text(encoding="utf-8").splitlines()
     return tuple(sentence for line in lines for sentence in sentences(line))
+
+
+def _plain_and_pitches(auction: Auction, outcome: Outcome) -> tuple[list[str], list[str]]:
+    """Returns the answer's sentences and the pitch of each ad, with "it" in place of links."""
+    text = outcome.response
+    pitches = []
+    for placement in outcome.placements:
+        link = auction.bid_of(placement.ad_id).ad.link
+        text = text.replace(link, "it")
+        pitches.append(ad_copy.pitch_around(outcome.response, placement.span).replace(link, "it"))
+    return sentences(markup.strip_markup(text)), pitches
+
+
+def _statement(parts: Sequence[Sentence], ad: Ad) -> str:
+    """What the answer says of an ad, without its names."""
+    return " ".join(_remove_names(part.text, ad) for part in parts if part.ad_id == ad.id).strip(" ,.;:-")
 
 
 def _remove_names(text: str, ad: Ad) -> str:

@@ -9,15 +9,19 @@ table.csv           every metric of every mechanism with its interval, long form
 table.md            the same for people
 .lock               locked while a process writes the run
 
-A chunk is written and flushed to the disk before its row is added to chunks.jsonl. Rows of the small files end in a
-checksum: the first 16 digits of the SHA-256 of the row without it. When a run is resumed, everything after the last
-sound chunk is cut off and run again. What is cut off transitions.jsonl is kept in transitions.jsonl.damaged, then in
-transitions.jsonl.damaged.2 and so on.
+A chunk is written before its row is added to chunks.jsonl. A process that is killed loses nothing that was written.
+What is written is flushed to the disk too, at most once a second: a power failure costs no more than a second's work,
+since its chunks are found unsound then, and run again. Rows of the small files end in a checksum: the first 16 digits
+of the SHA-256 of the row without it. When a run is resumed, everything after the last sound chunk is cut off and run
+again. What is cut off transitions.jsonl is kept in transitions.jsonl.damaged, then in transitions.jsonl.damaged.2 and
+so on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +49,8 @@ from simenv.runs.shards import span_of_options
 from simenv.world import Session
 
 TIMINGS = "timings.jsonl"
+_FLUSHES = 1.0
+"""Seconds between two flushes. One takes as long as several auctions of a run without a language model."""
 
 
 class RunFolder:
@@ -64,6 +70,7 @@ class RunFolder:
         """What `reopen` has taken away, for a warning."""
         self._manifest: dict[str, Any] = {}
         self._end = 0
+        self._flushed: dict[str, float] = {}
         self._refuse_used()
 
     @classmethod
@@ -90,6 +97,7 @@ class RunFolder:
         """
         folder = cls.__new__(cls)
         folder.path = Path(path)
+        folder._flushed = {}
         folder._manifest = manifest_to_resume(path)
         folder._manifest |= changes or {}
         take_new_chunks(folder.path)
@@ -157,16 +165,16 @@ class RunFolder:
         self._write_manifest()
 
     def append(self, finished: Finished) -> None:
-        """Appends one chunk. It is flushed to the disk before chunks.jsonl lists it.
+        """Appends one chunk, and then its row of chunks.jsonl.
 
         Raises:
             CannotWrite: the disk is full, or refuses for another reason. Earlier chunks are complete.
         """
         lines = to_log_lines(finished.transitions)
-        append_bytes(self.path / LOG, lines)
+        self._append(LOG, lines)
         first, last = finished.transitions[0].index, finished.transitions[-1].index
         timings = ({"first_index": first, "mechanism": m, "seconds": round(s, 3)} for m, s in finished.seconds.items())
-        append_bytes(self.path / TIMINGS, to_lines(timings))
+        self._append(TIMINGS, to_lines(timings))
         self._end += len(lines)
         chunk = {
             "first_index": first,
@@ -174,7 +182,13 @@ class RunFolder:
             "end": self._end,
             "sha256": hashlib.sha256(lines).hexdigest(),
         }
-        append_bytes(self.path / CHUNKS, to_lines([chunk]))
+        self._append(CHUNKS, to_lines([chunk]))
+
+    def _append(self, name: str, content: bytes) -> None:
+        flush = time.monotonic() >= self._flushed.get(name, -math.inf) + _FLUSHES
+        append_bytes(self.path / name, content, flush=flush)
+        if flush:
+            self._flushed[name] = time.monotonic()
 
     def replace(self, answers: Mapping[tuple[int, str], Transition]) -> None:
         """Puts answers into finished chunks, in the place of those with their index and mechanism.
@@ -218,10 +232,12 @@ class RunFolder:
             }
             for number, s in fresh.items()
         )
-        append_bytes(self.path / SESSIONS, to_lines(rows))
+        self._append(SESSIONS, to_lines(rows))
 
     def finish(self, **facts: Any) -> None:
-        """Adds the facts of a finished run to the manifest."""
+        """Flushes what was written to the disk, and adds the facts of a finished run to the manifest."""
+        for name in self._flushed:
+            append_bytes(self.path / name, b"")
         self._manifest |= {"finished": now(), **facts}
         self._write_manifest()
 

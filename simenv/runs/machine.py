@@ -7,6 +7,7 @@ the number of threads and on the device.
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -25,17 +26,19 @@ def machine_of(llms: Iterable[LLM]) -> dict[str, Any]:
 
     Returns:
         `cpu`: the processor's name; `instructions`: its maker and the instructions that numeric libraries choose their
-        code by; `libc`: the C library; `threads` and `device` of local models: both None where none runs.
+        code by; `libc`: the C library; `threads` (the processors, where PyTorch is not loaded) and `device` of local
+        models: both None where none runs.
     """
     here = any(getattr(llm, "runs_here", False) for llm in llms)
-    torch = sys.modules.get("torch") if here else None  # loaded with the model
-    gpu = torch is not None and torch.cuda.is_available()
+    torch = sys.modules.get("torch")  # loaded with a model that runs on it
+    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+    threads = torch.get_num_threads() if torch is not None else os.cpu_count()
     return {
         "cpu": _of_cpu("model name") or platform.processor() or platform.machine(),
         "instructions": _instructions(),
         "libc": " ".join(platform.libc_ver()).strip(),
-        "threads": torch.get_num_threads() if torch is not None else None,
-        "device": None if torch is None else torch.cuda.get_device_name() if gpu else "cpu",
+        "threads": threads if here else None,
+        "device": (gpu or "cpu") if here else None,
     }
 
 

@@ -169,6 +169,7 @@ class FakeOpenAI:
 class _Server(ThreadingHTTPServer):
     fake: FakeOpenAI
     daemon_threads = False  # so that server_close waits for them
+    request_queue_size = 512  # connections that arrive together; more than fit are tried again only after a second
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -72,13 +72,14 @@ def unsupported(sentence: str, sources: Iterable[str]) -> tuple[set[str], int]:
     Returns:
         The unsupported numbers and proper nouns, and the count of all numbers and proper nouns of the sentence.
     """
+    said, names = numbers(sentence), proper_nouns(sentence)
+    if not said and not names:
+        return set(), 0
     known = " ".join(sources)
     words = {match.group().lower() for match in _WORD.finditer(known)}
     words |= {part for word in words for part in re.split(r"['’&-]", word)}
     spelled_out = {_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS}
-    said = numbers(sentence)
-    new_numbers = said - numbers(known) - spelled_out if said else said
-    names = proper_nouns(sentence)
+    new_numbers = said - numbers(known) - spelled_out
     new_names = {name for name in names if not {name, *re.split(r"['’&-]", name)} & words}
     return new_numbers | new_names, len(said) + len(names)
 

@@ -34,7 +34,7 @@ from simenv.judges.llm_judge import read_verdicts
 from simenv.llm import Prompt, Sampling
 from simenv.llm.base import Completion, Request
 from simenv.llm.cassette import Cassette, Entry
-from simenv.llm.replies import with_joined_parts
+from simenv.llm.chat import read_completion
 from simenv.market.catalog import load_catalog
 from simenv.packmaker.pack_file import PackFile
 from simenv.records import Persona, Transition
@@ -207,7 +207,7 @@ def all_readers(folder: Path) -> dict[str, Reader]:
             lambda p: reward_model.load(p.parent, FakeEncoder()),
         ),
         "verdicts": Reader("reply.txt", verdicts, of_text(lambda text: read_verdicts(text, ["a", "b"]))),
-        "parts of a reply": Reader("reply.txt", chat, of_text(with_joined_parts)),
+        "chat completion": Reader("reply.txt", chat, lambda p: read_completion(p.read_bytes(), "a server")),
     }
 
 

@@ -13,8 +13,10 @@ from simenv import make_mechanism
 from simenv.background_loop import run_sync
 from simenv.cli.progress import RunProgress
 from simenv.encoder import MiniLM
+from simenv.encoder.store import VectorStore
 from simenv.llm import ScriptedLLM
 from simenv.llm.cassette import Cassette, CassetteLLM
+from simenv.llm.server_health import ServerHealth
 from simenv.mechanism import Mechanism
 from simenv.runs.rollout import Finished, rollout
 from simenv.testing import small_world
@@ -158,14 +160,28 @@ def test_what_a_log_has_is_no_work() -> None:
 
 def test_a_new_catalog_is_encoded_with_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder itself is FAKE here: only its bookkeeping runs."""
-    monkeypatch.setenv("SIMENV_CACHE", str(tmp_path))
     encoder = MiniLM.__new__(MiniLM)
     encoder._known = {}
+    encoder._store = VectorStore(tmp_path / "vectors.sqlite", "fake", 384)
     monkeypatch.setattr(MiniLM, "_forward", lambda self, texts: [np.full(384, len(t), np.float32) for t in texts])
     seen: list[tuple[int, int]] = []
     texts = [f"text {i}" for i in range(70)]
     encoder.remember(texts, lambda done, total: seen.append((done, total)))
-    assert seen == [(0, 70), (32, 70), (64, 70), (70, 70)]
+    assert seen == [(0, 70), (64, 70), (70, 70)]
     seen.clear()
+    encoder._known = {}
     encoder.remember(texts, lambda done, total: seen.append((done, total)))
     assert seen == [], "they are in the cache"
+
+
+def test_a_server_that_asks_to_wait_is_shown() -> None:
+    shown = Shown()
+    server = ServerHealth("openai/fake", concurrency=1, attempts=6, max_wait=20.0, clock=shown.clock)
+    shown.started(10)
+    shown.clock.now += 2
+    shown.answered()
+    server.replied({"retry-after": "17"})
+    shown.clock.now += 4
+    assert shown.text() == "answers 1/10, 0.17/s, 0:54 left, no calls for 13 s: openai/fake asks to wait"
+    shown.clock.now += 13
+    assert "wait" not in shown.text()

@@ -10,7 +10,7 @@ import pytest
 
 from simenv.errors import LLMRefused, LLMUnavailable
 from simenv.llm.hosted import HostedLLM
-from simenv.llm.hosted_client import MAX_REPLY_BYTES
+from simenv.llm.openai_server import MAX_REPLY_BYTES
 from simenv.testing import FakeFailure, FakeMessage, FakeOpenAI, FakeRaw
 from tests.support.servers import Messages, client, echo
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
 import pytest
 
@@ -52,20 +54,23 @@ def test_a_server_that_fails_now_and_then_answers_everything() -> None:
     assert llm.retries == server.count - 40 > 0
 
 
-def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[float] = []
-    real = asyncio.sleep
+def test_a_server_that_says_when_to_come_back_is_left_alone_until_then() -> None:
+    """By all calls: those that come in the meantime wait too."""
+    arrived: list[float] = []
 
-    async def sleep(seconds: float) -> None:
-        if seconds > 0.5:  # the client's own waits are shorter
-            waited.append(seconds)
-            seconds = 0
-        await real(seconds)
+    class Server(FakeOpenAI):
+        def arrived(self, body: dict[str, Any], headers: dict[str, str]) -> Fault | FakeFailure | None:
+            arrived.append(time.monotonic())
+            return super().arrived(body, headers)
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    with FakeOpenAI(echo) as server:
-        for said in ("17", "90", "Fri, 31 Dec 1999 23:59:59 GMT"):
-            server.fail_next(1, FakeFailure(429, "too many requests", {"Retry-After": said}))
-            asyncio.run(client(server, max_wait=20.0).complete("hello", key=(said,)))
-    assert waited[:2] == [17.0, 20.0], "but not for longer than max_wait"
-    assert 1 <= waited[2] <= 2
+    async def go(llm: HostedLLM) -> None:
+        first = asyncio.ensure_future(llm.complete("hello", key=(0,)))
+        while not llm._health.waits:
+            await asyncio.sleep(0.01)
+        await asyncio.gather(first, *(llm.complete("hello", key=(i,)) for i in range(1, 4)))
+
+    with Server(echo) as server:
+        server.fail_next(1, FakeFailure(429, "too many requests", {"retry-after-ms": "400", "Retry-After": "9"}))
+        asyncio.run(go(client(server, max_wait=0.5)))
+    assert len(arrived) == 5
+    assert min(arrived[1:]) - arrived[0] >= 0.4

@@ -125,6 +125,8 @@ def test_merged_parts_are_the_bytes_of_one_run(tmp_path: Path, part: Callable[..
         merged = merge(order, tmp_path / str(number))
         assert contents(merged.folder) == contents(part())
     assert [files(path) for path in parts] == before, "the parts stay as they are"
+    begun = [json.loads(line)["number"] for path in parts for line in files(path)["sessions.jsonl"].splitlines()]
+    assert sorted(begun) == list(range(-(-N // HORIZON))), "a model would write the queries of each session once"
     assert sorted(path.name for path in tmp_path.iterdir()) == [str(i) for i in range(number + 1)]
     timed = [json.loads(line) for line in (merged.folder / "timings.jsonl").read_bytes().splitlines()]
     assert [row["first_index"] for row in timed] == [i for i in range(0, N, CHUNK) for _ in ("gsp", "organic")]
