@@ -192,7 +192,8 @@ def run_bench(
         if before is not None:
             check_inputs(folder, before, hashes, files)
             changed_code = check_code(before, code, allowed=allow_changed_code)
-        parts = build(checked, open_cassette(options, resume))
+        cassette = open_cassette(options, resume)
+        parts = build(checked, cassette)
         learners = observers(parts.world, parts.mechanisms)
         if shard is not None:
             refuse_learners(learners)
@@ -202,7 +203,7 @@ def run_bench(
         progress.stage("encoding")
         parts.world.prepare(progress.encoded)
         setup = Setup(options, objects, facts, hashes, files, code, package_versions(), machine)
-        engine = held.enter_context(open_engine(options, setup, parts.llms, machine, progress.warned))
+        engine = held.enter_context(open_engine(options, setup, parts.llms, cassette, progress.warned))
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}
         if before is None:

@@ -65,6 +65,8 @@ class Rows(NamedTuple):
     seconds: Mapping[str, float]
     retries: tuple[int, ...]
     """Retried calls of each model of the run since the worker's last chunk."""
+    completions: bytes
+    """Lines for the cassette of the run, if it has one."""
     warning: str | None
     """If the worker's machine may give other bytes than that of the process that writes the run."""
 
@@ -91,7 +93,8 @@ class ChunkWorker:
         code = {name: it for name, it in code_of(options, setup.objects).items() if it["sha256"] is not None}
         _refuse(differing_code(code, {name: setup.code.get(name) for name in code}))
         _refuse(differing_files(hashes | file_hashes(options), {**setup.hashes, **setup.files}))
-        self._parts = build(checked, open_cassette(options))
+        self._cassette = open_cassette(options, collect=True)
+        self._parts = build(checked, self._cassette)
         _refuse(differing_values(facts_of(checked, self._parts, hashes), setup.facts))
         now, then = bits_of(machine_of(self._parts.llms)), bits_of(setup.machine)
         self._warning = _warning(differing_values(now, then))
@@ -121,7 +124,14 @@ class ChunkWorker:
             )
         )
         (rows,) = finished
-        return Rows(to_log_lines(rows.transitions), tuple(fresh), rows.seconds, self._retries(), self._warning)
+        return Rows(
+            lines=to_log_lines(rows.transitions),
+            fresh=tuple(fresh),
+            seconds=rows.seconds,
+            retries=self._retries(),
+            completions=b"" if self._cassette is None else self._cassette.take(),
+            warning=self._warning,
+        )
 
     def _retries(self) -> tuple[int, ...]:
         with self._lock:

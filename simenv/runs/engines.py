@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from simenv.errors import InputError, UnknownName
 from simenv.llm import LLM
+from simenv.llm.cassette import Cassette
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.chunk_worker import ChunkWorker, Rows, Setup, Task, from_log_lines
@@ -50,16 +51,8 @@ class Engine(Protocol):
 
 
 def check_engine(options: BenchOptions) -> None:
-    """Refuses what no engine can do, before anything is loaded.
-
-    Raises:
-        UnknownName: no engine has this name.
-        InputError: options that only another engine has, Ray is not installed, or the run would write a cassette.
-    """
+    """Refuses what no engine can do, before anything is loaded; errors are those of `check_engine_options`."""
     check_engine_options(options.engine, ray_address=options.ray_address, workers=options.workers)
-    for name in ("record", "cache"):
-        if options.engine != "local" and getattr(options, name) is not None:
-            raise InputError(f"the engine ray writes no cassette, got {name}: its workers would write it all at once")
 
 
 def check_engine_options(engine: str, **of_ray: Any) -> None:
@@ -88,7 +81,7 @@ def open_engine(
     options: BenchOptions,
     setup: Setup,
     llms: Iterable[LLM],
-    machine: Mapping[str, Any],
+    cassette: Cassette | None,
     warned: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Engine]:
     """The engine that the options name, for a `with` block. At its end the worker processes are gone.
@@ -97,7 +90,7 @@ def open_engine(
         options: Options of the run.
         setup: What workers are built from.
         llms: The models of this process; calls that workers retry are counted on them.
-        machine: This machine, see `simenv.runs.machine`.
+        cassette: The cassette of this process; completions of workers are added to it.
         warned: Called with warnings.
 
     Raises:
@@ -112,6 +105,7 @@ def open_engine(
             "keep",
             hint="use engine local",
         )
+    machine = setup.machine
     here = machine["threads"] is not None  # a model's batch takes the whole worker
     at_once = 1 if here else 2
     pool: RayPool[Task, Rows] = RayPool(
@@ -124,7 +118,7 @@ def open_engine(
         warned=warned,
     )
     with pool:
-        yield Remote(pool, list(llms), warned)
+        yield Remote(pool, list(llms), cassette, warned)
 
 
 class Remote:
@@ -133,11 +127,15 @@ class Remote:
     Args:
         pool: The workers.
         llms: The models of this process, as `Rows.retries` has them.
+        cassette: Where completions of workers go.
         warned: Called with warnings.
     """
 
-    def __init__(self, pool: Pool[Task, Rows], llms: list[LLM], warned: Callable[[str], None]) -> None:
+    def __init__(
+        self, pool: Pool[Task, Rows], llms: list[LLM], cassette: Cassette | None, warned: Callable[[str], None]
+    ) -> None:
         self._pool = pool
+        self._cassette = cassette
         self._llms = llms
         self._warned = warned
 
@@ -172,6 +170,8 @@ class Remote:
                         on_answer(False)
 
         def receive(rows: Rows) -> None:
+            if self._cassette is not None:
+                self._cassette.give(rows.completions)
             transitions = from_log_lines(rows.lines)
             for llm, retries in zip(self._llms, rows.retries, strict=True):
                 llm.retries += retries

@@ -87,6 +87,19 @@ def test_failed_answers_are_counted_where_the_run_is_written(folder: Folder, fak
 
 
 @pytest.mark.weights
+def test_completions_of_workers_go_to_the_cassette(folder: Folder, fake_ray: Callable[..., None]) -> None:
+    fake_ray()
+    theirs, ours = folder.path / "theirs.jsonl", folder.path / "ours.jsonl"
+    local = folder.run("local", record=str(ours))
+    assert folder.run("ray", engine="ray", record=str(theirs)) == local
+    assert sorted(theirs.read_bytes().splitlines()) == sorted(ours.read_bytes().splitlines()) != []
+    assert folder.run("replay", engine="ray", replay=str(theirs)) == local
+    theirs.write_bytes(b"".join(theirs.read_bytes().splitlines(keepends=True)[:5]) + b'{"model": "scrip')
+    assert folder.run("cache", engine="ray", cache=str(theirs)) == local
+    assert sorted(theirs.read_bytes().splitlines()) == sorted(ours.read_bytes().splitlines())
+
+
+@pytest.mark.weights
 def test_a_worker_with_other_data_is_refused(
     folder: Folder, fake_ray: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +116,6 @@ def test_what_the_engine_cannot_do_is_refused(folder: Folder, fake_ray: Callable
         ({"engine": "spark"}, "unknown engine 'spark': .*known are local, ray"),
         ({"workers": 2}, "the engine local has no workers, got 2"),
         ({"engine": "ray", "workers": 0}, "workers must be at least 1, got 0"),
-        ({"engine": "ray", "record": "new.jsonl"}, "the engine ray writes no cassette, got record"),
         ({"engine": "ray", "bidder": "exp3"}, "bidders: learning from earlier auctions needs them in order"),
     ):
         with pytest.raises(InputError, match=message):
