@@ -212,7 +212,8 @@ class CassetteLLM(LLM):
         self._inner = inner
         if inner is not None:
             self.name, self.capabilities, self.follows_formats = inner.name, inner.capabilities, inner.follows_formats
-            self.runs_here = inner.runs_here
+            self.runs_here, self.batch_dependent = inner.runs_here, inner.batch_dependent
+            self.concurrency = inner.concurrency
         else:
             entry = cassette.entry_of(name or "")
             self.name, self.capabilities, self.follows_formats = (
@@ -224,6 +225,10 @@ class CassetteLLM(LLM):
     @property
     def address(self) -> str:
         return self._inner.address if self._inner is not None else self.name
+
+    @property
+    def priced(self) -> bool:
+        return self._inner is None or self._inner.priced
 
     def derived(self, name: str, make: Callable[[LLM], LLM]) -> CassetteLLM:
         """A model derived from this one, for instance with an adapter, with the same cassette.
@@ -247,6 +252,9 @@ class CassetteLLM(LLM):
     async def _decode_jointly(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
         return await self._through(request, EnsembleCompletion, lambda inner: inner._decode_jointly(request, combine))
 
+    async def _pay(self, making: Awaitable[Reply]) -> Reply:
+        return await making  # what the cassette has costs nothing; `_through` pays for the rest
+
     async def _through(self, request: AnyRequest, kind: type[Reply], make: Callable[[LLM], Awaitable[Reply]]) -> Reply:
         """The recorded reply; if there is none, the model's reply, which is then recorded."""
         recorded = self._cassette.get(self.name, request)
@@ -260,7 +268,7 @@ class CassetteLLM(LLM):
                 f"{self._cassette.path} has no completion of {self.name!r}{key}",
                 hint=self._cassette.nearest(self.name, request),
             )
-        reply = await make(self._inner)
+        reply = await super()._pay(make(self._inner))
         self.retries = self._inner.retries
         self._cassette.add(
             Entry(

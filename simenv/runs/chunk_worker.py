@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from simenv.background_loop import run_sync
 from simenv.errors import InputError
+from simenv.llm.base import AnyRequest, Meter, metered
 from simenv.mechanism import Mechanism
-from simenv.records import Transition
+from simenv.records import Transition, Usage
 from simenv.runs.build import build, plan
 from simenv.runs.code import code_of, differing_code
 from simenv.runs.facts import data_hashes, facts_of
@@ -23,7 +24,7 @@ from simenv.runs.models import open_cassette
 from simenv.runs.named_files import differing_files, file_hashes
 from simenv.runs.options import BenchOptions
 from simenv.runs.resume import differing_values
-from simenv.runs.rollout import Finished, Sessions, rollout
+from simenv.runs.rollout import Finished, Sessions, in_flight_of, rollout
 from simenv.world import Session
 
 
@@ -65,6 +66,9 @@ class Rows(NamedTuple):
     seconds: Mapping[str, float]
     retries: tuple[int, ...]
     """Retried calls of each model of the run since the worker's last chunk."""
+    calls: int
+    """Calls to models, without retries and without what memory or a cassette had."""
+    cost_usd: float
     completions: bytes
     """Lines for the cassette of the run, if it has one."""
     warning: str | None
@@ -107,28 +111,35 @@ class ChunkWorker:
         options, parts = self._options, self._parts
         finished: list[Finished] = []
         fresh: list[bool] = []
-        run_sync(
-            lambda: rollout(
-                parts.world,
-                parts.mechanisms,
-                n=options.n,
-                seed=options.seed,
-                on_chunk=finished.append,
-                on_answer=fresh.append,
-                chunk=options.chunk,
-                chunks=[task.chunk],
-                sessions=Sessions(task.sessions),
-                done={(t.index, t.mechanism): t for t in from_log_lines(task.done)},
-                # How many may fail is counted where the run is written.
-                failures=Failures(math.inf if options.fail_on_error else 0, bugs_end=options.fail_on_bug),
-            )
-        )
+        spent = _Spent()
+
+        async def roll() -> None:
+            with metered(spent):
+                await rollout(
+                    parts.world,
+                    parts.mechanisms,
+                    n=options.n,
+                    seed=options.seed,
+                    on_chunk=finished.append,
+                    on_answer=fresh.append,
+                    chunk=options.chunk,
+                    chunks=[task.chunk],
+                    in_flight=in_flight_of(parts.llms),
+                    sessions=Sessions(task.sessions),
+                    done={(t.index, t.mechanism): t for t in from_log_lines(task.done)},
+                    # How many may fail is counted where the run is written.
+                    failures=Failures(math.inf if options.fail_on_error else 0, bugs_end=options.fail_on_bug),
+                )
+
+        run_sync(roll)
         (rows,) = finished
         return Rows(
             lines=to_log_lines(rows.transitions),
             fresh=tuple(fresh),
             seconds=rows.seconds,
             retries=self._retries(),
+            calls=spent.calls,
+            cost_usd=spent.cost_usd,
             completions=b"" if self._cassette is None else self._cassette.take(),
             warning=self._warning,
         )
@@ -139,6 +150,26 @@ class ChunkWorker:
             news = tuple(b - a for a, b in zip(self._told, now, strict=True))
             self._told = now
             return news
+
+
+class _Spent(Meter):
+    """What the models were asked and cost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.cost_usd = 0.0
+
+    def add(self, request: AnyRequest, usage: Usage) -> None: ...
+
+    def admit(self, request: AnyRequest) -> None:
+        self.calls += 1
+
+    def recall(self) -> None:
+        self.calls -= 1
+
+    def paid(self, usage: Usage) -> None:
+        self.cost_usd += usage.cost_usd
 
 
 def from_log_lines(lines: bytes) -> list[Transition]:
