@@ -164,7 +164,7 @@ def run_bench(
         else:
             run = RunFolder(folder)
         progress.stage("loading")
-        check_engine(options)
+        check_engine(options.engine, ray_address=options.ray_address, workers=options.workers)
         checked = plan(options, objects)
         if options.baseline is not None and options.baseline not in checked.mechanisms:
             raise UnknownName("baseline", options.baseline, checked.mechanisms)

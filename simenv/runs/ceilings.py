@@ -126,5 +126,5 @@ def refuse_unpriced(llms: Iterable[LLM]) -> None:
         if not llm.priced:
             raise InputError(
                 f"max_cost: LiteLLM lists no price for {llm.name}, so the cost of its calls is unknown",
-                hint="limit max_calls or max_hours instead, or tell LiteLLM the price: litellm.register_model",
+                hint="limit max_calls or max_hours instead",
             )

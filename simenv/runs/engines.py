@@ -53,13 +53,8 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-def check_engine(options: BenchOptions) -> None:
-    """Refuses what no engine can do, before anything is loaded; errors are those of `check_engine_options`."""
-    check_engine_options(options.engine, ray_address=options.ray_address, workers=options.workers)
-
-
-def check_engine_options(engine: str, **of_ray: Any) -> None:
-    """Refuses options of one engine with the other.
+def check_engine(engine: str, **of_ray: Any) -> None:
+    """Refuses options of one engine with the other, before anything is loaded.
 
     Args:
         engine: The engine's name.
