@@ -72,7 +72,7 @@ def workers_of_this_process() -> list[int]:
 def in_process(*arguments: str) -> dict[str, float]:
     """What `--one` prints in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.speed.ray_workers", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SIMENV_VECTORS": "off"}
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -97,7 +97,7 @@ def main() -> None:
 
     from benchmarks.speed.measure import Aim, compare
 
-    seeds = itertools.count(int(time.time()))  # texts that no cache on the disk has
+    seeds = itertools.count(int(time.time()))
     starts: list[float] = []
 
     def side(workers: int) -> Callable[[], float]:
