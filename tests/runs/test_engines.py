@@ -51,7 +51,7 @@ def test_chunks_of_workers_are_those_of_a_local_run(folder: Folder, fake_ray: Ca
 
         return add
 
-    fake_ray(dies=dies)
+    fake_ray(dies=dies, at_once=1)
     progress = Progress(answered=count(0), skipped=count(1), warned=warnings.append)
     theirs = folder.run("ray", engine="ray", workers=3, progress=progress)
     assert theirs == folder.run("local")
