@@ -3,8 +3,8 @@
 python -m benchmarks.speed.ray_workers           # needs two processors for itself
 python -m benchmarks.speed.ray_workers --n 320   # shorter
 
-Every run has a process, a cluster and texts of its own. A rate counts from the first finished chunk to the last one, so
-that it leaves out the start of Ray and of the workers, which a note tells.
+Every run has a process, a cluster and texts of its own. A rate counts from a third of the answers on, when all workers
+have started. What the machine itself gives is measured beside: two runs of `--engine local` at once, and one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+SEEDS = itertools.count(int(time.time()))
 LOAD: dict[str, Any] = {"llm": "scripted", "judge": "click", "quality": "none"}
 
 
@@ -45,9 +46,9 @@ def run(out: Path, seed: int, n: int, engine: dict[str, Any], kill: bool = False
 
     progress = Progress(started=started, answered=answered)
     simenv.bench("gsp", out=out, n=n, seed=seed, progress=progress, **LOAD, **engine)
-    first, last = times[0], times[-1]
-    after = sum(at > first + 0.001 for at in times)  # the answers of a chunk are told at once
-    return {"rate": after / (last - first), "start": first - begun}
+    third = len(times) // 3
+    after = sum(at > times[third] + 0.001 for at in times)  # the answers of a chunk are told at once
+    return {"rate": after / (times[-1] - times[third]), "start": times[0] - begun}
 
 
 def workers_of_this_process() -> list[int]:
@@ -69,13 +70,20 @@ def workers_of_this_process() -> list[int]:
     return sorted(pid for pid, name in names.items() if name.startswith(b"ray::_Host") and is_ours(pid))
 
 
-def in_process(*arguments: str) -> dict[str, float]:
-    """What `--one` prints in a process of its own."""
+def in_processes(runs: int, *arguments: str) -> list[dict[str, float]]:
+    """What `--one` prints in processes of its own, which run at once."""
     command = [sys.executable, "-m", "benchmarks.speed.ray_workers", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SIMENV_VECTORS": "off"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    processes = [
+        subprocess.Popen(
+            [*command, "--seed", str(next(SEEDS))], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(runs)
+    ]
+    printed = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise SystemExit("a run failed")
+    return [json.loads(text.splitlines()[-1]) for text in printed]
 
 
 def main() -> None:
@@ -91,39 +99,45 @@ def main() -> None:
         return
     if asked.one is not None:
         with TemporaryDirectory() as place:
-            engine = {"engine": "ray", "workers": asked.one}
+            engine = {"engine": "ray", "workers": asked.one} if asked.one else {}
             print(json.dumps(run(Path(place) / "run", asked.seed, asked.n, engine)))
         return
 
     from benchmarks.speed.measure import Aim, compare
 
-    seeds = itertools.count(int(time.time()))
     starts: list[float] = []
 
-    def side(workers: int) -> Callable[[], float]:
+    def side(workers: int, runs: int = 1) -> Callable[[], float]:
         def measure() -> float:
-            result = in_process("--one", str(workers), "--seed", str(next(seeds)), "--n", str(asked.n))
-            starts.append(result["start"])
-            return result["rate"]
+            results = in_processes(runs, "--one", str(workers), "--n", str(asked.n))
+            if workers:
+                starts.append(results[0]["start"])
+            return sum(result["rate"] for result in results)
 
         return measure
 
     compare(
         "`--engine ray` on this machine: 2 workers against 1, texts new",
         "auctions/s",
-        {"2 workers": side(2), "1 worker": side(1)},
+        {
+            "2 workers": side(2),
+            "1 worker": side(1),
+            "2 local runs at once": side(0, runs=2),
+            "1 local run": side(0),
+        },
         aim=Aim(1.7),
         rounds=asked.rounds,
-        note="gsp on the scripted model, click model. Without the start of the workers.",
+        note="gsp on the scripted model, click model, after the workers' start. Two local runs at once are what the "
+        "machine itself gives.",
     )
     print(f"start of the workers, to the first chunk: {min(starts):.1f} to {max(starts):.1f} s")
 
     def differing() -> float:
         """Rows of a run of which a worker is killed half-way that differ from those of one process."""
         with TemporaryDirectory() as place:
-            seed = next(seeds)
-            in_process("--kill", str(Path(place) / "ray"), "--seed", str(seed), "--n", str(asked.n))
-            run(Path(place) / "local", seed, asked.n, {})
+            in_processes(1, "--kill", str(Path(place) / "ray"), "--n", str(asked.n))
+            manifest = json.loads((Path(place) / "ray" / "manifest.json").read_bytes())
+            run(Path(place) / "local", manifest["options"]["seed"], asked.n, {})
             logs = [(Path(place) / name / "transitions.jsonl").read_bytes().splitlines() for name in ("ray", "local")]
             return float(sum(a != b for a, b in itertools.zip_longest(*logs)))
 

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from simenv.background_loop import run_sync
+from simenv.encoder import know
 from simenv.errors import InputError
 from simenv.llm.base import AnyRequest, Meter, metered
 from simenv.mechanism import Mechanism
@@ -25,6 +26,7 @@ from simenv.runs.named_files import differing_files, file_hashes
 from simenv.runs.options import BenchOptions
 from simenv.runs.resume import differing_values
 from simenv.runs.rollout import Finished, Sessions, in_flight_of, rollout
+from simenv.users.queries import Question
 from simenv.world import Session
 
 
@@ -115,6 +117,7 @@ class ChunkWorker:
 
         async def roll() -> None:
             with metered(spent):
+                await know(parts.world.retriever.encoder, [q.text for q in self._questions(task)])
                 await rollout(
                     parts.world,
                     parts.mechanisms,
@@ -143,6 +146,13 @@ class ChunkWorker:
             completions=b"" if self._cassette is None else self._cassette.take(),
             warning=self._warning,
         )
+
+    def _questions(self, task: Task) -> list[Question]:
+        """The queries of the chunk's auctions."""
+        options, horizon = self._options, self._parts.world.horizon
+        end = min((task.chunk + 1) * options.chunk, options.n)
+        indices = range(task.chunk * options.chunk, end)
+        return [task.sessions[i // horizon].questions[i % horizon] for i in indices]
 
     def _retries(self) -> tuple[int, ...]:
         with self._lock:

@@ -154,6 +154,7 @@ class Remote:
         failures: Failures | None = None,
     ) -> None:
         known, kept = sessions or Sessions(), done or {}
+        known.encoded = False
         counted = failures or Failures(0)
         warnings: set[str] = set()
         meter = active_meter()
