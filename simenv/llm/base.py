@@ -130,6 +130,11 @@ class Meter:
         if self._around is not None:
             self._around.paid(usage)
 
+    def elsewhere(self, calls: int, cost_usd: float) -> None:
+        """Called with what another process asked models for, on behalf of the block."""
+        if self._around is not None:
+            self._around.elsewhere(calls, cost_usd)
+
 
 def active_meter() -> Meter | None:
     """The meter of the block that the present request comes from."""

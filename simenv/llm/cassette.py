@@ -64,6 +64,7 @@ class Cassette:
     Args:
         path: The .jsonl file.
         mode: See the module docstring.
+        collect: Whether new completions are kept in `fresh` instead, for another process to write them.
 
     Raises:
         DataFileError: a cassette to replay does not exist, a cassette to record exists already, or a line is invalid.
@@ -71,18 +72,20 @@ class Cassette:
         CannotWrite: a cassette to record or to add to cannot be written.
     """
 
-    def __init__(self, path: str | Path, mode: Mode) -> None:
+    def __init__(self, path: str | Path, mode: Mode, *, collect: bool = False) -> None:
         self.path = Path(path)
         self.mode = mode
+        self.fresh: list[Entry] = []
+        self._collects = collect
         self._entries: dict[tuple[str, AnyRequest], Entry] = {}
         exists = self.path.exists()
-        if mode == "record" and exists:
+        if mode == "record" and exists and not collect:
             raise DataFileError(f"{self.path} exists already: give a new file, nothing is overwritten")
         if mode == "replay" and not exists:
             raise DataFileError(f"{self.path}: no such cassette")
         if exists:
             self._load()
-        if mode != "replay":
+        if mode != "replay" and not collect:
             try_file(self.path)  # before the first model call
 
     def get(self, model: str, request: AnyRequest) -> Completion | Scores | None:
@@ -97,9 +100,27 @@ class Cassette:
             CannotWrite: the disk is full, or refuses for another reason. No part of the line is written.
         """
         self._entries[entry.model, entry.request] = entry
-        if self.mode != "replay":
+        if self._collects:
+            self.fresh.append(entry)
+        elif self.mode != "replay":
             # Opened per entry, because a cassette is never closed.
             append_bytes(self.path, f"{entry.model_dump_json()}\n".encode(), flush=False)
+
+    def take(self) -> bytes:
+        """The new completions that were kept, as lines of the file; they are then forgotten."""
+        entries, self.fresh = self.fresh, []
+        return "".join(f"{entry.model_dump_json()}\n" for entry in entries).encode()
+
+    def give(self, lines: bytes) -> None:
+        """Adds completions that another process took, except those that are there already.
+
+        Raises:
+            CannotWrite: as `add`.
+        """
+        for line in lines.splitlines():
+            entry = Entry.model_validate_json(line)
+            if (entry.model, entry.request) not in self._entries:
+                self.add(entry)
 
     def entry_of(self, model: str) -> Entry:
         """Any entry of `model`, to read the model's capabilities.
@@ -140,7 +161,7 @@ class Cassette:
         whole = 0
         for number, line in enumerate(read_lines(self.path), start=1):
             if not line.endswith(b"\n"):
-                if self.mode == "cache":
+                if self.mode == "cache" and not self._collects:
                     with writing(self.path):
                         os.truncate(self.path, whole)
                 return

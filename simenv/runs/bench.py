@@ -164,7 +164,7 @@ def run_bench(
         else:
             run = RunFolder(folder)
         progress.stage("loading")
-        check_engine(options)
+        check_engine(options.engine, ray_address=options.ray_address, workers=options.workers)
         checked = plan(options, objects)
         if options.baseline is not None and options.baseline not in checked.mechanisms:
             raise UnknownName("baseline", options.baseline, checked.mechanisms)
@@ -177,7 +177,8 @@ def run_bench(
         if before is not None:
             check_inputs(folder, before, hashes, files)
             changed_code = check_code(before, code, allowed=allow_changed_code)
-        parts = build(checked, open_cassette(options, resume))
+        cassette = open_cassette(options, resume)
+        parts = build(checked, cassette)
         learners = observers(parts.world, parts.mechanisms)
         if shard is not None:
             refuse_learners(learners)
@@ -187,7 +188,7 @@ def run_bench(
         progress.stage("encoding")
         parts.world.prepare(progress.encoded)
         setup = Setup(options, objects, facts, hashes, files, code, package_versions(), machine)
-        engine = held.enter_context(open_engine(options, setup, parts.llms, machine, progress.warned))
+        engine = held.enter_context(open_engine(options, setup, parts.llms, cassette, progress.warned))
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}
         if before is None:

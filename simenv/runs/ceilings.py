@@ -74,6 +74,10 @@ class Spending(Meter):
     def paid(self, usage: Usage) -> None:
         self.cost_usd += usage.cost_usd
 
+    def elsewhere(self, calls: int, cost_usd: float) -> None:
+        self.calls += calls
+        self.cost_usd += cost_usd
+
     def stopped(self) -> Stopped | None:
         """The ceiling that is reached, if one is."""
         options, hours = self._options, self.seconds / _HOUR

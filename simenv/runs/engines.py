@@ -7,13 +7,15 @@ ray     worker processes on a Ray cluster, which run chunks by their numbers (`s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
 from simenv.errors import InputError, UnknownName
 from simenv.llm import LLM
+from simenv.llm.base import active_meter
+from simenv.llm.cassette import Cassette
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.chunk_worker import ChunkWorker, Rows, Setup, Task, from_log_lines
@@ -23,7 +25,7 @@ from simenv.runs.log import to_log_lines
 from simenv.runs.options import BenchOptions
 from simenv.runs.ray_cluster import require_ray
 from simenv.runs.ray_pool import RayPool
-from simenv.runs.rollout import CHUNK, Finished, Sessions, rollout
+from simenv.runs.rollout import CHUNK, Finished, Sessions, in_flight_of, rollout
 from simenv.world import World
 
 ENGINES = ("local", "ray")
@@ -51,28 +53,8 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-def check_engine(options: BenchOptions) -> None:
-    """Refuses what no engine can do, before anything is loaded.
-
-    Raises:
-        UnknownName: no engine has this name.
-        InputError: options that only another engine has, Ray is not installed, or the run would write a cassette
-            or count calls.
-    """
-    check_engine_options(options.engine, ray_address=options.ray_address, workers=options.workers)
-    for name in ("record", "cache"):
-        if options.engine != "local" and getattr(options, name) is not None:
-            raise InputError(f"the engine ray writes no cassette, got {name}: its workers would write it all at once")
-    for name in ("max_cost", "max_calls"):
-        if options.engine != "local" and (value := getattr(options, name)) is not None:
-            raise InputError(
-                f"the engine ray does not count the calls of its workers, got {name}={value}",
-                hint="use max_hours, or the engine local",
-            )
-
-
-def check_engine_options(engine: str, **of_ray: Any) -> None:
-    """Refuses options of one engine with the other.
+def check_engine(engine: str, **of_ray: Any) -> None:
+    """Refuses options of one engine with the other, before anything is loaded.
 
     Args:
         engine: The engine's name.
@@ -96,8 +78,8 @@ def check_engine_options(engine: str, **of_ray: Any) -> None:
 def open_engine(
     options: BenchOptions,
     setup: Setup,
-    llms: Iterable[LLM],
-    machine: Mapping[str, Any],
+    llms: Sequence[LLM],
+    cassette: Cassette | None,
     warned: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Engine]:
     """The engine that the options name, for a `with` block. At its end the worker processes are gone.
@@ -106,7 +88,7 @@ def open_engine(
         options: Options of the run.
         setup: What workers are built from.
         llms: The models of this process; calls that workers retry are counted on them.
-        machine: This machine, see `simenv.runs.machine`.
+        cassette: The cassette of this process; completions of workers are added to it.
         warned: Called with warnings.
 
     Raises:
@@ -121,19 +103,19 @@ def open_engine(
             "keep",
             hint="use engine local",
         )
-    here = machine["threads"] is not None  # a model's batch takes the whole worker
-    at_once = 1 if here else 2
+    machine, answers = setup.machine, options.chunk * len(setup.facts["ctr_models"])
+    in_flight = in_flight_of(llms)  # None: a batch is one chunk's
     pool: RayPool[Task, Rows] = RayPool(
         partial(ChunkWorker, setup),
         workers=options.workers,
         address=options.ray_address,
-        at_once=at_once,
+        at_once=1 if in_flight is None else -(-in_flight // answers),
         cpus=machine["threads"] or 1,
         gpus=int(machine["device"] not in (None, "cpu")),
         warned=warned,
     )
     with pool:
-        yield Remote(pool, list(llms), warned)
+        yield Remote(pool, list(llms), cassette, warned)
 
 
 class Remote:
@@ -142,11 +124,15 @@ class Remote:
     Args:
         pool: The workers.
         llms: The models of this process, as `Rows.retries` has them.
+        cassette: Where completions of workers go.
         warned: Called with warnings.
     """
 
-    def __init__(self, pool: Pool[Task, Rows], llms: list[LLM], warned: Callable[[str], None]) -> None:
+    def __init__(
+        self, pool: Pool[Task, Rows], llms: list[LLM], cassette: Cassette | None, warned: Callable[[str], None]
+    ) -> None:
         self._pool = pool
+        self._cassette = cassette
         self._llms = llms
         self._warned = warned
 
@@ -168,8 +154,10 @@ class Remote:
         failures: Failures | None = None,
     ) -> None:
         known, kept = sessions or Sessions(), done or {}
+        known.encoded = False
         counted = failures or Failures(0)
         warnings: set[str] = set()
+        meter = active_meter()
 
         async def tasks() -> AsyncIterator[Task]:
             for number in range(-(-n // chunk)) if chunks is None else chunks:
@@ -185,6 +173,10 @@ class Remote:
                         on_answer(False)
 
         def receive(rows: Rows) -> None:
+            if meter is not None:
+                meter.elsewhere(rows.calls, rows.cost_usd)
+            if self._cassette is not None:
+                self._cassette.give(rows.completions)
             transitions = from_log_lines(rows.lines)
             for llm, retries in zip(self._llms, rows.retries, strict=True):
                 llm.retries += retries

@@ -23,6 +23,8 @@ class Sessions:
         known: Mapping[int, Session] | None = None,
         save: Callable[[Mapping[int, Session]], None] = lambda fresh: None,
     ) -> None:
+        self.encoded = True
+        """Whether this process answers, and so needs the vectors of the queries."""
         self._known = dict(known or {})
         self._pass_on = save
         self._begun: dict[int, asyncio.Task[Session]] = {}
@@ -31,7 +33,7 @@ class Sessions:
     async def begin(self, world: World, seed: int, number: int) -> None:
         """Begins the session with this number. One that asks no model is there when this returns."""
         if number not in self._known and number not in self._begun:
-            self._begun[number] = as_task(world.session(seed, number))
+            self._begun[number] = as_task(world.session(seed, number, encoded=self.encoded))
             await asyncio.sleep(0)
 
     async def get(self, world: World, seed: int, number: int) -> Session:
