@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     mechanisms: dict[str, AnyMechanism]
     """By label: found, or given as objects."""
     part_options: PartOptions
-    catalog: tuple[Ad, ...]
+    catalog: Sequence[Ad]
     personas: tuple[Persona, ...]
     queries: FileQueries | None
     bidder: Bidder

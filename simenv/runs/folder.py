@@ -29,6 +29,7 @@ from typing import Any
 
 from simenv.files.atomic import PART, append_bytes, write_bytes_atomically
 from simenv.files.folders import check_folder, ensure_folder
+from simenv.market.ad_file import AdFile
 from simenv.records import Record, Transition
 from simenv.runs.lock import LOCK
 from simenv.runs.log import (
@@ -285,6 +286,8 @@ class RunFolder:
 
 def records_hash(records: Iterable[Record]) -> str:
     """Returns the SHA-256 of the records' content: the version of a data pack, independent of the file format."""
+    if isinstance(records, AdFile):
+        return records.sha256
     digest = hashlib.sha256()
     for record in records:
         digest.update(record.model_dump_json().encode() + b"\n")
