@@ -83,6 +83,7 @@ class LocalLLM(LLM):
 
     capabilities = frozenset({Capability.CONSTRAINT, Capability.PREFILL, Capability.LOGPROBS, Capability.ENSEMBLE})
     runs_here = True
+    batch_dependent = True
 
     def __init__(
         self,
