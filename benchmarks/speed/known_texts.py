@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="a checkout of another version")
     parser.add_argument("--n", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=["new", "known"], help="measure one kind of texts")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--quality", default="none", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -87,6 +88,8 @@ def main() -> None:
         ("known", "embedded", "texts known, answer quality measured too", None),
     ]
     for which, quality, words, aim in claims:
+        if asked.only not in (None, which):
+            continue
         sides = {"this code": rate(ROOT, quality, which)}
         if asked.before is not None:
             sides["before"] = rate(asked.before.resolve(), quality, which)
@@ -96,7 +99,7 @@ def main() -> None:
             sides,
             aim=aim,
             rounds=asked.rounds,
-            note="The log is written to disk.",
+            note=f"{asked.n} auctions; the log is written to disk.",
         )
 
 

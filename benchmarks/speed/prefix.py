@@ -6,9 +6,10 @@ Needs llama-server, with slots that can be erased:
 
     python -m benchmarks.speed.prefix --url http://127.0.0.1:8080 --before COMMIT
 
-Two loads, one call after another: 16 personas judge one answer, and GSP runs a session of four questions (the question
-writer, answers, ad sentences, and a judge). A FAKE model (`FakeRoles`) gives the replies that later prompts quote, so
-that both sides ask the same; llama-server then reads each prompt and writes one token.
+Three loads, one call after another: GSP runs a session of four questions (the question writer, answers, ad sentences,
+and a judge), now and at the earlier commit; the judge's calls of that session, and 16 personas that judge one answer,
+each with the person first, as it is, and with the person last. A FAKE model (`FakeRoles`) gives the replies that later
+prompts quote, so that all sides ask the same; llama-server then reads each prompt and writes one token.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,10 +44,21 @@ def main() -> None:
 
     with checkout(options.before) as old:
         loads = {"now": prompts(ROOT), "before": prompts(old)}
-    for load, what in (("panel", "16 personas judge one answer"), ("session", "GSP, one session of four questions")):
-        sides = {name: lambda of=of, load=load: read_again(options.url, of[load]) for name, of in loads.items()}
-        note = f"llama-server with SmolLM2-135M, eight slots; before: prompts of {options.before}."
-        compare(f"{what}: prompt tokens read by the server", "tokens", sides, rounds=2, note=note)
+
+    def show(what: str, sides: Mapping[str, list[Messages]], note: str) -> None:
+        reads = {name: lambda load=load: read_again(options.url, load) for name, load in sides.items()}
+        note = f"llama-server with SmolLM2-135M and eight slots{note}."
+        compare(f"{what}: prompt tokens that a server reads", "tokens", reads, rounds=2, note=note)
+
+    sides = {name: load["session"] for name, load in loads.items()}
+    show("GSP, a session of four questions", sides, f"; before: prompts of {options.before}")
+    judged = [messages for messages in loads["now"]["session"] if messages[-1]["content"].startswith("The user:")]
+    for what, load in (
+        ("judge, a session of four questions", judged),
+        ("judge, one answer as 16 persons", loads["now"]["panel"]),
+    ):
+        orders = {"the person first": load, "the person last": [person_last(messages) for messages in load]}
+        show(what, orders, "; a run judges an answer as one person, so that the person is first")
 
 
 def panel() -> list[Messages]:
@@ -71,7 +84,7 @@ def panel() -> list[Messages]:
 
 
 def session() -> list[Messages]:
-    """All prompts of GSP for one session of four questions, in the order in which they are sent."""
+    """All prompts of GSP for one session of four questions, one question after another."""
     import simenv
     from simenv.testing import FakeOpenAI, FakeRoles
 
@@ -92,7 +105,20 @@ def session() -> list[Messages]:
             quality="none",
             out=f"{folder}/run",
         )
-    return [body["messages"] for body in server.bodies]
+
+    def question(body: Mapping[str, Any]) -> int:
+        found = re.search(r"trip of (\d) days", body["messages"][-1]["content"])
+        return int(found[1]) if found else 0
+
+    # How many answers are in flight together is no matter of prompts.
+    return [body["messages"] for body in sorted(server.bodies, key=question)]
+
+
+def person_last(messages: Messages) -> Messages:
+    """A judge's prompt with the person behind question, answer and ads."""
+    system, user = messages
+    person, _, others = user["content"].partition("\n\nThe user asked:")
+    return [system, {"role": "user", "content": f"The user asked:{others}\n\n{person}"}]
 
 
 def prompts(tree: Path) -> Mapping[str, list[Messages]]:

@@ -2,9 +2,10 @@
 
 python -m benchmarks.speed.side_by_side
 python -m benchmarks.speed.side_by_side --llm embedded
+python -m benchmarks.speed.side_by_side --before DIR   # and the runs of another checkout, in turns
 
-On two free cores, two runs at once should take about as long as one. On a busy machine they take up to twice as long;
-with threads that spin, it was more than ten times.
+On two free cores, two runs at once should take about as long as one. On cores that are busy already they take twice as
+long; with threads that spin, more than that.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.speed.known_texts import ROOT
 from benchmarks.speed.measure import Aim, compare
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, help="a checkout of another version")
     parser.add_argument("--llm", default="scripted")
     parser.add_argument("--n", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
@@ -30,20 +33,24 @@ def main() -> None:
     threads = [name for name in os.environ if name.endswith("_NUM_THREADS")]
     environment = {name: value for name, value in os.environ.items() if name not in threads} | {"SIMENV_VECTORS": "off"}
 
-    def seconds(runs: int) -> Callable[[], float]:
-        return lambda: together(runs, asked.llm, asked.n, environment)
+    def seconds(runs: int, code: Path) -> Callable[[], float]:
+        return lambda: together(runs, asked.llm, asked.n, environment | {"PYTHONPATH": str(code)}, code)
 
+    sides = {"two at once": seconds(2, ROOT), "one alone": seconds(1, ROOT)}
+    if asked.before is not None:
+        before = asked.before.resolve()
+        sides |= {"two at once, before": seconds(2, before), "one alone, before": seconds(1, before)}
     compare(
         f"two runs at once over one alone, {asked.llm} model, click model",
         "s",
-        {"two at once": seconds(2), "one alone": seconds(1)},
+        sides,
         aim=Aim(1.3, at="most"),
         rounds=asked.rounds,
         note=f"{asked.n} auctions with new texts each. Other work on the cores lengthens the first side more.",
     )
 
 
-def together(runs: int, llm: str, n: int, environment: Mapping[str, str]) -> float:
+def together(runs: int, llm: str, n: int, environment: Mapping[str, str], code: Path) -> float:
     """Seconds until all of these runs, begun at once, have ended."""
     with TemporaryDirectory() as place:
         options = ["--mechanisms", "gsp", "--llm", llm, "--n", str(n), "--quality", "none"]
@@ -52,6 +59,7 @@ def together(runs: int, llm: str, n: int, environment: Mapping[str, str]) -> flo
             subprocess.Popen(
                 [sys.executable, "-m", "simenv", "bench", *options, "--out", str(Path(place) / str(number))],
                 env=environment,
+                cwd=code,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )

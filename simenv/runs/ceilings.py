@@ -16,6 +16,8 @@ from simenv.runs.options import BenchOptions
 from simenv.runs.rows import to_lines, whole_rows
 
 SPENT = "spent.jsonl"
+CEILINGS = ("max_cost", "max_calls", "max_hours")
+"""The options."""
 _HOUR = 3600.0
 
 

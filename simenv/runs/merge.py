@@ -21,6 +21,7 @@ from simenv.files.atomic import PART, write_bytes_atomically, writing
 from simenv.files.folders import check_folder, ensure_folder
 from simenv.runs.bench import BenchResult, result_of
 from simenv.runs.build import metrics_of
+from simenv.runs.ceilings import CEILINGS, SPENT
 from simenv.runs.folder import TIMINGS
 from simenv.runs.lock import LOCK, locked
 from simenv.runs.log import CHUNKS, LOG, SESSIONS, chunks_of_log
@@ -63,6 +64,7 @@ def merge(folders: Sequence[str | Path], out: str | Path, *, across_machines: bo
         _write_log(unfinished, parts, blocks, options.n, options.chunk)
         sessions = range(-(-options.n // options.horizon))
         _write_sessions(unfinished, parts, blocks, sessions, options.horizon)
+        _write_spent(unfinished, parts)
         write_bytes_atomically(unfinished / MANIFEST, manifest_bytes(manifest))
         result = result_of(unfinished, manifest, options, metrics)
         finished = {**manifest, "finished": now(), "judge_disagreement": result.disagreement}
@@ -172,6 +174,13 @@ class _Sessions:
         return self._ahead.pop(number)
 
 
+def _write_spent(folder: Path, parts: Sequence[Part]) -> None:
+    """Writes what the parts spent, one after another, so that a resume of the whole run counts it."""
+    with _new(folder / SPENT) as file:
+        for part in parts:
+            file.writelines(to_lines([row]) for row in sound_rows(part.folder / SPENT))
+
+
 @contextmanager
 def _new(path: Path) -> Iterator[IO[bytes]]:
     """A new file that is on the disk when the block ends."""
@@ -185,7 +194,7 @@ def _manifest(parts: Sequence[Part]) -> dict[str, Any]:
     """The manifest of the whole run, before it is finished."""
     manifests = [part.manifest for part in parts]
     first = manifests[0]
-    options = {**first["options"], "shard": None}
+    options = {**first["options"], "shard": None, **dict.fromkeys(CEILINGS)}  # ceilings are those of one part
     for name in OWN_FILES:
         if any(manifest["options"].get(name) != options.get(name) for manifest in manifests):
             options[name] = None

@@ -15,7 +15,7 @@ import pytest
 
 import simenv
 from simenv.cli.main import main
-from simenv.errors import InputError
+from simenv.errors import InputError, PartsMissing
 from simenv.runs.manifest import manifest_bytes, read_manifest
 
 QUICK: dict[str, Any] = {"llm": "scripted", "n": 5, "horizon": 2, "chunk": 1, "quality": "none"}
@@ -29,6 +29,10 @@ def command(line: str) -> int:
         main(line.split())
     assert isinstance(ended.value.code, int)
     return ended.value.code
+
+
+def spent_calls(run: Path) -> int:
+    return sum(json.loads(line)["calls"] for line in (run / "spent.jsonl").read_bytes().splitlines())
 
 
 def test_parts_of_the_command_and_of_python_become_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,10 +54,24 @@ def test_parts_of_the_command_and_of_python_become_one_run(tmp_path: Path, capsy
     assert "Money, currency per answer" in capsys.readouterr().out
     for name in SAME:
         assert (tmp_path / "merged" / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    assert spent_calls(tmp_path / "merged") == spent_calls(tmp_path / "first") + spent_calls(tmp_path / "second") > 0
     longer = simenv.bench(["gsp", "organic"], out=tmp_path / "merged", resume=True, **{**QUICK, "n": 6})
     assert len(longer.records) == 12
     assert command(f"merge {tmp_path / 'first'} --out {tmp_path / 'other'}") == 2
     assert "run it with: --shard 1/2 and a new --out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_ceilings_are_those_of_one_part(tmp_path: Path) -> None:
+    stopped = simenv.bench("gsp", out=tmp_path / "0", shard=(0, 2), max_calls=2, **QUICK)
+    assert stopped.stopped is not None
+    simenv.bench("gsp", out=tmp_path / "1", shard=(1, 2), **QUICK)
+    with pytest.raises(PartsMissing, match=r"not finished: .*0$"):
+        simenv.merge([tmp_path / "0", tmp_path / "1"], tmp_path / "merged")
+    simenv.bench("gsp", out=tmp_path / "0", shard=(0, 2), max_calls=100, resume=True, **QUICK)
+    merged = simenv.merge([tmp_path / "0", tmp_path / "1"], tmp_path / "merged")
+    manifest = read_manifest(merged.folder)
+    assert manifest["options"]["max_calls"] is None
+    assert [part["options"]["max_calls"] for part in manifest["parts"]] == [2, None]
 
 
 def test_what_cannot_be_sharded_is_refused_before_it_runs(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from simenv.background_loop import run_sync
@@ -12,5 +14,5 @@ def test_old_requests_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripted, "_KEPT", 3)
     llm = ScriptedLLM(["a", "b", "c", "d", "e", "f", "g", "h"])
     for number in range(7):
-        run_sync(llm.complete, f"question {number}", key=("a", "answer", number))
+        run_sync(partial(llm.complete, f"question {number}", key=("a", "answer", number)))
     assert [request.prompt.user for request in llm.requests] == ["question 3", "question 4", "question 5", "question 6"]

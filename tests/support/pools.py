@@ -32,6 +32,7 @@ class FakePool:
     ) -> None:
         self.size, self.at_once = workers or 2, at_once
         self.started = 0
+        self._building = asyncio.Lock()
         self.closed = False
         self.kept: list[object] = []
         self._make, self._dies, self._starts = make, dies, starts
@@ -56,7 +57,9 @@ class FakePool:
             await asyncio.Event().wait()
         if not starts:
             raise WorkerLost("no memory")
-        return _FakeWorker(await asyncio.to_thread(self._make, self.size), self.at_once, self._dies)
+        async with self._building:  # each in its turn: Python 3.11 parses code in one thread alone
+            made = await asyncio.to_thread(self._make, self.size)
+        return _FakeWorker(made, self.at_once, self._dies)
 
 
 class _FakeWorker:
@@ -80,6 +83,8 @@ class _FakeWorker:
 
     async def _run(self, task: Any) -> Any:
         async with self._room:
+            if self._dead.is_set():
+                return None  # a dead process begins nothing
             if self._dies(task):
                 await asyncio.sleep(0.002)
                 self._dead.set()
