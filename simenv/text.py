@@ -23,6 +23,12 @@ def sentence_ends(text: str) -> tuple[int, ...]:
     return tuple(match.end() for match in _END.finditer(text))
 
 
+def first_end(text: str) -> int:
+    """Where the first sentence or line ends: the first of `sentence_ends`, or the end of the text."""
+    match = _END.search(text)
+    return len(text) if match is None else match.end()
+
+
 def stops(text: str) -> list[int]:
     """The sentence ends that are not line breaks, but for one right at the beginning, which ends no sentence."""
     return [end for end in sentence_ends(text) if end > 1 and text[end - 1] != "\n"]

@@ -37,9 +37,8 @@ class Counts:
     """Answers of the run on which the judge abstained."""
     answers: Counter[str] = field(default_factory=Counter)
     """Mechanism -> answers in the run."""
-    auctions: set[int] = field(default_factory=set)
-    """Indices of the run's auctions."""
-    auctions_with_rows: set[str] = field(default_factory=set)
+    auctions: int = 0
+    auctions_with_rows: int = 0
     labels: Counter[bool] = field(default_factory=Counter)
     """Label -> rows, of format kto."""
 
@@ -56,8 +55,8 @@ def dataset_card(run: str | Path, counts: Counts, file: str, format: str, option
     """
     numbers: dict[str, Any] = {
         "rows": counts.rows,
-        "auctions in the run": len(counts.auctions),
-        "auctions with rows": len(counts.auctions_with_rows),
+        "auctions in the run": counts.auctions,
+        "auctions with rows": counts.auctions_with_rows,
         "answers in the run": ", ".join(f"{name} {number}" for name, number in counts.answers.items()),
         "answers that were selected": counts.selected,
         "answers on which the judge abstained": counts.abstained,

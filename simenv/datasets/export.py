@@ -189,12 +189,14 @@ def _selected(transitions: Iterable[Transition], selection: Selection, counts: C
     Raises:
         UnknownName: at the end, if no answer was of a mechanism of the selection.
     """
+    last = None
     for t in transitions:
         counts.answers[t.mechanism] += t.error is None  # 0 for a mechanism that always failed
         if t.error is not None:
             counts.failed += 1
             continue
-        counts.auctions.add(t.index)
+        counts.auctions += t.index != last  # those of an index follow each other in a log
+        last = t.index
         counts.abstained += t.abstentions > 0
         if selection.takes(t.mechanism, t.persona_id):
             counts.selected += 1
@@ -207,8 +209,10 @@ def _selected(transitions: Iterable[Transition], selection: Selection, counts: C
 
 
 def _counted(rows: Iterable[Mapping[str, Any]], counts: Counts) -> Iterator[Mapping[str, Any]]:
+    last = None
     for row in rows:
-        counts.auctions_with_rows.add(row["auction_id"])
+        counts.auctions_with_rows += row["auction_id"] != last
+        last = row["auction_id"]
         if "label" in row:
             counts.labels[row["label"]] += 1
         yield row

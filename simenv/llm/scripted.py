@@ -39,6 +39,9 @@ _SENTENCE = re.compile(r"\s*({})\s({})\s({})\.\s*".format(*("|".join(words) for 
 _FILLER_ONLY = re.compile(r"(?:\s*(?:{})[.,]?)+\s*".format("|".join(word for words in _FILLER for word in words)))
 _END = ""
 
+_KEPT = 4096
+"""Requests that are kept at least: a long run must not keep all."""
+
 
 class ScriptedLLM(LLM):
     """Scripted replies or random filler sentences instead of a language model; needs no weights.
@@ -70,10 +73,12 @@ class ScriptedLLM(LLM):
         self.capabilities = capabilities
         self._replies = replies
         self.requests: list[Request] = []
-        """All completion requests, in order."""
+        """The last completion requests, in order: at least 4,096, and all of them in short runs."""
 
     async def _generate(self, request: Request) -> Completion:
         self.requests.append(request)
+        if len(self.requests) >= 2 * _KEPT:
+            del self.requests[:-_KEPT]
         text, logprobs = await self._reply(request)
         usage = Usage(calls=1, prompt_tokens=_words(request.prompt), completion_tokens=len(text.split()))
         return Completion(text=text, logprobs=logprobs, usage=usage)

@@ -33,8 +33,10 @@ _ROUNDS = 10
 """Of k-means."""
 _PART = 4096
 """Vectors that are encoded, written or added together."""
-_PROBED = 1 / 32
-"""Share of the cells that a query is compared with: measured for a recall of 0.99, see docs/scale-catalogs.md."""
+_PROBED = 1 / 51
+"""Share of the cells that a query is compared with, but at least `_LEAST_PROBED`: measured for a recall of 0.99, see
+docs/scale-data.md."""
+_LEAST_PROBED = 16
 _MORE = 16
 """Vectors that are compared once more than were asked for, with all bits of the query."""
 
@@ -73,7 +75,7 @@ class VectorIndex:
             query: Shape (dimension,), of length 1.
             n: How many, at most as many as there are.
         """
-        places, vectors = self._near(query, n + _MORE, max(1, round(self._index.nlist * _PROBED)))
+        places, vectors = self._near(query, n + _MORE, max(_LEAST_PROBED, round(self._index.nlist * _PROBED)))
         if len(places) < n:  # the cells near the query have fewer
             places, vectors = self._near(query, n, self._index.nlist)
         scores = np.clip(product(vectors, query), -1, 1)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from simenv.files.atomic import writing
 
-BLOCK = 4096
+BLOCK = 1024
 """Answers of a mechanism that are in memory before they are written."""
 Array = npt.NDArray[Any]
 Place = int | float

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +21,10 @@ from simenv.importing import reason
 from simenv.records import Transition
 from simenv.runs.abstention import Verdicts
 from simenv.runs.advertisers import Surpluses
-from simenv.runs.metrics import Errors, Metric, Ratio, SumsClicks
+from simenv.runs.metrics import ClickSum, Errors, Metric, Ratio, SumsClicks
 from simenv.runs.spool import Array, Spool
 from simenv.runs.useless import Findings
 
-T = TypeVar("T")
 Bounds = tuple[float, float, float]
 """Sums of the least numerators, the largest numerators, and the denominators."""
 
@@ -67,7 +66,9 @@ class Side:
         pairs: list[Ratio | None] = []
         draws: dict[int, list[tuple[str, float, int]]] = {}
         for k, metric in self._metrics:
-            if k in self._parted and t.error is None:
+            if t.error is not None and not isinstance(metric, Errors):
+                pairs.append(None)
+            elif k in self._parted:
                 pairs.append(self._with_parts(k, metric, t, draws))
             else:
                 pairs.append(_measured(metric, t, self._expected))
@@ -91,7 +92,7 @@ class Side:
         self, k: int, metric: Any, t: Transition, draws: dict[int, list[tuple[str, float, int]]]
     ) -> Ratio | None:
         """A metric that sums clicks, where one of them is not known or is a draw."""
-        parts = _called(metric, metric.parts, t)
+        parts = _parts(metric, t)
         if self._known is None:
             if parts is not None:
                 clicks = {click.ad_id: click.clicked for click in t.feedback.clicks}
@@ -228,9 +229,10 @@ def _passed(read: Callable[[], Iterable[Transition]], found: Tally) -> Tally:
 
 
 def _measured(metric: Metric, transition: Transition, expected: bool) -> Ratio | None:
-    if transition.error is not None and not isinstance(metric, Errors):
-        return None
-    pair: object = _called(metric, metric.measure, transition, expected)
+    try:
+        pair: object = metric.measure(transition, expected)
+    except Exception as error:
+        raise _failed(metric, transition, error) from error
     if pair is None:
         return None
     if type(pair) is tuple and len(pair) == 2 and type(pair[0]) is float and type(pair[1]) is float:  # most are
@@ -245,14 +247,18 @@ def _measured(metric: Metric, transition: Transition, expected: bool) -> Ratio |
     return float(numbers[0]), float(numbers[1])
 
 
-def _called(metric: Metric, method: Callable[..., T], transition: Transition, *arguments: Any) -> T:
-    """Calls a metric's own code, which may raise anything."""
+def _parts(metric: SumsClicks, transition: Transition) -> ClickSum | None:
     try:
-        return method(transition, *arguments)
-    except SimenvError:
-        raise
+        return metric.parts(transition)
     except Exception as error:
-        raise InputError(f"metric {metric.name!r} raised {reason(error)} on auction {transition.auction.id}") from error
+        raise _failed(metric, transition, error) from error
+
+
+def _failed(metric: Any, transition: Transition, error: Exception) -> SimenvError:
+    """The error for a metric's own code, which may raise anything."""
+    if isinstance(error, SimenvError):
+        return error
+    return InputError(f"metric {metric.name!r} raised {reason(error)} on auction {transition.auction.id}")
 
 
 def _code(clicked: bool | None) -> int:

@@ -23,12 +23,11 @@ from functools import lru_cache
 from simenv import markup
 from simenv.llm.scripted import is_filler
 from simenv.records import Ad
-from simenv.text import sentence_around, sentences
+from simenv.text import first_end, sentence_around, sentences
 from simenv.writer.claims import content_words, proper_nouns
 
 _AMOUNT = re.compile(r"[$€£]?\d+(?:[.,]\d+)*(?: ?%)?")
 _JOINED = re.compile(r"['’&-]")
-_AROUND = " :.!?"
 _BEGINNING = 5
 """Words of at least this many letters are the same if they begin alike."""
 _DENIED = re.compile(r"\b(?:no|not|never|without|cannot|\w+n['’]t)\s+(?:an?\s+|any\s+|the\s+)?([a-z]+)", re.IGNORECASE)
@@ -90,11 +89,10 @@ def in_own_words(response: str, ad: Ad) -> bool:
     What follows the link to the end of its sentence is compared, so this can be told from any text, also of old logs.
     """
     _, link, after = response.partition(ad.link)
-    first = after.lstrip(_AROUND)[:1]
-    if not link or not first or not own_words(ad).startswith(first):  # cuts off most answers, fast
+    if not link:
         return False
-    start, stop = sentence_of(response, ad)
-    said = response[start:stop].partition(ad.link)[2].strip(_AROUND)
+    masked = after.replace(link, "-" * len(link))  # no sentence ends within a link
+    said = after[: first_end(masked)].strip(" :.!?")
     return bool(said) and own_words(ad).startswith(said)
 
 
