@@ -192,6 +192,7 @@ class CassetteLLM(LLM):
         if inner is not None:
             self.name, self.capabilities, self.follows_formats = inner.name, inner.capabilities, inner.follows_formats
             self.runs_here = inner.runs_here
+            self.arithmetic = inner.arithmetic
         else:
             entry = cassette.entry_of(name or "")
             self.name, self.capabilities, self.follows_formats = (
