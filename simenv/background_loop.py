@@ -15,7 +15,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
@@ -227,7 +227,7 @@ async def at_end_of_loop(close: Callable[[], Awaitable[Any]]) -> None:
 
 async def gather(jobs: Iterable[Awaitable[T]]) -> list[T]:
     """Runs jobs concurrently. Unlike asyncio.gather, it cancels the remaining jobs after an error."""
-    tasks = [asyncio.ensure_future(_contained(job)) for job in jobs]
+    tasks = [as_task(job) for job in jobs]
     try:
         return list(await asyncio.gather(*tasks))
     except BaseException:
@@ -235,6 +235,14 @@ async def gather(jobs: Iterable[Awaitable[T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+def as_task(job: Awaitable[T]) -> asyncio.Task[T]:
+    """Starts a job as a task of its own, which raises SimenvError instead of SystemExit and KeyboardInterrupt."""
+    task = asyncio.ensure_future(_contained(job))
+    if isinstance(job, Coroutine):  # one that was cancelled before it began would warn that nobody awaited it
+        task.add_done_callback(lambda _: job.close())
+    return task
 
 
 async def _contained(job: Awaitable[T]) -> T:

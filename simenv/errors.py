@@ -17,6 +17,7 @@ SimenvError
 │   └── LLMRefused        wrong key, unknown model, bad request, no answer: a retry would fail again
 │       ├── LLMCutShort   max_tokens was used up before the answer, for instance by reasoning
 │       └── NotRecorded   a cassette that is replayed does not have the completion
+├── CeilingReached        a run reached one of its ceilings before its first chunk; the command line exits with code 3
 ├── TooManyFailures       more answers of a run failed than it allows
 ├── UnreadableReply       a language model's reply does not have the requested strict format
 └── ClaimViolated         `check_mechanism`: a mechanism breaks a rule of the interface or one of its claims
@@ -147,6 +148,10 @@ class LLMCutShort(LLMRefused):
 
 class TooManyFailures(SimenvError):
     """More answers of a run failed than it allows; the last error is chained."""
+
+
+class CeilingReached(SimenvError):
+    """A run reached one of its ceilings (max_cost, max_calls, max_hours) before its first chunk was finished."""
 
 
 class NotRecorded(LLMRefused):

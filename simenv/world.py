@@ -130,8 +130,12 @@ class World:
             self.judge.prepare()
         self._prepared = True
 
-    async def session(self, seed: int, number: int, persona_id: str | None = None) -> Session:
+    async def session(self, seed: int, number: int, persona_id: str | None = None, *, encoded: bool = True) -> Session:
         """Session `number` of the run `seed`: its persona in turn (or the one named) and its queries.
+
+        Args:
+            seed, number, persona_id: Which session.
+            encoded: Whether the queries' vectors are computed now, all at once; not where another process answers.
 
         Raises:
             InputError: the persona does not exist, or there are too few frozen queries.
@@ -145,7 +149,8 @@ class World:
                 known = ", ".join(p.id for p in self.personas[:8])
                 raise InputError(f"unknown persona {persona_id!r}: the pack has {len(self.personas)}, such as {known}")
         questions = await self.queries.session(persona, self.horizon, seed, number)
-        await know(self.retriever.encoder, [question.text for question in questions])
+        if encoded:
+            await know(self.retriever.encoder, [question.text for question in questions])
         return Session(f"{seed}.{number}.{persona.id}", persona, questions)
 
     def auction(self, session: Session, turn: int, bidder: Bidder | None = None) -> Auction:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from simenv import make_mechanism, outcome, run_mechanism
-from simenv.background_loop import run_sync
+from simenv.background_loop import gather, run_sync
 from simenv.errors import LLMUnavailable, SimenvError
 from simenv.judges.ensemble_judge import JudgeEnsemble
 from simenv.judges.llm_judge import LLMJudge
 from simenv.llm import Request, ScriptedLLM
-from simenv.runs.rollout import Sessions
+from simenv.runs.sessions import Sessions
 from simenv.testing import ADS, PERSONAS, small_world
 from simenv.users.queries import LLMQueries
 from tests.support.auctions import small_auction
@@ -54,7 +54,15 @@ def samples(llm: FakeFailing) -> Callable[[], Awaitable[Any]]:
 
 def sessions(llm: FakeFailing) -> Callable[[], Awaitable[Any]]:
     world = small_world(queries=LLMQueries(llm))
-    return lambda: Sessions().get(world, 0, [0, 1, 2])
+    begun = Sessions()
+
+    async def get() -> None:
+        try:
+            await gather(begun.get(world, 0, number) for number in (0, 1, 2))
+        finally:
+            await begun.close()
+
+    return get
 
 
 def mechanism(name: str) -> Callable[[FakeFailing], Callable[[], Awaitable[Any]]]:

@@ -57,7 +57,7 @@ def passes(n: int, quality: str = "none", keep: Path | None = None) -> Passes:
 
 def elsewhere(script: str, arguments: Sequence[str], code: Path = ROOT) -> Passes:
     """What a script prints as JSON, run with the code of a checkout in a process of its own, on one thread."""
-    environment = {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "SIMENV_VECTORS": "off"}
     command = [sys.executable, script, *arguments]
     done = subprocess.run(command, env=environment, cwd=code, capture_output=True, text=True, check=True)
     return Passes(*json.loads(done.stdout.splitlines()[-1]))

@@ -3,8 +3,8 @@
 python -m benchmarks.speed.profile_auction          # prints the tables
 python -m benchmarks.speed.profile_auction --write  # and puts them into docs/speed.md
 
-Stages are timed from outside; nothing waits when every text is known, so a stage's time is its own. Kinds of work come
-from cProfile, which makes short Python functions look longer than they are.
+Stages are timed from outside, in seconds of processor; nothing waits when every text is known, so a stage's time is its
+own. Kinds of work come from cProfile, which makes short Python functions look longer than they are.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def _timed(seconds: Counter[str]) -> Iterator[None]:
     def watch(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def begin() -> float:
             inside.append(stage)
-            return time.perf_counter()
+            return time.process_time()
 
         def end(began: float) -> None:
-            took = time.perf_counter() - began
+            took = time.process_time() - began
             inside.pop()
             seconds[stage] += took
             seconds[inside[-1]] -= took
@@ -109,9 +109,9 @@ def profile(n: int) -> tuple[Counter[str], Counter[str]]:
         with TemporaryDirectory() as place:
             folder = RunFolder(Path(place) / "run")
             folder.begin({"n": n}, {}, {})
-            began = time.perf_counter()
+            began = time.process_time()
             asyncio.run(rollout(parts.world, parts.mechanisms, n=n, seed=0, on_chunk=folder.append))
-            return time.perf_counter() - began
+            return time.process_time() - began
 
     once()
     stages: Counter[str] = Counter()

@@ -28,7 +28,7 @@ from simenv.judges.base import Judge
 from simenv.judges.click_model import ClickModel
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
-from simenv.runs.engines import check_engine_options
+from simenv.runs.engines import check_engine
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
 from simenv.users.personas import load_personas
@@ -68,7 +68,7 @@ class LLMAuctionTrainer:
             train_on_pairs(options, out, console)
         else:
             config = parse(Config, options)
-            check_engine_options(config.engine, ray_address=config.ray_address, workers=config.workers)
+            check_engine(config.engine, ray_address=config.ray_address, workers=config.workers)
             Training(config, out, console).run()
 
 

@@ -15,6 +15,7 @@ from simenv.auditing.figures import Draws, Measured, Swept, audited
 from simenv.auditing.play import SHARES, TRUTHFUL, Colluded, Reached, collusion, learned, totals
 from simenv.auditing.records import Audit, AuditOptions, check_options
 from simenv.auditing.sweep import sampled_advertisers, sweep
+from simenv.background_loop import gather
 from simenv.check.draws import draw_rngs, has_drawn
 from simenv.ctr.models import CosineCTR, CTRModel, own_ctr_model
 from simenv.deadlines import time_limit
@@ -23,7 +24,6 @@ from simenv.llm.base import metered
 from simenv.market.bidders import ShadedBidder
 from simenv.market.values import HIGHEST
 from simenv.mechanism import Mechanism, Randomised, lottery_of, mechanism_rng, run_mechanism
-from simenv.runs.rollout import Sessions
 from simenv.world import World
 
 T = TypeVar("T")
@@ -122,7 +122,8 @@ class _Runner:
         world, options = self._world, self._options
         horizon = world.horizon
         numbers = sorted({i // horizon for i in range(options.n)})
-        sessions = await Sessions().get(world, options.seed, numbers)
+        begun = await gather(world.session(options.seed, number) for number in numbers)
+        sessions = dict(zip(numbers, begun, strict=True))
         cases = []
         for i in range(options.n):
             auction = world.auction(sessions[i // horizon], i % horizon, ShadedBidder())

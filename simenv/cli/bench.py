@@ -41,7 +41,7 @@ def bench(
     if resume:
         options = resumed_options(options, given, out)
     go_on = f"go on with: simenv bench --resume --out {shlex.quote(str(out))}"
-    problems = run_and_print(
+    result = run_and_print(
         options,
         out,
         resume=resume,
@@ -52,7 +52,12 @@ def bench(
     console.written_to(out)
     if options.shard is not None:
         console.note(f"this is shard {options.shard}: put all of them together with simenv merge")
-    report(problems)
+    if result.stopped is not None:
+        console.error(result.stopped.text)
+        console.note(f"{go_on} --{result.stopped.ceiling.replace('_', '-')} HIGHER")
+    report(result.problems)
+    if result.stopped is not None:
+        raise typer.Exit(console.AT_A_CEILING)
 
 
 def report(problems: Sequence[str]) -> None:
@@ -75,7 +80,7 @@ def run_and_print(
     allow_changed_code: bool = False,
     ignore_disk_space: bool = False,
     go_on: str | None = None,
-) -> tuple[str, ...]:
+) -> BenchResult:
     """Runs a benchmark under a progress bar and prints its tables.
 
     Args:
@@ -87,9 +92,10 @@ def run_and_print(
         go_on: What to say if the run stops after it has begun.
 
     Returns:
-        What makes the tables worthless, if anything does.
+        The finished benchmark.
     """
-    from simenv.runs.bench import Progress, run_bench
+    from simenv.runs.answering import Progress
+    from simenv.runs.bench import run_bench
 
     begun = False
     try:
@@ -107,6 +113,7 @@ def run_and_print(
                 answered=shown.answered,
                 skipped=shown.skipped,
                 warned=console.warn,
+                noted=console.note,
             )
             result = run_bench(
                 options,
@@ -125,6 +132,7 @@ def run_and_print(
             console.note(go_on)
         raise
     print_result(result)
+    return result
     return result.problems
 
 

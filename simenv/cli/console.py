@@ -140,6 +140,8 @@ class _Log(logging.Handler):
         warn(record.getMessage())
 
 
+AT_A_CEILING = 3
+"""The exit code of a run that stopped at one of its ceilings and can go on."""
 out = Terminal()
 """Results."""
 err = Terminal(stderr=True)

@@ -1,7 +1,7 @@
 """The app: registers the commands of this package.
 
 Whatever simenv raises on purpose becomes one line on standard error, with its notes below, and exit code 2; 1 where a
-file cannot be written. Its warnings become one paragraph each.
+file cannot be written, 3 where a run stopped at one of its ceilings. Its warnings become one paragraph each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
 from simenv.cli.validate_quality import validate_quality
-from simenv.errors import CannotWrite, SimenvError, SimenvWarning
+from simenv.errors import CannotWrite, CeilingReached, SimenvError, SimenvWarning
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="LLM-native advertising auctions."
@@ -106,6 +106,8 @@ def _run(arguments: list[str] | None) -> int:
         console.error(str(error))
         for note in getattr(error, "__notes__", ()):
             console.note(note)
+        if isinstance(error, CeilingReached):
+            return console.AT_A_CEILING
         return 1 if isinstance(error, CannotWrite) else 2
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -35,6 +35,7 @@ def known_rows(
     columns: Mapping[str, str] | None,
     option: str,
     text_column: str | None = None,
+    long: bool = False,
 ) -> Iterator[Row]:
     """The rows of a file under our column names.
 
@@ -48,13 +49,14 @@ def known_rows(
         columns: Our column name -> the file's.
         option: Name of the option that gives `columns`, for the warning.
         text_column: As for `read_rows`.
+        long: As for `iter_rows`.
 
     Raises:
         DataFileError: as `read_rows`, and a row without a required column.
     """
     ours, renamed = set(known), set((columns or {}).values())
     ignored: dict[str, None] = {}
-    for row in iter_rows(path, text_column=text_column, columns=columns):
+    for row in iter_rows(path, text_column=text_column, columns=columns, long=long):
         others = [name for name in row.fields if name not in ours and name not in renamed]
         for name in others:
             folded = name.strip().casefold()

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from simenv.errors import DataFileError
-from simenv.files.limits import limits, read_bytes, too_much, unpacked
-from simenv.files.tables import Row, csv_rows, decoded, jsonl_rows, one_line, parquet_rows, text_rows
+from simenv.files.limits import check_regular, limits, read_bytes, too_much, unpacked
+from simenv.files.tables import Row, csv_rows, decoded, jsonl_rows, long_jsonl_rows, one_line, parquet_rows, text_rows
 from simenv.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -48,12 +48,18 @@ def read_rows(
 
 
 def iter_rows(
-    path: str | Path, *, text_column: str | None = None, columns: Mapping[str, str] | None = None
+    path: str | Path, *, text_column: str | None = None, columns: Mapping[str, str] | None = None, long: bool = False
 ) -> Iterator[Row]:
-    """The rows of `read_rows`, one after the other. Not all of them need to be in memory."""
+    """The rows of `read_rows`, one after the other. Not all of them need to be in memory.
+
+    Args:
+        path, text_column, columns: As for `read_rows`.
+        long: Whether a .jsonl file of UTF-8 may be longer than SIMENV_MAX_BYTES: it is then read line by line.
+    """
     path = Path(path)
     number, most = 0, limits().rows
-    for number, row in enumerate(_parsed(path, text_column), start=1):
+    parsed = long_jsonl_rows(path) if long and _is_long(path) else _parsed(path, text_column)
+    for number, row in enumerate(parsed, start=1):
         if number > most:
             raise too_much(str(path), f"more than {most:,} rows", "SIMENV_MAX_ROWS")
         yield _rename(row, columns) if columns and not _is_text(path) else row
@@ -81,6 +87,13 @@ def _parsed(path: Path, text_column: str | None) -> Iterator[Row]:
     if ending == ".parquet":
         return parquet_rows(path, content)
     raise DataFileError(f"{path}: ending {path.suffix!r} is not read here, expected {allowed}")
+
+
+def _is_long(path: Path) -> bool:
+    if path.suffix.lower() != ".jsonl":
+        return False
+    check_regular(path, "file")
+    return path.stat().st_size > limits().bytes
 
 
 def _is_text(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simenv.errors import DataFileError
-from simenv.files.limits import limits, too_much
+from simenv.files.limits import limits, read_lines, too_much
 
 _KINDS = {",": "CSV", ";": "CSV", "\t": "TSV"}
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -91,14 +91,32 @@ def _delimiter(text: str) -> str:
 def jsonl_rows(path: Path, text: str) -> Iterator[Row]:
     """One JSON object per line; blank lines are skipped."""
     for number, line in _lines(path, text):
+        yield _json_row(path, number, line)
+
+
+def long_jsonl_rows(path: Path) -> Iterator[Row]:
+    """The rows of `jsonl_rows`, of a UTF-8 file of any length: one line is in memory."""
+    most = limits().field
+    for number, content in enumerate(read_lines(path), start=1):
         try:
-            fields = json.loads(line)
-            json.dumps(fields, ensure_ascii=False).encode()  # raises UnicodeEncodeError for a lone surrogate
-        except (ValueError, RecursionError) as error:
-            raise DataFileError(f"{path}:{number}: not a JSON object: {error}") from None
-        if not isinstance(fields, dict):
-            raise DataFileError(f"{path}:{number}: expected a JSON object, got {type(fields).__name__}")
-        yield Row(f"{path}:{number}", fields)
+            line = content.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataFileError(f"{path}:{number}: not UTF-8 text (byte {error.start} of the line)") from None
+        if len(line) > most:
+            raise _too_long(f"{path}:{number}", "a line", most)
+        if line.strip():
+            yield _json_row(path, number, line)
+
+
+def _json_row(path: Path, number: int, line: str) -> Row:
+    try:
+        fields = json.loads(line)
+        json.dumps(fields, ensure_ascii=False).encode()  # raises UnicodeEncodeError for a lone surrogate
+    except (ValueError, RecursionError) as error:
+        raise DataFileError(f"{path}:{number}: not a JSON object: {error}") from None
+    if not isinstance(fields, dict):
+        raise DataFileError(f"{path}:{number}: expected a JSON object, got {type(fields).__name__}")
+    return Row(f"{path}:{number}", fields)
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[int, str]]:

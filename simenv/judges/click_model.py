@@ -375,10 +375,10 @@ def _exclusive(ads: Sequence[Ad], substitutes: npt.NDArray[np.float64]) -> list[
 
     Within a group the probabilities sum to at most the largest attraction, so one uniform draw decides for all.
     """
-    full = substitutes >= 1
+    full = (substitutes >= 1).tolist()
     groups: list[list[int]] = []
     for i in range(len(ads)):
-        match = next((group for group in groups if all(full[i, j] for j in group)), None)
+        match = next((group for group in groups if all(full[i][j] for j in group)), None)
         if match is None:
             groups.append([i])
         else:

@@ -125,6 +125,16 @@ class Meter:
         if self._around is not None:
             self._around.recall()
 
+    def paid(self, usage: Usage) -> None:
+        """Called with the usage of a reply that neither memory nor a cassette had."""
+        if self._around is not None:
+            self._around.paid(usage)
+
+    def elsewhere(self, calls: int, cost_usd: float) -> None:
+        """Called with what another process asked models for, on behalf of the block."""
+        if self._around is not None:
+            self._around.elsewhere(calls, cost_usd)
+
 
 def active_meter() -> Meter | None:
     """The meter of the block that the present request comes from."""
@@ -183,6 +193,7 @@ class LLM(ABC):
         runs_here: Whether its numbers are computed in this process, so that they depend on the processor.
         batch_dependent: Whether a text's bits depend on what shares its batch. A run then batches by chunk alone.
         arithmetic: What computes them and in which precision, such as "onnxruntime float32"; None where it is unknown.
+        concurrency: Most calls in flight; None: no limit of its own.
         retries: Number of retried calls since the model was built.
         server_options: What each completion asks for beside the prompt; all unset but for models behind a server.
 
@@ -196,6 +207,7 @@ class LLM(ABC):
     runs_here: bool = False
     batch_dependent: bool = False
     arithmetic: str | None = None
+    concurrency: int | None = None
     server_options: ServerOptions = ServerOptions()
 
     def __init__(self, *, memory: int = 8192) -> None:
@@ -224,6 +236,11 @@ class LLM(ABC):
     def address(self) -> str:
         """The name, with the server's URL if there is one: two servers may serve models with the same name."""
         return self.name
+
+    @property
+    def priced(self) -> bool:
+        """Whether the usage of its replies has their cost. A model that runs here costs nothing."""
+        return True
 
     async def preflight(self) -> None:  # noqa: B027 (optional: a loaded local model can be used)
         """Raises early if the model cannot be used (weights missing, server unreachable, key refused)."""
@@ -263,7 +280,7 @@ class LLM(ABC):
             options=self.server_options.key,
         )
         self._require_for(constraint, request.prompt)
-        return await self._ask(request, lambda: self._generate(request))
+        return await self._ask(request, lambda: self._pay(self._generate(request)))
 
     async def logprob(
         self,
@@ -297,7 +314,7 @@ class LLM(ABC):
         )
         self.require(Capability.LOGPROBS)
         self._require_for(constraint, request.prompt)
-        return (await self._ask(request, lambda: self._score(request))).logprobs
+        return (await self._ask(request, lambda: self._pay(self._score(request)))).logprobs
 
     async def ensemble_decode(
         self,
@@ -332,7 +349,7 @@ class LLM(ABC):
         )
         self.require(Capability.ENSEMBLE)
         self._require_for(constraint, *request.prompts)
-        return await self._ask(request, lambda: self._decode_jointly(request, combine))
+        return await self._ask(request, lambda: self._pay(self._decode_jointly(request, combine)))
 
     async def _ask(self, request: AnyRequest, make: Callable[[], Awaitable[Reply]]) -> Reply:
         """The reply to a request: from memory, from a call under way, or from a new call. It is always metered."""
@@ -357,6 +374,13 @@ class LLM(ABC):
         if meter is not None:
             meter.add(request, reply.usage)
         return cast("Reply", reply)
+
+    async def _pay(self, making: Awaitable[Reply]) -> Reply:
+        """Awaits a reply that the model itself gives, and tells the active meter of its usage."""
+        reply = await making
+        if (meter := active_meter()) is not None:
+            meter.paid(reply.usage)
+        return reply
 
     def _require_for(self, constraint: Constraint | None, *prompts: Prompt) -> None:
         if isinstance(constraint, JSONSchema):

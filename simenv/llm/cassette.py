@@ -64,6 +64,7 @@ class Cassette:
     Args:
         path: The .jsonl file.
         mode: See the module docstring.
+        collect: Whether new completions are kept in `fresh` instead, for another process to write them.
 
     Raises:
         DataFileError: a cassette to replay does not exist, a cassette to record exists already, or a line is invalid.
@@ -71,18 +72,20 @@ class Cassette:
         CannotWrite: a cassette to record or to add to cannot be written.
     """
 
-    def __init__(self, path: str | Path, mode: Mode) -> None:
+    def __init__(self, path: str | Path, mode: Mode, *, collect: bool = False) -> None:
         self.path = Path(path)
         self.mode = mode
+        self.fresh: list[Entry] = []
+        self._collects = collect
         self._entries: dict[tuple[str, AnyRequest], Entry] = {}
         exists = self.path.exists()
-        if mode == "record" and exists:
+        if mode == "record" and exists and not collect:
             raise DataFileError(f"{self.path} exists already: give a new file, nothing is overwritten")
         if mode == "replay" and not exists:
             raise DataFileError(f"{self.path}: no such cassette")
         if exists:
             self._load()
-        if mode != "replay":
+        if mode != "replay" and not collect:
             try_file(self.path)  # before the first model call
 
     def get(self, model: str, request: AnyRequest) -> Completion | Scores | None:
@@ -97,9 +100,27 @@ class Cassette:
             CannotWrite: the disk is full, or refuses for another reason. No part of the line is written.
         """
         self._entries[entry.model, entry.request] = entry
-        if self.mode != "replay":
+        if self._collects:
+            self.fresh.append(entry)
+        elif self.mode != "replay":
             # Opened per entry, because a cassette is never closed.
             append_bytes(self.path, f"{entry.model_dump_json()}\n".encode(), flush=False)
+
+    def take(self) -> bytes:
+        """The new completions that were kept, as lines of the file; they are then forgotten."""
+        entries, self.fresh = self.fresh, []
+        return "".join(f"{entry.model_dump_json()}\n" for entry in entries).encode()
+
+    def give(self, lines: bytes) -> None:
+        """Adds completions that another process took, except those that are there already.
+
+        Raises:
+            CannotWrite: as `add`.
+        """
+        for line in lines.splitlines():
+            entry = Entry.model_validate_json(line)
+            if (entry.model, entry.request) not in self._entries:
+                self.add(entry)
 
     def entry_of(self, model: str) -> Entry:
         """Any entry of `model`, to read the model's capabilities.
@@ -140,7 +161,7 @@ class Cassette:
         whole = 0
         for number, line in enumerate(read_lines(self.path), start=1):
             if not line.endswith(b"\n"):
-                if self.mode == "cache":
+                if self.mode == "cache" and not self._collects:
                     with writing(self.path):
                         os.truncate(self.path, whole)
                 return
@@ -191,8 +212,9 @@ class CassetteLLM(LLM):
         self._inner = inner
         if inner is not None:
             self.name, self.capabilities, self.follows_formats = inner.name, inner.capabilities, inner.follows_formats
-            self.runs_here = inner.runs_here
+            self.runs_here, self.batch_dependent = inner.runs_here, inner.batch_dependent
             self.arithmetic = inner.arithmetic
+            self.concurrency = inner.concurrency
         else:
             entry = cassette.entry_of(name or "")
             self.name, self.capabilities, self.follows_formats = (
@@ -204,6 +226,10 @@ class CassetteLLM(LLM):
     @property
     def address(self) -> str:
         return self._inner.address if self._inner is not None else self.name
+
+    @property
+    def priced(self) -> bool:
+        return self._inner is None or self._inner.priced
 
     def derived(self, name: str, make: Callable[[LLM], LLM]) -> CassetteLLM:
         """A model derived from this one, for instance with an adapter, with the same cassette.
@@ -227,6 +253,9 @@ class CassetteLLM(LLM):
     async def _decode_jointly(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
         return await self._through(request, EnsembleCompletion, lambda inner: inner._decode_jointly(request, combine))
 
+    async def _pay(self, making: Awaitable[Reply]) -> Reply:
+        return await making  # what the cassette has costs nothing; `_through` pays for the rest
+
     async def _through(self, request: AnyRequest, kind: type[Reply], make: Callable[[LLM], Awaitable[Reply]]) -> Reply:
         """The recorded reply; if there is none, the model's reply, which is then recorded."""
         recorded = self._cassette.get(self.name, request)
@@ -240,7 +269,7 @@ class CassetteLLM(LLM):
                 f"{self._cassette.path} has no completion of {self.name!r}{key}",
                 hint=self._cassette.nearest(self.name, request),
             )
-        reply = await make(self._inner)
+        reply = await super()._pay(make(self._inner))
         self.retries = self._inner.retries
         self._cassette.add(
             Entry(

@@ -36,7 +36,9 @@ class ChatTokenizer:
         roles = {role: str(config[role]) for role in _ROLES if config.get(role)}
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         self._template = environment.from_string(self.chat_template, globals=roles)
-        self.eos_token_id: int = self._tokenizer.token_to_id(roles["eos_token"])
+        eos = self._tokenizer.token_to_id(roles["eos_token"])
+        assert eos is not None  # the configuration names a token of the vocabulary
+        self.eos_token_id: int = eos
         self.added_tokens_decoder: dict[int, Any] = self._tokenizer.get_added_tokens_decoder()
         self.all_special_tokens = list(dict.fromkeys(roles.values()))
 

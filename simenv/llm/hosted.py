@@ -17,6 +17,7 @@ from simenv.llm.base import LLM, Capability, Completion, JSONSchema, Prompt, Req
 from simenv.llm.chat import Reply
 from simenv.llm.hosted_errors import WITHOUT, nobody_listens, refused_parameter, too_late, translated
 from simenv.llm.litellm_calls import LiteLLMProvider
+from simenv.llm.litellm_library import load_litellm
 from simenv.llm.openai_server import PROVIDERS, OpenAIServer
 from simenv.llm.replies import start_of, without_reasoning
 from simenv.llm.server_health import ServerHealth
@@ -45,7 +46,7 @@ class HostedLLM(LLM):
         timeout: Seconds per call, from the request to the last byte of the reply.
         attempts: Number of attempts per call before LLMUnavailable is raised.
         max_wait: Longest wait between two attempts, seconds, also where the server names a longer one: in Retry-After,
-            retry-after-ms, or x-ratelimit-reset-requests and -tokens once none remain. All calls of the model wait.
+            retry-after-ms, or x-ratelimit-reset-requests and -tokens once none remain; see `server_health`.
         server_options: What each request asks for beside the prompt, by name: fields of `ServerOptions`.
 
     Raises:
@@ -69,6 +70,7 @@ class HostedLLM(LLM):
     ) -> None:
         super().__init__()
         self.name = model
+        self.concurrency = concurrency
         self.server_options = _as_options(server_options)
         self._address = f"{model} at {masked(api_base)}" if api_base else model
         remember_url(api_base)
@@ -86,6 +88,15 @@ class HostedLLM(LLM):
     @property
     def address(self) -> str:
         return self._address
+
+    @property
+    def priced(self) -> bool:
+        """Whether LiteLLM lists a price of the model."""
+        try:
+            load_litellm().cost_per_token(model=self.name, prompt_tokens=1, completion_tokens=1)
+        except Exception:  # LiteLLM may raise any exception
+            return False
+        return True
 
     async def preflight(self) -> None:
         """Makes one short call, retried as any other, to detect a refused key or an unreachable server early.

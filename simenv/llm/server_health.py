@@ -1,6 +1,7 @@
 """Retries of the calls of one model at one server, which share what is known of the server.
 
-- Rate limits. A server that says when to come back gets no request until then, of no call, but for at most `max_wait`.
+- Rate limits. A call that is told when to come back waits until then, for at most `max_wait`. If no call succeeds
+  before another is told so too, or an answer says that nothing remains, the server gets no request at all until then.
   While other calls succeed, a call that is sent back with status 429 may be tried any number of times.
 - Outages. After OUT failures in a row, of any calls, one call at a time probes the server and the others wait. An
   outage that lasts as long as the waits of one call together ends the retries: a call then fails with its own first
@@ -70,6 +71,7 @@ class ServerHealth:
         self._slots = PerLoop(partial(asyncio.Semaphore, concurrency))
         self._probing = PerLoop(asyncio.Lock)
         self._closed_until = 0.0
+        self._told = 0  # calls in a row that were told when to come back
         self._successes = 0
         self._failures = 0  # in a row
         self._failing_since = 0.0
@@ -95,10 +97,21 @@ class ServerHealth:
         return self.is_out and self._clock() - self._failing_since >= self._patience
 
     def replied(self, headers: Mapping[str, str]) -> None:
-        """Takes note of a reply's headers: they may name a limit that is used up."""
-        wait = min(self._max_wait, asked_wait(headers)) if headers else 0.0
-        if wait:
-            self._closed_until = max(self._closed_until, self._clock() + wait)
+        """Takes note of an answer's headers: if they name a limit that is used up, all calls wait."""
+        if wait := self._asked(headers):
+            self._close(wait)
+
+    def _asked(self, headers: Mapping[str, str]) -> float:
+        return min(self._max_wait, asked_wait(headers)) if headers else 0.0
+
+    def _close(self, wait: float) -> None:
+        self._closed_until = max(self._closed_until, self._clock() + wait)
+
+    def _wait(self, error: LLMError, tries: int) -> float:
+        """Seconds until the next try of a call. A first failure often is gone at once."""
+        own = 0.25 * (1 + random.random()) if tries == 1 else 2.0 ** min(tries - 1, 30) + random.random()
+        asked = self._asked(headers_of(error))
+        return min(self._max_wait, max(asked, own) if tries > 1 else asked or own)
 
     async def call(self, call: Callable[[], Awaitable[T]], again: Callable[[LLMError], bool]) -> T:
         """Makes a call until it succeeds, or is not to be tried again.
@@ -122,6 +135,7 @@ class ServerHealth:
                 seen = self._successes
                 if not again(error) or counted >= self._attempts:
                     raise
+                wait = self._wait(error, tries)
                 if not limited:
                     if tries > 1:
                         self._tokens = max(0, self._tokens - 1)
@@ -129,7 +143,7 @@ class ServerHealth:
                         raise
             self.retries += 1
             if self._max_wait and not self.is_out:
-                await self._sleep(min(self._max_wait, 2.0 ** min(tries - 1, 30) + random.random()))
+                await self._sleep(wait)
 
     async def _attempt(self, call: Callable[[], Awaitable[T]]) -> T:
         while True:
@@ -164,7 +178,10 @@ class ServerHealth:
         try:
             reply = await call()
         except LLMError as error:
-            self.replied(headers_of(error))
+            if wait := self._asked(headers_of(error)):
+                self._told += 1
+                if self._told > 1:
+                    self._close(wait)
             if error.retryable and status_of(error) != 429:
                 now = self._clock()
                 if not self._failures:
@@ -174,7 +191,7 @@ class ServerHealth:
             else:
                 self._failures = 0  # it answers
             raise
-        self._failures = 0
+        self._failures = self._told = 0
         self._successes += 1
         self._tokens = min(self._most_tokens, self._tokens + 1)
         return reply

@@ -199,7 +199,7 @@ class _Writer:
         user = self._prompt.user.format(
             k=len(cells),
             cells="\n".join(f"{number}. {_text(cell)}" for number, cell in cells.items()),
-            categories=f"Categories: {'; '.join(self._kind.categories)}" if self._kind.name == "personas" else "",
+            categories=f"Categories: {'; '.join(self._kind.categories)}\n\n" if self._kind.name == "personas" else "",
             examples="\n".join(json.dumps(self._kind.texts(record), ensure_ascii=False) for record in shown),
             avoid="Written just now, and not to be repeated:\n" + "\n".join(recent) if recent else "",
         )

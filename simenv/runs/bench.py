@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from simenv.background_loop import run_sync
 from simenv.errors import UnknownName
 from simenv.files.folders import try_folder
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
-from simenv.runs.build import Parts, build, plan
+from simenv.runs.answering import Progress, run_answers
+from simenv.runs.build import build, plan
+from simenv.runs.ceilings import Spending, Stopped, refuse_empty
 from simenv.runs.chunk_worker import Setup
 from simenv.runs.code import code_of
-from simenv.runs.engines import Engine, check_engine, open_engine
+from simenv.runs.engines import check_engine, open_engine
 from simenv.runs.facts import data_hashes, facts_of
-from simenv.runs.failures import Failures
 from simenv.runs.folder import RunFolder, read_transitions
 from simenv.runs.lock import locked
 from simenv.runs.machine import machine_of, other_machine
@@ -57,6 +57,8 @@ class BenchResult:
     """Mean difference between the click probabilities of an ensemble's judges."""
     problems: tuple[str, ...] = ()
     """What makes the table worthless: too many failed, empty or refused answers, or a judge that cannot be read."""
+    stopped: Stopped | None = None
+    """The ceiling at which the run stopped, if it did. The table is then of the chunks that were finished."""
 
     @cached_property
     def records(self) -> list[Transition]:
@@ -67,24 +69,6 @@ class BenchResult:
     def table(self) -> pandas.DataFrame:
         """One row per mechanism and metric, as in table.csv."""
         return to_frame(self.summary)
-
-
-@dataclass
-class Progress:
-    """Callbacks of a run."""
-
-    stage: Callable[[str], None] = field(default=lambda name: None)
-    """Called with what begins before the answers: "loading" (files and models), then "encoding" (the catalog)."""
-    encoded: Callable[[int, int], None] = field(default=lambda done, total: None)
-    """Called while a new catalog is encoded, with the number of ads that are done and of all."""
-    started: Callable[[int], None] = field(default=lambda answers: None)
-    """Called once everything is built, with the number of answers."""
-    answered: Callable[[], None] = field(default=lambda: None)
-    """Called after each answer that ran now."""
-    skipped: Callable[[], None] = field(default=lambda: None)
-    """Called for each answer that was there: in a resumed run's log, or with all its completions in a cassette."""
-    warned: Callable[[str], None] = field(default=lambda warning: None)
-    """Called with a warning before anything runs."""
 
 
 def bench(
@@ -111,6 +95,7 @@ def bench(
         options: Fields of `simenv.runs.options.BenchOptions`: those of `simenv bench`, with underscores.
 
     Raises:
+        CeilingReached: max_cost, max_calls or max_hours was reached before the first chunk was finished.
         SimenvError: wrong options or data before anything runs; later, whatever a model or mechanism raised. Finished
             chunks stay in the folder.
         CannotWrite: the disk is full or too small, or the folder cannot be written. Finished chunks stay.
@@ -179,7 +164,7 @@ def run_bench(
         else:
             run = RunFolder(folder)
         progress.stage("loading")
-        check_engine(options)
+        check_engine(options.engine, ray_address=options.ray_address, workers=options.workers)
         checked = plan(options, objects)
         if options.baseline is not None and options.baseline not in checked.mechanisms:
             raise UnknownName("baseline", options.baseline, checked.mechanisms)
@@ -192,7 +177,8 @@ def run_bench(
         if before is not None:
             check_inputs(folder, before, hashes, files)
             changed_code = check_code(before, code, allowed=allow_changed_code)
-        parts = build(checked, open_cassette(options, resume))
+        cassette = open_cassette(options, resume)
+        parts = build(checked, cassette)
         learners = observers(parts.world, parts.mechanisms)
         if shard is not None:
             refuse_learners(learners)
@@ -202,7 +188,7 @@ def run_bench(
         progress.stage("encoding")
         parts.world.prepare(progress.encoded)
         setup = Setup(options, objects, facts, hashes, files, code, package_versions(), machine)
-        engine = held.enter_context(open_engine(options, setup, parts.llms, machine, progress.warned))
+        engine = held.enter_context(open_engine(options, setup, parts.llms, cassette, progress.warned))
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}
         if before is None:
@@ -222,13 +208,17 @@ def run_bench(
         progress.started(auctions * len(parts.mechanisms))
         cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
         places = None if ignore_disk_space else [folder, *cassettes]
+        spending = Spending(folder, options)
         with RunLog(run, done, n=auctions, again=not learners, places=places) as log:
-            _roll(engine, options, parts, log, progress, Sessions(begun, run.save_sessions), blocks.chunks(shard))
-        result = result_of(folder, run.manifest, options, checked.metrics, parts.warning)
+            sessions = Sessions(begun, run.save_sessions)
+            run_answers(engine, options, parts, log, progress, sessions, blocks.chunks(shard), spending)
+        refuse_empty(spending, folder)
+        stopped = spending.kept_from_end(folder, auctions)
+        result = result_of(folder, run.manifest, options, checked.metrics, parts.warning, stopped)
         retries: Counter[str] = Counter()
         for llm in parts.llms:  # one model may have other options in each role
             retries[llm.address] += llm.retries
-        run.finish(retries=dict(retries), judge_disagreement=result.disagreement)
+        run.finish(stopped is None, retries=dict(retries), judge_disagreement=result.disagreement)
         return result
 
 
@@ -238,8 +228,9 @@ def result_of(
     options: BenchOptions,
     metrics: Sequence[Metric] = (),
     warning: str | None = None,
+    stopped: Stopped | None = None,
 ) -> BenchResult:
-    """Reads the log of a run that has all its answers, and writes its tables.
+    """Reads the log of a run that has ended, and writes its tables.
 
     Args:
         folder: The run's folder.
@@ -247,41 +238,16 @@ def result_of(
         options: Its options.
         metrics: Metrics beside the built-in ones.
         warning: If the model that writes also judges.
+        stopped: The ceiling that kept the run from its end, if one did.
     """
     measures = [*METRICS, *metrics]
+    said = about(manifest) if stopped is None else (*about(manifest), f"stopped: {stopped.text}")
     with tally_of_run(folder, measures) as measured:
-        summary = table_of(measured, measures, options.baseline, about=about(manifest))
+        summary = table_of(measured, measures, options.baseline, about=said)
         found = measured.findings.problems(options.fail_on_useless, options.fail_on_error)
-        result = BenchResult(folder, summary, warning, measured.disagreement, tuple(found))
+        result = BenchResult(folder, summary, warning, measured.disagreement, tuple(found), stopped)
     write_tables(summary, folder)
     return result
-
-
-def _roll(
-    engine: Engine,
-    options: BenchOptions,
-    parts: Parts,
-    log: RunLog,
-    progress: Progress,
-    sessions: Sessions,
-    chunks: Iterable[int],
-) -> None:
-    """Runs every auction of these chunks that is not done."""
-    run_sync(
-        lambda: engine(
-            parts.world,
-            parts.mechanisms,
-            n=options.n,
-            seed=options.seed,
-            on_chunk=log.write,
-            on_answer=lambda fresh: progress.answered() if fresh else progress.skipped(),
-            chunk=options.chunk,
-            chunks=chunks,
-            sessions=sessions,
-            done=log.done,
-            failures=Failures(options.fail_on_error, bugs_end=options.fail_on_bug, warned=progress.warned),
-        )
-    )
 
 
 def _changes(

@@ -28,6 +28,7 @@ from simenv.objective import PENALTY, Objective, make_penalty
 from simenv.quality.factory import QUALITY, make_quality
 from simenv.records import Ad, Persona
 from simenv.registry import Kind, Lazy
+from simenv.runs.ceilings import refuse_unpriced
 from simenv.runs.metrics import METRIC, Metric
 from simenv.runs.models import Models
 from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, check_ranges
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
     mechanisms: dict[str, AnyMechanism]
     """By label: found, or given as objects."""
     part_options: PartOptions
-    catalog: tuple[Ad, ...]
+    catalog: Sequence[Ad]
     personas: tuple[Persona, ...]
     queries: FileQueries | None
     bidder: Bidder
@@ -182,6 +183,8 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
     asker = judge()
     judge_llms = asker.llms if isinstance(asker, AsksModels) else ()
     llms = {id(llm): llm for llm in (ad_llm, user_llm, *judge_llms) if llm is not None}
+    if isinstance(options, BenchOptions) and options.max_cost is not None:
+        refuse_unpriced(llms.values())
     for llm in llms.values():
         run_sync(llm.preflight)
 

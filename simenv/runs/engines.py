@@ -7,13 +7,15 @@ ray     worker processes on a Ray cluster, which run chunks by their numbers (`s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
 from simenv.errors import InputError, UnknownName
 from simenv.llm import LLM
+from simenv.llm.base import active_meter
+from simenv.llm.cassette import Cassette
 from simenv.mechanism import Mechanism
 from simenv.records import Transition
 from simenv.runs.chunk_worker import ChunkWorker, Rows, Setup, Task, from_log_lines
@@ -23,14 +25,14 @@ from simenv.runs.log import to_log_lines
 from simenv.runs.options import BenchOptions
 from simenv.runs.ray_cluster import require_ray
 from simenv.runs.ray_pool import RayPool
-from simenv.runs.rollout import CHUNK, Finished, Sessions, rollout
+from simenv.runs.rollout import CHUNK, Finished, Sessions, in_flight_of, rollout
 from simenv.world import World
 
 ENGINES = ("local", "ray")
 
 
 class Engine(Protocol):
-    """Runs the chunks of a run: `rollout` says what the arguments are."""
+    """Runs the chunks of a run: `rollout` says what the arguments are. Workers know how much they have in flight."""
 
     async def __call__(
         self,
@@ -43,27 +45,16 @@ class Engine(Protocol):
         on_answer: Callable[[bool], None] = ...,
         chunk: int = ...,
         chunks: Iterable[int] | None = ...,
+        in_flight: int | None = ...,
+        may_begin: Callable[[], bool] = ...,
         sessions: Sessions | None = ...,
         done: Mapping[tuple[int, str], Transition] | None = ...,
         failures: Failures | None = ...,
     ) -> None: ...
 
 
-def check_engine(options: BenchOptions) -> None:
-    """Refuses what no engine can do, before anything is loaded.
-
-    Raises:
-        UnknownName: no engine has this name.
-        InputError: options that only another engine has, Ray is not installed, or the run would write a cassette.
-    """
-    check_engine_options(options.engine, ray_address=options.ray_address, workers=options.workers)
-    for name in ("record", "cache"):
-        if options.engine != "local" and getattr(options, name) is not None:
-            raise InputError(f"the engine ray writes no cassette, got {name}: its workers would write it all at once")
-
-
-def check_engine_options(engine: str, **of_ray: Any) -> None:
-    """Refuses options of one engine with the other.
+def check_engine(engine: str, **of_ray: Any) -> None:
+    """Refuses options of one engine with the other, before anything is loaded.
 
     Args:
         engine: The engine's name.
@@ -87,8 +78,8 @@ def check_engine_options(engine: str, **of_ray: Any) -> None:
 def open_engine(
     options: BenchOptions,
     setup: Setup,
-    llms: Iterable[LLM],
-    machine: Mapping[str, Any],
+    llms: Sequence[LLM],
+    cassette: Cassette | None,
     warned: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Engine]:
     """The engine that the options name, for a `with` block. At its end the worker processes are gone.
@@ -97,7 +88,7 @@ def open_engine(
         options: Options of the run.
         setup: What workers are built from.
         llms: The models of this process; calls that workers retry are counted on them.
-        machine: This machine, see `simenv.runs.machine`.
+        cassette: The cassette of this process; completions of workers are added to it.
         warned: Called with warnings.
 
     Raises:
@@ -112,19 +103,19 @@ def open_engine(
             "keep",
             hint="use engine local",
         )
-    here = machine["threads"] is not None  # a model's batch takes the whole worker
-    at_once = 1 if here else 2
+    machine, answers = setup.machine, options.chunk * len(setup.facts["ctr_models"])
+    in_flight = in_flight_of(llms)  # None: a batch is one chunk's
     pool: RayPool[Task, Rows] = RayPool(
         partial(ChunkWorker, setup),
         workers=options.workers,
         address=options.ray_address,
-        at_once=at_once,
+        at_once=1 if in_flight is None else -(-in_flight // answers),
         cpus=machine["threads"] or 1,
         gpus=int(machine["device"] not in (None, "cpu")),
         warned=warned,
     )
     with pool:
-        yield Remote(pool, list(llms), warned)
+        yield Remote(pool, list(llms), cassette, warned)
 
 
 class Remote:
@@ -133,11 +124,15 @@ class Remote:
     Args:
         pool: The workers.
         llms: The models of this process, as `Rows.retries` has them.
+        cassette: Where completions of workers go.
         warned: Called with warnings.
     """
 
-    def __init__(self, pool: Pool[Task, Rows], llms: list[LLM], warned: Callable[[str], None]) -> None:
+    def __init__(
+        self, pool: Pool[Task, Rows], llms: list[LLM], cassette: Cassette | None, warned: Callable[[str], None]
+    ) -> None:
         self._pool = pool
+        self._cassette = cassette
         self._llms = llms
         self._warned = warned
 
@@ -152,26 +147,36 @@ class Remote:
         on_answer: Callable[[bool], None] = lambda fresh: None,
         chunk: int = CHUNK,
         chunks: Iterable[int] | None = None,
+        in_flight: int | None = None,
+        may_begin: Callable[[], bool] = lambda: True,
         sessions: Sessions | None = None,
         done: Mapping[tuple[int, str], Transition] | None = None,
         failures: Failures | None = None,
     ) -> None:
         known, kept = sessions or Sessions(), done or {}
+        known.encoded = False
         counted = failures or Failures(0)
         warnings: set[str] = set()
+        meter = active_meter()
 
         async def tasks() -> AsyncIterator[Task]:
             for number in range(-(-n // chunk)) if chunks is None else chunks:
                 indices = range(number * chunk, min((number + 1) * chunk, n))
-                begun = await known.get(world, seed, sorted({i // world.horizon for i in indices}))
+                begun = await known.get_all(world, seed, sorted({i // world.horizon for i in indices}))
                 rows = [kept[i, label] for i in indices for label in mechanisms if (i, label) in kept]
                 if len(rows) < len(indices) * len(mechanisms):
+                    if not may_begin():
+                        return
                     yield Task(number, begun, to_log_lines(rows))
                 else:
                     for _ in rows:
                         on_answer(False)
 
         def receive(rows: Rows) -> None:
+            if meter is not None:
+                meter.elsewhere(rows.calls, rows.cost_usd)
+            if self._cassette is not None:
+                self._cassette.give(rows.completions)
             transitions = from_log_lines(rows.lines)
             for llm, retries in zip(self._llms, rows.retries, strict=True):
                 llm.retries += retries
@@ -187,4 +192,7 @@ class Remote:
                     counted.keep(t.error.text)
             on_chunk(Finished(transitions, dict(rows.seconds)))
 
-        await dispatch(tasks(), self._pool, receive, name=str, warned=self._warned)
+        try:
+            await dispatch(tasks(), self._pool, receive, name=str, warned=self._warned)
+        finally:
+            await known.close()

@@ -4,6 +4,7 @@ manifest.json       versions, seeds, models, options, hashes of data, code and f
 sessions.jsonl      sessions with their queries, so that a User-LLM writes each session's queries once
 transitions.jsonl   one Transition per line, by index, then by mechanism
 chunks.jsonl        for each finished chunk, its end in transitions.jsonl and the SHA-256 of its bytes
+spent.jsonl         calls, cost and seconds of models, for each time a chunk was finished; see `simenv.runs.ceilings`
 timings.jsonl       seconds per chunk and mechanism; a separate file, so that repeated runs have equal transitions
 table.csv           every metric of every mechanism with its interval, long format
 table.md            the same for people
@@ -28,6 +29,7 @@ from typing import Any
 
 from simenv.files.atomic import PART, append_bytes, write_bytes_atomically
 from simenv.files.folders import check_folder, ensure_folder
+from simenv.market.ad_file import AdFile
 from simenv.records import Record, Transition
 from simenv.runs.lock import LOCK
 from simenv.runs.log import (
@@ -43,9 +45,9 @@ from simenv.runs.log import (
 )
 from simenv.runs.manifest import MANIFEST, manifest_bytes, manifest_to_resume, new_manifest, now, read_manifest
 from simenv.runs.repair import NEW_CHUNKS, cut_off, take_new_chunks, truncate
-from simenv.runs.rollout import Finished
 from simenv.runs.rows import to_lines, whole_rows
 from simenv.runs.shards import span_of_options
+from simenv.runs.window import Finished
 from simenv.world import Session
 
 TIMINGS = "timings.jsonl"
@@ -234,11 +236,12 @@ class RunFolder:
         )
         self._append(SESSIONS, to_lines(rows))
 
-    def finish(self, **facts: Any) -> None:
-        """Flushes what was written to the disk, and adds the facts of a finished run to the manifest."""
+    def finish(self, whole: bool = True, **facts: Any) -> None:
+        """Flushes what was written to the disk, and adds facts to the manifest of a run that has ended, or that stopped
+        before it was `whole`."""
         for name in self._flushed:
             append_bytes(self.path / name, b"")
-        self._manifest |= {"finished": now(), **facts}
+        self._manifest |= {"finished": now() if whole else None, **facts}
         self._write_manifest()
 
     def _enter_resume(self, after: int, resumed: Mapping[str, Any]) -> None:
@@ -283,6 +286,8 @@ class RunFolder:
 
 def records_hash(records: Iterable[Record]) -> str:
     """Returns the SHA-256 of the records' content: the version of a data pack, independent of the file format."""
+    if isinstance(records, AdFile):
+        return records.sha256
     digest = hashlib.sha256()
     for record in records:
         digest.update(record.model_dump_json().encode() + b"\n")

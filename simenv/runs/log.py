@@ -20,7 +20,7 @@ from simenv.files.limits import check_regular, read_lines
 from simenv.records import Persona, Transition
 from simenv.runs.manifest import read_manifest
 from simenv.runs.older_logs import upgrade_transition
-from simenv.runs.rows import each_row, sound_rows, whole_rows
+from simenv.runs.rows import sound_rows, whole_rows
 from simenv.runs.shards import span_of_options
 from simenv.users.queries import Question
 from simenv.world import Session
@@ -79,9 +79,7 @@ def chunk_ends(folder: Path) -> list[int]:
     if not _has_checksums(log) or not log.is_file():
         return []
     size, ends, auctions = log.stat().st_size, [], 0
-    for row in each_row(folder / CHUNKS):
-        if row is None:
-            return []
+    for row in sound_rows(folder / CHUNKS):
         ends.append(row["end"])
         auctions += auctions_in([row])
     return ends if ends and ends[-1] == size and auctions >= _auctions_of_finished(folder) else []

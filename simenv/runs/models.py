@@ -68,8 +68,14 @@ class Models:
         return CassetteLLM(self._cassette, llm) if self._cassette is not None else llm
 
 
-def open_cassette(options: RunOptions, resume: bool = False) -> Cassette | None:
-    """The file of completions that the options name, if they name one."""
+def open_cassette(options: RunOptions, resume: bool = False, *, collect: bool = False) -> Cassette | None:
+    """The file of completions that the options name, if they name one.
+
+    Args:
+        options: The options.
+        resume: Whether the run goes on.
+        collect: Whether another process writes it.
+    """
     modes: tuple[Mode, ...] = ("record", "replay", "cache")
     given = [(mode, path) for mode in modes if (path := getattr(options, mode)) is not None]
     if len(given) > 1:
@@ -78,4 +84,4 @@ def open_cassette(options: RunOptions, resume: bool = False) -> Cassette | None:
         return None
     mode, path = given[0]
     # A resumed recording goes on where it was: what is in the file is not asked for again.
-    return Cassette(path, "cache" if mode == "record" and resume else mode)
+    return Cassette(path, "cache" if mode == "record" and resume else mode, collect=collect and mode != "replay")

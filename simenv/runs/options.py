@@ -138,7 +138,7 @@ class RunOptions(WorldOptions, ModelOptions, MarketOptions, FileOptions):
     KIND/NAME.OPTION=VALUE where two plug-ins have one name. Repeatable."""
     answer_timeout: float | None = None
     """Seconds that a mechanism has for each answer, and a judge for each verdict; no limit by default. It is wall time,
-    in which the other answers of a chunk run too."""
+    in which other answers run too."""
     seed: int = 0
     """Names the run: order of personas, values, bids, clicks, samples."""
 
@@ -169,7 +169,8 @@ class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     metrics: tuple[str, ...] = ()
     """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
     chunk: int = 16
-    """Auctions that run together."""
+    """Auctions that are written together, and after which a resumed run goes on. With a local model whose texts depend
+    on what shares their batch, also the auctions whose answers are one batch."""
     shard: Annotated[str | None, BeforeValidator(_shard)] = None
     """INDEX/COUNT, numbered from 0, e.g. 0/4: run this part of the run alone; `simenv merge` joins all parts."""
     fail_on_error: float = 0.2
@@ -179,6 +180,13 @@ class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     """Whether an error in the code of a mechanism, judge or bidder ends the run. Otherwise it is a failed answer."""
     fail_on_useless: float = 0.2
     """Largest share of refusals, and of empty answers, of a mechanism; above it the command ends with exit code 1."""
+    max_cost: float | None = None
+    """Dollars that calls to models may cost before no answer begins any more; no limit by default. Answers that have
+    begun are finished. Resumed parts of a run count together, here and in the next two."""
+    max_calls: int | None = None
+    """The same for the number of calls to models, without retries and without what a cassette has."""
+    max_hours: float | None = None
+    """The same for the hours in which the run answers."""
 
 
 OLDEST: Mapping[str, Any] = {
@@ -207,6 +215,7 @@ _LEAST = {
     "reserve": 0,
     "fail_on_error": 0,
     "fail_on_useless": 0,
+    "max_calls": 1,
 }
 
 
@@ -231,6 +240,10 @@ def check_ranges(options: Record) -> None:
     timeout = getattr(options, "timeout", 1.0)
     if not 0 < timeout < math.inf:
         raise InputError(f"timeout must be above 0, got {timeout}")
+    for name in ("max_cost", "max_hours"):
+        number = getattr(options, name, None)
+        if number is not None and not 0 < number < math.inf:
+            raise InputError(f"{name} must be above 0, got {number}")
     check_timeout(getattr(options, "answer_timeout", None))
 
 

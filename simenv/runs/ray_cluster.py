@@ -75,13 +75,17 @@ def connect(address: str | None, cpus: int | None) -> bool:
         }
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if main else None
+    begun = False
     try:
         ray.init(**options, log_to_driver=False, logging_level="ERROR")
+        begun = True
     except Exception as error:  # ConnectionError, RuntimeError, ValueError and others, by what is wrong
         hint = "RAY_AUTH_MODE and RAY_AUTH_TOKEN must fit the cluster" if address else None
         at = f" at {address}" if address else ""
         raise InputError(f"cannot connect to Ray{at}: {reason(error)}", hint=hint) from error
     finally:
+        if not begun:  # also where Ctrl-C ends the wait
+            ray.shutdown()
         if main:
             signal.signal(signal.SIGTERM, before)  # Ray's own handler would end the process at once
     # A thread of Ray's prints on standard output that a worker died. `dispatch` says so in one line.

@@ -97,7 +97,7 @@ class RayPool(Generic[T, R]):
         workers: Their number; by default as many as the processors of the cluster are enough for, or its GPUs.
         address: HOST:PORT of a running cluster, or "auto"; by default one is started on this machine. If the process is
             connected to a cluster already, and no address is given, that one is used.
-        at_once: Tasks that a worker runs at the same time.
+        at_once: Tasks that run at the same time in all workers together; each runs at least one.
         cpus: Processors that each worker has for itself. Its libraries use as many threads.
         gpus: GPUs that each worker has for itself.
         warned: Called if the cluster has no room for any worker.
@@ -118,7 +118,6 @@ class RayPool(Generic[T, R]):
         warned: Callable[[str], None] = lambda text: None,
     ) -> None:
         require_ray()
-        self.at_once = at_once
         self._cpus, self._gpus = cpus, gpus
         self._warned = warned
         self._actors: list[Any] = []
@@ -127,11 +126,12 @@ class RayPool(Generic[T, R]):
         self._own = connect(address, None if workers is None else workers * cpus)
         try:
             self.size = workers or self._room()
+            self.at_once = -(-at_once // self.size)
             self._pickled = self._put(make)
             self._host: Any = (
                 ray_module()
                 .remote(_Host)
-                .options(num_cpus=cpus, num_gpus=gpus, max_concurrency=at_once, max_restarts=0, max_task_retries=0)
+                .options(num_cpus=cpus, num_gpus=gpus, max_concurrency=self.at_once, max_restarts=0, max_task_retries=0)
             )
         except BaseException:
             self.close()

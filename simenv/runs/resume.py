@@ -18,6 +18,7 @@ MAY_CHANGE = frozenset(
     {
         *("concurrency", "timeout", "answer_timeout", "api_base", "judge_api_base"),
         *("fail_on_error", "fail_on_bug", "fail_on_useless"),
+        *("max_cost", "max_calls", "max_hours"),
         *("engine", "ray_address", "workers"),
     }
 )

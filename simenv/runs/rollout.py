@@ -1,69 +1,40 @@
 """Runs mechanisms over many auctions, in chunks of fixed size, and passes on each finished chunk in index order.
 
-The chunk is the unit of batching and of resume: its auctions run together, so that a local model's batches depend only
-on the chunk's contents. Mechanisms run one after the other within a chunk, so that the model's cache still holds the
-requests that they share.
+The chunk is the unit of writing and of resume. Answers of several chunks and of all mechanisms are in flight together
+(`simenv.runs.window`), except with a model whose texts depend on what shares their batch: the chunk is then the unit of
+batching too, and mechanisms take turns within it. Either way the transitions are the same.
 
 If a mechanism or its bidders learn (they have `observe`), its auctions run one after another in index order: an auction
 is built after all earlier ones were observed. So budgets are exact, and the transitions do not depend on the chunk. The
-cost is that only the calls within one answer run together, where a run without learners has a whole chunk in flight.
-Each mechanism has its own population of bidders, because they learn from its outcomes.
+cost is that only the calls within one answer run together; other mechanisms run beside it. Each mechanism has its own
+population of bidders, because they learn from its outcomes.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from simenv.abilities import Observer
 from simenv.background_loop import gather
 from simenv.errors import InputError, SimenvError
-from simenv.llm.base import metered
+from simenv.llm.base import LLM, AnyRequest, Meter, active_meter, metered
 from simenv.market.bidders import population
 from simenv.mechanism import Mechanism
-from simenv.records import Auction, Transition
+from simenv.records import Auction, Transition, Usage
 from simenv.runs.failures import Failures
+from simenv.runs.sessions import Sessions
+from simenv.runs.window import AHEAD, Finished, run_in_turns, run_together
 from simenv.world import Session, World
 
 CHUNK = 16
+IN_FLIGHT = 64
+"""Answers in flight. With two answers for each call that a server takes at once, one of them computes while the other
+waits for the server."""
 BIDDERS = "bidders"
 """Name of the bidders in `observers`."""
 
-
-class Finished(NamedTuple):
-    """Results of one chunk: transitions by index, then by mechanism, and seconds per mechanism."""
-
-    transitions: list[Transition]
-    seconds: dict[str, float]
-
-
-class Sessions:
-    """The sessions of a run. Each one is created when it is first needed.
-
-    Args:
-        known: Existing sessions, by number.
-        save: Called with new sessions. A run's folder stores them, so that a User-LLM writes each session's queries
-            once.
-    """
-
-    def __init__(
-        self,
-        known: Mapping[int, Session] | None = None,
-        save: Callable[[Mapping[int, Session]], None] = lambda fresh: None,
-    ) -> None:
-        self.known = dict(known or {})
-        self._save = save
-
-    async def get(self, world: World, seed: int, numbers: Sequence[int]) -> dict[int, Session]:
-        """Returns the sessions with these numbers."""
-        missing = [number for number in numbers if number not in self.known]
-        fresh = await gather(world.session(seed, number) for number in missing)
-        begun = dict(zip(missing, fresh, strict=True))
-        if begun:
-            self._save(begun)
-        self.known |= begun
-        return {number: self.known[number] for number in numbers}
+__all__ = ["BIDDERS", "CHUNK", "IN_FLIGHT", "Finished", "Sessions", "in_flight_of", "observers", "rollout"]
 
 
 async def rollout(
@@ -76,6 +47,8 @@ async def rollout(
     on_answer: Callable[[bool], None] = lambda fresh: None,
     chunk: int = CHUNK,
     chunks: Iterable[int] | None = None,
+    in_flight: int | None = IN_FLIGHT,
+    may_begin: Callable[[], bool] = lambda: True,
     sessions: Sessions | None = None,
     done: Mapping[tuple[int, str], Transition] | None = None,
     failures: Failures | None = None,
@@ -90,79 +63,146 @@ async def rollout(
         on_chunk: Called with each newly finished chunk, in order.
         on_answer: Called after each answer, for a progress bar: with False if it is one of `done`, or if all its
             completions come from a cassette.
-        chunk: Auctions per chunk.
-        chunks: Numbers of the chunks to run, in ascending order; all by default. Chunk k begins at auction k * chunk.
+        chunk: Auctions per chunk: chunk k has the auctions from k * chunk on.
+        chunks: Numbers of the chunks to run, in ascending order; all by default. A chunk has the same transitions
+            whichever others run, unless mechanisms or bidders learn: these learn from the chunks that run.
+        in_flight: Most answers in flight, of all chunks and mechanisms. None: one chunk and one mechanism at a time,
+            for models whose texts depend on what shares their batch (`LLM.batch_dependent`).
+        may_begin: Asked before each answer that is not in `done`; with `in_flight` None before each chunk of a
+            mechanism. When it says False, no answer begins any more; those that have begun are finished, and the chunks
+            that are then complete are passed on.
         sessions: Existing sessions.
         done: (index, label) -> transition of finished chunks. Learners observe these; they are not run again.
         failures: Which failed answers become rows of the log. Without, the first one ends the run.
 
     Raises:
-        InputError: n or chunk below 1, or no mechanisms.
+        InputError: n, chunk or in_flight below 1, no mechanisms, or chunks that do not exist or do not ascend.
         SimenvError: a mechanism, a model or a judge raised it. Chunks passed on before it remain valid.
     """
     if n < 1 or chunk < 1:
         raise InputError(f"n and chunk must be at least 1, got n={n}, chunk={chunk}")
+    if in_flight is not None and in_flight < 1:
+        raise InputError(f"in_flight must be at least 1, got {in_flight}")
     if not mechanisms:
         raise InputError("no mechanisms to run")
-    sessions, done = sessions or Sessions(), done or {}
-    learners = {label: _Learners(label, mechanism, world) for label, mechanism in mechanisms.items()}
-    for number in range(-(-n // chunk)) if chunks is None else chunks:
-        indices = range(number * chunk, min((number + 1) * chunk, n))
-        finished = all((i, label) in done for i in indices for label in mechanisms)
-        began = await sessions.get(world, seed, sorted({i // world.horizon for i in indices}))
-        rows: list[Transition] = []
-        replayed: set[int] = set()
-        seconds = {}
-        for label, mechanism in mechanisms.items():
-            started = time.perf_counter()
-
-            async def answer(i: int, label: str = label, mechanism: Mechanism = mechanism) -> Transition:
-                session, turn = began[i // world.horizon], i % world.horizon  # noqa: B023 (awaited before the next chunk)
-                transition = done.get((i, label))
-                fresh = transition is None
-                if transition is None or learners[label].bidder_learns:  # only learning bidders need finished auctions
-                    auction = world.auction(session, turn, learners[label].bidder)
-                    if transition is None:
-                        with metered() as meter:
-                            transition = await _step(
-                                world, session, turn, mechanism, i, label, auction, failures or Failures(0)
-                            )
-                        if meter.admitted:
-                            fresh = meter.admitted > meter.recalled
-                            if not fresh:
-                                replayed.add(i)  # noqa: B023
-                        else:  # no model, or the completions of another mechanism's answer
-                            fresh = i not in replayed  # noqa: B023
-                on_answer(fresh)
-                return transition
-
-            for wave in learners[label].waves(indices):
-                answered = await gather(answer(i) for i in wave)
-                learners[label].observe(answered)
-                rows.extend(answered)
-            seconds[label] = time.perf_counter() - started
-        if not finished:
-            rows.sort(key=lambda row: row.index)  # stable: mechanisms keep their order within an index
-            on_chunk(Finished(rows, seconds))
-
-
-async def _step(
-    world: World,
-    session: Session,
-    turn: int,
-    mechanism: Mechanism,
-    index: int,
-    label: str,
-    auction: Auction,
-    failures: Failures,
-) -> Transition:
-    """The transition of an answer, or of its failure."""
-    failures.begin()
+    sessions = sessions or Sessions()
+    answers = _Answers(world, mechanisms, seed, sessions, done or {}, failures or Failures(0))
+    answers.on_chunk, answers.on_answer, answers.may_begin = on_chunk, on_answer, may_begin
+    indices = _indices(n, chunk, chunks)
     try:
-        return await world.step(session, turn, mechanism, index=index, name=label, auction=auction)
-    except SimenvError as error:
-        failure = failures.row(error)
-        return world.failed(session, turn, failure, index=index, name=label, auction=auction)
+        if in_flight is None:
+            await run_in_turns(indices, answers)
+        else:
+            await run_together(indices, answers, in_flight=in_flight, unwritten=in_flight * AHEAD)
+    finally:
+        await sessions.close()
+
+
+def _indices(n: int, chunk: int, chunks: Iterable[int] | None) -> Iterator[range]:
+    """The auctions of each chunk."""
+    last = -1
+    count = -(-n // chunk)
+    for number in range(count) if chunks is None else chunks:
+        if not last < number < count:
+            raise InputError(f"chunks must be ascending numbers below {count}, got {number} after {last}")
+        last = number
+        yield range(number * chunk, min((number + 1) * chunk, n))
+
+
+class _Answers:
+    """The answers of a run, for `simenv.runs.window`; the arguments are those of `rollout`."""
+
+    on_chunk: Callable[[Finished], None]
+    on_answer: Callable[[bool], None]
+    may_begin: Callable[[], bool]
+
+    def __init__(
+        self,
+        world: World,
+        mechanisms: Mapping[str, Mechanism],
+        seed: int,
+        sessions: Sessions,
+        done: Mapping[tuple[int, str], Transition],
+        failures: Failures,
+    ) -> None:
+        self._world = world
+        self._mechanisms = mechanisms
+        self._seed = seed
+        self._sessions = sessions
+        self._done = done
+        self._failures = failures
+        self._learners = {label: _Learners(label, mechanism, world) for label, mechanism in mechanisms.items()}
+        self._asked: dict[int, _Asked] = {}
+        """What the answers to one auction asked for, of all mechanisms."""
+        self.labels: Sequence[str] = list(mechanisms)
+        self.in_order: Collection[str] = {label for label, learners in self._learners.items() if learners.learn}
+
+    def known(self, index: int, label: str) -> bool:
+        return (index, label) in self._done
+
+    async def begin(self, index: int) -> None:
+        await self._sessions.begin(self._world, self._seed, index // self._world.horizon)
+
+    async def ready(self, indices: Sequence[int]) -> None:
+        numbers = dict.fromkeys(i // self._world.horizon for i in indices)
+        await gather(self._sessions.get(self._world, self._seed, number) for number in numbers)
+
+    async def answer(self, index: int, label: str) -> Transition:
+        learners = self._learners[label]
+        transition = self._done.get((index, label))
+        fresh = transition is None
+        if transition is None or learners.bidder_learns:  # only learning bidders need finished auctions
+            number, turn = divmod(index, self._world.horizon)
+            session = await self._sessions.get(self._world, self._seed, number)
+            auction = self._world.auction(session, turn, learners.bidder)
+            if transition is None:
+                of_auction = self._asked.setdefault(index, _Asked(active_meter()))
+                with metered(_Asked(of_auction)) as meter:
+                    transition = await self._step(session, turn, index, label, auction)
+                # Without a request of its own it had no model, or the completions of another mechanism's answer.
+                asked = meter if meter.admitted else of_auction
+                fresh = asked.admitted > asked.recalled or not asked.admitted
+        self.on_answer(fresh)
+        learners.observe(transition)
+        return transition
+
+    def finish(self, indices: Sequence[int], finished: Finished) -> None:
+        self._sessions.save()
+        if not all(self.known(i, label) for i in indices for label in self.labels):
+            self.on_chunk(finished)
+        for i in indices:
+            self._asked.pop(i, None)
+        self._sessions.forget((indices[-1] + 1) // self._world.horizon)
+
+    async def _step(self, session: Session, turn: int, index: int, label: str, auction: Auction) -> Transition:
+        """The transition of an answer, or of its failure."""
+        self._failures.begin()
+        try:
+            return await self._world.step(
+                session, turn, self._mechanisms[label], index=index, name=label, auction=auction
+            )
+        except SimenvError as error:
+            failure = self._failures.row(error)
+            return self._world.failed(session, turn, failure, index=index, name=label, auction=auction)
+
+
+class _Asked(Meter):
+    """Counts requests. It adds up no usage, and forwards it to the enclosing meter."""
+
+    def add(self, request: AnyRequest, usage: Usage) -> None:
+        if self._around is not None:
+            self._around.add(request, usage)
+
+
+def in_flight_of(llms: Iterable[LLM]) -> int | None:
+    """Answers in flight for `rollout`: two for each call that the models may have in flight, and at least IN_FLIGHT.
+
+    None if a text of one of them depends on what shares its batch.
+    """
+    llms = list(llms)
+    if any(llm.batch_dependent for llm in llms):
+        return None
+    return max(IN_FLIGHT, 2 * sum(llm.concurrency or 0 for llm in llms))
 
 
 def observers(world: World, mechanisms: Mapping[str, Mechanism]) -> list[str]:
@@ -181,13 +221,11 @@ class _Learners:
             learner.observe for learner in (self.bidder, mechanism) if isinstance(learner, Observer)
         ]
 
-    def waves(self, indices: Sequence[int]) -> list[Sequence[int]]:
-        """Returns the auctions to run together: all of them, or one at a time if there are learners."""
-        return [[i] for i in indices] if self._observers else [indices]
+    @property
+    def learn(self) -> bool:
+        return bool(self._observers)
 
-    def observe(self, transitions: Iterable[Transition]) -> None:
-        for transition in transitions:
-            if transition.error is not None:
-                continue  # there is nothing to learn of it
+    def observe(self, transition: Transition) -> None:
+        if transition.error is None:  # there is nothing to learn of a failure
             for observe in self._observers:
                 observe(transition)

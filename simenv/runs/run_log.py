@@ -7,8 +7,8 @@ from pathlib import Path
 
 from simenv.records import Transition
 from simenv.runs.folder import RunFolder
-from simenv.runs.rollout import Finished
 from simenv.runs.space import SpaceCheck
+from simenv.runs.window import Finished
 
 
 class RunLog:
@@ -40,6 +40,8 @@ class RunLog:
         self._fresh: dict[tuple[int, str], Transition] = {}
         self.done = {key: t for key, t in done.items() if key not in self._failed}
         """What is not asked for again."""
+        self.answered = 0.0
+        """Auctions answered now, written or not; a mechanism's answer is a part of one."""
 
     def __enter__(self) -> RunLog:
         return self
@@ -63,5 +65,5 @@ class RunLog:
         self._run.append(finished)
         if self._space is not None:
             written = last + 1 - first
-            self._space.check(written, self._left - written)
+            self._space.check(written, self._left - written, self.answered)
             self._space = None

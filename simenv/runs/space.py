@@ -21,12 +21,14 @@ class SpaceCheck:
     def __init__(self, places: Iterable[Path]) -> None:
         self._before = {place: size_of(place) for place in places}
 
-    def check(self, written: int, left: int) -> None:
+    def check(self, written: int, left: int, answered: float) -> None:
         """Compares.
 
         Args:
             written: Auctions written since this object was made; at least 1.
             left: Auctions that are still to be written.
+            answered: Auctions answered since then, written or not. Files outside of the run's folder, which are
+                cassettes, grow with them.
 
         Raises:
             CannotWrite: a disk holds less than the rest will take.
@@ -36,7 +38,8 @@ class SpaceCheck:
             if place.exists():
                 disk = place.stat().st_dev
                 bytes_, first = needed.get(disk, (0.0, place))
-                needed[disk] = (bytes_ + (size_of(place) - before) / written * left, first)
+                done = written if place.is_dir() else max(answered, written)
+                needed[disk] = (bytes_ + (size_of(place) - before) / done * (written + left - done), first)
         for bytes_, place in needed.values():
             free = shutil.disk_usage(place).free
             if bytes_ > free:

@@ -49,7 +49,7 @@ class FakeRoles:
             "judge": "You simulate one user" in system,
             "one_call": "paid for by advertisers" in system,
             "answer": "Answer the question in two or three" in system,
-            "queries": "You are role-playing this person" in user,
+            "queries": "You are role-playing a person" in user,
             "sentence": "Write ONE sentence" in user,
             "preflight": user == "Hello",
         }
@@ -80,7 +80,7 @@ class FakeRoles:
         return "It depends. " + " ".join(f"Many like @{ad['title']}@[{ad['id']}] for it." for ad in best)
 
     def sentence(self, user: str) -> str:
-        link = re.search(r"character by character: (.*)", user)
+        link = re.search(r"Its link: (.*)", user)
         assert link
         # For some ads the link is copied wrongly; the mechanism must not show it.
         return f"Have a look at {link[1] if clicked(link[1].rpartition('[')[2][:-1]) else link[1].lower()} some day."

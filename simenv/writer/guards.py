@@ -61,6 +61,7 @@ def without_dangling(text: str) -> str:
     return _DANGLING.sub("", text.rstrip(" ,;:-"))
 
 
+@lru_cache(maxsize=4096)
 def echoes(text: str, query: str) -> bool:
     """Whether a text only repeats the question."""
     words = _words(text)

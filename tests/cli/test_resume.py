@@ -123,6 +123,15 @@ def test_another_world_is_refused(begun: list[str], fails: Fails) -> None:
     assert not (Path(begun[1]) / "transitions.jsonl").exists()
 
 
+@pytest.mark.weights
+def test_another_runtime_of_the_encoder_is_refused(begun: list[str], fails: Fails) -> None:
+    world = {"encoder_runtime": "onnxruntime 1.0.0"}
+    (Path(begun[1]) / "manifest.json").write_bytes(manifest_bytes(read_manifest(begun[1]) | {"world": world}))
+    now = f"onnxruntime {version('onnxruntime')}"
+    said = f"cannot resume in another world: encoder_runtime was 'onnxruntime 1.0.0', now '{now}'"
+    assert fails(*begun) == said
+
+
 @pytest.mark.parametrize("name", ["ads", "personas"])
 def test_other_data_is_refused(begun: list[str], tmp_path: Path, fails: Fails, name: str) -> None:
     file = tmp_path / f"{name}.jsonl"

@@ -212,7 +212,9 @@ def test_the_prompt_has_the_person_the_answer_and_the_ads() -> None:
     (request,) = llm.requests
     for said in (PERSONAS[0].info, "hiking, birds", PERSONAS[0].attitude, AUCTION.query.text, shown.response):
         assert said in request.prompt.user
-    assert request.prompt.user.endswith("by Ad-ID: ad-1, ad-4")
+    assert "by Ad-ID: ad-1, ad-4\n\nThe user:\n" in request.prompt.user
+    # The person is last, so that a server's prefix cache has the answer when others judge it too.
+    assert request.prompt.user.endswith(PERSONAS[0].attitude)
     assert request.sampling.temperature == 0.3
     assert isinstance(request.constraint, JSONSchema)
     items = json.loads(request.constraint.text)["properties"]["verdicts"]["items"]
@@ -299,14 +301,15 @@ def test_a_very_long_answer_is_cut() -> None:
 
 
 def test_what_all_judgements_share_comes_first() -> None:
-    """A server keeps the longest beginning that it has seen: the instructions, then the persona."""
+    """A server keeps the longest beginning that it has seen: instructions, question, answer, ads, then the person."""
     judge = LLMJudge(ScriptedLLM(follows_formats=True))
+    one, two = (judge.prompt(persona, AUCTION, answer()) for persona in PERSONAS[:2])
     other = AUCTION.model_copy(update={"id": "a2", "query": Query(text="And for a run?")})
-    one, two = judge.prompt(PERSONAS[0], AUCTION, answer()), judge.prompt(PERSONAS[0], other, answer("Run."))
-    assert one.system == two.system == judge.prompt(PERSONAS[1], other, answer()).system
-    persona = one.user[: one.user.index("<question")]
-    assert two.user.startswith(persona)
-    assert PERSONAS[0].attitude in persona
+    assert one.system == two.system == judge.prompt(PERSONAS[1], other, answer("Run.")).system
+    shared, _, person = one.user.partition("The user:\n")
+    assert two.user.startswith(shared)
+    assert all(text in shared for text in (AUCTION.query.text, answer().response, "by Ad-ID: ad-1, ad-4"))
+    assert PERSONAS[0].attitude in person
 
 
 def test_several_samples_give_a_probability_and_abstentions_none_of_it() -> None:

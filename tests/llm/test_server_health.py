@@ -82,21 +82,31 @@ def run(clock: Clock, of: ServerHealth, server: Server, calls: int) -> list[obje
     return asyncio.run(clock.run(*(of.call(server, retryable) for _ in range(calls))))
 
 
-def test_when_one_call_is_asked_to_wait_all_wait() -> None:
+def test_when_calls_are_asked_to_wait_all_wait() -> None:
     clock = Clock()
-    server = Server(clock, lambda number: 429 if number == 1 else None, {"retry-after": "5"})
+    server = Server(clock, lambda number: 429 if number < 2 else None, {"retry-after": "5"})
     of = health(clock, concurrency=2)
     replies = run(clock, of, server, 8)
     assert not any(isinstance(reply, Exception) for reply in replies)
     answered = server.times[1] + 0.1
-    assert of.retries == 1
+    assert of.retries == 2
     assert len([at for at in server.times if answered + 0.1 < at < answered + 4.8]) == 0
-    assert len([at for at in server.times if at >= answered + 4.8]) == 7, "six that had to wait, and the retry"
+    assert len([at for at in server.times if at >= answered + 4.8]) == 8, "six that had to wait, and two retries"
+
+
+def test_while_others_succeed_only_the_call_that_is_asked_to_waits() -> None:
+    clock = Clock()
+    server = Server(clock, lambda number: 429 if number == 3 else None, {"retry-after": "5"})
+    of = health(clock, concurrency=2)
+    run(clock, of, server, 40)
+    assert (of.retries, of.waits) == (1, 0)
+    assert len([at for at in server.times if at < 104]) == 40
+    assert 4.9 < server.times[-1] - server.times[3] < 5.5
 
 
 def test_a_wait_is_cut_at_the_longest_one_and_shown() -> None:
     clock = Clock()
-    server = Server(clock, lambda number: 429 if number == 0 else None, {"retry-after": "3600"})
+    server = Server(clock, lambda number: 429 if number < 2 else None, {"retry-after": "3600"})
     of = health(clock, max_wait=7.0)
     seen: list[tuple[str, float] | None] = []
 
@@ -104,8 +114,8 @@ def test_a_wait_is_cut_at_the_longest_one_and_shown() -> None:
         await clock.sleep(1.0)
         seen.append(longest_wait())
 
-    asyncio.run(clock.run(of.call(server, retryable), look()))
-    assert 7.0 <= server.times[1] - server.times[0] <= 7.4
+    asyncio.run(clock.run(of.call(server, retryable), of.call(server, retryable), look()))
+    assert 7.0 <= server.times[2] - server.times[1] <= 7.4
     assert seen[0] is not None
     assert seen[0][0] == "a server"
     assert 5.5 < seen[0][1] < 6.5

@@ -26,9 +26,9 @@ def rewriter(fuse) -> ScriptedLLM:
         if request.key[1] == "answer":
             return ORGANIC
         if request.key[1] == "rewrite":
-            answer = request.prompt.user.split("An assistant answered:\n")[1].split("\n\nRewrite")[0]
-            return fuse(answer, re.findall(r"by character: (.+)", request.prompt.user)[0])
-        return f"Then there is {re.findall(r'by character: (.+)', request.prompt.user)[0]}."
+            answer = request.prompt.user.split("The assistant answered:\n")[1].split("\n\nThe product")[0]
+            return fuse(answer, re.findall(r"Its link: (.+)", request.prompt.user)[0])
+        return f"Then there is {re.findall(r'Its link: (.+)', request.prompt.user)[0]}."
 
     return ScriptedLLM(reply, follows_formats=True, capabilities=frozenset())
 

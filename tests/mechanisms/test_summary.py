@@ -139,7 +139,7 @@ def test_a_capable_model_is_told_its_budget() -> None:
     def reply(request) -> str:
         if request.key[1] == "answer":
             return "Take your time."
-        return request.prompt.user.partition("character by character: ")[2].splitlines()[0] + " is one."
+        return request.prompt.user.partition("Its link: ")[2].splitlines()[0] + " is one."
 
     llm = ScriptedLLM(reply, follows_formats=True, capabilities=frozenset())
     made = asyncio.run(run_mechanism(Summary(llm, words=50, slots=1), make_auction([40.0])))

@@ -180,8 +180,7 @@ def test_a_call_is_told_the_cells_examples_and_what_was_written(tmp_path: Path) 
     author = FakeAuthor()
     write(tmp_path / "mine.jsonl", author, n=20, categories=["tea", "boats", "hats"])
     first, last = author.prompts[0], author.prompts[-1]
-    assert first.startswith("Write 4 records:\n1. age: ")
-    assert "Categories: tea; boats; hats" in first
+    assert first.startswith("Categories: tea; boats; hats\n\nWrite 4 records:\n1. age: ")
     assert sum(persona.info in first for persona in PERSONAS) == 2
     assert "Written just now" not in first
     assert load_personas(tmp_path / "mine.jsonl")[15].info in last

@@ -126,9 +126,9 @@ def test_what_the_rest_of_a_run_needs_is_compared_with_what_is_free(
     free = 0
     monkeypatch.setattr(space.shutil, "disk_usage", lambda path: Usage(0, 0, free))
     free = 200_000
-    check.check(2, 100)
+    check.check(2, 100, 2)
     with pytest.raises(CannotWrite) as caught:
-        check.check(2, 101)
+        check.check(2, 101, 2)
     assert str(caught.value) == (
         f"{run}: the 101 auctions that are left take about 202.0 kB, 200.0 kB are free "
         "(what is written can be resumed; with ignore_disk_space the run goes on anyway)"

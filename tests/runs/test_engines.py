@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-import simenv
 from simenv.errors import InputError, SimenvError, TooManyFailures
 from simenv.runs import engines
+from simenv.runs.answering import Progress
 from simenv.runs.chunk_worker import Task
+from simenv.runs.rows import whole_rows
 from tests.support.folders import Folder
 from tests.support.pools import FakePool
 
@@ -50,8 +51,8 @@ def test_chunks_of_workers_are_those_of_a_local_run(folder: Folder, fake_ray: Ca
 
         return add
 
-    fake_ray(dies=dies)
-    progress = simenv.runs.bench.Progress(answered=count(0), skipped=count(1), warned=warnings.append)
+    fake_ray(dies=dies, at_once=1)
+    progress = Progress(answered=count(0), skipped=count(1), warned=warnings.append)
     theirs = folder.run("ray", engine="ray", workers=3, progress=progress)
     assert theirs == folder.run("local")
     assert sorted(died) == [1, 4]
@@ -75,7 +76,7 @@ def test_failed_answers_are_counted_where_the_run_is_written(folder: Folder, fak
     fake_ray()
     shaky = f"{folder.path / 'shaky.py'}:Shaky"
     warnings: list[str] = []
-    progress = simenv.runs.bench.Progress(warned=warnings.append)
+    progress = Progress(warned=warnings.append)
     theirs = folder.run("ray", shaky, engine="ray", fail_on_error=0.9, progress=progress)
     assert theirs == folder.run("local", shaky, fail_on_error=0.9)
     assert warnings == ["an answer failed, and is kept as an error: the server is down"]
@@ -84,6 +85,36 @@ def test_failed_answers_are_counted_where_the_run_is_written(folder: Folder, fak
     with pytest.raises(SimenvError, match="the server is down"):
         folder.run("strict", shaky, engine="ray", fail_on_error=0)
     assert folder.run("stops", shaky, resume=True, engine="ray", fail_on_error=0.9)[0] == theirs[0]
+
+
+@pytest.mark.weights
+def test_completions_of_workers_go_to_the_cassette(folder: Folder, fake_ray: Callable[..., None]) -> None:
+    fake_ray()
+    theirs, ours = folder.path / "theirs.jsonl", folder.path / "ours.jsonl"
+    local = folder.run("local", record=str(ours))
+    assert folder.run("ray", engine="ray", record=str(theirs)) == local
+    assert sorted(theirs.read_bytes().splitlines()) == sorted(ours.read_bytes().splitlines()) != []
+    assert folder.run("replay", engine="ray", replay=str(theirs)) == local
+    theirs.write_bytes(b"".join(theirs.read_bytes().splitlines(keepends=True)[:5]) + b'{"model": "scrip')
+    assert folder.run("cache", engine="ray", cache=str(theirs)) == local
+    assert sorted(theirs.read_bytes().splitlines()) == sorted(ours.read_bytes().splitlines())
+
+
+@pytest.mark.weights
+def test_calls_of_workers_count_for_ceilings(folder: Folder, fake_ray: Callable[..., None]) -> None:
+    fake_ray(at_once=1)
+    whole = folder.run("local", max_calls=10_000)
+    theirs = folder.run("all", engine="ray", max_calls=10_000)
+    spent = [
+        sum(row["calls"] for row in whole_rows(folder.path / name / "spent.jsonl")[0]) for name in ("local", "all")
+    ]
+    assert theirs == whole
+    assert spent[0] == spent[1] > 20
+    folder.run("stops", engine="ray", workers=1, max_calls=5)
+    begun = folder.read("stops")[0]
+    assert 0 < len(begun) < len(whole[0])
+    assert whole[0].startswith(begun)
+    assert folder.run("stops", engine="ray", resume=True, max_calls=10_000) == whole
 
 
 @pytest.mark.weights
@@ -103,7 +134,6 @@ def test_what_the_engine_cannot_do_is_refused(folder: Folder, fake_ray: Callable
         ({"engine": "spark"}, "unknown engine 'spark': .*known are local, ray"),
         ({"workers": 2}, "the engine local has no workers, got 2"),
         ({"engine": "ray", "workers": 0}, "workers must be at least 1, got 0"),
-        ({"engine": "ray", "record": "new.jsonl"}, "the engine ray writes no cassette, got record"),
         ({"engine": "ray", "bidder": "exp3"}, "bidders: learning from earlier auctions needs them in order"),
     ):
         with pytest.raises(InputError, match=message):

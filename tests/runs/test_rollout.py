@@ -16,7 +16,7 @@ from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Transition
 from simenv.runs.folder import RunFolder, read_transitions
-from simenv.runs.rollout import Finished, rollout
+from simenv.runs.rollout import Finished, Sessions, rollout
 from simenv.testing import PERSONAS, small_world
 from simenv.world import World
 
@@ -36,12 +36,10 @@ def run(
     seed: int = 3,
     chunk: int = 5,
     world: World | None = None,
-    on_answer: Callable[[bool], None] = lambda fresh: None,
+    **options: Any,
 ) -> None:
     async def go() -> None:
-        await rollout(
-            world or small_world(), mechanisms, n=n, seed=seed, on_chunk=on_chunk, on_answer=on_answer, chunk=chunk
-        )
+        await rollout(world or small_world(), mechanisms, n=n, seed=seed, on_chunk=on_chunk, chunk=chunk, **options)
 
     run_sync(go)
 
@@ -126,6 +124,30 @@ def test_the_chunk_does_not_change_a_row(chunk: int) -> None:
     assert rows_of(built(), chunk=chunk) == rows_of(built(), chunk=5)
 
 
+@pytest.mark.parametrize("in_flight", [None, 1, 3])
+def test_how_many_are_in_flight_does_not_change_a_row(in_flight: int | None) -> None:
+    assert rows_of(built(), in_flight=in_flight) == rows_of(built(), in_flight=64)
+
+
+def test_a_chunk_alone_has_the_rows_of_the_whole_run() -> None:
+    whole = rows_of(built())
+    assert rows_of(built(), chunks=[1]) == [row for row in whole if 5 <= row.index < 10]
+    assert rows_of(built(), chunks=[0, 2]) == [row for row in whole if not 5 <= row.index < 10]
+
+
+@pytest.mark.parametrize(("chunks", "got"), [([3], "3 after -1"), ([1, 1], "1 after 1"), ([-1], "-1 after -1")])
+def test_chunks_that_do_not_exist_or_do_not_ascend_are_refused(chunks: list[int], got: str) -> None:
+    with pytest.raises(InputError, match=f"^chunks must be ascending numbers below 3, got {got}$"):
+        rows_of(built(), chunks=chunks)
+
+
+def test_sessions_are_saved_once_and_in_order() -> None:
+    saved: list[int] = []
+    sessions = Sessions(save=lambda fresh: saved.extend(fresh))
+    rows_of(built(), sessions=sessions)
+    assert saved == [0, 1, 2, 3, 4]
+
+
 def test_another_seed_is_another_run() -> None:
     assert rows_of(built(), seed=3) != rows_of(built(), seed=4)
 
@@ -144,10 +166,13 @@ def test_a_run_repeated_is_the_same_to_the_byte(tmp_path: Path) -> None:
 def test_chunks_and_answers_are_reported_as_they_finish() -> None:
     chunks: list[Finished] = []
     answers: list[int] = []
-    run(built(), chunks.append, on_answer=lambda fresh: answers.append(len(chunks)))
+    run(built(), chunks.append, in_flight=None, on_answer=lambda fresh: answers.append(len(chunks)))
     assert [len(chunk.transitions) for chunk in chunks] == [20, 20, 16]
     assert [set(chunk.seconds) for chunk in chunks] == [set(NAMES)] * 3
     assert answers == [0] * 20 + [1] * 20 + [2] * 16
+    answers.clear()
+    run(built(), chunks.append, on_answer=lambda fresh: answers.append(len(chunks)))
+    assert len(answers) == 56
 
 
 def test_what_a_failing_mechanism_leaves_is_every_chunk_before(tmp_path: Path) -> None:
@@ -157,6 +182,11 @@ def test_what_a_failing_mechanism_leaves_is_every_chunk_before(tmp_path: Path) -
         run({"organic": built()["organic"], "fails": Fails(after=8)}, folder.append, n=15)
     rows = list(read_transitions(tmp_path / "run"))
     assert [(row.index, row.mechanism) for row in rows] == [(i, m) for i in range(5) for m in ("organic", "fails")]
+
+
+def test_none_in_flight_is_refused() -> None:
+    with pytest.raises(InputError, match="in_flight must be at least 1, got 0"):
+        rows_of(built(), in_flight=0)
 
 
 @pytest.mark.parametrize(("n", "chunk"), [(0, 5), (-1, 5), (5, 0)])
