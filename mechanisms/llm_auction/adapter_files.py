@@ -69,7 +69,7 @@ def of_another_model(folder: Path) -> DataFileError:
     return DataFileError(f"{folder}: the adapter belongs to another model: its layers do not match this model's")
 
 
-def changes_of(folder: Path, base: Path) -> dict[str, npt.NDArray[np.float32]]:
+def changes_of(folder: Path, base: Path) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
     """What an adapter adds to the weights of its base model.
 
     Args:
@@ -77,14 +77,14 @@ def changes_of(folder: Path, base: Path) -> dict[str, npt.NDArray[np.float32]]:
         base: The folder of the base model.
 
     Returns:
-        Name of a weight -> (alpha / r) B A, in float32.
+        Name of a weight -> (alpha / r) B and A, whose product is added to it.
 
     Raises:
         DataFileError: the folder has no adapter, a damaged one, or one of another model.
     """
     adapter = read_adapter(folder)
     shapes = {name: value.shape for name, value in read_weights(base / "model.safetensors").items()}
-    changes: dict[str, npt.NDArray[np.float32]] = {}
+    changes: dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
     for name, a in adapter.factors.items():
         if not name.endswith(_A):
             continue
@@ -92,5 +92,5 @@ def changes_of(folder: Path, base: Path) -> dict[str, npt.NDArray[np.float32]]:
         weight = f"{name.removeprefix(PREFIX).removesuffix(_A)}.weight"
         if b is None or b.shape[1:] != a.shape[:1] or shapes.get(weight) != (b.shape[0], a.shape[1]):
             raise of_another_model(folder)
-        changes[weight] = (np.float32(adapter.alpha / adapter.r) * (b @ a)).astype(np.float32)
+        changes[weight] = np.float32(adapter.alpha / adapter.r) * b, a
     return changes

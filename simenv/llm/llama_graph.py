@@ -8,7 +8,7 @@ to float32.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,9 +103,10 @@ def rotary_tables(shape: LlamaShape) -> Weights:
 class _Nodes:
     """The nodes of a graph so far."""
 
-    def __init__(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, weights: Mapping[str, npt.NDArray[Any]], changed: Collection[str]) -> None:
         self._weights = weights
-        self._converted: set[str] = set()
+        self._changed = changed
+        self._there: set[str] = set()
         self.made: list[onnx.NodeProto] = []
 
     def add(self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any) -> str:
@@ -115,15 +116,19 @@ class _Nodes:
         return outputs[0]
 
     def weight(self, name: str) -> str:
-        """The weight in float32; onnxruntime converts it once, when the graph is loaded."""
+        """The weight in float32, with its change; onnxruntime computes it once, when the graph is loaded."""
         from onnx import TensorProto
 
-        if self._weights[name].dtype == np.float32:
-            return name
-        if name not in self._converted:
-            self._converted.add(name)
-            self.add("Cast", [name], [f"{name}.float32"], to=TensorProto.FLOAT)
-        return f"{name}.float32"
+        exact = self._weights[name].dtype == np.float32
+        last = f"{name}.changed" if name in self._changed else name if exact else f"{name}.float32"
+        if last == name or last in self._there:
+            return last
+        self._there.add(last)
+        plain = name if exact else self.add("Cast", [name], [f"{name}.float32"], to=TensorProto.FLOAT)
+        if name in self._changed:
+            change = self.add("MatMul", [f"{name}.up", f"{name}.down"], [f"{name}.change"])
+            self.add("Add", [plain, change], [last])
+        return last
 
     def linear(self, x: str, names: list[str], out: str) -> str:
         """x W^T for the rows of several matrices, one below the other."""
@@ -132,7 +137,9 @@ class _Nodes:
         return self.add("Gemm", [x, joined], [out], transB=1)
 
 
-def llama_graph(shape: LlamaShape, weights: Mapping[str, npt.NDArray[Any]]) -> onnx.GraphProto:
+def llama_graph(
+    shape: LlamaShape, weights: Mapping[str, npt.NDArray[Any]], changed: Collection[str] = ()
+) -> onnx.GraphProto:
     """The graph.
 
     Inputs:
@@ -149,10 +156,11 @@ def llama_graph(shape: LlamaShape, weights: Mapping[str, npt.NDArray[Any]]) -> o
     Args:
         shape: The model's numbers.
         weights: The model's weights; only names and types are read.
+        changed: Names of weights to which the product of two more weights is added, NAME.up and NAME.down.
     """
     from onnx import TensorProto, helper
 
-    nodes = _Nodes(weights)
+    nodes = _Nodes(weights, changed)
     nodes.add("Constant", [], ["flat"], value_ints=[-1, shape.heads * shape.head_size])
     x = nodes.add("Gather", [nodes.weight("model.embed_tokens.weight"), "ids"], ["embedded"])
     scale = nodes.weight("model.layers.0.input_layernorm.weight")

@@ -8,12 +8,9 @@ or onnxruntime for the embedded model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal
 
 from simenv.errors import InputError
 from simenv.llm.base import (
@@ -42,6 +39,9 @@ from simenv.llm.weights import embedded_path
 from simenv.records import Usage
 from simenv.seeding import keyed_rng
 
+if TYPE_CHECKING:
+    from simenv.llm.onnx_runtime import Changes
+
 RuntimeName = Literal["torch", "onnx"]
 
 
@@ -59,7 +59,7 @@ class LocalLLM(LLM):
         trust_remote_code: Run code of the model's folder, if the model needs it (`auto_map` in its config.json).
         runtime: "torch" (transformers: any architecture) or "onnx" (onnxruntime: plain Llama models on the CPU; no text
             depends on what else is in its batch, to the bit).
-        changes: Name of a weight -> what is added to it, for runtime "onnx".
+        changes: Name of a weight -> two matrices whose product is added to it, for runtime "onnx".
 
     Raises:
         InputError: no model at `path`, or one that needs code of its own, which is not trusted, or options that exclude
@@ -82,7 +82,7 @@ class LocalLLM(LLM):
         max_batch: int = 32,
         trust_remote_code: bool = False,
         runtime: RuntimeName = "torch",
-        changes: Mapping[str, npt.NDArray[np.float32]] | None = None,
+        changes: Changes | None = None,
     ) -> None:
         super().__init__()
         path = Path(path).expanduser()
@@ -100,10 +100,10 @@ class LocalLLM(LLM):
         try:
             if runtime == "onnx":
                 from simenv.llm.chat_tokenizer import ChatTokenizer
-                from simenv.llm.onnx_runtime import OnnxRuntime
+                from simenv.llm.onnx_runtime import OnnxRuntime, loaded
 
                 self._tokenizer = ChatTokenizer(path)
-                onnx = OnnxRuntime(path, changes=changes)
+                onnx = loaded(path) if changes is None else OnnxRuntime(path, changes=changes)
                 self._runtime = onnx
                 self._stream: Stream | None = Stream(onnx, self._begin, max_batch)
             else:

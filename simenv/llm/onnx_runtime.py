@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,25 @@ _LEAST_PART = 2
 """Tokens that a part of a prompt has at least."""
 
 
+Changes = Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+"""Name of a weight -> two matrices whose product is added to it: shape (fan out, r) and (r, fan in)."""
+
+_loaded: WeakValueDictionary[tuple[Path, str], OnnxRuntime] = WeakValueDictionary()
+
+
+def loaded(folder: Path) -> OnnxRuntime:
+    """The model of a folder; the same object as long as one is in use, because its weights take 0.7 GB.
+
+    Raises:
+        InputError: the folder has a model that the graph cannot compute.
+    """
+    key = folder.resolve(), os.environ.get("OMP_NUM_THREADS", "")
+    runtime = _loaded.get(key)
+    if runtime is None:
+        runtime = _loaded[key] = OnnxRuntime(folder)
+    return runtime
+
+
 def _threads() -> int:
     """As torch chooses: OMP_NUM_THREADS, else the processor's cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -38,7 +58,7 @@ class OnnxRuntime:
     Args:
         folder: A transformers folder with a Llama model in one safetensors file.
         threads: Threads of one pass; by default OMP_NUM_THREADS or the number of cores.
-        changes: Name of a weight -> what is added to it, such as the product of an adapter's two factors.
+        changes: Name of a weight -> two matrices whose product is added to it.
 
     Raises:
         InputError: the folder has a model that the graph cannot compute.
@@ -51,13 +71,13 @@ class OnnxRuntime:
         self,
         folder: Path,
         threads: int | None = None,
-        changes: Mapping[str, npt.NDArray[np.float32]] | None = None,
+        changes: Changes | None = None,
     ) -> None:
         self._shape = shape = LlamaShape.read(folder)
         weights = read_weights(folder / "model.safetensors")
-        for name, change in (changes or {}).items():
-            weights[name] = weights[name].astype(np.float32) + change
-        graph = llama_graph(shape, weights)
+        graph = llama_graph(shape, weights, changes or ())
+        for name, (up, down) in (changes or {}).items():
+            weights |= {f"{name}.up": up, f"{name}.down": down}
         self._session = open_session(graph, {**weights, **rotary_tables(shape)}, threads=threads or _threads())
         self.vocab_size = shape.vocab_size
         self.prefixes = Prefixes()
@@ -70,21 +90,25 @@ class OnnxRuntime:
     def score(self, prompt: Sequence[int], rows: Sequence[Sequence[int]]) -> Iterator[Logits]:
         begun = len(prompt) - _LEAST_PART  # the rest is read again with every row, which then has enough tokens
         tokens_needed = len(prompt) + max(map(len, rows))
-        before, memory = self._scored
+        (before, memory), self._scored = self._scored, ((), [])  # another thread may score at the same time
         if before != tuple(prompt) or memory[0].shape[2] < tokens_needed:
             memory = self.memory(1, tokens_needed)
             known = self.prefixes.recall(prompt, memory, 0, begun - _LEAST_PART)
             self.run(memory, [prompt[known:begun]], known)
             self.prefixes.remember(prompt[:begun], memory, 0)
-            self._scored = tuple(prompt), memory
         for row in rows:
             tokens = [*prompt[begun:], *row]
             yield self.run(memory, [tokens], begun, range(_LEAST_PART - 1, len(tokens)))
+        self._scored = tuple(prompt), memory
 
     def memory(self, rows: int, tokens: int) -> Memory:
         """Room for the keys and values of at least this many tokens a row."""
+        return [self.part(rows, tokens) for _ in range(2 * self._shape.layers)]
+
+    def part(self, rows: int, tokens: int) -> npt.NDArray[np.float32]:
+        """Room for the keys or the values of one layer."""
         sizes = (rows, self._shape.kv_heads, -(-tokens // _ROOM) * _ROOM, self._shape.head_size)
-        return [np.zeros(sizes, dtype=np.float32) for _ in range(2 * self._shape.layers)]
+        return np.zeros(sizes, dtype=np.float32)
 
     def run(
         self,
@@ -165,16 +189,15 @@ class OnnxBatch:
         self._make_room(0)
         self._binding = None
         logits: Logits = np.empty((len(prompts), self._runtime.vocab_size), dtype=np.float32)
-        read: dict[tuple[int, ...], int] = {}
+        prefixes = self._runtime.prefixes
         for place, prompt in enumerate(prompts):
-            row, same = first + place, read.setdefault(tuple(prompt), place)
-            if same < place:
-                copy_beginning(self._memory, first + same, self._memory, row, len(prompt))
-                logits[place] = logits[same]
-            else:
-                known = self._runtime.prefixes.recall(prompt, self._memory, row, len(prompt) - _LEAST_PART)
-                logits[place] = self._extend(row, prompt[known:], known)
-                self._runtime.prefixes.remember(prompt, self._memory, row)
+            row = first + place
+            after = prefixes.recall_whole(prompt, self._memory, row)
+            if after is None:
+                known = prefixes.recall(prompt, self._memory, row, len(prompt) - _LEAST_PART)
+                after = self._extend(row, prompt[known:], known)
+                prefixes.remember_whole(prompt, self._memory, row, after)
+            logits[place] = after
         return logits
 
     def _extend(self, slot: int, tokens: Sequence[int], before: int) -> Logits:
@@ -212,11 +235,13 @@ class OnnxBatch:
         old_rows, _, old_tokens, _ = self._memory[0].shape
         if rows <= old_rows and tokens <= old_tokens:
             return
-        larger = self._runtime.memory(max(rows, old_rows), tokens)
-        used = min(old_tokens, larger[0].shape[2])
-        for old, part in zip(self._memory, larger, strict=True):
-            part[:old_rows, :, :used] = old[:, :, :used]
-        self._memory, self._binding = larger, None
+        sizes = max(rows, old_rows), tokens
+        for place, old in enumerate(self._memory):  # one after the other: each old one is freed before the next is made
+            larger = self._runtime.part(*sizes)
+            used = min(old_tokens, larger.shape[2])
+            larger[:old_rows, :, :used] = old[:, :, :used]
+            self._memory[place] = larger
+        self._binding = None
 
 
 def copy_beginning(source: Memory, row: int, target: Memory, to: int, tokens: int) -> None:
