@@ -23,6 +23,7 @@ class Environments:
     def __init__(self, count: int) -> None:
         self.count = count
         self.world = simenv.make_world(horizon=5)
+        self._loaded = simenv.make_llm("embedded")  # so that a round need not load the weights again
         self.answers: dict[str, list[Transition]] = {}
 
     def fresh(self) -> simenv.Mechanism:
@@ -55,7 +56,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     envs = Environments(options.envs)
-    envs.fresh()
     compare(
         "embedded model: a vector environment against single ones",
         "answers/s",
