@@ -47,10 +47,19 @@ def open_session(graph: onnx.GraphProto, weights: Mapping[str, npt.NDArray[Any]]
         place.dims.extend(array.shape)
         place.data_location = onnx.TensorProto.EXTERNAL
         place.external_data.add(key="location", value="in memory")
-        held.append(onnxruntime.OrtValue.ortvalue_from_numpy(array))
+        held.append(_ort_value(array, place.data_type))
     options.add_external_initializers(list(weights), held)
     opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("com.microsoft", 1)]
     model = onnx.helper.make_model(with_weights, opset_imports=opsets, ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     session.weights = held
     return session
+
+
+def _ort_value(array: npt.NDArray[Any], onnx_type: int) -> Any:
+    from onnxruntime import OrtValue
+
+    if array.dtype.kind in "fiub":
+        return OrtValue.ortvalue_from_numpy(array)
+    raw = array.view(np.dtype(f"u{array.dtype.itemsize}"))  # a type of ml_dtypes, such as bfloat16
+    return OrtValue.ortvalue_from_numpy_with_onnx_type(raw, onnx_type)

@@ -44,6 +44,15 @@ def embedded() -> LocalLLM:
 
 
 @pytest.fixture(scope="session")
+def on_torch() -> LocalLLM:
+    """The embedded model on transformers, in float32."""
+    from simenv.llm.local import LocalLLM
+    from simenv.llm.weights import embedded_path
+
+    return LocalLLM(embedded_path(), name="embedded", follows_formats=False, dtype="float32")
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of two small layers, with the embedded model's tokenizer: its folder."""
     import torch

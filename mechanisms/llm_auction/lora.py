@@ -1,27 +1,24 @@
 """Low-rank adaptation: y = W x + (alpha / r) B A x, with W frozen (Hu et al. 2021, "LoRA", section 4.1).
 
-The files have peft's format (adapter_config.json, adapter_model.safetensors), so peft can read them. Weights are not
-merged: in bf16, rounding of a merged W would lose most of a small update.
+Weights are not merged here: in bf16, rounding of a merged W would lose most of a small update.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from simenv.errors import DataFileError, InputError
+from simenv.errors import InputError
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.folders import ensure_folder
-from simenv.files.limits import check_regular, read_bytes
-from simenv.llm.model_folder import damaged_file
 
-_PREFIX = "base_model.model."
+from .adapter_files import PREFIX, blocks_of, of_another_model, read_adapter
+
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block: names as in Llama and Qwen models."""
 
@@ -75,14 +72,9 @@ def inject(model: Any, r: int, alpha: float, seed: int = 0, blocks: Sequence[int
         parent, _, child = name.rpartition(".")
         wrapped = LoRALinear(layer, r, alpha, seed=seed * 10_000 + number)
         setattr(model.get_submodule(parent), child, wrapped)
-        trained[f"{_PREFIX}{name}.lora_A.weight"] = wrapped.lora_A
-        trained[f"{_PREFIX}{name}.lora_B.weight"] = wrapped.lora_B
+        trained[f"{PREFIX}{name}.lora_A.weight"] = wrapped.lora_A
+        trained[f"{PREFIX}{name}.lora_B.weight"] = wrapped.lora_B
     return trained
-
-
-def blocks_of(trained: Iterable[str]) -> list[int]:
-    """Indices of the transformer blocks that these weight names belong to."""
-    return sorted({int(name.split(".layers.")[1].split(".")[0]) for name in trained})
 
 
 def save(folder: Path, trained: dict[str, nn.Parameter], r: int, alpha: float, base: str) -> None:
@@ -112,32 +104,15 @@ def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
     Raises:
         DataFileError: the folder has no adapter, a damaged one, or one of another model.
     """
-    from safetensors.torch import load_file
-
-    config_file, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
-    for file in (config_file, weights):
-        if not file.exists():
-            raise DataFileError(f"{folder}: not a LoRA adapter: it has no {file.name}")
-        check_regular(file)
-    if damaged := damaged_file(folder):
-        raise DataFileError(damaged, hint="copy the adapter again")
-    try:
-        config = json.loads(read_bytes(config_file).decode())
-        tensors = load_file(weights)
-        r, alpha, blocks = int(config["r"]), float(config["lora_alpha"]), blocks_of(tensors)
-        ranks = {value.shape[0] for name, value in tensors.items() if ".lora_A." in name}
-        if ranks != {r} or r < 1 or not math.isfinite(alpha):  # before a layer of that rank is made
-            raise ValueError(f"rank {r:.6g} and scale {alpha}, the weights have rank {sorted(ranks)}")
-    except (OSError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-        raise DataFileError(f"{folder}: not a LoRA adapter: {error!r:.200}") from None
-    mismatch = DataFileError(f"{folder}: the adapter belongs to another model: its layers do not match this model's")
+    adapter = read_adapter(folder)
+    blocks = blocks_of(adapter.factors)
     if max(blocks) >= len(model.model.layers):
-        raise mismatch
-    trained = inject(model, r, alpha, blocks=blocks)
+        raise of_another_model(folder)
+    trained = inject(model, adapter.r, adapter.alpha, blocks=blocks)
     shapes = {name: tuple(value.shape) for name, value in trained.items()}
-    if shapes != {name: tuple(value.shape) for name, value in tensors.items()}:
-        raise mismatch
-    assign(trained, tensors)
+    if shapes != {name: value.shape for name, value in adapter.factors.items()}:
+        raise of_another_model(folder)
+    assign(trained, {name: torch.from_numpy(value) for name, value in adapter.factors.items()})
     return trained
 
 

@@ -16,6 +16,7 @@ from simenv.llm.cassette import CassetteLLM
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
+from .adapter_files import changes_of
 from .slim import Choice, Offer, offer
 
 SHIPPED = Path(__file__).parent / "adapter"
@@ -124,12 +125,17 @@ def _adapted(llm: LLM, adapter: Path) -> LLM:
     def make(model: LLM) -> LLM:
         from simenv.llm.local import LocalLLM
 
-        from .policy import AdaptedLLM
-
         if not isinstance(model, LocalLLM):
             raise InputError(
                 f"an adapter needs a model on this machine, got {llm.name!r}: name the Ad-LLM local:FOLDER"
             )
+        if model.runtime_name == "onnx":
+            changes = changes_of(adapter, model.folder)
+            return LocalLLM(
+                model.folder, name=name, follows_formats=llm.follows_formats, runtime="onnx", changes=changes
+            )
+        from .policy import AdaptedLLM
+
         return AdaptedLLM(
             model.folder,
             adapter,

@@ -82,9 +82,10 @@ class EmbeddedJudge:
 
     @property
     def sha256(self) -> str:
-        """Hash of its parameters, examples and labels, for manifests."""
+        """Hash of its parameters, examples and labels, and of what computes its likelihoods, for manifests."""
         numbers = json.dumps(self.weights.model_dump(exclude={"fitted"}), sort_keys=True)
-        return hashlib.sha256(f"{numbers}\n{self._reader.texts}".encode()).hexdigest()
+        arithmetic = [llm.arithmetic for llm in self.llms]
+        return hashlib.sha256(f"{numbers}\n{self._reader.texts}\n{arithmetic}".encode()).hexdigest()
 
     async def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
         if outcome.placements:

@@ -120,8 +120,9 @@ class LLM(ABC):
         capabilities: The optional features of the backend.
         follows_formats: Whether the model reliably follows a format and can act as a judge. Small models cannot:
             mechanisms then write in two constrained stages, and the click model judges.
-        runs_here: Whether its numbers are computed in this process, so that they depend on processor and threads.
+        runs_here: Whether its numbers are computed in this process, so that they depend on the processor.
         batch_dependent: Whether a text's bits depend on what shares its batch. A run then batches by chunk alone.
+        arithmetic: What computes them and in which precision, such as "onnxruntime float32"; None where it is unknown.
         concurrency: Most calls in flight; None: no limit of its own.
         retries: Number of retried calls since the model was built.
         server_options: What each completion asks for beside the prompt; all unset but for models behind a server.
@@ -135,6 +136,7 @@ class LLM(ABC):
     follows_formats: bool = True
     runs_here: bool = False
     batch_dependent: bool = False
+    arithmetic: str | None = None
     concurrency: int | None = None
     server_options: ServerOptions = ServerOptions()
 

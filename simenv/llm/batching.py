@@ -21,6 +21,15 @@ _QUIET_ROUNDS = 12
 futures (task, shield, gather) before its caller can send the next request; each takes one turn."""
 
 
+async def settled(waiting: Callable[[], int], quiet_rounds: int = _QUIET_ROUNDS) -> None:
+    """Waits until no other task adds to what is `waiting` in so many turns of the event loop."""
+    seen = -1
+    while seen != waiting():
+        seen = waiting()
+        for _ in range(quiet_rounds):
+            await asyncio.sleep(0)
+
+
 class _Queue(Generic[Job, Result]):
     """The jobs of one event loop that wait for their batch."""
 
@@ -63,11 +72,7 @@ class Batcher(Generic[Job, Result]):
 
     async def _flush(self, queue: _Queue[Job, Result]) -> None:
         while queue.pending:
-            seen = -1
-            while seen != len(queue.pending):
-                seen = len(queue.pending)
-                for _ in range(self._quiet_rounds):
-                    await asyncio.sleep(0)
+            await settled(lambda: len(queue.pending), self._quiet_rounds)
             collected = sorted(queue.pending, key=lambda item: self._order(item[0]))
             queue.pending = []
             for start in range(0, len(collected), self.max_batch):

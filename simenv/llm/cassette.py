@@ -213,6 +213,7 @@ class CassetteLLM(LLM):
         if inner is not None:
             self.name, self.capabilities, self.follows_formats = inner.name, inner.capabilities, inner.follows_formats
             self.runs_here, self.batch_dependent = inner.runs_here, inner.batch_dependent
+            self.arithmetic = inner.arithmetic
             self.concurrency = inner.concurrency
         else:
             entry = cassette.entry_of(name or "")

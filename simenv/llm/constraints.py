@@ -11,7 +11,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from simenv.errors import MissingCapability
 from simenv.llm.base import LinksOnly, OneOf
@@ -47,12 +48,13 @@ class TokenTable:
         self._tokenizer = tokenizer
         self.eos: int = tokenizer.eos_token_id
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        self.markup = torch.zeros(vocab_size, dtype=torch.bool)
+        self.markup = np.zeros(vocab_size, dtype=np.bool_)
         """True for every token that contains a mark-up character: shape (vocab_size,)."""
         bytes_of_markup = {f"<0x{ord(character):02X}>" for character in "@[]"}  # pieces of byte-fallback tokenizers
         self.markup[
             [i for i, piece in enumerate(pieces) if piece and (set(piece) & set("@[]") or piece in bytes_of_markup)]
         ] = True
+        self.markup_ids = self.markup.nonzero()[0]
         self.trie = lru_cache(maxsize=512)(self._trie)
 
     def encode(self, text: str) -> list[int]:
@@ -117,18 +119,18 @@ class Guide:
         ids = list(self._node.children)
         return [*ids, self._table.eos] if self.may_end else ids
 
-    def mask(self, logits: torch.Tensor) -> None:
+    def mask(self, logits: npt.NDArray[np.float32]) -> None:
         """Sets the logits of forbidden tokens to -inf, in place. Shape (..., vocab_size)."""
         allowed = self.allowed()
         if allowed is None:
             starts = list(self._root.children)
-            kept = logits[..., starts].clone()
-            logits[..., self._table.markup] = -torch.inf
+            kept = logits[..., starts]
+            logits[..., self._table.markup_ids] = -np.inf
             # A link's first token may be a plain space: it starts the link only if it contains the @.
             logits[..., starts] = kept
         else:
-            kept = logits[..., allowed].clone()
-            logits.fill_(-torch.inf)
+            kept = logits[..., allowed]
+            logits.fill(-np.inf)
             logits[..., allowed] = kept
 
     def advance(self, token: int) -> bool:

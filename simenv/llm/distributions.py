@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from simenv.llm.requests import Sampling
 
+_BLOCK = 256
+"""Logits are searched for the top k in blocks of this size: each of the k is in one of the k blocks with the largest
+maxima."""
 
-def kept_tokens(scores: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+
+def kept_tokens(
+    scores: npt.NDArray[np.float32], sampling: Sampling
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """The tokens that may be sampled, in token order, and their probabilities.
 
     Args:
@@ -17,43 +22,63 @@ def kept_tokens(scores: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor,
         sampling: Gives temperature, top_k and top_p; at temperature 0 only the most likely token is kept.
     """
     if sampling.temperature == 0:
-        return scores.argmax()[None], torch.ones(1, dtype=torch.float64)
-    allowed = torch.isfinite(scores).nonzero()[:, 0]
-    k = min(sampling.top_k or len(allowed), len(allowed))
-    if k == len(allowed) and sampling.top_p == 1:
-        return allowed, torch.softmax(scores[allowed].double() / sampling.temperature, dim=0)
-    top, ids = scores.topk(k)
-    probs = torch.softmax(top.double() / sampling.temperature, dim=0)
+        return np.array([scores.argmax()]), np.ones(1)
+    if sampling.top_k is None or sampling.top_k >= len(scores):
+        ids = np.isfinite(scores).nonzero()[0]
+    else:
+        ids = _top(scores, sampling.top_k)
+    probs = _softmax(scores[ids], sampling.temperature)
     if sampling.top_p < 1:  # the smallest set of top tokens that reaches top_p
-        keep = int((probs.cumsum(0) < sampling.top_p).sum()) + 1
-        probs, ids = probs[:keep] / probs[:keep].sum(), ids[:keep]
-    ids, order = ids.sort()
-    return ids, probs[order]
+        order = np.argsort(-scores[ids], kind="stable")
+        keep = int((probs[order].cumsum() < sampling.top_p).sum()) + 1
+        kept = np.sort(order[:keep])
+        ids, probs = ids[kept], probs[kept] / probs[kept].sum()
+    return ids, probs
 
 
-def draw(scores: torch.Tensor, sampling: Sampling, uniform: float) -> tuple[int, float]:
+def _top(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.intp]:
+    """The k largest logits that are allowed, in token order."""
+    whole = len(scores) // _BLOCK
+    ids = np.arange(len(scores))
+    if k < whole:
+        maxima = scores[: whole * _BLOCK].reshape(whole, _BLOCK).max(axis=1)
+        blocks = np.argpartition(-maxima, k)[:k]
+        inside = (blocks[:, None] * _BLOCK + np.arange(_BLOCK)).ravel()
+        ids = np.sort(np.concatenate([inside, ids[whole * _BLOCK :]]))
+    ids = ids[np.isfinite(scores[ids])]
+    return np.sort(ids[np.argsort(-scores[ids], kind="stable")[:k]])
+
+
+def _softmax(scores: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
+    weights = np.exp((scores.astype(np.float64) - float(scores.max())) / temperature)
+    return np.asarray(weights / weights.sum())
+
+
+def draw(scores: npt.NDArray[np.float32], sampling: Sampling, uniform: float) -> tuple[int, float]:
     """Draws one token by inverting the CDF at `uniform`; returns it with its log-probability.
 
     The CDF is in token order, not in order of probability, so that a small change of the logits rarely changes the
     token.
     """
     ids, probs = kept_tokens(scores, sampling)
-    cdf = np.cumsum(probs.numpy())
+    cdf = np.cumsum(probs)
     pick = min(int(np.searchsorted(cdf, uniform * cdf[-1], side="right")), len(cdf) - 1)
-    return int(ids[pick]), float(np.log(probs[pick].item()))
+    return int(ids[pick]), float(np.log(probs[pick]))
 
 
-def logprob_of(scores: torch.Tensor, sampling: Sampling, token: int) -> float:
+def logprob_of(scores: npt.NDArray[np.float32], sampling: Sampling, token: int) -> float:
     """Log-probability of one token; -inf if it cannot be sampled."""
     ids, probs = kept_tokens(scores, sampling)
-    place = int(torch.searchsorted(ids, token))
-    return float(probs[place].log()) if place < len(ids) and int(ids[place]) == token else -np.inf
+    place = int(np.searchsorted(ids, token))
+    possible = place < len(ids) and int(ids[place]) == token and probs[place] > 0
+    return float(np.log(probs[place])) if possible else -np.inf
 
 
-def log_distributions(scores: torch.Tensor, sampling: Sampling) -> npt.NDArray[np.float64]:
+def log_distributions(scores: npt.NDArray[np.float32], sampling: Sampling) -> npt.NDArray[np.float64]:
     """The distributions of several rows of logits as log-probabilities: shape (rows, vocab)."""
-    logs = torch.full(scores.shape, -torch.inf, dtype=torch.float64)
+    logs = np.full(scores.shape, -np.inf)
     for row, out in zip(scores, logs, strict=True):
         ids, probs = kept_tokens(row, sampling)
-        out[ids] = probs.log()
-    return logs.numpy()
+        with np.errstate(divide="ignore"):  # a probability may be too small for a number
+            out[ids] = np.log(probs)
+    return logs

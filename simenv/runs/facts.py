@@ -27,6 +27,7 @@ def facts_of(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str
     objects = {label: it for label, it in checked.mechanisms.items() if isinstance(it, Mechanism)}
     return {
         "ad_llm": parts.ad_llm.name,
+        "llm_arithmetic": {llm.name: llm.arithmetic for llm in parts.llms if llm.arithmetic is not None},
         "judge": world.judge.name,
         "judge_sha256": hash_of(world.judge),
         "self_judged": parts.warning is not None,

@@ -19,7 +19,6 @@ from simenv.llm import Capability, LinksOnly, OneOf, Prompt, Sampling, ScriptedL
 from simenv.llm.base import LLM, PLAIN, Combined, Constraint, EnsembleCompletion
 from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.llm.local import LocalLLM
-from simenv.llm.weights import embedded_path
 from simenv.records import Record, Usage
 from simenv.testing import ADS
 from tests.support.auctions import small_auction
@@ -51,10 +50,10 @@ def decode(llm: LLM, prompts: Sequence[Prompt | str], key: int = 0, **options: o
     return asyncio.run(llm.ensemble_decode(prompts, Average(), key=("test", key), **options))
 
 
-@pytest.fixture(scope="module")
-def exact() -> LocalLLM:
-    """In float32: bfloat16 moves a log-probability by up to 0.4 from one batch shape to another."""
-    return LocalLLM(embedded_path(), name="embedded", follows_formats=False, dtype="float32")
+@pytest.fixture(params=["torch", "onnx"])
+def exact(request: pytest.FixtureRequest, on_torch: LocalLLM, embedded: LocalLLM) -> LocalLLM:
+    """The embedded model in float32 on each runtime: bfloat16 moves a log-probability by up to 0.4."""
+    return on_torch if request.param == "torch" else embedded
 
 
 @pytest.fixture
@@ -75,11 +74,11 @@ CLOSE = 2e-3
 
 
 @pytest.mark.weights
-def test_scores_are_those_of_a_plain_forward_pass(exact: LocalLLM) -> None:
+def test_scores_are_those_of_a_plain_forward_pass(exact: LocalLLM, on_torch: LocalLLM) -> None:
     prompt = Prompt(user="Name colours.", prefill="Sure:")
     texts = (" red and green.", " zebra")
-    tokens = [exact._tokenizer.encode(text, add_special_tokens=False) for text in texts]
-    logits = [plain_logits(exact, prompt, row) for row in tokens]
+    tokens = [exact._table.encode(text) for text in texts]
+    logits = [plain_logits(on_torch, prompt, row) for row in tokens]
     for sampling in (PLAIN, PLAIN.model_copy(update={"temperature": 2.0})):
         scores = score(exact, prompt, texts, sampling)
         for row, ids, plain in zip(scores, tokens, logits, strict=True):
@@ -131,10 +130,10 @@ def test_links_are_forced_or_forbidden(llm: LocalLLM) -> None:
 
 
 @pytest.mark.weights
-def test_truncated_sampling_excludes_tokens(llm: LocalLLM) -> None:
+def test_truncated_sampling_excludes_tokens(llm: LocalLLM, on_torch: LocalLLM) -> None:
     prompt = Prompt(user="Name a colour.", prefill="My favourite is")
-    first = plain_logits(llm, prompt, ())[0]
-    likeliest = llm._tokenizer.decode(int(first.argmax()))
+    first = plain_logits(on_torch, prompt, ())[0]
+    likeliest = llm._tokenizer.decode([int(first.argmax())])
     alone = float(torch.log_softmax(first, dim=-1).max())
     for sampling in (PLAIN.model_copy(update={"top_k": 3}), PLAIN.model_copy(update={"top_p": 0.8})):
         odd, kept = score(llm, prompt, (" zebra", likeliest), sampling)
@@ -160,14 +159,14 @@ def test_scores_are_one_call_whose_prompt_counts_once_and_are_remembered(llm: Lo
 
 
 @pytest.mark.weights
-def test_an_ensemble_follows_every_members_own_forward_pass(exact: LocalLLM) -> None:
+def test_an_ensemble_follows_every_members_own_forward_pass(exact: LocalLLM, on_torch: LocalLLM) -> None:
     """At each token the rule meets what each prompt alone would give, the text so far included."""
     prompts = [Prompt(user="Name colours.", prefill="First,"), Prompt(user="List animals that live at sea.")]
     made = decode(exact, prompts, sampling=PLAIN.model_copy(update={"max_tokens": 4}))
     tokens = exact._tokenizer.convert_tokens_to_ids(list(made.tokens))
     assert len(made.log) == 4
     for i, prompt in enumerate(prompts):
-        logs = torch.log_softmax(plain_logits(exact, prompt, tokens), dim=-1)
+        logs = torch.log_softmax(plain_logits(on_torch, prompt, tokens), dim=-1)
         noted = [math.log(row[i]) for row in made.log]
         assert noted == pytest.approx([float(logs[place, token]) for place, token in enumerate(tokens)], abs=CLOSE)
     read = sum(len(exact._tokenizer.encode(exact.render(p), add_special_tokens=False)) for p in prompts)
@@ -176,7 +175,7 @@ def test_an_ensemble_follows_every_members_own_forward_pass(exact: LocalLLM) -> 
 
 
 @pytest.mark.weights
-def test_an_ensemble_goes_on_after_forced_tokens_as_if_it_had_decoded_them(exact: LocalLLM) -> None:
+def test_an_ensemble_goes_on_after_forced_tokens_as_if_it_had_decoded_them(exact: LocalLLM, on_torch: LocalLLM) -> None:
     """Two links that part at their ids: what lies between is forced, and skipping its passes changes nothing."""
     prompts = [Prompt(user="Which?", prefill="Try"), Prompt(user="What else?", prefill="Or")]
     options = (" @Some Boots@[ad-1], red", " @Some Boots@[ad-2], red", " @Some Boots@[ad-2], blue")
@@ -185,7 +184,7 @@ def test_an_ensemble_goes_on_after_forced_tokens_as_if_it_had_decoded_them(exact
     assert made.text in options
     assert len(made.log) < len(tokens)
     for i, prompt in enumerate(prompts):
-        logits = plain_logits(exact, prompt, tokens)
+        logits = plain_logits(on_torch, prompt, tokens)
         drawn = iter(made.log)
         for place, token in enumerate(tokens):
             beside = {

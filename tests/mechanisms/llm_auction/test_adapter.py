@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mechanisms.llm_auction.adapter_files import changes_of
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Links, episodes
 from mechanisms.llm_auction.mechanism import SHIPPED
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
-from mechanisms.llm_auction.slim import offer
+from mechanisms.llm_auction.slim import LABELS, offer
 from mechanisms.llm_auction.train import part_world
 from simenv import make_llm, make_mechanism
 from simenv.background_loop import run_sync
 from simenv.errors import DataFileError, InputError
-from simenv.llm import LLM, ScriptedLLM
+from simenv.llm import LLM, OneOf, Prompt, ScriptedLLM
 from simenv.llm.cassette import Cassette, CassetteLLM
 from simenv.llm.local import LocalLLM
 from simenv.llm.weights import embedded_path
@@ -91,3 +93,19 @@ def test_it_was_trained_on_the_packs_that_ship() -> None:
         "catalog": records_hash(load_catalog()),
         "personas": records_hash(load_personas()),
     }
+
+
+@pytest.mark.weights
+def test_both_runtimes_give_a_choice_the_same_probability(embedded: LocalLLM) -> None:
+    """The update is added to the weights on onnxruntime, and computed beside them on transformers."""
+    options = OneOf(options=tuple(" " + label for label in LABELS[:4]))
+    prompt = Prompt(user="Choose a letter.", prefill="I choose")
+    changed = LocalLLM(embedded.folder, runtime="onnx", changes=changes_of(SHIPPED, embedded.folder))
+    policy = AdaptedLLM(embedded.folder, SHIPPED)
+    policy._model.float()
+    plain, there, here = (
+        run_sync(partial(llm.logprob, prompt, options.options, constraint=options))
+        for llm in (embedded, policy, changed)
+    )
+    assert [sum(row) for row in here] == pytest.approx([sum(row) for row in there], abs=1e-4)
+    assert [sum(row) for row in here] != pytest.approx([sum(row) for row in plain], abs=1e-2)
