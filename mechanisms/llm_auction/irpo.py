@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.nn import functional
 
 from simenv.judges.base import Judge
@@ -34,8 +34,10 @@ from simenv.judges.click_model import ClickModel
 from simenv.objective import Objective
 from simenv.records import Click, Record
 
+from .click_features import PCTRExample, pctr_examples
 from .levels import Episode, Level, Response, judge_clicks
-from .reward_model import PCTR, STEPS, PCTRExample, PredictedCTR, pctr_examples
+from .reward_model import PCTR, STEPS, PredictedCTR
+from .slim import Score
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,7 +110,10 @@ class Config(Record):
     """Ads without penalty. At link level a response shows at most two ads and is never malformed, so the penalty is
     nonzero there only for a value below 2."""
     show_score: bool = True
-    """links: whether the prompt shows the retriever's score. The mechanism always shows it; False is an experiment."""
+    """links: whether the prompt shows a score. The mechanism always shows one; False is an experiment."""
+    score: Score = "retriever"
+    """links: the score in the prompt: the retriever's cosine, or the reward model's prediction for the ad alone (before
+    the first fit: the retriever's). The mechanism has an option of the same name."""
     personas: str = "everyday"
     catalog: str = "everyday"
     threads: int = Field(default=2, ge=1)
@@ -118,6 +123,12 @@ class Config(Record):
     """As `simenv bench --ray-address`."""
     workers: int | None = Field(default=None, ge=1)
     """As `simenv bench --workers`. Each takes `threads` processors."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Config:
+        if self.score == "pctr" and self.reward == "oracle":
+            raise ValueError('score "pctr" needs a reward model, and with reward "oracle" none is fitted')
+        return self
 
     @property
     def steps_per_epoch(self) -> int:
@@ -168,8 +179,8 @@ def rewards(
     """
     outcomes = [level.outcome(episode, response) for response in responses]
     if isinstance(source, PCTR):
-        ctr = PredictedCTR(source)
-        probs = [ctr.click_probs(episode.auction, o.response, [p.ad_id for p in o.placements]) for o in outcomes]
+        answers = [(o.response, [p.ad_id for p in o.placements]) for o in outcomes]
+        probs = PredictedCTR(source).click_probs_of(episode.auction, answers)
     elif isinstance(source, ClickModel):  # the same probabilities without drawing clicks
         probs = [source.probabilities(episode.persona, episode.auction, outcome) for outcome in outcomes]
     else:

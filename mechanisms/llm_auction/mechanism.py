@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from simenv import Writer, outcome
+from simenv.ctr.models import CTRModel
+from simenv.encoder import Encoder, default_encoder
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.files.limits import check_regular
 from simenv.llm import LLM, PLAIN, OneOf
@@ -17,7 +19,7 @@ from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
 from .adapter_files import changes_of
-from .slim import Choice, Offer, offer
+from .slim import Choice, Offer, Score, offer
 
 SHIPPED = Path(__file__).parent / "adapter"
 """The adapter that ships with the package, trained on the embedded model; its manifest has the training options."""
@@ -35,22 +37,44 @@ class LLMAuction:
             adapter if the Ad-LLM is the embedded model, otherwise none.
         format: "slim": one call chooses the links (see `slim`); the writer then makes one call for the answer and one
             per ad. "json": one call with the paper's prompt writes everything. By default "json" for capable models.
+        score: The digit in the slim prompt: "retriever", the cosine of query and ad; or "pctr", the click probability
+            that the reward model in the adapter's folder predicts for the ad alone. The shipped adapter has none.
+        encoder: The sentence encoder of the reward model; the embedded one by default.
 
     Raises:
-        UnknownName: another format.
-        InputError: an adapter is given and the model is not on this machine.
-        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+        UnknownName: another format or score.
+        InputError: an adapter is given and the model is not on this machine, or the score is "pctr" without an adapter
+            or with the json format.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model; or it has no reward model.
     """
 
     name = "llm_auction"
     claims = frozenset({Claim.INDIVIDUALLY_RATIONAL})
 
-    def __init__(self, llm: LLM, adapter: str | Path | None = None, format: str = "auto") -> None:
+    def __init__(
+        self,
+        llm: LLM,
+        adapter: str | Path | None = None,
+        format: str = "auto",
+        score: str = "retriever",
+        encoder: Encoder | None = None,
+    ) -> None:
+        if score not in ("retriever", "pctr"):
+            raise UnknownName("score of llm_auction", score, ["retriever", "pctr"])
         if format not in ("auto", "slim", "json"):
             raise UnknownName("format of llm_auction", format, ["auto", "slim", "json"])
         self.slim = format == "slim" or (format == "auto" and not llm.follows_formats)
         if adapter is None:
             adapter = SHIPPED if llm.name == "embedded" and self.slim and SHIPPED.is_dir() else "none"
+        self._score: Score = "pctr" if score == "pctr" else "retriever"
+        self._ctr: CTRModel | None = None
+        if score == "pctr":
+            if not self.slim or str(adapter) == "none":
+                got = "no adapter" if self.slim else "the json format"
+                raise InputError(f'the score "pctr" of llm_auction needs the slim format and an adapter, got {got}')
+            from .reward_model import PredictedCTR, load
+
+            self._ctr = PredictedCTR(load(Path(adapter), encoder or default_encoder()))
         self.policy = llm if str(adapter) == "none" else _adapted(llm, Path(adapter))
         self._writer = Writer(llm if self.slim else self.policy)
 
@@ -59,7 +83,7 @@ class LLMAuction:
             response = await self._writer.own_choice(auction, show_bids=True)
             # A text may link an ad that the prompt did not offer (its bid is below the reserve): it pays the reserve.
             return outcome(auction, response, {b.ad.id: max(b.amount, auction.reserve) for b in auction.bids})
-        offered = offer(auction)
+        offered = self.offer(auction)
         if offered.places == 0:
             return await self._outcome(auction, offered, (), 1.0)
         completion = await self.policy.complete(
@@ -72,6 +96,10 @@ class LLMAuction:
         prob = None if completion.logprobs is None else math.exp(sum(completion.logprobs))
         return await self._outcome(auction, offered, offered.read(completion.text), prob)
 
+    def offer(self, auction: Auction) -> Offer:
+        """The slim prompt of an auction, and what its labels stand for."""
+        return offer(auction, score=self._score, ctr=self._ctr)
+
     async def lottery(self, auction: Auction) -> Lottery:
         """Every choice with its exact probability, given the keyed draw that rounds the bids in the prompt.
 
@@ -80,7 +108,7 @@ class LLMAuction:
         """
         if not self.slim:
             raise InputError("llm_auction has an exact distribution only in the slim format, got the json format")
-        offered = offer(auction)
+        offered = self.offer(auction)
         probs = await self.distribution(offered)
         return [(prob, await self._outcome(auction, offered, choice, prob)) for choice, prob in probs.items()]
 
