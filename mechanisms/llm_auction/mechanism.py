@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from simenv import Writer, outcome
 from simenv.ctr.models import CTRModel
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import DataFileError, InputError, UnknownName
-from simenv.files.limits import check_regular
+from simenv.files.limits import check_regular, read_bytes
 from simenv.llm import LLM, PLAIN, OneOf
 from simenv.llm.cassette import CassetteLLM
 from simenv.mechanism import Claim, Lottery
@@ -20,6 +21,9 @@ from simenv.records import Auction, Outcome
 
 from .adapter_files import changes_of
 from .slim import Choice, Offer, Score, offer
+from .written import TunedWriter
+
+FORMATS = ("auto", "slim", "written", "json")
 
 SHIPPED = Path(__file__).parent / "adapter"
 """The adapter that ships with the package, trained on the embedded model; its manifest has the training options."""
@@ -36,9 +40,13 @@ class LLMAuction:
         adapter: Folder written by `simenv train llm-auction`; "none" for the untrained policy. By default the shipped
             adapter if the Ad-LLM is the embedded model, otherwise none.
         format: "slim": one call chooses the links (see `slim`); the writer then makes one call for the answer and one
-            per ad. "json": one call with the paper's prompt writes everything. By default "json" for capable models.
-        score: The digit in the slim prompt: "retriever", the cosine of query and ad; or "pctr", the click probability
-            that the reward model in the adapter's folder predicts for the ad alone. The shipped adapter has none.
+            per ad. "written": one call of a model trained for it writes the answer with its ads (see `written`).
+            "json": one call with the paper's prompt writes everything. By default that of the adapter's training, or
+            "json" for capable models.
+        profile: Format "written": whether the prompt shows the user's profile.
+        score: Format "slim": the digit in the prompt: "retriever", the cosine of query and ad; or "pctr", the click
+            probability that the reward model in the adapter's folder predicts for the ad alone. The shipped adapter has
+            no reward model.
         encoder: The sentence encoder of the reward model; the embedded one by default.
 
     Raises:
@@ -56,29 +64,41 @@ class LLMAuction:
         llm: LLM,
         adapter: str | Path | None = None,
         format: str = "auto",
+        profile: bool = True,
         score: str = "retriever",
         encoder: Encoder | None = None,
     ) -> None:
         if score not in ("retriever", "pctr"):
             raise UnknownName("score of llm_auction", score, ["retriever", "pctr"])
-        if format not in ("auto", "slim", "json"):
-            raise UnknownName("format of llm_auction", format, ["auto", "slim", "json"])
-        self.slim = format == "slim" or (format == "auto" and not llm.follows_formats)
+        if format not in FORMATS:
+            raise UnknownName("format of llm_auction", format, list(FORMATS))
         if adapter is None:
-            adapter = SHIPPED if llm.name == "embedded" and self.slim and SHIPPED.is_dir() else "none"
+            fits = llm.name == "embedded" and format in ("auto", "slim")
+            adapter = SHIPPED if fits and SHIPPED.is_dir() else "none"
+        if format == "auto":
+            format = _format_of(Path(adapter)) if str(adapter) != "none" and not llm.follows_formats else ""
+            format = format or ("json" if llm.follows_formats else "slim")
+        self.format = format
+        self.slim = format == "slim"
+        self.policy = llm if str(adapter) == "none" else adapted(llm, Path(adapter))
+        if format == "written":
+            self._writer: Writer = TunedWriter(self.policy, profile=profile)
+        else:
+            self._writer = Writer(llm if self.slim else self.policy)
         self._score: Score = "pctr" if score == "pctr" else "retriever"
         self._ctr: CTRModel | None = None
         if score == "pctr":
             if not self.slim or str(adapter) == "none":
-                got = "no adapter" if self.slim else "the json format"
-                raise InputError(f'the score "pctr" of llm_auction needs the slim format and an adapter, got {got}')
+                got = "no adapter" if self.slim else f"the format {format!r}"
+                raise InputError(f'the score "pctr" of llm_auction needs the format "slim" and an adapter, got {got}')
             from .reward_model import PredictedCTR, load
 
             self._ctr = PredictedCTR(load(Path(adapter), encoder or default_encoder()))
-        self.policy = llm if str(adapter) == "none" else _adapted(llm, Path(adapter))
-        self._writer = Writer(llm if self.slim else self.policy)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        if self.format == "written":
+            response = await self._writer.own_choice(auction, show_bids=True)
+            return outcome(auction, response, {b.ad.id: b.amount for b in auction.bids})
         if not self.slim:
             response = await self._writer.own_choice(auction, show_bids=True)
             # A text may link an ad that the prompt did not offer (its bid is below the reserve): it pays the reserve.
@@ -104,10 +124,10 @@ class LLMAuction:
         """Every choice with its exact probability, given the keyed draw that rounds the bids in the prompt.
 
         Raises:
-            InputError: the format is json: a response is then a whole text.
+            InputError: the format is not slim: a response is then a whole text.
         """
         if not self.slim:
-            raise InputError("llm_auction has an exact distribution only in the slim format, got the json format")
+            raise InputError(f"llm_auction has an exact distribution only in the slim format, got {self.format}")
         offered = self.offer(auction)
         probs = await self.distribution(offered)
         return [(prob, await self._outcome(auction, offered, choice, prob)) for choice, prob in probs.items()]
@@ -137,7 +157,39 @@ def _answers(offered: Offer) -> OneOf:
     return OneOf(options=tuple(offered.answer(choice) for choice in offered.choices()))
 
 
-def _adapted(llm: LLM, adapter: Path) -> LLM:
+def tuned_writer(llm: LLM, adapter: str | Path | None = None) -> TunedWriter:
+    """The fine-tuned writer for other mechanisms: one call places and words the ads that they chose.
+
+    Args:
+        llm: The Ad-LLM.
+        adapter: Folder of a training in the written format; by default the adapter that ships.
+
+    Raises:
+        InputError: no adapter in the written format ships, or the model is not on this machine.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+    """
+    folder = SHIPPED if adapter is None else Path(adapter)
+    if adapter is None and _format_of(folder) != "written":
+        raise InputError("no fine-tuned writer ships", hint="give tuned:FOLDER, a training in the written format")
+    return TunedWriter(adapted(llm, folder))
+
+
+def _format_of(adapter: Path) -> str:
+    """The format that an adapter was trained for, if its manifest says so."""
+    try:
+        level = json.loads(read_bytes(adapter / "manifest.json"))["config"]["level"]
+    except (DataFileError, ValueError, KeyError, TypeError):
+        return ""
+    return {"links": "slim", "written": "written", "answers": "json"}.get(level, "")
+
+
+def adapted(llm: LLM, adapter: Path) -> LLM:
+    """The model with an adapter.
+
+    Raises:
+        InputError: the model is not on this machine.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+    """
     weights = adapter / "adapter_model.safetensors"
     if not weights.exists():
         raise DataFileError(f"{adapter}: no adapter: it has no {weights.name}")

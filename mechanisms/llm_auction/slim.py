@@ -102,19 +102,47 @@ def offer(
         InputError: the score is "pctr" and there is no CTR model.
     """
     counts = counts or {}
-    digits = _digits(auction, score, ctr) if show_score else {}
+    scores: dict[str, float] = {}
+    if score == "pctr":
+        if ctr is None:
+            raise InputError('the score "pctr" needs a CTR model, got none')
+        scores = predicted_scores(auction, ctr)
     listed = auction.bids if order is None else [auction.bids[i] for i in order]
     bids = tuple(bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve)[: len(LABELS)]
     lines = []
     for label, bid in zip(LABELS, bids, strict=False):
-        count = counts.get(bid.ad.id, repeats(auction, bid))
-        lines.append(f"{label} {describe(bid.ad)}{digits.get(bid.ad.id, '')}" + f" {label}" * count)
+        lines.append(line(auction, label, describe(bid.ad), bid, counts=counts, scores=scores, show_score=show_score))
     prompt = Prompt(
         system="Choose the best ads.",
         user="\n".join([f"Request: {auction.query.text}", *lines, NONE]),
         prefill="Best ads:",
     )
     return Offer(prompt, bids, min(auction.max_ads if places is None else places, PLACES, len(bids)))
+
+
+def line(
+    auction: Auction,
+    label: str,
+    text: str,
+    bid: Bid,
+    *,
+    counts: Mapping[str, int],
+    scores: Mapping[str, float] | None = None,
+    show_score: bool = True,
+) -> str:
+    """The line of one candidate: its label, a text, a digit for its relevance, and the label once for each repetition.
+
+    Args:
+        auction: Keys the draw that rounds the bid.
+        label, text, bid: The candidate.
+        counts: Ad id -> repetitions, in place of the draw.
+        scores: Ad id -> relevance in [0, 1] that is shown as 0 to 9, in place of the retriever's.
+        show_score: Whether the line has the digit.
+    """
+    count = counts.get(bid.ad.id, repeats(auction, bid))
+    own = (scores or {}).get(bid.ad.id)
+    digit = _score(bid) if own is None else f" {round(9 * float(np.clip(own, 0, 1)))}"
+    return f"{label} {text}{digit if show_score else ''}" + f" {label}" * count
 
 
 def repeats(auction: Auction, bid: Bid) -> int:
@@ -130,13 +158,11 @@ def describe(ad: Ad) -> str:
     return " ".join(words[:4]).strip(" .,;:")
 
 
-def _digits(auction: Auction, score: Score, ctr: CTRModel | None) -> dict[str, str]:
-    """Ad id -> its digit, with a blank before it."""
-    if score == "retriever":
-        shares = [bid.relevance / _FULL_SCORE for bid in auction.bids]
-    elif ctr is None:
-        raise InputError('the score "pctr" needs a CTR model, got none')
-    else:
-        shares = [float(prob) / _FULL_PROB for prob in ctr.relevance(auction)]
-    digits = [round(9 * float(np.clip(share, 0, 1))) for share in shares]
-    return {bid.ad.id: f" {digit}" for bid, digit in zip(auction.bids, digits, strict=True)}
+def _score(bid: Bid) -> str:
+    return f" {round(9 * float(np.clip(bid.relevance / _FULL_SCORE, 0, 1)))}"
+
+
+def predicted_scores(auction: Auction, ctr: CTRModel) -> dict[str, float]:
+    """Scores for `line`: ad id -> predicted click probability of the ad alone, as a share of `_FULL_PROB`."""
+    probs = ctr.relevance(auction)
+    return {bid.ad.id: float(prob) / _FULL_PROB for bid, prob in zip(auction.bids, probs, strict=True)}
