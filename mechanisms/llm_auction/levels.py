@@ -220,7 +220,7 @@ class Pages:
 
     def page(self, episode: Episode) -> written.Page:
         """What the policy is asked."""
-        return written.page(episode.auction, profile=self._profile)
+        return written.page(episode.auction, shown=episode.offer.digits, profile=self._profile)
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
         pages = [self.page(episode) for episode in auctions]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from .slim import Choice, Offer, Score, offer
 from .written import TunedWriter
 
 FORMATS = ("auto", "slim", "written", "json")
+_LEVELS = {"links": "slim", "written": "written", "answers": "json"}
+"""Level of a training -> the format that its adapter is for."""
 
 SHIPPED = Path(__file__).parent / "adapter"
 """The adapter that ships with the package, trained on the embedded model; its manifest has the training options."""
@@ -43,10 +46,10 @@ class LLMAuction:
             per ad. "written": one call of a model trained for it writes the answer with its ads (see `written`).
             "json": one call with the paper's prompt writes everything. By default that of the adapter's training, or
             "json" for capable models.
+        score: The digit of a candidate in the prompt: "retriever", the cosine of query and ad; or "pctr", the click
+            probability that the reward model in the adapter's folder predicts for the ad alone. By default that of the
+            adapter's training.
         profile: Format "written": whether the prompt shows the user's profile.
-        score: Format "slim": the digit in the prompt: "retriever", the cosine of query and ad; or "pctr", the click
-            probability that the reward model in the adapter's folder predicts for the ad alone. The shipped adapter has
-            no reward model.
         encoder: The sentence encoder of the reward model; the embedded one by default.
 
     Raises:
@@ -64,36 +67,37 @@ class LLMAuction:
         llm: LLM,
         adapter: str | Path | None = None,
         format: str = "auto",
+        score: str = "auto",
         profile: bool = True,
-        score: str = "retriever",
         encoder: Encoder | None = None,
     ) -> None:
-        if score not in ("retriever", "pctr"):
-            raise UnknownName("score of llm_auction", score, ["retriever", "pctr"])
         if format not in FORMATS:
             raise UnknownName("format of llm_auction", format, list(FORMATS))
+        if score not in ("auto", "retriever", "pctr"):
+            raise UnknownName("score of llm_auction", score, ["auto", "retriever", "pctr"])
         if adapter is None:
             fits = llm.name == "embedded" and format in ("auto", "slim")
             adapter = SHIPPED if fits and SHIPPED.is_dir() else "none"
+        trained = {} if str(adapter) == "none" else _trained(Path(adapter))
         if format == "auto":
-            format = _format_of(Path(adapter)) if str(adapter) != "none" and not llm.follows_formats else ""
-            format = format or ("json" if llm.follows_formats else "slim")
+            format = "json" if llm.follows_formats else _LEVELS.get(trained.get("level", ""), "slim")
         self.format = format
         self.slim = format == "slim"
-        self.policy = llm if str(adapter) == "none" else adapted(llm, Path(adapter))
-        if format == "written":
-            self._writer: Writer = TunedWriter(self.policy, profile=profile)
-        else:
-            self._writer = Writer(llm if self.slim else self.policy)
-        self._score: Score = "pctr" if score == "pctr" else "retriever"
+        self._score: Score = "retriever"
         self._ctr: CTRModel | None = None
-        if score == "pctr":
-            if not self.slim or str(adapter) == "none":
-                got = "no adapter" if self.slim else f"the format {format!r}"
-                raise InputError(f'the score "pctr" of llm_auction needs the format "slim" and an adapter, got {got}')
+        if score == "pctr" or (score == "auto" and format != "json" and trained.get("score") == "pctr"):
+            if format == "json" or str(adapter) == "none":
+                got = "the json format" if format == "json" else "no adapter"
+                raise InputError(f'the score "pctr" of llm_auction needs an adapter and no json format, got {got}')
             from .reward_model import PredictedCTR, load
 
+            self._score = "pctr"
             self._ctr = PredictedCTR(load(Path(adapter), encoder or default_encoder()))
+        self.policy = llm if str(adapter) == "none" else adapted(llm, Path(adapter))
+        if format == "written":
+            self._writer: Writer = TunedWriter(self.policy, profile=profile, score=self._score, ctr=self._ctr)
+        else:
+            self._writer = Writer(llm if self.slim else self.policy)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         if self.format == "written":
@@ -169,18 +173,18 @@ def tuned_writer(llm: LLM, adapter: str | Path | None = None) -> TunedWriter:
         DataFileError: the folder has no adapter, or the adapter belongs to another model.
     """
     folder = SHIPPED if adapter is None else Path(adapter)
-    if adapter is None and _format_of(folder) != "written":
+    if adapter is None and _trained(folder).get("level") != "written":
         raise InputError("no fine-tuned writer ships", hint="give tuned:FOLDER, a training in the written format")
     return TunedWriter(adapted(llm, folder))
 
 
-def _format_of(adapter: Path) -> str:
-    """The format that an adapter was trained for, if its manifest says so."""
+def _trained(adapter: Path) -> dict[str, Any]:
+    """The options of an adapter's training, as far as its manifest says."""
     try:
-        level = json.loads(read_bytes(adapter / "manifest.json"))["config"]["level"]
+        config = json.loads(read_bytes(adapter / "manifest.json"))["config"]
     except (DataFileError, ValueError, KeyError, TypeError):
-        return ""
-    return {"links": "slim", "written": "written", "answers": "json"}.get(level, "")
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def adapted(llm: LLM, adapter: Path) -> LLM:

@@ -49,11 +49,12 @@ _FULL_PROB = 0.75
 
 
 class Offer(NamedTuple):
-    """The prompt, the bids that its labels stand for, and the maximum number of ads."""
+    """The prompt, the bids that its labels stand for, the maximum number of ads, and the digits of their lines."""
 
     prompt: Prompt
     bids: tuple[Bid, ...]
     places: int
+    digits: Mapping[str, str] = {}
 
     @property
     def labels(self) -> str:
@@ -102,22 +103,18 @@ def offer(
         InputError: the score is "pctr" and there is no CTR model.
     """
     counts = counts or {}
-    scores: dict[str, float] = {}
-    if score == "pctr":
-        if ctr is None:
-            raise InputError('the score "pctr" needs a CTR model, got none')
-        scores = predicted_scores(auction, ctr)
+    shown = digits(auction, score, ctr) if show_score else {}
     listed = auction.bids if order is None else [auction.bids[i] for i in order]
     bids = tuple(bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve)[: len(LABELS)]
     lines = []
     for label, bid in zip(LABELS, bids, strict=False):
-        lines.append(line(auction, label, describe(bid.ad), bid, counts=counts, scores=scores, show_score=show_score))
+        lines.append(line(auction, label, describe(bid.ad), bid, shown, counts))
     prompt = Prompt(
         system="Choose the best ads.",
         user="\n".join([f"Request: {auction.query.text}", *lines, NONE]),
         prefill="Best ads:",
     )
-    return Offer(prompt, bids, min(auction.max_ads if places is None else places, PLACES, len(bids)))
+    return Offer(prompt, bids, min(auction.max_ads if places is None else places, PLACES, len(bids)), shown)
 
 
 def line(
@@ -125,24 +122,18 @@ def line(
     label: str,
     text: str,
     bid: Bid,
-    *,
+    shown: Mapping[str, str],
     counts: Mapping[str, int],
-    scores: Mapping[str, float] | None = None,
-    show_score: bool = True,
 ) -> str:
     """The line of one candidate: its label, a text, a digit for its relevance, and the label once for each repetition.
 
     Args:
         auction: Keys the draw that rounds the bid.
         label, text, bid: The candidate.
+        shown: Ad id -> its digit, from `digits`; an ad without one has none in its line.
         counts: Ad id -> repetitions, in place of the draw.
-        scores: Ad id -> relevance in [0, 1] that is shown as 0 to 9, in place of the retriever's.
-        show_score: Whether the line has the digit.
     """
-    count = counts.get(bid.ad.id, repeats(auction, bid))
-    own = (scores or {}).get(bid.ad.id)
-    digit = _score(bid) if own is None else f" {round(9 * float(np.clip(own, 0, 1)))}"
-    return f"{label} {text}{digit if show_score else ''}" + f" {label}" * count
+    return f"{label} {text}{shown.get(bid.ad.id, '')}" + f" {label}" * counts.get(bid.ad.id, repeats(auction, bid))
 
 
 def repeats(auction: Auction, bid: Bid) -> int:
@@ -158,11 +149,13 @@ def describe(ad: Ad) -> str:
     return " ".join(words[:4]).strip(" .,;:")
 
 
-def _score(bid: Bid) -> str:
-    return f" {round(9 * float(np.clip(bid.relevance / _FULL_SCORE, 0, 1)))}"
-
-
-def predicted_scores(auction: Auction, ctr: CTRModel) -> dict[str, float]:
-    """Scores for `line`: ad id -> predicted click probability of the ad alone, as a share of `_FULL_PROB`."""
-    probs = ctr.relevance(auction)
-    return {bid.ad.id: float(prob) / _FULL_PROB for bid, prob in zip(auction.bids, probs, strict=True)}
+def digits(auction: Auction, score: Score = "retriever", ctr: CTRModel | None = None) -> dict[str, str]:
+    """Ad id -> the digit of its line, with a blank before it. `score`, `ctr`, errors: see `offer`."""
+    if score == "retriever":
+        shares = [bid.relevance / _FULL_SCORE for bid in auction.bids]
+    elif ctr is None:
+        raise InputError('the score "pctr" needs a CTR model, got none')
+    else:
+        shares = [float(prob) / _FULL_PROB for prob in ctr.relevance(auction)]
+    scaled = [round(9 * float(np.clip(share, 0, 1))) for share in shares]
+    return {bid.ad.id: f" {digit}" for bid, digit in zip(auction.bids, scaled, strict=True)}

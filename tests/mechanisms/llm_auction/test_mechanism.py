@@ -94,8 +94,8 @@ def test_the_digit_may_be_a_predicted_click_probability() -> None:
 def test_what_cannot_be_built_says_why() -> None:
     with pytest.raises(UnknownName, match="score of llm_auction 'cosine'"):
         make_mechanism("llm_auction", context={"llm": ScriptedLLM()}, score="cosine")
-    for options, got in (({}, "no adapter"), ({"format": "json"}, "the format 'json'")):
-        with pytest.raises(InputError, match=f'needs the format "slim" and an adapter, got {got}'):
+    for options, got in (({}, "no adapter"), ({"format": "json"}, "the json format")):
+        with pytest.raises(InputError, match=f"needs an adapter and no json format, got {got}"):
             make_mechanism("llm_auction", context={"llm": ScriptedLLM()}, score="pctr", **options)
     with pytest.raises(UnknownName, match="format of llm_auction 'xml'"):
         make_mechanism("llm_auction", context={"llm": ScriptedLLM()}, format="xml")
