@@ -1,11 +1,11 @@
 """Quality of the pCTR model of LLM-Auction on personas and ads that it has not seen, by number of training clicks.
 
-python -m benchmarks.pctr_quality [--clicks 1000 4000 16000] [--test 600] [--llm embedded] [--out FILE.csv]
+python -m benchmarks.pctr_quality [--clicks 1000 4000 16000] [--test 600] [--part test] [--out FILE.csv]
 
 Answers with ads are made cheaply: a plain answer to the query, written once by the model, and for each ad a sentence
 of its own copy after one of a few leads, at any sentence boundary. Ads, their number (1 to 3), places and wordings are
 drawn at random. Training personas and ads (`mechanisms/llm_auction/split.py`) give the clicks that the model is fitted
-to; test personas and test ads give all figures. Clicks are those of world v1.
+to; the personas and ads of a held-out part give all figures. Clicks are those of world v1.
 
 auc, log_loss, calibration_error   of predictions on single answers to test auctions; the calibration error is the mean
                                    difference of predicted and observed click rate over ten equal-sized bins
@@ -94,6 +94,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--clicks", type=int, nargs="+", default=[1000, 4000, 16000], help="judged ads in the log")
     arguments.add_argument("--test", type=int, default=600, help="test auctions")
+    arguments.add_argument("--part", default="test", choices=["validation", "test"], help="held-out part")
     arguments.add_argument("--seeds", type=int, default=1, help="fits of each number of clicks")
     arguments.add_argument("--llm", default="embedded", help="writes the plain answers: embedded or scripted")
     arguments.add_argument("--cassette", type=Path, help="file that keeps the plain answers for the next time")
@@ -105,7 +106,7 @@ def main() -> None:
         llm = CassetteLLM(Cassette(options.cassette, "cache"), llm)
     train = answers(llm, "train", max(options.clicks))
     log = [row for shown, clicks in zip(train, clicked(train), strict=True) for row in examples(shown, clicks)]
-    test = [one for seed in (0, 1) for one in choices(llm, options.test // 2, seed)]
+    test = [one for seed in (0, 1) for one in choices(llm, options.part, options.test // 2, seed)]
     rows = yardsticks(test)
     for count in options.clicks:
         for seed in range(options.seeds):
@@ -154,11 +155,11 @@ def answers(llm: LLM, part: Part, ads: int) -> list[Shown]:
     raise ValueError(f"{ads} ads are more than the packs give")
 
 
-def choices(llm: LLM, count: int, seed: int) -> list[list[Shown]]:
+def choices(llm: LLM, part: Part, count: int, seed: int) -> list[list[Shown]]:
     """The possible answers to each test auction."""
     return [
         [(episode, answer(episode, plain, f"choice {i}", int(i > 0))) for i in range(CHOICES)]
-        for episode, plain in drawn(llm, "test", count, seed)
+        for episode, plain in drawn(llm, part, count, seed)
     ]
 
 
