@@ -35,7 +35,7 @@ from simenv.records import Click, Record
 
 from .click_features import PCTRExample, pctr_examples
 from .levels import Episode, Level, Response, judge_clicks
-from .reward_model import PCTR, PredictedCTR
+from .reward_model import PCTR, STEPS, PredictedCTR
 from .slim import Score
 
 Floats = npt.NDArray[np.float64]
