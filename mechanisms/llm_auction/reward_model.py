@@ -166,8 +166,14 @@ class PredictedCTR:
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
         """Click probability of each shown ad, from the whole answer."""
-        rows = pctr_examples(auction, response, shown)
-        return dict(zip(shown, self._model.predict(rows).tolist(), strict=True))
+        (probs,) = self.click_probs_of([(auction, response, shown)])
+        return probs
+
+    def click_probs_of(self, answers: Sequence[tuple[Auction, str, Sequence[str]]]) -> list[dict[str, float]]:
+        """As `click_probs` for many answers: auction, response and shown ads of each. One request to the encoder."""
+        rows = [pctr_examples(auction, response, shown) for auction, response, shown in answers]
+        probs = iter(self._model.predict([row for answer in rows for row in answer]).tolist())
+        return [{row.ad: next(probs) for row in answer} for answer in rows]
 
 
 def fit(log: Sequence[PCTRExample], encoder: Encoder, seed: int, *, steps: int = STEPS) -> PCTR:

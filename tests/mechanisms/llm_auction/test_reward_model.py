@@ -165,4 +165,9 @@ def test_it_is_a_ctr_model_that_any_mechanism_may_use(fitted: PCTR) -> None:
     assert list(probs) == [a.id, b.id]
     assert all(0 < prob < 1 for prob in probs.values())
     assert ctr.click_probs(auction, "Nothing.", []) == {}
+    alone = (f"Try {b.link}.", [b.id])
+    one, none, other = ctr.click_probs_of([(auction, *alone), (auction, "Nothing.", []), (auction, both, [a.id, b.id])])
+    assert none == {}
+    assert one == pytest.approx(ctr.click_probs(auction, *alone))
+    assert other == pytest.approx(probs)
     assert ctr.relevance(auction.model_copy(update={"bids": ()})).shape == (0,)
