@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rich.console import Console
 from simenv.abilities import hash_of
 from simenv.ctr.learned import calibration_error
 from simenv.encoder import default_encoder
+from simenv.errors import DataFileError
 from simenv.files.atomic import replacing
 from simenv.files.folders import ensure_folder
 from simenv.judges.base import Judge
@@ -29,29 +31,46 @@ from simenv.judges.click_model import ClickModel
 from simenv.llm import make_llm
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
+from simenv.markup import strip_markup
 from simenv.runs.engines import check_engine
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
 from simenv.users.personas import load_personas
-from simenv.users.queries import FileQueries
+from simenv.users.queries import FileQueries, QuerySource
 from simenv.world import World, make_world
 
 from . import lora, reward_model, sft
+from .click_features import PCTRExample
 from .folder import now, parse, read_state, save_state, write_manifest
 from .irpo import Config, Group, distribution_facts, rewards, update
 from .levels import Episode, Links, Response, episodes
 from .models import Models, judge_of
 from .pairs import train as train_on_pairs
-from .reward_model import PCTR, PCTRExample, fit
-from .slim import PLACES
+from .reward_model import PCTR, PredictedCTR, fit
+from .slim import PLACES, Score
 from .split import Part, only
 from .spread import Spread
 from .written import Written
 
-CURVE = ("epoch", "reward", "share", "entropy", "kl", "tv_tilted", "auc", "calibration_error", "used", "loss")
+CURVE = (
+    "epoch",
+    "reward",
+    "share",
+    "entropy",
+    "kl",
+    "tv_tilted",
+    "auc",
+    "calibration_error",
+    "ads",
+    "words",
+    "faults",
+    "used",
+    "loss",
+)
 
 
 PLAIN_QUESTIONS = Path(__file__).parent / "plain_questions.txt"
+"""Questions without commercial intent; others than those of the pack no_commercial_intent, which is for tests."""
 
 
 class LLMAuctionTrainer:
@@ -79,14 +98,14 @@ class LLMAuctionTrainer:
 
 
 def part_world(
-    part: Part, config: Config, candidates: int, judge: Judge | None = None, *, plain: bool = False
+    part: Part, config: Config, candidates: int, judge: Judge | None = None, queries: QuerySource | None = None
 ) -> World:
     """Builds the world of one part of the packs, with the personas and ads of this part and uniform bids in 1..100.
 
-    With `plain`, the questions have no commercial intent.
+    `queries` replaces the personas' own.
     """
     return make_world(
-        queries=FileQueries(PLAIN_QUESTIONS) if plain else None,
+        queries=queries,
         catalog=only(load_catalog(config.catalog), part),
         personas=only(load_personas(config.personas), part),
         judge=judge or judge_of(config),
@@ -131,6 +150,12 @@ class Training:
             lora.assign(self.policy.trained, saved.pop("lora"))
             self.optimizer.load_state_dict(saved.pop("optimizer"))
             self.state |= saved
+            if any(len(row) != len(PCTRExample._fields) for row in self.state["log"]):
+                raise DataFileError(
+                    f"{out}: the clicks of this training were logged by another version of simenv, with other inputs",
+                    hint="train into a new folder",
+                )
+        self.ctr: PredictedCTR | None = None
         self.held_out = self._draw("validation", config.validation, 0)
         self.values: list[np.ndarray] | None = None
 
@@ -222,39 +247,55 @@ class Training:
         if self.config.reward == "oracle":
             return self.judge
         if self.state["clicked"] < number:
+            if self.config.score == "pctr" and self.state["log"]:
+                self._fit()  # the last epoch's model, which its policy knows
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
                 auctions = self._draw("train", self.config.clicked_auctions, seed)
                 rows = self.spread.clicks(auctions, self.config)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
+        model = self._fit()
+        if self.config.score == "retriever":
+            reward_model.save(model, self.out)
+        return model
+
+    def _fit(self) -> PCTR:
+        """Fits the reward model to the log; with the score "pctr" its predictions are in all prompts from here on."""
         with self._timed("pctr"):
             log = [PCTRExample(*row) for row in self.state["log"]]
             model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
-        reward_model.save(model, self.out)
+        if self.config.score == "pctr":
+            self.ctr = PredictedCTR(model)
+            self.held_out = self._draw("validation", self.config.validation, 0)
         return model
 
     def _validate(self, pctr: PCTR | None) -> None:
         """Adds a row to the learning curve, on held-out personas and ads, and saves the best adapter."""
-        config, state = self.config, self.state
+        state = self.state
         with self._timed("validation"):
             facts = self._exact_facts(self.level) if isinstance(self.level, Links) else {}
             if "reward" not in facts:
-                facts["reward"] = self._sampled_reward()
+                facts |= self._sampled_facts()
             if pctr is not None:
                 facts |= self._quality(pctr)
         losses = [loss for loss in state["losses"] if loss is not None]
         facts |= {"epoch": len(state["curve"]), "used": len(losses), "loss": float(np.mean(losses)) if losses else None}
         state["curve"].append({name: facts.get(name) for name in CURVE})
-        epoch = self.out / "epochs" / str(facts["epoch"])
-        lora.save(epoch, self.policy.trained, config.r, config.alpha, self.policy.base)
+        self._write_adapter(self.out / "epochs" / str(facts["epoch"]), pctr)
         best = state["best"]
         if best is None or (facts["reward"] or 0.0) > state["curve"][best]["reward"]:
             state["best"] = len(state["curve"]) - 1
-            lora.save(self.out, self.policy.trained, config.r, config.alpha, self.policy.base)
+            self._write_adapter(self.out, pctr)
         write_curve(state["curve"], self.out)
         shown = " ".join(f"{k} {v:.3f}" for k, v in facts.items() if k not in ("epoch", "used") and v is not None)
         self.console.print(f"epoch {facts['epoch']}: {shown}", highlight=False, soft_wrap=True)
+
+    def _write_adapter(self, folder: Path, pctr: PCTR | None) -> None:
+        """Writes the adapter, and with the score "pctr" the reward model whose predictions were in its prompts."""
+        lora.save(folder, self.policy.trained, self.config.r, self.config.alpha, self.policy.base)
+        if self.config.score == "pctr" and pctr is not None:
+            reward_model.save(pctr, folder)
 
     def _exact_facts(self, level: Links) -> dict[str, float | None]:
         """Computes facts of the policy's exact distribution, including rewards if the judge is the click model."""
@@ -265,11 +306,26 @@ class Training:
         self.state["reference"] = logs
         return distribution_facts(logs, reference, self.values, self.config.kl_weight)
 
-    def _sampled_reward(self) -> float:
-        """Returns the mean R of one sampled answer per auction, for judges without exact probabilities."""
+    def _sampled_facts(self) -> dict[str, float | None]:
+        """Facts of one sampled answer per auction.
+
+        Returns:
+            reward: mean R, by the judge; entropy: mean -log pi of an answer, nats; ads and words of an answer; faults:
+            share of the answers with a violation.
+        """
         drawn = self.level.respond(self.held_out, 1, "validation")
-        pairs = [(e, [one.response for one in answers]) for e, answers in zip(self.held_out, drawn, strict=True)]
-        return float(np.mean([np.mean(r) for r in rewards(self.level, self.judge, pairs, self.objective) if r]))
+        answers = [(e, one[0]) for e, one in zip(self.held_out, drawn, strict=True) if one]
+        if not answers:
+            return {"reward": 0.0}
+        scored = [(episode, [answer.response]) for episode, answer in answers]
+        outcomes = [self.level.outcome(episode, answer.response) for episode, answer in answers]
+        return {
+            "reward": float(np.mean(rewards(self.level, self.judge, scored, self.objective))),
+            "entropy": float(np.mean([-answer.logp for _, answer in answers])),
+            "ads": float(np.mean([len(outcome.placements) for outcome in outcomes])),
+            "words": float(np.mean([len(strip_markup(outcome.response).split()) for outcome in outcomes])),
+            "faults": float(np.mean([bool(outcome.violations) for outcome in outcomes])),
+        }
 
     def _quality(self, pctr: PCTR) -> dict[str, float]:
         """Returns AUC and calibration of the reward model on the policy's answers for held-out users and ads."""
@@ -302,15 +358,15 @@ class Training:
         return drawn + (self._draw_plain(part, without, seed) if without else [])
 
     def _draw_plain(self, part: Part, count: int, seed: int) -> list[Episode]:
-        worlds = [part_world(part, self.config, n, self.judge, plain=True) for n in self.config.candidates]
+        questions = FileQueries(PLAIN_QUESTIONS)
+        worlds = [part_world(part, self.config, n, self.judge, questions) for n in self.config.candidates]
         return self._alternating(worlds, count, seed + 500_000)
 
     def _alternating(self, worlds: Sequence[World], count: int, seed: int) -> list[Episode]:
-        score = self.config.show_score
-        each = [
-            episodes(world, -(-count // len(worlds)), seed + 1_000_000 * i, show_score=score, places=PLACES)
-            for i, world in enumerate(worlds)
-        ]
+        config = self.config
+        score: Score = config.score if self.ctr is not None else "retriever"
+        draw = partial(episodes, show_score=config.show_score, score=score, ctr=self.ctr, places=PLACES)
+        each = [draw(world, -(-count // len(worlds)), seed + 1_000_000 * i) for i, world in enumerate(worlds)]
         return [episode for turn in zip(*each, strict=True) for episode in turn][:count]
 
     def _say(self, number: int, config: Config) -> None:
@@ -357,9 +413,9 @@ def write_curve(curve: list[dict[str, Any]], out: Path) -> None:
         writer = csv.DictWriter(file, CURVE, lineterminator="\n")
         writer.writeheader()
         writer.writerows(curve)
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    figure = Figure(figsize=(10, 7.5), layout="constrained")
     names = [name for name in CURVE if name not in ("epoch", "used", "loss")]
-    for axes, name in zip(figure.subplots(2, 4).flat, names, strict=False):
+    for axes, name in zip(figure.subplots(3, 4).flat, names, strict=False):
         points = [(row["epoch"], row[name]) for row in curve if row[name] is not None]
         axes.plot([x for x, _ in points], [y for _, y in points], marker="o")
         axes.set_title(name.replace("_", " "))
