@@ -16,17 +16,8 @@ from simenv.env.environment import NativeAdsEnv
 from simenv.errors import InputError, UnknownName
 from simenv.integrations.numeric import AllocationEnv, BiddingEnv
 from simenv.llm import ScriptedLLM
-from simenv.records import Auction, Click, Feedback, Outcome, Persona
 from simenv.testing import small_world
-
-
-class AbstainingJudge:
-    """A fake judge without verdicts."""
-
-    name = "abstaining"
-
-    def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        return Feedback(clicks=tuple(Click(ad_id=p.ad_id, clicked=None) for p in outcome.placements))
+from tests.support.fakes import ConstantJudge
 
 
 @pytest.mark.parametrize(
@@ -145,7 +136,7 @@ def test_a_bid_is_a_share_of_the_value_and_the_reward_is_the_utility(reward: str
     [(AllocationEnv, np.array([1, 2])), (lambda world: BiddingEnv(world), np.array([1], np.float32))],
 )
 def test_a_step_without_a_verdict_is_told(make: Callable[..., Any], action: Any) -> None:
-    env = make(small_world(judge=AbstainingJudge()))
+    env = make(small_world(judge=ConstantJudge(prob=None, clicked=None)))
     env.reset(seed=0)
     known, rewards = [], []
     for _ in range(3):

@@ -10,17 +10,9 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 from simenv.errors import InputError, UnknownName
 from simenv.integrations.pettingzoo import BiddersEnv
-from simenv.records import Auction, Click, Feedback, Outcome, Persona
 from simenv.testing import ADS, small_world
-
-
-class AbstainingJudge:
-    """A fake judge without verdicts."""
-
-    name = "abstaining"
-
-    def judge(self, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
-        return Feedback(clicks=tuple(Click(ad_id=p.ad_id, clicked=None) for p in outcome.placements))
+from tests.support.examples import example
+from tests.support.fakes import ConstantJudge
 
 
 def bids(env: BiddersEnv, action: float) -> dict[str, np.ndarray]:
@@ -86,7 +78,7 @@ def test_the_others_bid_as_the_world_does() -> None:
 
 
 def test_a_reward_without_a_verdict_is_told() -> None:
-    env = BiddersEnv(small_world(judge=AbstainingJudge()))
+    env = BiddersEnv(small_world(judge=ConstantJudge(prob=None, clicked=None)))
     env.reset(seed=0)
     _, rewards, _, _, infos = env.step(bids(env, 0))
     assert set(rewards.values()) == {0.0}
@@ -108,3 +100,9 @@ def test_what_is_wrong_is_refused() -> None:
         env.step({"ad-1": np.array([0], np.float32)})
     with pytest.raises(InputError, match="for ad-1: expected an element of Box"):
         env.step(bids(env, 3))
+
+
+def test_the_example_plays_a_session() -> None:
+    totals = example("pettingzoo_bidders").main(world=small_world())
+    assert len(totals) == len(ADS)
+    assert any(totals.values())
