@@ -79,7 +79,7 @@ class InspectLLM(LLM):
         )
 
 
-@task
+@task(name="simenv/native_ads")  # where the package is installed from a checkout, inspect_ai adds no prefix
 def native_ads(mechanism: str = "gsp", sessions: int = 10, seed: int = 0, llm: str = "inspect", **options: Any) -> Task:
     """Sessions of simulated users, answered by a mechanism.
 
