@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import simenv
 from simenv.env.environment import NativeAdsEnv
 from simenv.errors import LLMUnavailable
 from simenv.integrations.inspect_log import SCORER, VIEWER, messages_of, score_of, write_logs
 from simenv.integrations.missing import missing
 from simenv.integrations.turns import turn_facts
-from simenv.llm import LLM, Completion, Request
-from simenv.mechanism import Mechanism
+from simenv.llm import LLM, Completion, Request, make_llm
+from simenv.mechanism import Mechanism, make_mechanism
 from simenv.records import Transition, Usage
 from simenv.users.queries import deal_personas
-from simenv.world import World
+from simenv.world import World, make_world
 
 try:
     from inspect_ai import Task, task
@@ -90,9 +89,9 @@ def native_ads(mechanism: str = "gsp", sessions: int = 10, seed: int = 0, llm: s
         llm: "inspect": the evaluated model writes. Else the name of a model of simenv, with `model="none"`.
         **options: Options of `simenv.make_world`, such as horizon, judge or catalog.
     """
-    world = simenv.make_world(**options)
-    writer: LLM = InspectLLM() if llm == "inspect" else simenv.make_llm(llm)
-    built = simenv.make_mechanism(mechanism, context={"llm": writer, "encoder": world.retriever.encoder})
+    world = make_world(**options)
+    writer: LLM = InspectLLM() if llm == "inspect" else make_llm(llm)
+    built = make_mechanism(mechanism, context={"llm": writer, "encoder": world.retriever.encoder})
     samples = [
         Sample(
             id=number,

@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import simenv
 from simenv.datasets.training_data import ad_prompt
 from simenv.env.environment import NativeAdsEnv
 from simenv.integrations.missing import missing
 from simenv.integrations.turns import session_sums
+from simenv.markup import outcome
 from simenv.records import Auction, Outcome, Transition
-from simenv.world import World
+from simenv.world import World, make_world
 
 try:
     import verifiers.v1 as vf
@@ -112,7 +112,7 @@ class SimenvEnv(vf.Env[SimenvEnvConfig]):
 
 def first_price(auction: Auction, response: str) -> Outcome:
     """The outcome of an answer whose ads pay their bids per click, and at least the reserve."""
-    return simenv.outcome(auction, response, {bid.ad.id: max(bid.amount, auction.reserve) for bid in auction.bids})
+    return outcome(auction, response, {bid.ad.id: max(bid.amount, auction.reserve) for bid in auction.bids})
 
 
 def _record(trace: Any, turns: list[Transition]) -> None:
@@ -132,4 +132,4 @@ def _world(config: SimenvEnvConfig) -> World:
 
 @cache
 def _built(*options: tuple[str, Any]) -> World:
-    return simenv.make_world(**dict(options))
+    return make_world(**dict(options))
