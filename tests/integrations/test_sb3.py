@@ -37,8 +37,15 @@ def test_a_masked_allocation_is_learned_without_a_forbidden_choice() -> None:
 @pytest.mark.slow
 @pytest.mark.weights
 def test_a_bidder_learns_to_shade() -> None:
-    """Standard errors are 0.2: the learned bidder is 8 of them above truthful bidding, and 15 above a random one."""
+    """Standard errors are 0.2 to 0.3: the learned bidder is above both by at least 6 of them."""
     results = example("sb3_bidder").main()
-    print(results)
     assert results["learned"][0] > results["truthful"][0] + 1.5
     assert results["learned"][0] > results["random"][0] + 3
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_an_allocation_is_learned() -> None:
+    """Standard errors are 0.5 to 0.8, and the gain over a random choice is about 7.5."""
+    results = example("sb3_allocation").main()
+    assert results["learned"][0] > results["random"][0] + 4
