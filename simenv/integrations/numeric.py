@@ -21,7 +21,19 @@ from gymnasium import spaces
 
 from simenv.env.environment import NativeAdsEnv
 from simenv.errors import InputError, UnknownName
-from simenv.integrations.views import BID, LARGEST, OWN, Numbers, bid_of, money, own_numbers, seller, utility, vector
+from simenv.integrations.views import (
+    BID,
+    LARGEST,
+    OWN,
+    Numbers,
+    bid_of,
+    element,
+    money,
+    own_numbers,
+    seller,
+    utility,
+    vector,
+)
 from simenv.llm import LLM, make_llm
 from simenv.markup import outcome
 from simenv.mechanism import Mechanism
@@ -86,9 +98,7 @@ class _NumericEnv(gymnasium.Env[dict[str, Any], A], Generic[A]):
 
     def step(self, action: A) -> tuple[Numbers, float, bool, bool, dict[str, Any]]:
         """Answers the current auction; `info` has the session, the turn and whether the reward is `known`."""
-        if not self.action_space.contains(action):
-            raise InputError(f"cannot step with {action!r}: expected an element of {self.action_space}")
-        mechanism = self._act(action)
+        mechanism = self._act(element(self.action_space, action))
         auction, _, terminated, truncated, info = self._env.step(mechanism)
         transition = info.pop("transition")
         reward = self._reward(transition)

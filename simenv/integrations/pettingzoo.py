@@ -13,7 +13,7 @@ from gymnasium import spaces
 from simenv.env.environment import NativeAdsEnv
 from simenv.errors import InputError, UnknownName
 from simenv.integrations.missing import missing
-from simenv.integrations.views import BID, OWN, Numbers, bid_of, own_numbers, seller, utility, vector
+from simenv.integrations.views import BID, OWN, Numbers, bid_of, element, own_numbers, seller, utility, vector
 from simenv.llm import LLM
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Transition
@@ -140,12 +140,11 @@ class BiddersEnv(ParallelEnv[str, Numbers, Action]):
         auction = self._env.auction
         if not self.agents or auction is None:
             raise InputError("no session, or it is over: call reset")
-        for agent in self.agents:
-            if agent not in actions or not self.action_spaces[agent].contains(actions[agent]):
-                got = repr(actions[agent]) if agent in actions else "no action"
-                raise InputError(f"got {got} for {agent}: expected an element of {BID}")
+        if lacking := [agent for agent in self.agents if agent not in actions]:
+            raise InputError(f"got no action for {', '.join(lacking[:8])}: expected one for each of {len(self.agents)}")
+        taken = {agent: element(self.action_spaces[agent], actions[agent], f" for {agent}") for agent in self.agents}
         bidders = self._bidders(auction)
-        self._env.rebid({agent: bid_of(self.world, auction, agent, actions[agent]) for agent in bidders})
+        self._env.rebid({agent: bid_of(self.world, auction, agent, taken[agent]) for agent in bidders})
         following, _, terminated, truncated, info = self._env.step(self._mechanism)
         transition = info.pop("transition")
         utilities = {agent: utility(transition, agent, self._expected) for agent in bidders}

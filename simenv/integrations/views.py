@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from simenv.errors import InputError
 from simenv.llm import LLM, make_llm
 from simenv.market.values import HIGHEST
 from simenv.mechanism import Mechanism, make_mechanism
@@ -41,6 +44,23 @@ def money(amount: float) -> float:
 def value_of(world: World, auction: Auction, ad_id: str) -> float:
     """The private value of a candidate's advertiser, currency per click."""
     return world.values.value(auction.id, auction.bid_of(ad_id).ad)
+
+
+def element(space: spaces.Space[Any], action: Any, of: str = "") -> Any:
+    """The action as an element of its space; floats of another width become the space's.
+
+    Raises:
+        InputError: it is none.
+    """
+    taken: Any = action
+    if isinstance(space, spaces.Box):
+        try:
+            taken = np.asarray(action, dtype=space.dtype)
+        except (TypeError, ValueError):  # no numbers
+            taken = np.full(space.shape, np.nan, dtype=space.dtype)
+    if not space.contains(taken):
+        raise InputError(f"got the action {action!r}{of}: expected an element of {space}")
+    return taken
 
 
 def bid_of(world: World, auction: Auction, ad_id: str, action: npt.NDArray[np.float32]) -> float:

@@ -174,3 +174,11 @@ def test_what_is_wrong_is_refused() -> None:
     env.reset(seed=0)
     with pytest.raises(InputError, match="expected an element of Box"):
         env.step(np.array([2], np.float32))
+    for wrong in (np.array([0.5, 0.5]), np.array([np.nan]), "much", None):
+        with pytest.raises(InputError, match="expected an element of Box"):
+            env.step(wrong)  # type: ignore[arg-type]
+    env.step(np.array([0.5]))  # of another width
+    allocation = AllocationEnv(world)
+    allocation.reset(seed=0)
+    with pytest.raises(InputError, match="expected an element of MultiDiscrete"):
+        allocation.step(np.array([7, 0]))

@@ -96,7 +96,7 @@ def test_what_is_wrong_is_refused() -> None:
         BiddersEnv(world, reward="regret")
     env = BiddersEnv(world)
     env.reset(seed=0)
-    with pytest.raises(InputError, match="no action for ad-2"):
+    with pytest.raises(InputError, match="got no action for ad-2"):
         env.step({"ad-1": np.array([0], np.float32)})
     with pytest.raises(InputError, match="for ad-1: expected an element of Box"):
         env.step(bids(env, 3))
