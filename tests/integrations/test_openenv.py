@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -124,6 +127,15 @@ def test_a_reward_without_a_verdict_arrives_as_none(ours: Any) -> None:
             result = remote.step({"response": first_ad(auction)})
             assert result.reward is None
             assert list(result.observation["metadata"]["clicks"].values()) == [None]
+
+
+def test_the_server_is_valid_by_openenvs_own_command(address: str) -> None:
+    command = [sys.executable, "-m", "openenv.cli", "validate", "--url", address, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["passed"]
+    assert len(report["criteria"]) >= 6
 
 
 def test_a_world_and_options_exclude_each_other(ours: Any) -> None:
