@@ -14,7 +14,7 @@ from simenv.datasets.hub import export_dataset
 from simenv.errors import DataFileError, InputError
 from simenv.records import Transition
 from simenv.testing import small_world
-from tests.support.command_line import run_command
+from tests.support.command_line import called
 from tests.support.runs import save, transitions
 
 
@@ -28,7 +28,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, rows: list[Transition]) ->
     folder = tmp_path_factory.mktemp("hub")
     run = save(folder / "run", rows)
     options = ["--format", "dataset", "--out", str(folder / "dataset"), "--test-share", "0.5", "--min-gap", "1"]
-    assert run_command("export", str(run), *options) == 0
+    assert called(["export", str(run), *options]) == 0
     return folder / "dataset"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import run_command
+from tests.support.command_line import called
 from tests.support.paths import ROOT
 
 TEMPLATE = ROOT / "examples" / "template"
@@ -32,16 +32,16 @@ def test_its_mechanism_is_the_one_that_it_registers(monkeypatch: pytest.MonkeyPa
 
 
 def test_new_makes_it_under_another_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command("new", "our-auctions", "--out", str(tmp_path / "it")) == 0
+    assert called(["new", "our-auctions", "--out", str(tmp_path / "it")]) == 0
     made = {str(path.relative_to(tmp_path / "it")) for path in (tmp_path / "it").rglob("*") if path.is_file()}
     assert {"pyproject.toml", "src/our_auctions/focused.py", ".github/workflows/ci.yml"} <= made
     assert not any("my_ad" in path or "__pycache__" in path for path in made)
     texts = "".join((tmp_path / "it" / path).read_text(encoding="utf-8") for path in made)
     assert 'focused = "our_auctions.focused:Focused"' in texts
     assert "my_ad" not in texts.replace("-", "_")
-    assert run_command("new", "our-auctions", "--out", str(tmp_path / "it")) == 2
+    assert called(["new", "our-auctions", "--out", str(tmp_path / "it")]) == 2
     assert "is not empty: give a new folder" in capsys.readouterr().err
-    assert run_command("new", "Our Auctions") == 2
+    assert called(["new", "Our Auctions"]) == 2
     assert "lower-case words and digits joined by -, got 'Our Auctions'" in capsys.readouterr().err
 
 
@@ -49,7 +49,7 @@ def test_new_makes_it_under_another_name(tmp_path: Path, capsys: pytest.CaptureF
 def test_an_installed_copy_passes_its_own_tests(tmp_path: Path) -> None:
     """Needs setuptools and pip, and no network."""
     copy, target = tmp_path / "copy", tmp_path / "target"
-    assert run_command("new", "our-auctions", "--out", str(copy)) == 0
+    assert called(["new", "our-auctions", "--out", str(copy)]) == 0
     install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     _run([*install, "--target", str(target), str(copy)], tmp_path, {})
     shutil.rmtree(copy / "src")  # the tests must meet what was installed
