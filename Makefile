@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that run tests at the same time: one per core, at most 4, since each takes up to 2 GB. WORKERS=0 is one.
 WORKERS ?= logical
 
-.PHONY: install demo test test-slow lint docs clean
+.PHONY: install demo test test-slow integrations lint docs clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,10 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow -s
+
+# Frameworks that are not installed beside ours, each in an environment of its own. Minutes.
+integrations: install
+	.ci/frameworks
 
 lint: install
 	$(BIN)/ruff check .

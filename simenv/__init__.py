@@ -55,6 +55,8 @@ gymnasium.register(
     entry_point="simenv.env.environment:NativeAdsEnv",
     vector_entry_point="simenv.env.vector:NativeAdsVectorEnv",
 )
+gymnasium.register("simenv/Allocation-v0", entry_point="simenv.integrations.numeric:AllocationEnv")
+gymnasium.register("simenv/Bidding-v0", entry_point="simenv.integrations.numeric:BiddingEnv")
 
 __all__ = [
     "LLM",

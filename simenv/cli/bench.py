@@ -34,6 +34,9 @@ def bench(
     ignore_disk_space: Annotated[
         bool, typer.Option("--ignore-disk-space", help="Continue although the disk seems too small for the run.")
     ] = False,
+    track: Annotated[
+        str | None, typer.Option(help="Experiment tracker that follows the run: mlflow or wandb, if it is installed.")
+    ] = None,
 ) -> None:
     """Runs mechanisms on the same auctions and prints a table with intervals."""
     from simenv.runs.resume import resumed_options
@@ -48,6 +51,7 @@ def bench(
         allow_changed_code=allow_changed_code,
         ignore_disk_space=ignore_disk_space,
         go_on=go_on,
+        track=track,
     )
     console.written_to(out)
     if options.shard is not None:
@@ -80,6 +84,7 @@ def run_and_print(
     allow_changed_code: bool = False,
     ignore_disk_space: bool = False,
     go_on: str | None = None,
+    track: str | None = None,
 ) -> BenchResult:
     """Runs a benchmark under a progress bar and prints its tables.
 
@@ -90,6 +95,7 @@ def run_and_print(
         allow_changed_code: As in `run_bench`.
         ignore_disk_space: As in `run_bench`.
         go_on: What to say if the run stops after it has begun.
+        track: Name of the experiment tracker.
 
     Returns:
         The finished benchmark.
@@ -97,6 +103,11 @@ def run_and_print(
     from simenv.runs.answering import Progress
     from simenv.runs.bench import run_bench
 
+    tracker = None
+    if track is not None:
+        from simenv.integrations.tracking import make_tracker, tracked
+
+        tracker = make_tracker(track)
     begun = False
     try:
         with run_progress(console.err) as shown:
@@ -115,6 +126,8 @@ def run_and_print(
                 warned=console.warn,
                 noted=console.note,
             )
+            if tracker is not None:
+                progress = tracked(tracker, progress)
             result = run_bench(
                 options,
                 folder,

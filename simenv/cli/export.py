@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from simenv.cli import console
 from simenv.cli.options import SOUND_ONLY
+from simenv.errors import InputError
 from simenv.runs.options import names_of
 
 
@@ -19,7 +21,10 @@ def export(
     ] = None,
     format: Annotated[
         str,
-        typer.Option(help="clicks: one row per shown ad; preferences, sft or kto: as TRL's trainers read them."),
+        typer.Option(
+            help="clicks: one row per shown ad; preferences, sft or kto: as TRL's trainers read them; dataset: all of "
+            "them in a folder for a dataset hub; inspect: logs for inspect view."
+        ),
     ] = "clicks",
     min_gap: Annotated[
         float | None, typer.Option(help="preferences: minimum reward difference of a pair; default 10.")
@@ -45,6 +50,31 @@ def export(
     from simenv.datasets.export import export_run, failed_answers
     from simenv.datasets.write import writable
 
+    if format == "inspect":
+        _refuse("inspect", min_gap=min_gap, min_reward=min_reward, candidates=candidates or None, split=split)
+        from simenv.integrations.inspect_log import write_logs
+
+        out = out or Path("inspect")
+        files = write_logs(run, out, mechanisms=names_of(mechanisms))
+        console.line(f"{len(files)} logs to {out}: inspect view --log-dir {shlex.quote(str(out))}")
+        return
+    if format == "dataset":
+        _refuse("dataset", split=split)
+        from simenv.datasets.hub import export_dataset
+
+        out = out or Path("dataset")
+        parts = export_dataset(
+            run,
+            out,
+            min_gap=10.0 if min_gap is None else min_gap,
+            min_reward=0.0 if min_reward is None else min_reward,
+            candidates=candidates,
+            mechanisms=names_of(mechanisms),
+            test_share=test_share,
+            left_out=console.left_out(sound_only),
+        )
+        console.line(f"{sum(part.rows for part in parts)} rows in {len(parts)} files to {out}")
+        return
     out = writable(f"{format}.parquet" if out is None else out)
     rows = export_run(
         run,
@@ -61,3 +91,9 @@ def export(
     failed = failed_answers(run, sound_only=sound_only)
     skipped = f"; {failed} answers that failed are left out" if failed else ""
     console.line(f"{rows} rows to {out}{skipped}")
+
+
+def _refuse(format: str, **options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{name} is no option of format {format}, got {value}")

@@ -30,6 +30,7 @@ from simenv.cli.fit_ctr import fit_ctr
 from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
 from simenv.cli.merge import merge
+from simenv.cli.new import new
 from simenv.cli.ope import ope
 from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
@@ -52,6 +53,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "check": check,
     "list": list_plugins,
+    "new": new,
     "validate-judge": validate_judge,
     "validate-quality": validate_quality,
     "fit-ctr": fit_ctr,

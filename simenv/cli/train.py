@@ -46,12 +46,20 @@ def train(
         list[str] | None,
         typer.Option("--set", help="OPTION=VALUE of the trainer (or NAME.OPTION=VALUE). Repeatable."),
     ] = None,
+    track: Annotated[
+        str | None, typer.Option(help="Experiment tracker that gets the learning curve: mlflow or wandb.")
+    ] = None,
 ) -> None:
     """Trains a mechanism. The same command continues an unfinished training."""
     from simenv.files.folders import try_folder
     from simenv.training import make_trainer
 
     try_folder(out)  # before a model is loaded
+    tracker = None
+    if track is not None:
+        from simenv.integrations.tracking import make_tracker, track_training
+
+        tracker = make_tracker(track)
 
     named = {
         "from": None if from_ is None else str(from_),
@@ -74,6 +82,8 @@ def train(
             raise InputError(f"cannot read setting {quoted(text)}: expected OPTION=VALUE")
         options[option] = registry.parse_value(value)
     make_trainer(trainer).train(options, out, console.out)
+    if tracker is not None:
+        track_training(out, tracker)
 
 
 def _read(path: Path | None) -> dict[str, Any]:

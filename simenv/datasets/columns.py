@@ -130,15 +130,3 @@ def schema(format: str) -> pyarrow.Schema:
     empty = pandas.DataFrame({name: pandas.Series(dtype=_PANDAS.get(kind, "object")) for name, kind in columns.items()})
     told = pyarrow.Schema.from_pandas(empty, preserve_index=False).metadata
     return pyarrow.schema([(name, types[kind]) for name, kind in columns.items()], metadata=told)
-
-
-def features_yaml(format: str) -> str:
-    """The schema as the head of a dataset card of Hugging Face: `datasets` reads it from a README.md."""
-    lines = ["---", "dataset_info:", "  features:"]
-    for name, kind in COLUMNS[format].items():
-        lines.append(f"  - name: {name}")
-        if kind == "messages":
-            lines += ["    list:", *(f"    - name: {part}\n      dtype: string" for part in ("role", "content"))]
-        else:
-            lines.append("    list: string" if kind == "strings" else f"    dtype: {kind}")
-    return "\n".join([*lines, "---"])

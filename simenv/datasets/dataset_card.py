@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simenv.datasets.columns import COLUMNS, MEANINGS, features_yaml
+from simenv.datasets.columns import COLUMNS, MEANINGS
+from simenv.datasets.front_matter import Part, front_matter, licences
 from simenv.errors import DataFileError
 from simenv.files.blocks import markdown_table
 from simenv.runs.folder import read_manifest
 
-_FORMATS = {
+FORMAT_MEANINGS = {
     "clicks": "One row per ad shown, with the judge's verdict, and per candidate if asked for.",
     "preferences": "Pairs of answers to the same auction, the one of higher reward chosen. TRL: DPOTrainer.",
     "sft": "The best judged answer of each auction. TRL: SFTTrainer.",
@@ -42,50 +43,77 @@ class Counts:
     labels: Counter[bool] = field(default_factory=Counter)
     """Label -> rows, of format kto."""
 
+    def numbers(self, format: str) -> dict[str, Any]:
+        """What a card of this format says of them."""
+        numbers: dict[str, Any] = {
+            "rows": self.rows,
+            "auctions in the run": self.auctions,
+            "auctions with rows": self.auctions_with_rows,
+            "answers in the run": ", ".join(f"{name} {number}" for name, number in self.answers.items()),
+            "answers that were selected": self.selected,
+            "answers on which the judge abstained": self.abstained,
+        }
+        if self.failed:
+            numbers["answers that failed, left out"] = self.failed
+        if format == "kto":
+            numbers["labels"] = f"{self.labels[True]} true, {self.labels[False]} false"
+        return numbers
 
-def dataset_card(run: str | Path, counts: Counts, file: str, format: str, options: str) -> str:
-    """Writes the card as Markdown. It begins with the schema in the form of Hugging Face.
+
+def dataset_card(run: str | Path, counts: Counts, part: Part, options: str) -> str:
+    """Writes the card of one file as Markdown. It begins with the schema in the form of Hugging Face.
 
     Args:
         run: The folder of the run.
         counts: What was counted.
-        file: Name of the exported file.
-        format: One of the export formats.
+        part: The exported file.
         options: Options of the export, as on the command line.
     """
-    numbers: dict[str, Any] = {
-        "rows": counts.rows,
-        "auctions in the run": counts.auctions,
-        "auctions with rows": counts.auctions_with_rows,
-        "answers in the run": ", ".join(f"{name} {number}" for name, number in counts.answers.items()),
-        "answers that were selected": counts.selected,
-        "answers on which the judge abstained": counts.abstained,
-    }
-    if counts.failed:
-        numbers["answers that failed, left out"] = counts.failed
-    if format == "kto":
-        numbers["labels"] = f"{counts.labels[True]} true, {counts.labels[False]} false"
-    columns = {name: f"{kind}: {MEANINGS[name]}" for name, kind in COLUMNS[format].items()}
+    licence, inputs = read_inputs(Path(run))
     name = Path(run).resolve().name
-    parts = [
-        f"{features_yaml(format)}\n\n# {file}",
-        _FORMATS[format],
-        f"Made by `simenv export {name} --format {format}{options} --out {file}`.",
-        "## Counts\n\n" + _table(("what", "number"), numbers),
-        "## Columns\n\n" + _table(("column", "type and meaning"), columns),
-        "## Run\n\n" + _table(("what", "value"), _run_facts(Path(run))),
+    texts = [
+        f"{front_matter([part], licence)}\n\n# {part.path}",
+        FORMAT_MEANINGS[part.format],
+        f"Made by `simenv export {name} --format {part.format}{options} --out {part.path}`.",
+        "## Counts\n\n" + markdown(("what", "number"), counts.numbers(part.format)),
+        "## Columns\n\n" + columns_table(part.format),
+        *about_run(Path(run), inputs),
+    ]
+    return "\n\n".join(texts) + "\n"
+
+
+def read_inputs(run: Path) -> tuple[str, dict[str, str]]:
+    """The licences of what was put into a run; see `front_matter.licences`."""
+    return licences(_manifest(run))
+
+
+def columns_table(format: str) -> str:
+    """The columns of a format with types and meanings, as a table."""
+    columns = {name: f"{kind}: {MEANINGS[name]}" for name, kind in COLUMNS[format].items()}
+    return markdown(("column", "type and meaning"), columns)
+
+
+def about_run(run: Path, inputs: dict[str, str]) -> list[str]:
+    """The end of a card: where the answers come from, and under which licences."""
+    return [
+        "## Run\n\n" + markdown(("what", "value"), _run_facts(run)),
+        *(["## Licences of what was put in\n\n" + markdown(("what", "licence"), inputs)] if inputs else []),
         "Simulated users and ads: nothing here was said or clicked by a person.",
     ]
-    return "\n\n".join(parts) + "\n"
+
+
+def _manifest(run: Path) -> dict[str, Any]:
+    try:
+        return read_manifest(run)
+    except DataFileError:
+        return {}
 
 
 def _run_facts(run: Path) -> dict[str, Any]:
     file = run / "transitions.jsonl" if run.is_dir() else run
     with file.open("rb") as log:
         facts: dict[str, Any] = {"SHA-256 of transitions.jsonl": hashlib.file_digest(log, "sha256").hexdigest()}
-    try:
-        manifest = read_manifest(run)
-    except DataFileError:
+    if not (manifest := _manifest(run)):
         return facts | {"manifest": "none beside it"}
     options, world = manifest["options"], manifest.get("world")
     facts |= {"started": manifest.get("started"), "finished": manifest.get("finished") or "no"}
@@ -101,6 +129,7 @@ def _without_folder(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) else value
 
 
-def _table(header: tuple[str, str], rows: dict[Any, Any]) -> str:
+def markdown(header: tuple[str, str], rows: dict[Any, Any]) -> str:
+    """A table of names and values."""
     cells = {key: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False) for key, it in rows.items()}
     return markdown_table(header, [(str(key), text) for key, text in cells.items()])

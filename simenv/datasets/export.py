@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simenv.datasets.columns import COLUMNS, FORMATS
 from simenv.datasets.dataset_card import Counts, dataset_card
+from simenv.datasets.front_matter import Part
 from simenv.datasets.selection import Selection, make_selection
-from simenv.datasets.training_data import training_rows
+from simenv.datasets.training_data import NoRows, training_rows
 from simenv.datasets.write import writable, write_rows
 from simenv.errors import InputError, UnknownName
 from simenv.files.atomic import write_bytes_atomically
@@ -133,6 +134,46 @@ def export_run(
             file that cannot be written.
         UnknownName: the run has no mechanism of a label.
     """
+    checked = check_export(format, min_gap=min_gap, min_reward=min_reward, candidates=candidates)
+    selection = make_selection(mechanisms, split, test_share)
+    out = writable(f"{format}.parquet" if out is None else out)
+    lost: list[str] = []
+
+    def leave_out(text: str) -> None:
+        lost.append(text)
+        if left_out is not None:
+            left_out(text)
+
+    counts = write_format(run, out, checked, selection, None if left_out is None else leave_out)
+    options = checked.options() + selection.options() + (" --sound-only" if lost else "")
+    part = Part(format, split or "train", out.name, counts.rows, out.stat().st_size)
+    card = dataset_card(run, counts, part, options)
+    write_bytes_atomically(out.with_name(f"{out.name}.md"), card.encode())
+    return counts.rows
+
+
+class Export(NamedTuple):
+    """What is exported of the selected answers."""
+
+    format: str
+    min_gap: float
+    min_reward: float
+    candidates: bool
+
+    def options(self) -> str:
+        """The options of the command line that give it, with a space before each."""
+        own = {"preferences": f" --min-gap {self.min_gap:g}", "sft": f" --min-reward {self.min_reward:g}"}
+        return own.get(self.format, "") + (" --candidates" if self.candidates else "")
+
+
+def check_export(
+    format: str, *, min_gap: float | None = None, min_reward: float | None = None, candidates: bool = False
+) -> Export:
+    """Checks the options of an export; see `export_run`.
+
+    Raises:
+        InputError: unknown format, option of another format, or value out of range.
+    """
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r}: known are {', '.join(FORMATS)}")
     owners = (("min_gap", min_gap, "preferences"), ("min_reward", min_reward, "sft"))
@@ -144,30 +185,27 @@ def export_run(
             raise InputError(f"{name} must be a finite number{least}, got {value}")
     if candidates and format != "clicks":
         raise InputError(f"candidates is an option of format clicks, got format {format}")
-    selection = make_selection(mechanisms, split, test_share)
-    out = writable(f"{format}.parquet" if out is None else out)
-    gap, reward = 10.0 if min_gap is None else min_gap, 0.0 if min_reward is None else min_reward
+    return Export(format, 10.0 if min_gap is None else min_gap, 0.0 if min_reward is None else min_reward, candidates)
+
+
+def write_format(
+    run: str | Path, out: Path, export: Export, selection: Selection, left_out: Callable[[str], None] | None = None
+) -> Counts:
+    """Writes a run's log in one format, without a card.
+
+    Raises:
+        NoRows: the selected answers give no row of a format other than clicks, or no answer is in the split.
+        InputError, UnknownName: as `export_run`.
+    """
     counts = Counts()
-    lost: list[str] = []
-
-    def leave_out(text: str) -> None:
-        lost.append(text)
-        if left_out is not None:
-            left_out(text)
-
-    log = read_transitions(run, left_out=None if left_out is None else leave_out)
-    selected = _selected(log, selection, counts)
-    if format == "clicks":
-        rows = click_rows(selected, candidates=candidates)
+    selected = _selected(read_transitions(run, left_out=left_out), selection, counts)
+    if export.format == "clicks":
+        rows = click_rows(selected, candidates=export.candidates)
     else:
         auctions = (list(group) for _, group in groupby(selected, key=lambda t: t.index))
-        rows = training_rows(format, auctions, min_gap=gap, min_reward=reward)
-    counts.rows = write_rows(_counted(rows, counts), out, format)
-    options = {"preferences": f" --min-gap {gap:g}", "sft": f" --min-reward {reward:g}"}.get(format, "")
-    options += (" --candidates" if candidates else "") + selection.options() + (" --sound-only" if lost else "")
-    card = dataset_card(run, counts, out.name, format, options)
-    write_bytes_atomically(out.with_name(f"{out.name}.md"), card.encode())
-    return counts.rows
+        rows = training_rows(export.format, auctions, min_gap=export.min_gap, min_reward=export.min_reward)
+    counts.rows = write_rows(_counted(rows, counts), out, export.format)
+    return counts
 
 
 def failed_answers(run: str | Path, *, sound_only: bool = False) -> int:
@@ -205,7 +243,7 @@ def _selected(transitions: Iterable[Transition], selection: Selection, counts: C
         if name not in counts.answers:
             raise UnknownName("mechanism of the run", name, counts.answers)
     if selection.split is not None and not counts.selected:
-        raise InputError(f"no answer is in the {selection.split} part: run more personas or change test_share")
+        raise NoRows(f"no answer is in the {selection.split} part: run more personas or change test_share")
 
 
 def _counted(rows: Iterable[Mapping[str, Any]], counts: Counts) -> Iterator[Mapping[str, Any]]:

@@ -45,6 +45,10 @@ Question: {query}"""
 Row = dict[str, Any]
 
 
+class NoRows(InputError):
+    """The answers give no row of a format."""
+
+
 class Answer(NamedTuple):
     """One answer to an auction."""
 
@@ -127,7 +131,7 @@ def training_rows(
         min_gap, min_reward: See `preference_rows` and `sft_rows`.
 
     Raises:
-        InputError: no row, after all groups were read.
+        NoRows: no row, after all groups were read.
     """
     rows = answers = rivals = 0
     for group in groups:
@@ -153,8 +157,8 @@ def training_rows(
         "kto": ("labelled answers", "rivals of another reward: run several mechanisms"),
     }[format]
     if not rivals:
-        raise InputError(f"no {what}: the run has no answer on which the judge did not abstain")
-    raise InputError(f"no {what}: none of {answers} distinct answers to {rivals} auctions has {needed}")
+        raise NoRows(f"no {what}: the run has no answer on which the judge did not abstain")
+    raise NoRows(f"no {what}: none of {answers} distinct answers to {rivals} auctions has {needed}")
 
 
 def _pairs(rivals: Rivals, min_gap: float) -> list[Row]:

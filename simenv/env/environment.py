@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -157,22 +158,49 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         info = {"transition": transition, "session": session.id, "turn": self._turn}
         return auction, reward, terminated, False, info
 
+    def rebid(self, amounts: Mapping[str, float]) -> Auction:
+        """Replaces bids on the auction that the next `step` answers, for bidders outside the world.
+
+        Args:
+            amounts: A candidate's ad id -> currency per click. The other candidates keep their bids.
+
+        Returns:
+            The auction with these bids.
+
+        Raises:
+            UnknownName: an ad is no candidate.
+            InputError: a bid is negative or not finite, or there is no auction to answer.
+        """
+        _, auction = self._open()
+        for ad_id, amount in amounts.items():
+            auction.bid_of(ad_id)
+            if not 0 <= amount < math.inf:
+                raise InputError(f"a bid must be a finite number of at least 0, got {amount} for {ad_id}")
+        bids = [bid.model_copy(update={"amount": float(amounts.get(bid.ad.id, bid.amount))}) for bid in auction.bids]
+        self._auction = auction.model_copy(update={"bids": tuple(bids)})
+        return self._auction
+
     def check(self, action: Outcome | Mechanism) -> tuple[Session, Auction]:
         """Whether `step` can take the action now. Returns the session and the auction to answer.
 
         Raises:
             OutcomeError, InputError: as `step`.
         """
-        world = self.world
-        if self._session is None or self._auction is None:
-            raise InputError("no session: call reset first")
-        if self.over:
-            raise InputError(f"session {self._session.id} is over: call reset")
+        session, auction = self._open()
         if not self.action_space.contains(action):
             hint = "await it first" if inspect.isawaitable(action) else None
             raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism", hint=hint)
         if isinstance(action, Outcome):
-            world.verify(action, self._auction)
+            self.world.verify(action, auction)
+        return session, auction
+
+    def _open(self) -> tuple[Session, Auction]:
+        """The session and the auction to answer."""
+        _ = self.world  # raises if the environment is closed
+        if self._session is None or self._auction is None:
+            raise InputError("no session: call reset first")
+        if self.over:
+            raise InputError(f"session {self._session.id} is over: call reset")
         return self._session, self._auction
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from simenv.background_loop import run_sync
 from simenv.llm.base import metered
@@ -14,6 +16,7 @@ from simenv.runs.failures import Failures
 from simenv.runs.options import BenchOptions
 from simenv.runs.rollout import Finished, Sessions, in_flight_of
 from simenv.runs.run_log import RunLog
+from simenv.runs.summary import Table
 
 
 @dataclass
@@ -34,6 +37,12 @@ class Progress:
     """Called with a warning."""
     noted: Callable[[str], None] = field(default=lambda note: None)
     """Called with what is good to know, before anything runs."""
+    began: Callable[[Path, Mapping[str, Any]], None] = field(default=lambda folder, manifest: None)
+    """Called with the run's folder and manifest, before the first answer."""
+    wrote: Callable[[Finished], None] = field(default=lambda finished: None)
+    """Called with each finished chunk once it is in the log; the chunks of a resumed run's log are not told again."""
+    ended: Callable[[Path, Table], None] = field(default=lambda folder, table: None)
+    """Called with the run's folder and table, once its files are written."""
 
 
 def run_answers(
@@ -51,6 +60,7 @@ def run_answers(
     def write(finished: Finished) -> None:
         log.write(finished)
         spending.save()
+        progress.wrote(finished)
 
     def answered(fresh: bool) -> None:
         if fresh:

@@ -205,6 +205,7 @@ def run_bench(
             if run.repaired is not None:
                 progress.warned(run.repaired)
         auctions = blocks.span(shard).auctions
+        progress.began(folder, run.manifest)
         progress.started(auctions * len(parts.mechanisms))
         cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
         places = None if ignore_disk_space else [folder, *cassettes]
@@ -219,6 +220,7 @@ def run_bench(
         for llm in parts.llms:  # one model may have other options in each role
             retries[llm.address] += llm.retries
         run.finish(stopped is None, retries=dict(retries), judge_disagreement=result.disagreement)
+        progress.ended(folder, result.summary)
         return result
 
 

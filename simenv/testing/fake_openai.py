@@ -1,7 +1,7 @@
 """A FAKE server of a language model: real HTTP on this machine, invented replies.
 
-It serves POST /v1/chat/completions of OpenAI's protocol, without streaming. Tokens are counted as words. It tests how a
-client handles a server and its failures; measurements with it do not describe any model.
+It serves POST /v1/chat/completions of OpenAI's protocol, streamed where asked. Tokens are counted as words. It tests
+how a client handles a server and its failures; measurements with it do not describe any model.
 
     with FakeOpenAI(lambda messages: "Take [TrailFox Boots](ad-1).") as server:
         server.fail_next(2, "429")
@@ -23,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, get_args
 
 from simenv.seeding import keyed_rng
+from simenv.testing.fake_stream import as_stream
 
 Fault = Literal["429", "500", "timeout", "truncated", "no_choices", "dropped", "midstream"]
 """timeout: no answer until the server closes. truncated: half of the JSON, with a matching Content-Length. dropped: the
@@ -281,8 +282,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise reply
         if isinstance(reply, FakeRaw):
             return reply.status, reply
-        answer = json.dumps(_completion(body, reply, no_choices=fault == "no_choices")).encode()
-        return 200, answer[: len(answer) // 2] if fault == "truncated" else answer
+        completion = _completion(body, reply, no_choices=fault == "no_choices")
+        answer = as_stream(completion) if body.get("stream") else json.dumps(completion).encode()
+        answer = answer[: len(answer) // 2] if fault == "truncated" else answer
+        return 200, FakeRaw(answer, content_type="text/event-stream") if body.get("stream") else answer
 
     def log_message(self, *_: object) -> None:
         """Suppresses the log on standard error."""

@@ -17,7 +17,7 @@ from simenv import Auction, Outcome, make_mechanism, outcome
 from simenv.background_loop import run_sync
 from simenv.env.environment import NativeAdsEnv, transcript
 from simenv.env.vector import NativeAdsVectorEnv
-from simenv.errors import InputError, MechanismFailed, OutcomeError, PlugInFailed, SimenvError
+from simenv.errors import InputError, MechanismFailed, OutcomeError, PlugInFailed, SimenvError, UnknownName
 from simenv.llm import ScriptedLLM
 from simenv.records import Click, Feedback, Persona, Transition
 from simenv.runs.rollout import Finished, rollout
@@ -275,3 +275,22 @@ def test_a_transcript_shows_what_ads_users_and_judges_wrote_and_obeys_none_of_it
     assert not set(shown) & set("\x1b\x07\u202e")
     assert shown.endswith("(fine [ad-1] bid 0\\x1b[2J)")
     assert "\nNext\\u202e line\\x07\n" in shown
+
+
+def test_bids_can_be_replaced_before_a_step(env: gymnasium.Env) -> None:
+    auction, _ = env.reset(seed=0)
+    plain = env.unwrapped
+    assert isinstance(plain, NativeAdsEnv)
+    ad_id = auction.bids[1].ad.id
+    changed = plain.rebid({ad_id: 7})
+    assert [bid.amount for bid in changed.bids] == [7.0 if bid.ad.id == ad_id else bid.amount for bid in auction.bids]
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(InputError, match="finite number of at least 0"):
+            plain.rebid({ad_id: wrong})
+    with pytest.raises(UnknownName, match="candidate ad"):
+        plain.rebid({"nobody": 1.0})
+    assert env.step(FirstAd())[4]["transition"].auction == changed
+    for _ in range(2):
+        env.step(FirstAd())
+    with pytest.raises(InputError, match="is over"):
+        plain.rebid({ad_id: 1.0})
