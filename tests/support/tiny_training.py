@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
+
+from mechanisms.llm_auction.policy import AdaptedLLM
 
 SMALL: dict[str, Any] = {
     "epochs": 2,
@@ -22,3 +26,14 @@ SMALL: dict[str, Any] = {
     "threads": 1,
 }
 QUIET = Console(quiet=True)
+
+
+def shaken(path: Path) -> AdaptedLLM:
+    """A policy with an adapter that does something."""
+    policy = AdaptedLLM(path, r=2)
+    policy._model.float()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.trained.values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator).mul(0.2))
+    return policy

@@ -25,20 +25,9 @@ from simenv.llm.weights import embedded_path
 from simenv.mechanism import run_mechanism
 from tests.support.auctions import make_auction
 from tests.support.paths import ROOT
-from tests.support.tiny_training import QUIET, SMALL
+from tests.support.tiny_training import QUIET, SMALL, shaken
 
 pytestmark = pytest.mark.weights
-
-
-def shaken(path: Path) -> AdaptedLLM:
-    """A policy with an adapter that does something."""
-    policy = AdaptedLLM(path, r=2)
-    policy._model.float()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in policy.trained.values():
-            parameter.add_(torch.randn(parameter.shape, generator=generator).mul(0.2))
-    return policy
 
 
 @pytest.mark.parametrize("max_ads", [0, 1, 2])

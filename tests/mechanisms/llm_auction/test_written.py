@@ -19,8 +19,8 @@ from simenv.errors import MissingCapability
 from simenv.llm import PLAIN, Completion, LabelledLinks, Sampling, ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.records import Persona
-from tests.mechanisms.llm_auction.test_training import shaken
 from tests.support.auctions import make_auction
+from tests.support.tiny_training import shaken
 
 pytestmark = pytest.mark.weights
 
