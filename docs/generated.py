@@ -268,6 +268,26 @@ def export_columns() -> str:
     return table(("column", "type", "meaning"), rows)
 
 
+def advertiser_terms() -> str:
+    """The terms of an advertiser's report."""
+    from simenv.advertisers.terms import TERMS
+
+    return table(
+        ("term", "`metric`", "unit", "meaning"),
+        [(term.title, f"`{term.name}`", term.unit, term.meaning) for term in TERMS],
+    )
+
+
+def advertiser_effects() -> str:
+    """What a report without the advertiser says."""
+    from simenv.advertisers.effects import EFFECTS
+
+    return table(
+        ("`metric`", "unit", "with the advertiser minus without it"),
+        [(f"`{effect.name}`", effect.unit, effect.meaning) for effect in EFFECTS],
+    )
+
+
 def server_shapes() -> str:
     """The replies that are tested, and what becomes of them."""
     from simenv.testing.shapes import OUTCOMES, SHAPES, VERDICTS
@@ -293,6 +313,8 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "ad_catalogs": ad_catalogs,
+    "advertiser_effects": advertiser_effects,
+    "advertiser_terms": advertiser_terms,
     "api": api,
     "audit_keys": audit_keys,
     "claims": claims,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gymnasium
 
 from simenv.abilities import AsksModels, Hashed, Observer
+from simenv.advertisers.report import AdvertiserReport, advertiser_report
 from simenv.auditing.command import AuditResult, audit
 from simenv.check import check_mechanism
 from simenv.ctr.models import CTRModel, PredictsClicks, make_ctr_model
@@ -58,6 +59,7 @@ gymnasium.register(
 __all__ = [
     "LLM",
     "Ad",
+    "AdvertiserReport",
     "AsksModels",
     "Auction",
     "AuditResult",
@@ -96,6 +98,7 @@ __all__ = [
     "ValueDistribution",
     "World",
     "Writer",
+    "advertiser_report",
     "audit",
     "bench",
     "check_mechanism",

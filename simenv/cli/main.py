@@ -31,6 +31,7 @@ from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
 from simenv.cli.merge import merge
 from simenv.cli.ope import ope
+from simenv.cli.report import report
 from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
@@ -45,6 +46,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "merge": merge,
     "compare": compare,
+    "report": report,
     "audit": audit,
     "export": export,
     "ope": ope,

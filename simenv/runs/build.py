@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from simenv import registry
 from simenv.abilities import AsksModels
 from simenv.background_loop import run_sync
+from simenv.conversions import Conversions
 from simenv.ctr.models import CTR_MODEL, CTRModel
 from simenv.encoder import default_encoder
 from simenv.errors import InputError
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
     objective: Objective
     metrics: tuple[Metric, ...]
     """Beside the built-in ones."""
+    conversions: Conversions | None
 
 
 class Parts(NamedTuple):
@@ -109,6 +111,7 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
         values=registry.make(VALUES, options.values, **part_options.of(VALUES, options.values)),
         objective=objective_of(options),
         metrics=metrics_of(options) if isinstance(options, BenchOptions) else (),
+        conversions=_conversions(options),
     )
 
 
@@ -164,6 +167,7 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
             horizon=options.horizon,
             answer_timeout=options.answer_timeout,
             strict=options.strict,
+            conversions=plan.conversions,
             quality=make_quality(quality, encoder, llm=ad_llm, user_llm=user_llm, options=measure_options),
             ad_free=make_mechanism("organic", context={"llm": ad_llm}) if quality != "none" else None,
         )
@@ -301,6 +305,12 @@ def _bidder(options: RunOptions, part_options: PartOptions) -> Bidder:
     if options.budget is None:
         return bidder
     return Budgeted(bidder, options.budget, options.budget_scope, options.pacing)
+
+
+def _conversions(options: RunOptions) -> Conversions | None:
+    if not isinstance(options, BenchOptions) or options.conversions is None:
+        return None
+    return Conversions(options.conversions)
 
 
 def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:

@@ -18,7 +18,7 @@ from simenv.errors import InputError, UnknownName
 from simenv.records import Transition
 from simenv.runs.differences import of_the_mechanisms, of_the_world
 from simenv.runs.folder import read_manifest, read_transitions
-from simenv.runs.log import LeftOut
+from simenv.runs.log import LeftOut, once
 from simenv.runs.manifest import about
 from simenv.runs.metrics import METRICS, Metric, make_metric
 from simenv.runs.shards import shard_of_options
@@ -90,7 +90,7 @@ def compare(
         raise InputError(
             f"these runs are not of one world: {'; '.join(differing)}", hint="the option across compares them anyway"
         )
-    say = _once(left_out) if left_out is not None else None
+    say = once(left_out) if left_out is not None else None
     runs = [
         Run(name, manifests[name], partial(read_transitions, folder, left_out=say)) for name, folder in named.items()
     ]
@@ -117,18 +117,6 @@ def _incomplete(runs: Iterable[Run]) -> Iterator[str]:
             yield f"{run.name} is shard {shard}, one part of a run"
         if not run.manifest.get("finished"):
             yield f"{run.name} is not finished"
-
-
-def _once(say: LeftOut) -> LeftOut:
-    """Says each text once, however often a log is read."""
-    said: set[str] = set()
-
-    def say_once(text: str) -> None:
-        if text not in said:
-            said.add(text)
-            say(text)
-
-    return say_once
 
 
 def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric]) -> Table:

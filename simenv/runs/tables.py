@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "ads", "violations", "abstentions")
 _ADVERTISERS = ("surplus", "losing", "losing_expected", "transfers")
+_CONVERSIONS = ("conversions", "cpa", "roas")
 _BOUNDED = ("revenue", "bid_weighted_clicks", "welfare", "ctr")
 _TROUBLE = ("abstained", "errors", "refusals", "empty", "asked_again", "overcharges")
 _COST = ("llm_calls", "tokens")
@@ -32,6 +33,8 @@ _BOUNDS = "Bounds: ads on which the judge abstained are never clicked, or always
 TITLES = {
     "bid_weighted_clicks": "bid x clicks",
     "ctr": "CTR",
+    "cpa": "CPA",
+    "roas": "ROAS",
     "losing_expected": "losing, expected",
     "asked_again": "judge asked again",
     "llm_calls": "LLM calls",
@@ -160,6 +163,9 @@ def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
     ]
     if advertisers := tuple(metric for metric in _ADVERTISERS if metric in measured):
         blocks.append(("Advertisers: surplus and transfers per answer, share with a loss", advertisers, False))
+    if conversions := tuple(metric for metric in _CONVERSIONS if metric in measured):
+        title = "Conversions per answer, cost per conversion (CPA), value of conversions per payment (ROAS)"
+        blocks.append((title, conversions, False))
     if "satisfaction" in measured and (quality := tuple(metric for metric in _QUALITY if metric in measured)):
         blocks.append(("Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", quality, False))
     if own := tuple(dict.fromkeys(c.metric for c in table.cells if c.metric not in _BUILT_IN)):
