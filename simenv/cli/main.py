@@ -36,6 +36,7 @@ from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
 from simenv.cli.validate_quality import validate_quality
+from simenv.cli.view import view
 from simenv.errors import CannotWrite, CeilingReached, SimenvError, SimenvWarning
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "merge": merge,
     "compare": compare,
+    "view": view,
     "audit": audit,
     "export": export,
     "ope": ope,
