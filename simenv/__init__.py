@@ -40,6 +40,7 @@ from simenv.plugins import plugins
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Placement, Query, Transition
+from simenv.report.plot import plot
 from simenv.runs.bench import BenchResult, bench
 from simenv.runs.compare import Comparison, compare
 from simenv.runs.merge import merge
@@ -117,6 +118,7 @@ __all__ = [
     "mechanism_names",
     "merge",
     "outcome",
+    "plot",
     "plugins",
     "run_mechanism",
     "strip_markup",

@@ -17,8 +17,9 @@ from simenv.advertisers.terms import TERMS
 from simenv.errors import InputError, UnknownName
 from simenv.mechanism import Mechanism
 from simenv.records import Ad, Transition
-from simenv.runs.log import LeftOut, once, read_transitions
-from simenv.runs.manifest import MANIFEST, about, read_manifest
+from simenv.runs.compare import open_runs
+from simenv.runs.log import LeftOut
+from simenv.runs.manifest import about
 from simenv.runs.options import BenchOptions, options_of_manifest
 from simenv.stats import Estimate
 
@@ -101,12 +102,11 @@ def advertiser_report(
     if counterfactual and advertiser is None:
         raise InputError("counterfactual takes one advertiser: name the ad's id or the advertiser")
     path = Path(run)
-    said = None if left_out is None else once(left_out)
-    manifest = read_manifest(path) if (path / MANIFEST).exists() else {"options": {}}
+    (opened,) = open_runs([path], left_out)
+    manifest = opened.manifest
 
     def read() -> Iterator[Transition]:
-        log = read_transitions(path, left_out=said)
-        return (t for t in log if not mechanisms or t.mechanism in mechanisms)
+        return (t for t in opened.read() if not mechanisms or t.mechanism in mechanisms)
 
     ledger = ledger_of(read, _lines_of(advertiser))
     _check(ledger, advertiser, mechanisms)

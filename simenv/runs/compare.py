@@ -6,7 +6,7 @@ sets `across`. Properties of the mechanism may differ: its options, its code, it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from simenv.errors import InputError, UnknownName
 from simenv.records import Transition
 from simenv.runs.differences import of_the_mechanisms, of_the_world
 from simenv.runs.folder import read_manifest, read_transitions
-from simenv.runs.log import LeftOut, once
+from simenv.runs.log import LeftOut
 from simenv.runs.manifest import about
 from simenv.runs.metrics import METRICS, Metric, make_metric
 from simenv.runs.shards import shard_of_options
@@ -82,24 +82,76 @@ def compare(
         InputError: fewer than two runs, a duplicate folder, or runs of different worlds without `across`.
         UnknownName: unknown baseline label.
     """
+    if len(folders) < 2:
+        raise InputError(f"a comparison needs two runs or more, got {len(folders)}")
+    return compare_runs(open_runs(folders, left_out), across=across, baseline=baseline, metrics=metrics)
+
+
+def compare_runs(
+    runs: Sequence[Run],
+    *,
+    across: bool = False,
+    baseline: str | None = None,
+    metrics: Sequence[str | Metric] = (),
+    labels: Sequence[Mapping[str, str]] | None = None,
+) -> Comparison:
+    """Compares runs that `open_runs` opened; for errors and other arguments see `compare`.
+
+    Args:
+        runs: The runs.
+        across, baseline, metrics: As in `compare`.
+        labels: What `labels_of` returned for them, if it was called: it reads the logs.
+    """
     measures = [*METRICS, *(make_metric(it) if isinstance(it, str) else it for it in metrics)]
-    named = _named([Path(folder) for folder in folders])
-    manifests = {name: read_manifest(folder) for name, folder in named.items()}
+    manifests = {run.name: run.manifest for run in runs}
     differing = of_the_world(manifests)
     if differing and not across:
         raise InputError(
             f"these runs are not of one world: {'; '.join(differing)}", hint="the option across compares them anyway"
         )
-    say = once(left_out) if left_out is not None else None
-    runs = [
-        Run(name, manifests[name], partial(read_transitions, folder, left_out=say)) for name, folder in named.items()
+    summary = _table(runs, labels_of(runs) if labels is None else labels, baseline, measures)
+    return Comparison(summary, differing, [*of_the_mechanisms(manifests), *incomplete(runs)])
+
+
+def open_runs(folders: Sequence[str | Path], left_out: LeftOut | None = None) -> list[Run]:
+    """Opens the folders of runs, each under a name of its own.
+
+    Args:
+        folders: Folders of bench runs.
+        left_out: As in `compare`.
+
+    Raises:
+        DataFileError: a folder without a run.
+        InputError: a duplicate folder.
+    """
+    named = _named([Path(folder) for folder in folders])
+    say = _once(left_out) if left_out is not None else None
+    return [
+        Run(name, read_manifest(folder), partial(read_transitions, folder, left_out=say))
+        for name, folder in named.items()
     ]
-    return Comparison(_table(runs, baseline, measures), differing, [*of_the_mechanisms(manifests), *_incomplete(runs)])
+
+
+def labels_of(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """For each run: mechanism -> its label, RUN/MECHANISM if it occurs in several runs."""
+    mechanisms = [list(dict.fromkeys(t.mechanism for t in run.read())) for run in runs]
+    all_names = [name for names in mechanisms for name in names]
+    return [
+        {name: name if all_names.count(name) == 1 else f"{run.name}/{name}" for name in names}
+        for run, names in zip(runs, mechanisms, strict=True)
+    ]
+
+
+def labelled(runs: Sequence[Run], labels: Sequence[Mapping[str, str]]) -> Iterator[Transition]:
+    """The answers of all runs under the labels of their mechanisms; answers to one auction have one index."""
+    indices: dict[int, int] = {}  # of the auctions, over all runs
+    for run, run_labels in zip(runs, labels, strict=True):
+        for t in run.read():
+            index = indices.setdefault(keyed_int(t.auction.id, t.auction.query.text), len(indices))
+            yield t.model_copy(update={"mechanism": run_labels[t.mechanism], "index": index})
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
-    if len(folders) < 2:
-        raise InputError(f"a comparison needs two runs or more, got {len(folders)}")
     places = [folder.resolve() for folder in folders]
     for folder, place in zip(folders, places, strict=True):
         if places.count(place) > 1:
@@ -111,7 +163,8 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     }
 
 
-def _incomplete(runs: Iterable[Run]) -> Iterator[str]:
+def incomplete(runs: Iterable[Run]) -> Iterator[str]:
+    """Says which runs are parts of runs, or not finished."""
     for run in runs:
         if (shard := shard_of_options(run.manifest["options"])) is not None:
             yield f"{run.name} is shard {shard}, one part of a run"
@@ -119,13 +172,21 @@ def _incomplete(runs: Iterable[Run]) -> Iterator[str]:
             yield f"{run.name} is not finished"
 
 
-def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric]) -> Table:
-    mechanisms = [list(dict.fromkeys(t.mechanism for t in run.read())) for run in runs]
-    all_names = [name for names in mechanisms for name in names]
-    labels = [
-        {name: name if all_names.count(name) == 1 else f"{run.name}/{name}" for name in names}
-        for run, names in zip(runs, mechanisms, strict=True)
-    ]
+def _once(say: LeftOut) -> LeftOut:
+    """Says each text once, however often a log is read."""
+    said: set[str] = set()
+
+    def say_once(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            say(text)
+
+    return say_once
+
+
+def _table(
+    runs: Sequence[Run], labels: Sequence[Mapping[str, str]], baseline: str | None, metrics: Sequence[Metric]
+) -> Table:
     known = [label for run_labels in labels for label in run_labels.values()]
     if not known:
         raise InputError(f"no answers in {' and '.join(run.name for run in runs)}")
@@ -133,16 +194,9 @@ def _table(runs: Sequence[Run], baseline: str | None, metrics: Sequence[Metric])
     if baseline not in known:
         raise UnknownName("baseline", baseline, known)
 
-    def answers() -> Iterator[Transition]:
-        indices: dict[int, int] = {}  # of the auctions, over all runs
-        for run, run_labels in zip(runs, labels, strict=True):
-            for t in run.read():
-                index = indices.setdefault(keyed_int(t.auction.id, t.auction.query.text), len(indices))
-                yield t.model_copy(update={"mechanism": run_labels[t.mechanism], "index": index})
-
     of_each = [about(run.manifest) for run in runs]
     common = [part for part in of_each[0] if all(part in parts for parts in of_each)]
-    with tally(answers, metrics) as found:
+    with tally(lambda: labelled(runs, labels), metrics) as found:
         theirs = np.concatenate(list(found.sides[baseline].indices()))
         unpaired = [
             label

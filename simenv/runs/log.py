@@ -212,18 +212,6 @@ def _auctions_of_finished(folder: Path) -> int:
     return span.auctions if span is not None else 0
 
 
-def once(say: LeftOut) -> LeftOut:
-    """Says each text once, however often a log is read."""
-    said: set[str] = set()
-
-    def say_once(text: str) -> None:
-        if text not in said:
-            said.add(text)
-            say(text)
-
-    return say_once
-
-
 def _refuse(text: str) -> None:
     raise DataFileError(text, hint=_HINT)
 

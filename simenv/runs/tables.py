@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from simenv.files.atomic import write_bytes_atomically
-from simenv.files.blocks import csv_text, markdown_table, print_table
+from simenv.files.blocks import Block, csv_text, markdown_table, print_table
 from simenv.runs.metrics import METRICS
 from simenv.runs.summary import Cell, Table
 from simenv.stats import Estimate
@@ -90,26 +90,25 @@ def to_frame(table: Table) -> pandas.DataFrame:
 
 def to_markdown(table: Table) -> str:
     """Returns Markdown tables of money, behaviour, cost, answer quality (if measured), and differences."""
-    blocks = []
-    for title, metrics, difference in _blocks(table):
-        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
-        rows = [[name, *cells] for name, cells in _rows(table, metrics, difference)]
-        blocks.append(f"**{title}**\n\n{markdown_table(header, rows)}")
-    header, rows = _bounds(table)
-    if rows:
-        blocks.append(f"**{_BOUNDS}**\n\n{markdown_table(header, rows)}")
-    return "\n\n".join([*blocks, caption(table)]) + "\n"
+    parts = [f"**{block.title}**\n\n{markdown_table(block.header, block.rows)}" for block in blocks(table)]
+    return "\n\n".join([*parts, caption(table)]) + "\n"
 
 
 def print_tables(table: Table, console: Console) -> None:
     """Prints the same tables. Where the console is too narrow, a table goes on in another one; no number is cut."""
-    for title, metrics, difference in _blocks(table):
-        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
-        print_table(title, header, [[name, *cells] for name, cells in _rows(table, metrics, difference)], console)
-    header, rows = _bounds(table)
-    if rows:
-        print_table(_BOUNDS, header, rows, console)
+    for block in blocks(table):
+        print_table(block.title, block.header, block.rows, console)
     console.print(Text(caption(table)), style="dim")
+
+
+def blocks(table: Table) -> list[Block]:
+    """The tables: money, behaviour, cost, answer quality (if measured), differences, and bounds (if there are any)."""
+    found = []
+    for title, metrics, difference in _blocks(table):
+        header = ("mechanism", *(TITLES.get(metric, metric) for metric in metrics))
+        found.append(Block(title, header, [(name, *cells) for name, cells in _rows(table, metrics, difference)]))
+    header, rows = _bounds(table)
+    return [*found, Block(_BOUNDS, header, rows)] if rows else found
 
 
 def caption(table: Table) -> str:
@@ -175,15 +174,15 @@ def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
     return blocks
 
 
-def _bounds(table: Table) -> tuple[list[str], list[list[str]]]:
+def _bounds(table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of the bounds where the judge abstained; no rows if it did not."""
     rows: dict[str, list[str]] = {}
     for cell in table.cells:
         if cell.metric in _BOUNDED and cell.bounds is not None:
             least, most = (show(Estimate(value=bound), cell.metric) for bound in cell.bounds)
             rows.setdefault(cell.mechanism, ["-"] * len(_BOUNDED))[_BOUNDED.index(cell.metric)] = f"{least} to {most}"
-    header = ["mechanism", *(TITLES.get(metric, metric) for metric in _BOUNDED)]
-    return header, [[name, *row] for name, row in rows.items()]
+    header = ("mechanism", *(TITLES.get(metric, metric) for metric in _BOUNDED))
+    return header, [(name, *row) for name, row in rows.items()]
 
 
 def _rows(table: Table, metrics: tuple[str, ...], difference: bool) -> list[tuple[str, list[str]]]:
