@@ -63,7 +63,7 @@ def draw_frontier(found: Frontier) -> Any:
                 xs, ys = ([of.low, of.high], [point.y.value] * 2) if x else ([point.x.value] * 2, [of.low, of.high])
                 axes.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.6, zorder=1 + y)
         fill = colour if point.best else "white"
-        marker = _MARKERS[i % len(_MARKERS)]
+        marker = _MARKERS[(i + i // len(_COLOURS)) % len(_MARKERS)]  # no two have both alike, up to 64
         axes.plot(point.x.value, point.y.value, marker, color=colour, markerfacecolor=fill, zorder=3)
     best = sorted((p.x.value, p.y.value) for p in found.points if p.best)
     if len(best) > 1:
