@@ -105,12 +105,18 @@ def advertiser_report(
     (opened,) = open_runs([path], left_out)
     manifest = opened.manifest
 
+    known: dict[str, None] = {}
+
     def read() -> Iterator[Transition]:
-        return (t for t in opened.read() if not mechanisms or t.mechanism in mechanisms)
+        for t in opened.read():
+            known.setdefault(t.mechanism)
+            if not mechanisms or t.mechanism in mechanisms:
+                yield t
 
     ledger = ledger_of(read, _lines_of(advertiser))
-    _check(ledger, advertiser, mechanisms)
-    lines, notes = list(_lines(ledger)), []
+    _check(ledger, advertiser, mechanisms, known)
+    lines = list(_lines(ledger))
+    notes: list[str] = []
     if counterfactual and advertiser is not None:
         pairs, notes = answer_again(path, manifest, ledger.names, read, objects or {}, watch)
         lines += _changed(ledger, advertiser, changes(pairs, ledger.names))
@@ -132,10 +138,10 @@ def _lines_of(advertiser: str | None) -> Callable[[Ad], Iterable[tuple[str, bool
     return lambda ad: ((advertiser, True),) if advertiser in (ad.id, ad.advertiser) else ()
 
 
-def _check(ledger: Ledger, advertiser: str | None, mechanisms: Sequence[str]) -> None:
+def _check(ledger: Ledger, advertiser: str | None, mechanisms: Sequence[str], known: Iterable[str]) -> None:
     for name in mechanisms:
-        if name not in ledger.shown:
-            raise UnknownName("mechanism of the run", name, ledger.shown)
+        if name not in known:
+            raise UnknownName("mechanism of the run", name, known)
     if not ledger.seen:
         raise InputError("the run has no answers with candidate ads")
     if advertiser is not None and not ledger.names:
@@ -166,16 +172,16 @@ def _lines(ledger: Ledger) -> Iterator[Line]:
                 continue
             estimate, bounds = ledger.measure(key, term)
             if not math.isnan(estimate.value):
-                said = (term.name, term.unit, estimate, bounds, impressions, abstained, len(sums.personas))
-                yield Line(*key, *said)
+                personas = len(sums.personas)
+                yield Line(*key, term.name, term.unit, estimate, bounds, impressions, abstained, personas)
 
 
 def _changed(ledger: Ledger, advertiser: str, changed: Iterable[Change]) -> Iterator[Line]:
     for change in changed:
         key = Key(change.mechanism, advertiser, "total", "")
         impressions, abstained = (int(ledger.sums[key].total(name)) for name in ("impressions", "abstained"))
-        said = (change.effect.name, change.effect.unit, change.estimate, None, impressions, abstained, change.personas)
-        yield Line(*key._replace(by="without"), *said)
+        name, unit, personas = change.effect.name, change.effect.unit, change.personas
+        yield Line(*key._replace(by="without"), name, unit, change.estimate, None, impressions, abstained, personas)
 
 
 def _budgets(

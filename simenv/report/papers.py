@@ -20,7 +20,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = "osD^vPX*"
 _WIDTH = 3.4
 """Inches: the width of a column in most proceedings."""
-_STYLE: Mapping[str, Any] = {
+_STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 7,
     "axes.spines.top": False,
@@ -48,7 +48,7 @@ def save(draw: Callable[[], Any], out: Path) -> None:
     """
     from matplotlib import rc_context
 
-    with rc_context(dict(_STYLE)), replacing(out) as part:
+    with rc_context(_STYLE), replacing(out) as part:
         draw().savefig(part, format=out.suffix[1:], metadata=dict(_NO_DATE[out.suffix]))
 
 
@@ -79,9 +79,9 @@ def _label(figure: Any, axes: Any, points: Sequence[Point]) -> None:
     figure.draw_without_rendering()
     places = [axes.transData.transform((p.x.value, p.y.value)) for p in points]
     inch = figure.dpi / 72
-    taken = [(x - 3 * inch, y - 3 * inch, x + 3 * inch, y + 3 * inch) for x, y in places]
+    taken: list[tuple[float, ...]] = [(x - 3 * inch, y - 3 * inch, x + 3 * inch, y + 3 * inch) for x, y in places]
     for i, point in enumerate(points):
-        tried = []
+        tried: list[tuple[float, int, Any, tuple[float, ...]]] = []
         for dx, dy, align in ((4, 2, "left"), (4, -7, "left"), (-4, 2, "right"), (-4, -7, "right"), (0, 6, "center")):
             text = axes.annotate(
                 point.mechanism,
