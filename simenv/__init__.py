@@ -39,6 +39,7 @@ from simenv.plugins import plugins
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Placement, Query, Transition
+from simenv.report.view import View, view
 from simenv.runs.bench import BenchResult, bench
 from simenv.runs.compare import Comparison, compare
 from simenv.runs.merge import merge
@@ -94,6 +95,7 @@ __all__ = [
     "Trainer",
     "Transition",
     "ValueDistribution",
+    "View",
     "World",
     "Writer",
     "audit",
@@ -117,4 +119,5 @@ __all__ = [
     "plugins",
     "run_mechanism",
     "strip_markup",
+    "view",
 ]

@@ -97,7 +97,7 @@ function answerSection(summary, data, seriesOf) {
       const { question, matching } = found[i];
       const [, query, who, , turn] = data.questions[question];
       const all = byQuestion[question].length;
-      const row = el("div", { class: "question", role: "option", id: `question-${i}`, "aria-selected": i === open, "aria-setsize": found.length, "aria-posinset": i + 1, click: () => select(i) },
+      const row = el("div", { class: "question", role: "option", id: `question-${i}`, "aria-selected": String(i === open), "aria-setsize": found.length, "aria-posinset": i + 1, click: () => select(i) },
         el("div", { class: "query", dir: "auto" }, query),
         el("div", { class: "small", dir: "auto" }, `${data.personas[who][0]} · turn ${turn + 1} · ${matching.size === all ? all : `${matching.size} of ${all}`} answers`));
       row.style.top = `${i * ROW}px`;
