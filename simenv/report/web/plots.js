@@ -54,13 +54,13 @@ function scale([low, high], from, to) {
 /** Grid, ticks and labels of both axes; without `y` only the horizontal axis. */
 function axes(width, height, margin, x, y, labels) {
   const [left, right, top, bottom] = [margin.left, width - margin.right, margin.top, height - margin.bottom];
-  const across = ticks(...x.domain, Math.max(2, Math.floor((right - left) / 80)));
+  const across = ticks(...x.domain, Math.max(3, Math.floor((right - left) / 80)));
   const parts = across.values.map((value) => [
     svg("line", { class: "grid", x1: x.at(value), x2: x.at(value), y1: top, y2: bottom }),
     svg("text", { class: "tick", x: x.at(value), y: bottom + 16, "text-anchor": "middle" }, value.toFixed(across.decimals)),
   ]);
   if (y) {
-    const up = ticks(...y.domain, Math.max(2, Math.floor((bottom - top) / 45)));
+    const up = ticks(...y.domain, Math.max(3, Math.floor((bottom - top) / 40)));
     parts.push(
       up.values.map((value) => [
         svg("line", { class: "grid", x1: left, x2: right, y1: y.at(value), y2: y.at(value) }),
