@@ -43,9 +43,9 @@ function answerSection(summary, data, seriesOf) {
   let open = -1;
 
   const list = el("div", { class: "list", tabindex: 0, role: "listbox", "aria-label": "Questions", scroll: () => drawRows() });
-  const space = el("div", { class: "space" });
+  const space = el("div", { class: "space", role: "presentation" });
   list.append(space);
-  const pane = el("div", { class: "pane", tabindex: -1 });
+  const pane = el("div", { class: "pane", tabindex: 0, role: "region", "aria-label": "Answers to the question" });
   const count = el("p", { class: "count", role: "status" });
   const only = el("input", { type: "checkbox", id: "only", change: () => drawQuestion() });
 

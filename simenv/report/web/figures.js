@@ -6,11 +6,9 @@ function figure(title, { choices = [], note = null, numbers, draw, wide = false 
   const table = el("div");
   const refresh = () => details.open && table.replaceChildren(dataTable(...numbers(), { texts: 2 }));
   const details = el("details", { class: "numbers", toggle: () => refresh() }, el("summary", {}, "Numbers"), table);
-  let again = null;
   const root = el("figure", { class: wide ? "wide" : null }, el("figcaption", {}, el("h3", {}, title), note && el("p", {}, note), choices.length > 0 && el("div", { class: "choices" }, choices)), host, details);
   const redraw = () => {
-    if (again) host.replaceChildren();
-    again = draw(host);
+    draw(host);
     refresh();
   };
   return { root, redraw };
