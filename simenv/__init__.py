@@ -41,6 +41,7 @@ from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Placement, Query, Transition
 from simenv.report.plot import plot
+from simenv.report.view import View, view
 from simenv.runs.bench import BenchResult, bench
 from simenv.runs.compare import Comparison, compare
 from simenv.runs.merge import merge
@@ -97,6 +98,7 @@ __all__ = [
     "Trainer",
     "Transition",
     "ValueDistribution",
+    "View",
     "World",
     "Writer",
     "advertiser_report",
@@ -122,4 +124,5 @@ __all__ = [
     "plugins",
     "run_mechanism",
     "strip_markup",
+    "view",
 ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simenv.cli import console
 from simenv.cli.options import SOUND_ONLY
 from simenv.runs.options import names_of
+
+if TYPE_CHECKING:
+    from simenv.report.view import View
 
 
 def view(
@@ -57,10 +60,11 @@ def view(
     )
     for note in written.notes:
         console.line(f"note: {note}", style="dim")
-    console.line(written.sample)
-    console.line(f"report: {written.path} ({megabytes(written.size)})")
+    print_view(written)
 
 
-def megabytes(size: int) -> str:
-    """A file's size for people."""
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+def print_view(written: View) -> None:
+    """Prints what a report holds, its path and its size."""
+    console.line(written.sample, style="dim")
+    size = f"{written.size / 1e6:.1f} MB" if written.size >= 1e5 else f"{written.size / 1e3:.0f} kB"
+    console.line(f"report for the browser: {written.path} ({size})")

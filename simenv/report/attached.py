@@ -109,7 +109,7 @@ def _read(path: str | Path, name: str, kind: type[R]) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         said = " ".join([*map(str, first["loc"]), first["msg"]])
-        raise DataFileError(f"{file}: not a {name} of this version: {said}") from None
+        raise DataFileError(f"{file}: not the {name} that this version writes: {said}") from None
 
 
 def _number(cell: object) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import write_bytes_atomically
@@ -13,7 +13,6 @@ from simenv.files.blocks import Block
 from simenv.files.folders import try_file
 from simenv.records import Persona
 from simenv.report.answers import Sample
-from simenv.report.attached import Attached, Curve, learning_curves, read_audit, read_validity
 from simenv.report.bids import Allocation
 from simenv.report.data import differences, frontiers, label
 from simenv.report.groups import ClickGroups
@@ -28,6 +27,9 @@ from simenv.runs.tables import blocks, caption
 from simenv.runs.tally import tally
 from simenv.runs.tally_run import tally_of_run
 from simenv.stats import Estimate
+
+if TYPE_CHECKING:
+    from simenv.report.attached import Attached, Curve
 
 NAME = "report.html"
 ANSWERS = 10_000
@@ -164,6 +166,9 @@ def _personas(folders: Sequence[Path], left_out: LeftOut | None) -> dict[str, Pe
 def _attached(
     training: Sequence[str | Path], validity: Sequence[str | Path], audit: Sequence[str | Path]
 ) -> dict[str, Any]:
+    # Only here: it imports the reports of two other commands.
+    from simenv.report.attached import learning_curves, read_audit, read_validity
+
     reports = [*map(read_validity, validity), *map(read_audit, audit)]
     curves = [{"title": Path(path).resolve().name, "curves": _curves(learning_curves(path))} for path in training]
     return {"training": curves, "reports": [_report(attached) for attached in reports]}

@@ -50,7 +50,9 @@ function answerText(data, candidates, answer, choose) {
     if (ad < 0) return el("span", { class: "fault-text", title: fault }, text);
     const clicked = verdict(answer.ads[ad][3]);
     const said = `Ad ${ad + 1}: ${clicked}`;
-    return el("button", { type: "button", class: `ad ${clicked.replace(" ", "-")}`, title: said, click: choose(ad) }, text, el("sup", {}, ad + 1));
+    const press = (event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), choose(ad)());
+    // No button element: it would not break over lines.
+    return el("span", { role: "button", tabindex: 0, class: `ad ${clicked.replace(" ", "-")}`, title: said, click: choose(ad), keydown: press }, text, el("sup", {}, ad + 1));
   });
   return el("p", { class: "answer", dir: "auto" }, parts.length ? parts : el("i", {}, "The answer is empty."));
 }

@@ -43,9 +43,9 @@ function answerSection(summary, data, seriesOf) {
   let open = -1;
 
   const list = el("div", { class: "list", tabindex: 0, role: "listbox", "aria-label": "Questions", scroll: () => drawRows() });
-  const space = el("div", { class: "space" });
+  const space = el("div", { class: "space", role: "presentation" });
   list.append(space);
-  const pane = el("div", { class: "pane", tabindex: -1 });
+  const pane = el("div", { class: "pane", tabindex: 0, role: "region", "aria-label": "Answers to the question" });
   const count = el("p", { class: "count", role: "status" });
   const only = el("input", { type: "checkbox", id: "only", change: () => drawQuestion() });
 
@@ -97,7 +97,7 @@ function answerSection(summary, data, seriesOf) {
       const { question, matching } = found[i];
       const [, query, who, , turn] = data.questions[question];
       const all = byQuestion[question].length;
-      const row = el("div", { class: "question", role: "option", id: `question-${i}`, "aria-selected": i === open, "aria-setsize": found.length, "aria-posinset": i + 1, click: () => select(i) },
+      const row = el("div", { class: "question", role: "option", id: `question-${i}`, "aria-selected": String(i === open), "aria-setsize": found.length, "aria-posinset": i + 1, click: () => select(i) },
         el("div", { class: "query", dir: "auto" }, query),
         el("div", { class: "small", dir: "auto" }, `${data.personas[who][0]} · turn ${turn + 1} · ${matching.size === all ? all : `${matching.size} of ${all}`} answers`));
       row.style.top = `${i * ROW}px`;

@@ -104,7 +104,9 @@ function tipped(element, lines) {
   return set(element, { mouseenter: show, focus: show, mouseleave: hide, blur: hide });
 }
 
-/** Draws into an element now, and again when its width changes. */
+const observers = new WeakMap();
+
+/** Draws into an element as soon as it has a width, and again when its width changes. The latest call counts. */
 function drawn(host, draw) {
   let width = 0;
   const again = () => {
@@ -114,9 +116,8 @@ function drawn(host, draw) {
       draw(width);
     }
   };
-  new ResizeObserver(again).observe(host);
-  return () => {
-    width = 0;
-    again();
-  };
+  observers.get(host)?.disconnect();
+  observers.set(host, new ResizeObserver(again));
+  observers.get(host).observe(host);
+  again();
 }

@@ -6,11 +6,9 @@ function figure(title, { choices = [], note = null, numbers, draw, wide = false 
   const table = el("div");
   const refresh = () => details.open && table.replaceChildren(dataTable(...numbers(), { texts: 2 }));
   const details = el("details", { class: "numbers", toggle: () => refresh() }, el("summary", {}, "Numbers"), table);
-  let again = null;
   const root = el("figure", { class: wide ? "wide" : null }, el("figcaption", {}, el("h3", {}, title), note && el("p", {}, note), choices.length > 0 && el("div", { class: "choices" }, choices)), host, details);
   const redraw = () => {
-    if (again) host.replaceChildren();
-    again = draw(host);
+    draw(host);
     refresh();
   };
   return { root, redraw };
@@ -36,9 +34,11 @@ function summarySection(summary) {
   );
 }
 
+let groups = 0;
+
 /** Tables, one of which is shown; on paper all are. parts: [[title, element]]. */
 function tabs(parts) {
-  const short = (title) => title.split(/[,:]/)[0].replace(/ \(.*/, "");
+  const short = (title) => title.split(/[,:] /)[0].replace(/ \(.*/, "");
   const show = (i) => {
     buttons.forEach((button, k) => set(button, { "aria-selected": String(k === i), tabindex: k === i ? 0 : -1 }));
     panels.forEach((panel, k) => panel.toggleAttribute("hidden", k !== i));
@@ -50,8 +50,11 @@ function tabs(parts) {
     show(next);
     buttons[next].focus();
   };
-  const buttons = parts.map(([title], i) => el("button", { type: "button", role: "tab", class: "tab", id: `tab-${i}`, "aria-controls": `panel-${i}`, click: () => show(i) }, short(title)));
-  const panels = parts.map(([, part], i) => el("div", { role: "tabpanel", id: `panel-${i}`, "aria-labelledby": `tab-${i}` }, part));
+  groups += 1;
+  const group = groups;
+  const name = (kind, i) => `${kind}-${group}-${i}`;
+  const buttons = parts.map(([title], i) => el("button", { type: "button", role: "tab", class: "tab", id: name("tab", i), "aria-controls": name("panel", i), click: () => show(i) }, short(title)));
+  const panels = parts.map(([, part], i) => el("div", { role: "tabpanel", id: name("panel", i), "aria-labelledby": name("tab", i) }, part));
   show(0);
   return el("div", { class: "tabs" }, el("div", { role: "tablist", "aria-label": "Tables", keydown: move }, buttons), panels);
 }
@@ -207,10 +210,10 @@ function curveFigures(curves, seriesOf) {
     }));
     const it = figure(curve.metric, {
       numbers: () => [["part", "", curve.x, curve.metric], series.flatMap((s) => s.points.map((p) => [s.name, "", number(p.x), number(p.value[0], 4)]))],
-      draw: (host) => lines(host, { series, xLabel: curve.x, yLabel: curve.metric, name: curve.metric, zero: false }),
+      draw: (host) => lines(host, { series, xLabel: curve.x, yLabel: "", name: curve.metric, zero: false }),
     });
     it.redraw();
-    const parts = series.length > 1 && series.length <= 12 && el("p", { class: "legend" }, series.map((s) => el("span", {}, svg("svg", { width: 12, height: 12, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, marker(s.series, 0, 0)), s.name)));
+    const parts = series.length > 1 && series.length <= 24 && el("p", { class: "legend" }, series.map((s) => el("span", {}, svg("svg", { width: 12, height: 12, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, marker(s.series, 0, 0)), s.name)));
     if (parts) it.root.firstChild.append(parts);
     return it.root;
   });
@@ -229,10 +232,10 @@ function reportSection(summary, seriesOf) {
     el("h3", { dir: "auto" }, report.title),
     el("p", { class: "lead", dir: "auto" }, report.caption),
     report.warnings.length > 0 && el("ul", { class: "notes" }, report.warnings.map((text) => el("li", { dir: "auto" }, text))),
-    el("div", { class: "tables" }, report.tables.map((t) => el("div", {}, dataTable(t.header, t.rows, { caption: t.title, texts: t.texts }), t.note && el("p", { class: "small", dir: "auto" }, t.note)))),
+    tabs(report.tables.filter((t) => t.rows.length > 0).map((t) => [t.title, [dataTable(t.header, t.rows, { caption: t.title, texts: t.texts }), t.note && el("p", { class: "small note", dir: "auto" }, t.note)]])),
     report.curves.length > 0 && el("div", { class: "figures" }, curveFigures(report.curves, (part, i) => (known.has(part) ? seriesOf(part) : i))),
   ]);
-  return section("reports", "Validity and incentives", shown);
+  return section("reports", "Validity and incentives", shown.map((parts) => el("div", { class: "report" }, parts)));
 }
 
 /** What was run. */

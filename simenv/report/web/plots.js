@@ -54,13 +54,13 @@ function scale([low, high], from, to) {
 /** Grid, ticks and labels of both axes; without `y` only the horizontal axis. */
 function axes(width, height, margin, x, y, labels) {
   const [left, right, top, bottom] = [margin.left, width - margin.right, margin.top, height - margin.bottom];
-  const across = ticks(...x.domain, Math.max(2, Math.floor((right - left) / 80)));
+  const across = ticks(...x.domain, Math.max(3, Math.floor((right - left) / 80)));
   const parts = across.values.map((value) => [
     svg("line", { class: "grid", x1: x.at(value), x2: x.at(value), y1: top, y2: bottom }),
     svg("text", { class: "tick", x: x.at(value), y: bottom + 16, "text-anchor": "middle" }, value.toFixed(across.decimals)),
   ]);
   if (y) {
-    const up = ticks(...y.domain, Math.max(2, Math.floor((bottom - top) / 45)));
+    const up = ticks(...y.domain, Math.max(3, Math.floor((bottom - top) / 40)));
     parts.push(
       up.values.map((value) => [
         svg("line", { class: "grid", x1: left, x2: right, y1: y.at(value), y2: y.at(value) }),
@@ -95,7 +95,7 @@ function picture(width, height, name, ...children) {
 
 /** Points with intervals in both directions. points: [{name, series, x, y, best}], x and y: [value, low, high]. */
 function scatter(host, { points, xLabel, yLabel, name, pick }) {
-  return drawn(host, (width) => {
+  drawn(host, (width) => {
     const height = Math.min(460, Math.max(320, width * 0.72));
     const margin = { left: 52, right: 16, top: 26, bottom: 44 };
     const x = axis(extent(points.flatMap((p) => p.x)), margin.left, width - margin.right);
@@ -144,7 +144,7 @@ function names(placed, area) {
  * `limits`: the numbers lie between these, so that the plot ends there.
  */
 function forest(host, { rows, xLabel, name, zero, limits = null }) {
-  return drawn(host, (width) => {
+  drawn(host, (width) => {
     const most = Math.max(1, ...rows.map((row) => row.marks.length));
     const tall = Math.max(24, most * 11 + 8);
     const letters = Math.max(4, ...rows.map((row) => row.label.length));
@@ -179,7 +179,7 @@ function forest(host, { rows, xLabel, name, zero, limits = null }) {
 
 /** Lines with intervals. series: [{name, series, points: [{x, value: [value, low, high], lines}]}]. */
 function lines(host, { series, xLabel, yLabel, name, zero = true, limits = null, pick }) {
-  return drawn(host, (width) => {
+  drawn(host, (width) => {
     const height = Math.min(380, Math.max(220, width * 0.6));
     const margin = { left: 52, right: 16, top: 26, bottom: 44 };
     const points = series.flatMap((s) => s.points);
