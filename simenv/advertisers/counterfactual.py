@@ -47,7 +47,6 @@ class Change(NamedTuple):
     mechanism: str
     effect: Effect
     estimate: Estimate
-    personas: int
 
 
 class Again(NamedTuple):
@@ -147,7 +146,7 @@ def changes(pairs: Sequence[Pair], ads: Collection[str]) -> Iterator[Change]:
             estimate = ratio(rows, personas).interval()
             scale = float(len(rows)) if effect.total else 1.0
             scaled = Estimate(value=estimate.value * scale, low=estimate.low * scale, high=estimate.high * scale)
-            yield Change(mechanism, effect, scaled, len(set(personas)))
+            yield Change(mechanism, effect, scaled)
 
 
 def _learners(parts: Parts, labels: Iterable[str]) -> set[str]:

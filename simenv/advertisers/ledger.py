@@ -51,6 +51,11 @@ class Sums:
             sums = self.personas[persona] = np.zeros(len(_PLACE))
         return sums
 
+    @property
+    def reached(self) -> int:
+        """Number of personas who saw an ad."""
+        return sum(vector[_PLACE["impressions"]] > 0 for vector in self.personas.values())
+
     def total(self, column: str) -> float:
         """A sum over all personas."""
         return math.fsum(float(sums[_PLACE[column]]) for sums in self.personas.values())

@@ -41,7 +41,7 @@ class Line(NamedTuple):
     abstained: int
     """Impressions without a verdict."""
     personas: int
-    """Users to whom the ad was a candidate."""
+    """Users who saw an ad of the row."""
 
 
 def to_csv(lines: Iterable[Line], names: Mapping[str, str], expected: bool, *, for_spreadsheets: bool = False) -> str:

@@ -155,14 +155,25 @@ def _check(ledger: Ledger, advertiser: str | None, mechanisms: Sequence[str], kn
 
 
 def _lines(ledger: Ledger) -> Iterator[Line]:
-    """All numbers: by mechanism, all ads first, then the advertisers that spent most."""
+    """All numbers: by mechanism, all ads first, then the advertisers and the parts that spent most."""
     order = {mechanism: place for place, mechanism in enumerate(ledger.shown)}
 
-    def place(key: Key) -> tuple[int, bool, float, str, int, tuple[int, str]]:
-        whole = ledger.sums[key._replace(by="total", of="")]
-        spent = whole.total("paid") + whole.total("transfers")
-        of = (int(key.of), "") if key.by == "position" else (0, key.of)
-        return order[key.mechanism], key.advertiser != ALL, -spent, key.advertiser, _BY.index(key.by), of
+    def spent(key: Key) -> float:
+        sums = ledger.sums[key]
+        return sums.total("paid") + sums.total("transfers")
+
+    def place(key: Key) -> tuple[int, bool, float, str, int, float, str]:
+        whole = key._replace(by="total", of="")
+        within = float(key.of) if key.by == "position" else -spent(key)
+        return (
+            order[key.mechanism],
+            key.advertiser != ALL,
+            -spent(whole),
+            key.advertiser,
+            _BY.index(key.by),
+            within,
+            key.of,
+        )
 
     for key in sorted(ledger.sums, key=place):
         sums = ledger.sums[key]
@@ -172,16 +183,16 @@ def _lines(ledger: Ledger) -> Iterator[Line]:
                 continue
             estimate, bounds = ledger.measure(key, term)
             if not math.isnan(estimate.value):
-                personas = len(sums.personas)
-                yield Line(*key, term.name, term.unit, estimate, bounds, impressions, abstained, personas)
+                yield Line(*key, term.name, term.unit, estimate, bounds, impressions, abstained, sums.reached)
 
 
 def _changed(ledger: Ledger, advertiser: str, changed: Iterable[Change]) -> Iterator[Line]:
     for change in changed:
         key = Key(change.mechanism, advertiser, "total", "")
-        impressions, abstained = (int(ledger.sums[key].total(name)) for name in ("impressions", "abstained"))
-        name, unit, personas = change.effect.name, change.effect.unit, change.personas
-        yield Line(*key._replace(by="without"), name, unit, change.estimate, None, impressions, abstained, personas)
+        sums, effect = ledger.sums[key], change.effect
+        impressions, abstained = (int(sums.total(name)) for name in ("impressions", "abstained"))
+        row = key._replace(by="without")
+        yield Line(*row, effect.name, effect.unit, change.estimate, None, impressions, abstained, sums.reached)
 
 
 def _budgets(

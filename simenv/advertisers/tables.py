@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from simenv.advertisers.budgets import QUARTERS
+from simenv.advertisers.budgets import QUARTERS, Budget
 from simenv.advertisers.lines import ALL, Line, to_csv
 from simenv.advertisers.report import AdvertiserReport
 from simenv.advertisers.terms import BY_NAME
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.blocks import Block, Report
 
-_LISTED = 20
-"""Ads that a table of all shows."""
+_LISTED = 12
+"""Most ads or parts of a mechanism that a table shows: those that spent most."""
+_FEW = 5
+"""Users below whose number a table of many rows leaves out the intervals, which are wider than the numbers."""
 _OF_EACH = ("impressions", "share_of_voice", "clicks", "ctr", "cpc", "cpm", "ecpm", "spend", "value", "surplus", "roi")
 _OF_PARTS = ("impressions", "clicks", "ctr", "cpc", "cpm", "ecpm", "spend", "value", "surplus", "roi")
 _OF_CONVERSIONS = ("conversions", "cpa", "roas")
+_COUNTED = frozenset({"auctions", "impressions", "abstained", "clicks_realised", "conversions_realised"})
+"""Terms that are plain counts: a reader needs no interval."""
 _PARTS = {"position": "position", "category": "category of the ad", "topic": "topic of the query"}
 
 
@@ -44,7 +48,7 @@ def readable(report: AdvertiserReport) -> Report:
     for by, said in _PARTS.items():
         lines = [line for line in report.lines if line.by == by]
         if len({line.of for line in lines}) > (by != "position"):
-            blocks.append(_part(f"By {said}", lines, _columns(lines, _OF_PARTS)))
+            blocks.append(_part(f"By {said}", lines))
     if without := [line for line in report.lines if line.by == "without"]:
         blocks.append(_without(without))
     if report.budgets:
@@ -79,46 +83,62 @@ def _one(report: AdvertiserReport) -> Block:
     mechanisms = list(dict.fromkeys(line.mechanism for line in lines))
     cells = {(line.metric, line.mechanism): show(line) for line in lines}
     shown = [term for term in BY_NAME.values() if any((term.name, m) in cells for m in mechanisms)]
-    rows = [
-        (term.title, term.unit, *(cells.get((term.name, m), "-") for m in mechanisms)) for term in shown if term.unit
-    ]
+    rows = [(term.title, term.unit, *(cells.get((term.name, m), "-") for m in mechanisms)) for term in shown]
     ads = ", ".join(f"{ad_id} ({name})" for ad_id, name in report.names.items())
-    return Block("Totals over the run", ("", "unit", *mechanisms), rows, f"Ads: {ads}.", texts=2)
+    reached = {m: max(line.personas for line in lines if line.mechanism == m) for m in mechanisms}
+    seen = "; ".join(f"{m}: {n} users saw it" for m, n in reached.items())
+    rough = " With fewer than 10 users intervals are rough." if min(reached.values()) < 10 else ""
+    return Block("Totals over the run", ("", "unit", *mechanisms), rows, f"Ads: {ads}. {seen}.{rough}", texts=2)
 
 
 def _each(report: AdvertiserReport) -> Block:
     """All advertisers: those that spent most."""
-    rows: dict[tuple[str, str], list[Line]] = {}
-    for line in report.lines:
-        if line.by == "total":
-            rows.setdefault((line.mechanism, line.advertiser), []).append(line)
-    metrics = _columns(report.lines, _OF_EACH)
-    left: dict[str, int] = {}
-    shown = []
-    for (mechanism, advertiser), lines in rows.items():
-        left[mechanism] = left.get(mechanism, 0) + 1
-        if left[mechanism] <= _LISTED + 1:
-            said = "all" if advertiser == ALL else f"{advertiser} {_name(report, advertiser)}"
-            shown.append((f"{mechanism}: {said}", *_cells(lines, metrics)))
-    most = max(left.values()) - 1
-    note = f"The {_LISTED} ads that spent most, of {most}; a .csv file has all of them." if most > _LISTED else ""
-    header = ("mechanism and ad", *(BY_NAME[metric].title for metric in metrics))
-    return Block("Totals over the run, by ad", header, shown, note)
+    lines = [line for line in report.lines if line.by == "total"]
+    of_ads = [line for line in lines if line.advertiser != ALL]
+    names = {line.advertiser: f"{line.advertiser} {_name(report, line.advertiser)}" for line in of_ads}
+    columns = _columns(lines, _OF_EACH)
+    rows = _rows([line for line in lines if line.advertiser == ALL], columns, lambda line: "all ads")
+    rows += _rows(of_ads, columns, lambda line: names[line.advertiser])
+    return _listing("Totals over the run, by ad", rows, columns)
 
 
-def _part(title: str, lines: Sequence[Line], metrics: Sequence[str]) -> Block:
-    rows: dict[str, list[Line]] = {}
+def _part(title: str, lines: Sequence[Line]) -> Block:
+    columns = _columns(lines, _OF_PARTS)
+    return _listing(title, _rows(lines, columns, lambda line: line.of), columns)
+
+
+def _rows(lines: Sequence[Line], columns: Sequence[str], name: Callable[[Line], str]) -> list[tuple[str, ...]]:
+    """A row per mechanism and ad or part, of those that were shown or charged."""
+    groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        rows.setdefault(f"{line.mechanism}: {line.of}", []).append(line)
-    header = ("mechanism and part", *(BY_NAME[metric].title for metric in metrics))
-    return Block(title, header, [(name, *_cells(group, metrics)) for name, group in rows.items()])
+        groups.setdefault((line.mechanism, name(line)), []).append(line)
+    kept: dict[str, list[tuple[str, ...]]] = {}
+    for (mechanism, of), group in groups.items():
+        spend = next((line.estimate.value for line in group if line.metric == "spend"), 0.0)
+        if group[0].impressions or spend:
+            cells = {line.metric: show(line, few=line.personas < _FEW) for line in group}
+            kept.setdefault(mechanism, []).append((f"{mechanism}: {of}", *(cells.get(m, "-") for m in columns)))
+    return [row for rows in kept.values() for row in rows[:_LISTED]]
+
+
+def _listing(title: str, rows: Sequence[tuple[str, ...]], columns: Sequence[str]) -> Block:
+    header = ("", *(BY_NAME[metric].title for metric in columns))
+    note = (
+        f"Of each mechanism at most {_LISTED} rows, those that spent most, without intervals where fewer than {_FEW} "
+        "users saw an ad. A .csv file has all numbers."
+    )
+    return Block(title, header, rows, note)
 
 
 def _without(lines: Sequence[Line]) -> Block:
     mechanisms = list(dict.fromkeys(line.mechanism for line in lines))
     cells = {(line.metric, line.mechanism): show(line) for line in lines}
     rows = [
-        (metric.replace("_", " "), unit, *(cells.get((metric, m), "-") for m in mechanisms))
+        (
+            metric.replace("others_", "others' ").replace("_", " "),
+            unit,
+            *(cells.get((metric, m), "-") for m in mechanisms),
+        )
         for metric, unit in dict.fromkeys((line.metric, line.unit) for line in lines)
     ]
     note = (
@@ -136,31 +156,34 @@ def _budgets(report: AdvertiserReport) -> Block:
             *(f"{b.share:.3f}", f"{b.exhausted} of {b.purses}"),
             *("-" if math.isnan(quarter) else f"{quarter:.2f}" for quarter in b.quarters),
         )
-        for b in sorted(report.budgets, key=lambda b: (b.mechanism, -b.spent))
+        for b in _most_spent(report.budgets)
     ]
     note = (
         "Realised payments. A budget is exhausted if 99% of it is spent. Quarters: share of the spending in each "
         "quarter of the auctions in which the ad was a candidate; even pacing gives 0.25."
     )
     header = ("mechanism and ad", "budget", "spent", "share", "exhausted", *quarters)
-    return Block("Budgets and pacing", header, rows[:_LISTED], note)
+    return Block("Budgets and pacing", header, rows, note)
 
 
-def show(line: Line) -> str:
-    """A number as text, with its interval and, where the judge abstained, its bounds."""
+def _most_spent(budgets: Iterable[Budget]) -> list[Budget]:
+    """The budgets of each mechanism of which most was spent."""
+    by_mechanism: dict[str, list[Budget]] = {}
+    for budget in sorted(budgets, key=lambda budget: -budget.spent):
+        by_mechanism.setdefault(budget.mechanism, []).append(budget)
+    return [budget for of_one in by_mechanism.values() for budget in of_one[:_LISTED]]
+
+
+def show(line: Line, *, few: bool = False) -> str:
+    """A number as text, with its interval unless there are few users, and with its bounds where the judge abstained."""
     digits = BY_NAME[line.metric].digits if line.metric in BY_NAME else 3 if line.unit == "share" else 2
     value, margin = line.estimate.value, line.estimate.margin
     text = f"{value:.{digits}f}"
-    if digits and not math.isnan(margin):
+    if not few and not math.isnan(margin) and line.metric not in _COUNTED:
         text += f" ±{margin:.{digits}f}"
     if line.bounds is not None:
         text += f" [{line.bounds[0]:.{digits}f} to {line.bounds[1]:.{digits}f}]"
     return text
-
-
-def _cells(lines: Iterable[Line], metrics: Sequence[str]) -> list[str]:
-    shown = {line.metric: show(line) for line in lines}
-    return [shown.get(metric, "-") for metric in metrics]
 
 
 def _columns(lines: Iterable[Line], metrics: tuple[str, ...]) -> tuple[str, ...]:

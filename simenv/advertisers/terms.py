@@ -99,6 +99,7 @@ TERMS: tuple[Term, ...] = (
         dict.fromkeys(_SPEND, 1000.0),
         _SHOWN_ADS,
         "cost per mille: 1000 x spend / impressions, what was paid",
+        0,
     ),
     Term(
         "ecpm",
@@ -107,6 +108,7 @@ TERMS: tuple[Term, ...] = (
         {"offered": 1000.0},
         _SHOWN_ADS,
         "effective cost per mille: 1000 x (bid x clicks) / impressions, what was bid; platforms rank ads by it",
+        0,
     ),
     _total("value", "value", "currency", "value", "private value per click x clicks"),
     Term(

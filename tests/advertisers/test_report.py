@@ -147,7 +147,7 @@ def test_tables_and_files(tmp_path: Path) -> None:
     assert spend == pytest.approx(3)
     assert set(frame.metric) <= {term.name for term in TERMS}
     everyone = readable(advertiser_report(tmp_path / "run")).to_markdown()
-    assert "m: all" in everyone
+    assert "m: all ads" in everyone
     assert "m: c c" in everyone
 
 
