@@ -193,6 +193,11 @@ class AdaptedLLM(LocalLLM):
         logps = [self._row_logp(hidden[i], row, asked) for i, row in enumerate(rows)]
         return torch.stack(logps).cpu()
 
+    def written_tokens(self, asked: Page, text: Written) -> list[int]:
+        """The tokens of a text as `written_logps` reads it, without its end."""
+        ids = self._sampled(asked, text).ids
+        return ids[:-1] if text.ended else ids
+
     def sampled_tokens(self, asked: Page, text: Written) -> int:
         """How many tokens of a text the policy samples."""
         row = self._sampled(asked, text)
