@@ -17,7 +17,7 @@ import simenv
 from tests.support.hostile_run import AD_FREE, ADS, MECHANISMS, PERSONAS, QUESTIONS, REASON, hostile_run, shown
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 OPTIONS = [
     "--no-sandbox",
@@ -119,10 +119,9 @@ def test_the_policy_forbids_what_the_page_does_not_need(browser: Browser, report
             await failed(() => { script.text = "1"; }),
             await failed(() => fetch("https://evil.example/")),
             await failed(() => new Worker("data:,1")),
-            await failed(() => { new Function("return 1")(); }),
         ];
     }"""
-    assert page.evaluate(tried) == [True] * 5
+    assert page.evaluate(tried) == [True] * 4
     page.close()
 
 
@@ -150,9 +149,9 @@ def test_filters(opened: Opened) -> None:
     assert cards(page) == [GSP, EVIL]
     page.get_by_role("button", name="clear filters").click()
     page.locator("#search").fill("BOOTS  wear")
-    page.wait_for_function("document.querySelector('.count').textContent.startsWith('4 questions, 4 ')")
+    expect(page.locator(".count")).to_have_text("4 questions, 4 answers")
     page.locator("#search").fill("no such words")
-    page.wait_for_function("document.querySelector('.count').textContent.startsWith('0 ')")
+    expect(page.locator(".count")).to_have_text("0 questions, 0 answers")
     assert page.locator(".pane").inner_text() == "No answer passes these filters."
 
 
@@ -166,9 +165,10 @@ def test_plots_and_tables_are_used(opened: Opened) -> None:
     assert page.locator(".filters").get_by_label("Mechanism").locator("option:checked").inner_text() == name
     assert count(page).endswith("4 answers")
     labels = page.locator("#differences select")
-    before = page.locator("#differences svg").first.inner_text()
+    plot = page.locator("#differences .plot")
+    before = plot.text_content()
     labels.select_option(index=3)
-    assert page.locator("#differences svg").first.inner_text() != before
+    assert plot.text_content() != before
     chip = page.locator(f".chip[data-mechanism='{GSP}']")
     marks = page.locator(f"#clicks .point[data-mechanism='{GSP}']")
     assert marks.count() > 3
@@ -208,7 +208,7 @@ def test_keys_and_links(opened: Opened) -> None:
     page.keyboard.press("Home")
     assert query.inner_text() == shown(QUESTIONS[0])
     page.goto(page.url.split("#")[0] + link)
-    page.wait_for_function("document.querySelector('.pane h3').textContent.includes('fdp.exe')")
+    expect(query).to_have_text(shown(QUESTIONS[2]))
     page.keyboard.press("/")
     page.keyboard.type("?j")
     assert page.locator("#search").input_value() == "?j"

@@ -15,6 +15,7 @@ from simenv.runs.summary import summarize
 from simenv.runs.tables import blocks, caption
 from tests.support.hand_made import turn
 from tests.support.hostile_run import MECHANISMS, hostile_run
+from tests.support.paths import ROOT
 from tests.support.runs import save
 
 
@@ -121,6 +122,23 @@ def test_learning_curves(tmp_path: Path) -> None:
     (trained / "curve.csv").write_text("loss\n1\n", encoding="utf-8")
     with pytest.raises(DataFileError, match="no column step, update or epoch: its columns are loss"):
         simenv.view(tmp_path / "run", training=[trained])
+
+
+def test_reports_of_other_commands(tmp_path: Path) -> None:
+    results = ROOT / "benchmarks" / "results"
+    run = save(tmp_path / "run", rows("m"))
+    files = {"validity": [results / "validity" / "click.json"], "audit": [results / "audit" / "3_embedded.json"]}
+    validity, audit = data_of(simenv.view(run, **files).path)["reports"]
+    assert validity["title"] == "Validity of click-model-v1"
+    assert [table["title"] for table in validity["tables"]][:2] == ["Contrasts", "Placebos: must not matter"]
+    assert validity["curves"] == []
+    assert audit["title"] == "Audit"
+    metrics = [curve["metric"] for curve in audit["curves"]]
+    assert metrics == ["clicks in the world", "clicks in the mechanism's own model"]
+    read = json.loads(files["audit"][0].read_text(encoding="utf-8"))
+    bids, clicks = zip(*audit["curves"][0]["series"]["gsp"], strict=True)
+    assert bids == pytest.approx(read["curve_bids"])
+    assert clicks == pytest.approx(read["mechanisms"]["gsp"]["curve_world"], rel=1e-5)
 
 
 def test_a_report_of_another_kind_is_refused(tmp_path: Path) -> None:
