@@ -16,7 +16,7 @@ from simenv.files.blocks import Block, Report
 _LISTED = 12
 """Most ads or parts of a mechanism that a table shows: those that spent most."""
 _FEW = 5
-"""Users below whose number a table of many rows leaves out the intervals, which are wider than the numbers."""
+"""Users below whose number tables leave out intervals: they are wider than the numbers."""
 _OF_EACH = ("impressions", "share_of_voice", "clicks", "ctr", "cpc", "cpm", "ecpm", "spend", "value", "surplus", "roi")
 _OF_PARTS = ("impressions", "clicks", "ctr", "cpc", "cpm", "ecpm", "spend", "value", "surplus", "roi")
 _OF_CONVERSIONS = ("conversions", "cpa", "roas")
@@ -81,14 +81,15 @@ def _one(report: AdvertiserReport) -> Block:
     """One advertiser: a row per term, a column per mechanism."""
     lines = [line for line in report.lines if line.by == "total"]
     mechanisms = list(dict.fromkeys(line.mechanism for line in lines))
-    cells = {(line.metric, line.mechanism): show(line) for line in lines}
+    cells = {(line.metric, line.mechanism): show(line, few=line.personas < _FEW) for line in lines}
     shown = [term for term in BY_NAME.values() if any((term.name, m) in cells for m in mechanisms)]
     rows = [(term.title, term.unit, *(cells.get((term.name, m), "-") for m in mechanisms)) for term in shown]
     ads = ", ".join(f"{ad_id} ({name})" for ad_id, name in report.names.items())
     reached = {m: max(line.personas for line in lines if line.mechanism == m) for m in mechanisms}
-    seen = "; ".join(f"{m}: {n} users saw it" for m, n in reached.items())
-    rough = " With fewer than 10 users intervals are rough." if min(reached.values()) < 10 else ""
-    return Block("Totals over the run", ("", "unit", *mechanisms), rows, f"Ads: {ads}. {seen}.{rough}", texts=2)
+    seen = ", ".join(f"{n} under {mechanism}" for mechanism, n in reached.items())
+    rough = f" Intervals are rough below 10 users, and left out below {_FEW}." if min(reached.values()) < 10 else ""
+    note = f"Ads: {ads}. Users who saw one: {seen}.{rough}"
+    return Block("Totals over the run", ("", "unit", *mechanisms), rows, note, texts=2)
 
 
 def _each(report: AdvertiserReport) -> Block:
@@ -132,7 +133,7 @@ def _listing(title: str, rows: Sequence[tuple[str, ...]], columns: Sequence[str]
 
 def _without(lines: Sequence[Line]) -> Block:
     mechanisms = list(dict.fromkeys(line.mechanism for line in lines))
-    cells = {(line.metric, line.mechanism): show(line) for line in lines}
+    cells = {(line.metric, line.mechanism): show(line, few=line.personas < _FEW) for line in lines}
     rows = [
         (
             metric.replace("others_", "others' ").replace("_", " "),

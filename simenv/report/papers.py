@@ -27,7 +27,8 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
     "lines.linewidth": 1.0,
-    "lines.markersize": 3.5,
+    "lines.markersize": 4.5,
+    "lines.markeredgewidth": 0.8,
     "text.parse_math": False,  # a label with $ is text, not TeX
     "svg.hashsalt": "simenv",
     "pdf.fonttype": 42,
@@ -137,21 +138,24 @@ def draw_allocation(found: Mapping[str, Sequence[BidBin]]) -> Any:
     panels: tuple[tuple[str, Callable[[BidBin], Estimate]], ...] = (
         ("share of candidates shown", lambda bin: bin.shown),
         ("clicks per candidate", lambda bin: bin.clicks),
-        ("payment per candidate, currency", lambda bin: bin.payment),
+        ("payment per candidate", lambda bin: bin.payment),
     )
-    figure = _figure(2 * _WIDTH, 2.3)
+    figure = _figure(2 * _WIDTH, 2.4)
     for axes, (label, of) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for i, (mechanism, bins) in enumerate(found.items()):
             known = [(bin.bid, *of(bin).numbers) for bin in bins if not math.isnan(of(bin).value)]
             if not known:
                 continue
             x, y, low, high = zip(*known, strict=True)
-            axes.plot(x, y, marker=_MARKERS[i], color=_COLOURS[i], label=mechanism)
+            size = 6 - 0.5 * i  # lines that lie on each other are still seen
+            axes.plot(x, y, marker=_MARKERS[i], markersize=size, color=_COLOURS[i], label=mechanism)
             axes.fill_between(x, low, high, color=_COLOURS[i], alpha=0.15, linewidth=0)
         axes.set(xlabel="bid, currency per click", ylabel=label)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=LINES // 2 if len(labels) > 6 else 6, frameon=False
+    )
     return figure
 
 

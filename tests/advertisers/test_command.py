@@ -21,7 +21,7 @@ def run(*arguments: str) -> int:
 
 @pytest.fixture
 def logged(tmp_path: Path) -> str:
-    rows: list[Transition] = [turn(i, {"a": (True, 0.5), "b": (False, 0.25)}, persona=f"p{i}") for i in range(3)]
+    rows: list[Transition] = [turn(i, {"a": (True, 0.5), "b": (False, 0.25)}, persona=f"p{i}") for i in range(6)]
     return str(save(tmp_path / "run", rows))
 
 
@@ -29,8 +29,8 @@ def test_it_prints_and_writes_what_was_asked(logged: str, tmp_path: Path, capsys
     assert run(logged, "--advertiser", "a", "--out", str(tmp_path / "a.md")) == 0
     printed = capsys.readouterr().out
     assert "share of voice" in printed
-    assert "6.00 ±0.00" in printed  # three clicks at a half, for 4 each
-    assert "6.00 ±0.00" in (tmp_path / "a.md").read_text(encoding="utf-8")
+    assert "12.00 ±0.00" in printed  # six clicks at a half, for 4 each
+    assert "12.00 ±0.00" in (tmp_path / "a.md").read_text(encoding="utf-8")
     assert run(logged, "--all", "--out", str(tmp_path / "all.csv")) == 0
     assert "m: b b" in capsys.readouterr().out
 

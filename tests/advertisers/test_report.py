@@ -139,7 +139,7 @@ def test_tables_and_files(tmp_path: Path) -> None:
     write(report, tmp_path / "a.md")
     write(report, tmp_path / "a.csv")
     text = (tmp_path / "a.md").read_text(encoding="utf-8")
-    for term in ("CTR", "eCPM", "ROI", "share of voice", "| spend | currency | 3.00 ±"):
+    for term in ("CTR", "eCPM", "ROI", "share of voice", "| spend | currency | 3.00 |"):
         assert term in text
     frame = report.table
     assert len(frame) == len(report.lines) == len((tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()) - 1
