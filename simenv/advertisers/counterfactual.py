@@ -8,11 +8,11 @@ these begin anew and answer every auction in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simenv.advertisers.effects import EFFECTS, Effect
+from simenv.advertisers.effects import Pair
 from simenv.background_loop import run_sync
 from simenv.errors import InputError
 from simenv.mechanism import Mechanism
@@ -23,30 +23,13 @@ from simenv.runs.facts import data_hashes, facts_of
 from simenv.runs.failures import Failures
 from simenv.runs.log import read_sessions
 from simenv.runs.manifest import refuse_other_version
-from simenv.runs.metrics import clicks_of
 from simenv.runs.models import open_cassette
 from simenv.runs.named_files import differing_files, file_hashes
 from simenv.runs.options import BenchOptions, options_of_manifest
 from simenv.runs.resume import differing_values
 from simenv.runs.rollout import BIDDERS, Finished, Sessions, in_flight_of, observers, rollout
-from simenv.stats import Estimate, ratio
 
 _PURPOSE = "answer its auctions again"
-
-
-class Pair(NamedTuple):
-    """One auction with the advertiser's ads, and without them."""
-
-    with_ads: Transition
-    without: Transition
-
-
-class Change(NamedTuple):
-    """What the advertiser changes under one mechanism."""
-
-    mechanism: str
-    effect: Effect
-    estimate: Estimate
 
 
 class Again(NamedTuple):
@@ -122,31 +105,6 @@ def answer_again(
             f"{len(pairs) - len(both)} of {len(pairs)} answers failed with or without the ads and are left out."
         )
     return Again(both, notes)
-
-
-def changes(pairs: Sequence[Pair], ads: Collection[str]) -> Iterator[Change]:
-    """What the advertiser changes under each mechanism: with its ads minus without them, paired by auction.
-
-    Auctions with an unknown click are left out.
-    """
-    by_mechanism: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        by_mechanism.setdefault(pair.with_ads.mechanism, []).append(pair)
-    for mechanism, of_it in by_mechanism.items():
-        expected = all(clicks_of(t, True) is not None for pair in of_it for t in pair)
-        for effect in EFFECTS:
-            rows, personas = [], []
-            for one, other in of_it:
-                row = effect.measure(one, other, ads, expected)
-                if row is not None:
-                    rows.append(row)
-                    personas.append(one.persona_id)
-            if not rows:
-                continue
-            estimate = ratio(rows, personas).interval()
-            scale = float(len(rows)) if effect.total else 1.0
-            scaled = Estimate(value=estimate.value * scale, low=estimate.low * scale, high=estimate.high * scale)
-            yield Change(mechanism, effect, scaled)
 
 
 def _learners(parts: Parts, labels: Iterable[str]) -> set[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simenv.advertisers.budgets import Budget, Purses
-from simenv.advertisers.counterfactual import Change, answer_again, changes
+from simenv.advertisers.counterfactual import answer_again
+from simenv.advertisers.effects import Change, changes
 from simenv.advertisers.ledger import Key, Ledger, ledger_of
 from simenv.advertisers.lines import ALL, Line, to_frame
 from simenv.advertisers.terms import TERMS

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import simenv
-from simenv.advertisers.effects import EFFECTS
+from simenv.advertisers.effects import EFFECTS, Pair, changes
 from simenv.advertisers.report import AdvertiserReport
 from simenv.advertisers.tables import readable
 from simenv.errors import InputError
 from simenv.records import Transition
 from simenv.runs.log import read_transitions
 from simenv.testing import ADS, PERSONAS, small_world
+from tests.support.hand_made import turn
 from tests.support.runs import transitions
 
 LEFT_OUT = "ad-1"
@@ -76,6 +78,29 @@ def test_what_changes_is_the_difference_of_the_two_runs(
         assert report.value(mechanism, "own_clicks").value == pytest.approx(report.value(mechanism, "clicks").value)
     assert report.notes == ()
     assert "What the advertiser changes" in readable(report).to_markdown()
+
+
+def test_few_realised_clicks_are_no_certainty() -> None:
+    """Nobody clicks in four pairs: the interval is that of independent draws, one for each ad of each answer."""
+    pairs = [
+        Pair(turn(i, {"a": (False, None)}, persona=f"p{i}"), turn(i, {"b": (False, None)}, persona=f"p{i}"))
+        for i in range(4)
+    ]
+    of = {change.effect.name: change.estimate for change in changes(pairs, ["a"])}
+    z = 1.959963984540054
+    probability = (z**2 / 2) / (8 + z**2)  # of 8 draws
+    student = 3.182446305284263  # of 3 degrees of freedom
+    draw = math.sqrt(probability * (1 - probability))
+    assert of["own_clicks"].numbers == (0, pytest.approx(-2 * student * draw), pytest.approx(2 * student * draw))
+    assert of["others_spend"].high == pytest.approx(2 * student * draw * 5)  # b pays 5 per click
+    assert of["all_clicks"].high == pytest.approx(2 * student * draw * math.sqrt(2))
+    assert math.isnan(of["incremental_share"].value)
+    assert "satisfaction_change" not in of
+
+
+def test_an_answer_that_does_not_change_changes_no_number() -> None:
+    one = turn(0, {"b": (True, None)})
+    assert all(change.estimate.value == 0 or change.effect.below for change in changes([Pair(one, one)] * 3, ["a"]))
 
 
 @pytest.mark.weights
