@@ -150,6 +150,7 @@ def test_filters(opened: Opened) -> None:
     page.get_by_role("button", name="clear filters").click()
     page.locator("#search").fill("BOOTS  wear")
     expect(page.locator(".count")).to_have_text("4 questions, 4 answers")
+    assert page.locator(".card:not(.dimmed) .answer mark").all_inner_texts() == ["Wear", "Boots"]
     page.locator("#search").fill("no such words")
     expect(page.locator(".count")).to_have_text("0 questions, 0 answers")
     assert page.locator(".pane").inner_text() == "No answer passes these filters."

@@ -129,14 +129,15 @@ function answerSection(summary, data, seriesOf) {
     const [persona, profile, known] = data.personas[who];
     const answers = byQuestion[question].filter((i) => !only.checked || matching.has(i));
     const candidates = data.candidates[data.answers[byQuestion[question][0]].candidates];
+    const words = filter.text.split(" ").filter(Boolean);
     pane.replaceChildren(
       el("header", {},
-        el("h3", { class: "query", dir: "auto" }, query),
+        el("h3", { class: "query", dir: "auto" }, marked(query, words)),
         el("p", { class: "small" }, el("b", { dir: "auto" }, persona), " ", el("span", { dir: "auto" }, profile)),
         known.length > 0 && el("details", {}, el("summary", {}, "What only the judge knows of this persona"), el("dl", {}, known.map(([name, text]) => [el("dt", {}, name), el("dd", { dir: "auto" }, text)]))),
         el("details", {}, el("summary", {}, `${candidates.length} candidate ads`), candidateTable(data, candidates)),
         el("p", { class: "small" }, `Auction ${id}${topic ? `, topic ${topic}` : ""}; at most ${most} ads without a penalty, reserve ${number(reserve)}. `, el("a", { href: hashOf(question), class: "permalink" }, "Link to this question"))),
-      el("div", { class: "cards" }, answers.map((i) => answerCard(data, summary, data.answers[i], matching.has(i), seriesOf))),
+      el("div", { class: "cards" }, answers.map((i) => answerCard(data, summary, data.answers[i], matching.has(i), words, seriesOf))),
     );
     pane.scrollTop = 0;
   }

@@ -32,6 +32,23 @@ function svg(tag, attributes, ...children) {
   return fill(set(document.createElementNS(SVG, tag), attributes), children);
 }
 
+/** A text in which the words that were searched for are marked. */
+function marked(text, words) {
+  if (!words.length) return [text];
+  const lower = text.toLowerCase();
+  if (lower.length !== text.length) return [text];
+  const parts = [];
+  let at = 0;
+  while (at < text.length) {
+    const hits = words.map((word) => [lower.indexOf(word, at), word.length]).filter(([place]) => place >= 0);
+    if (!hits.length) break;
+    const [place, length] = hits.reduce((a, b) => (b[0] < a[0] ? b : a));
+    parts.push(text.slice(at, place), el("mark", {}, text.slice(place, place + length)));
+    at = place + length;
+  }
+  return [...parts, text.slice(at)];
+}
+
 /** A table: the first `texts` columns are text, the rest are numbers. `buttons` makes its header sort. */
 function dataTable(header, rows, { texts = 1, caption = null } = {}) {
   const kind = (i) => (i < texts ? "text" : "number");

@@ -110,8 +110,9 @@ function scatter(host, { points, xLabel, yLabel, name, pick }) {
     const best = placed.filter((p) => p.best).sort((a, b) => a.at[0] - b.at[0]);
     const edge = best.length > 1 && svg("polyline", { class: "edge", points: best.map((p) => p.at.join(",")).join(" ") });
     const marks = placed.map((p) => {
-      const lines = [p.name, `${xLabel}: ${estimate(p.x)}`, `${yLabel}: ${estimate(p.y)}`, p.best && "no other has more of both"];
-      return active(svg("g", { class: "point", "data-mechanism": p.name }, svg("circle", { class: "target", cx: p.at[0], cy: p.at[1], r: 11 }), marker(p.series, ...p.at)), lines.filter(Boolean), pick && (() => pick(p.name)));
+      const near = placed.filter((other) => other !== p && Math.hypot(other.at[0] - p.at[0], other.at[1] - p.at[1]) < 8).map((other) => other.name);
+      const lines = [p.name, `${xLabel}: ${estimate(p.x)}`, `${yLabel}: ${estimate(p.y)}`, p.best && "no other has more of both", near.length > 0 && `at the same place: ${near.join(", ")}`];
+      return active(svg("g", { class: "point", "data-mechanism": p.name }, svg("circle", { class: "target", cx: p.at[0], cy: p.at[1], r: 8 }), marker(p.series, ...p.at)), lines.filter(Boolean), pick && (() => pick(p.name)));
     });
     const area = { left: margin.left, right: width - margin.right, top: margin.top, bottom: height - margin.bottom };
     host.replaceChildren(picture(width, height, name, axes(width, height, margin, x, y, { x: xLabel, y: yLabel }), edge, bars, marks, names(placed, area)));
