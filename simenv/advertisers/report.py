@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simenv.advertisers.budgets import Budget, Purses
 from simenv.advertisers.counterfactual import answer_again
@@ -163,18 +163,11 @@ def _lines(ledger: Ledger) -> Iterator[Line]:
         sums = ledger.sums[key]
         return sums.total("paid") + sums.total("transfers")
 
-    def place(key: Key) -> tuple[int, bool, float, str, int, float, str]:
+    def place(key: Key) -> tuple[Any, ...]:
         whole = key._replace(by="total", of="")
         within = float(key.of) if key.by == "position" else -spent(key)
-        return (
-            order[key.mechanism],
-            key.advertiser != ALL,
-            -spent(whole),
-            key.advertiser,
-            _BY.index(key.by),
-            within,
-            key.of,
-        )
+        of_which = (key.advertiser != ALL, -spent(whole), key.advertiser)
+        return order[key.mechanism], *of_which, _BY.index(key.by), within, key.of
 
     for key in sorted(ledger.sums, key=place):
         sums = ledger.sums[key]
