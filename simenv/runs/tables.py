@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -29,6 +30,7 @@ _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
 _BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS])
 _BOUNDS = "Bounds: ads on which the judge abstained are never clicked, or always"
+_WHERE_ABSTAINED = ("abstained", "overlap", "difference_least", "difference_most")
 TITLES = {
     "bid_weighted_clicks": "bid x clicks",
     "ctr": "CTR",
@@ -55,7 +57,8 @@ def to_csv(table: Table, *, for_spreadsheets: bool = False) -> str:
     """Returns CSV with one row per mechanism and metric. An undefined interval is empty, and so are bounds where the
     judge did not abstain.
 
-    The column `paired` tells whether the difference is paired with the baseline by auction.
+    The column `paired` tells whether the difference is paired with the baseline by auction. Where the judge abstained,
+    four more columns have the rate, the overlap, and the bounds of the difference.
 
     Args:
         table: The table.
@@ -66,16 +69,22 @@ def to_csv(table: Table, *, for_spreadsheets: bool = False) -> str:
     writer = csv.writer(out, lineterminator="\n")
     header = ["mechanism", "metric", "unit", "mean", "low", "high", "baseline", "difference", "difference_low"]
     header += ["difference_high", "auctions", "personas", "expected_over_clicks", "paired", "least", "most"]
-    writer.writerow(header)
+    writer.writerow([*header, *(_WHERE_ABSTAINED if table.abstained else ())])
     for cell in table.cells:
         writer.writerow(
             [
                 *(text(cell.mechanism), text(cell.metric), text(cell.unit), *_numbers(cell.estimate)),
                 *(text(table.baseline), *_numbers(cell.difference), cell.auctions, cell.personas, table.expected),
                 *(cell.mechanism not in table.unpaired, *(cell.bounds or ("", ""))),
+                *(_about_abstentions(cell) if table.abstained else ()),
             ]
         )
     return out.getvalue()
+
+
+def _about_abstentions(cell: Cell) -> list[float | str]:
+    numbers = (cell.abstained, cell.overlap, *(cell.difference_bounds or (None, None)))
+    return ["" if number is None else number for number in numbers]
 
 
 def to_frame(table: Table) -> pandas.DataFrame:
@@ -87,25 +96,14 @@ def to_frame(table: Table) -> pandas.DataFrame:
 
 def to_markdown(table: Table) -> str:
     """Returns Markdown tables of money, behaviour, cost, answer quality (if measured), and differences."""
-    blocks = []
-    for title, metrics, difference in _blocks(table):
-        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
-        rows = [[name, *cells] for name, cells in _rows(table, metrics, difference)]
-        blocks.append(f"**{title}**\n\n{markdown_table(header, rows)}")
-    header, rows = _bounds(table)
-    if rows:
-        blocks.append(f"**{_BOUNDS}**\n\n{markdown_table(header, rows)}")
+    blocks = [f"**{title}**\n\n{markdown_table(header, rows)}" for title, header, rows in _blocks(table)]
     return "\n\n".join([*blocks, caption(table)]) + "\n"
 
 
 def print_tables(table: Table, console: Console) -> None:
     """Prints the same tables. Where the console is too narrow, a table goes on in another one; no number is cut."""
-    for title, metrics, difference in _blocks(table):
-        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
-        print_table(title, header, [[name, *cells] for name, cells in _rows(table, metrics, difference)], console)
-    header, rows = _bounds(table)
-    if rows:
-        print_table(_BOUNDS, header, rows, console)
+    for title, header, rows in _blocks(table):
+        print_table(title, header, rows, console)
     console.print(Text(caption(table)), style="dim")
 
 
@@ -116,11 +114,7 @@ def caption(table: Table) -> str:
         if table.expected
         else "Money and clicks are realised."
     )
-    if any(c.bounds is not None for c in table.cells):
-        basis += (
-            " Abstentions are taken as independent of the click, given the ad's position and the number of ads; the "
-            "bounds assume nothing."
-        )
+    basis += _said_of_abstentions(table) if table.abstained else ""
     names = dict.fromkeys(c.mechanism for c in table.cells)
     groups = [[c for c in table.cells if c.mechanism == name] for name in names]
     answers = _range([max(c.auctions for c in cells) for cells in groups])
@@ -150,47 +144,81 @@ def _range(counts: list[int]) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
-    measured = {cell.metric for cell in table.cells}
-    behaviour = (*_BEHAVIOUR, *(metric for metric in _TROUBLE if metric in measured))
-    blocks: list[tuple[str, tuple[str, ...], bool]] = [
-        ("Money, currency per answer", _MONEY, False),
-        ("Behaviour, per answer (CTR: per shown ad)", behaviour, False),
-        ("Cost, per answer", _COST, False),
-    ]
-    if advertisers := tuple(metric for metric in _ADVERTISERS if metric in measured):
-        blocks.append(("Advertisers: surplus and transfers per answer, share with a loss", advertisers, False))
-    if "satisfaction" in measured and (quality := tuple(metric for metric in _QUALITY if metric in measured)):
-        blocks.append(("Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", quality, False))
-    if own := tuple(dict.fromkeys(c.metric for c in table.cells if c.metric not in _BUILT_IN)):
-        blocks.append(("Further metrics", own, False))
-    if len({cell.mechanism for cell in table.cells}) > 1:
-        blocks.append((f"Difference against {table.baseline}, currency per answer", _MONEY, True))
-    return blocks
+class _Block(NamedTuple):
+    title: str
+    header: list[str]
+    rows: list[list[str]]
 
 
-def _bounds(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the bounds where the judge abstained; no rows if it did not."""
-    rows: dict[str, list[str]] = {}
-    for cell in table.cells:
-        if cell.metric in _BOUNDED and cell.bounds is not None:
-            least, most = (show(Estimate(value=bound), cell.metric) for bound in cell.bounds)
-            rows.setdefault(cell.mechanism, ["-"] * len(_BOUNDED))[_BOUNDED.index(cell.metric)] = f"{least} to {most}"
-    header = ["mechanism", *(TITLES.get(metric, metric) for metric in _BOUNDED)]
-    return header, [[name, *row] for name, row in rows.items()]
+def _said_of_abstentions(table: Table) -> str:
+    overlaps = [cell.overlap for cell in table.cells if cell.overlap is not None]
+    none = ", ".join(dict.fromkeys(cell.mechanism for cell in table.cells if cell.abstained == 1))
+    return (
+        " Abstained: share of shown ads without a verdict. Verdicts are weighted by persona, number of ads and "
+        "position; that is right if the judge abstains independently of the click among such ads; "
+        f"{_percent_range(overlaps)} of shown ads are like one with a verdict, and the mean of more ads stands for the "
+        "others. The bounds assume nothing."
+    ) + (f" No verdict on {none} is known, so its clicks have bounds alone." if none else "")
 
 
-def _rows(table: Table, metrics: tuple[str, ...], difference: bool) -> list[tuple[str, list[str]]]:
-    cells: dict[str, dict[str, Cell]] = {}
-    for cell in table.cells:
-        cells.setdefault(cell.mechanism, {})[cell.metric] = cell
+def _percent_range(shares: list[float]) -> str:
+    least, most = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    return most if least == most else f"{least} to {most}"
+
+
+def _blocks(table: Table) -> Iterator[_Block]:
+    """All tables of the metrics that were measured."""
+    own = dict.fromkeys(cell.metric for cell in table.cells if cell.metric not in _BUILT_IN)
+    yield from _block(table, "Money, currency per answer", _MONEY)
+    yield from _block(table, "Behaviour, per answer (CTR: per shown ad)", (*_BEHAVIOUR, *_TROUBLE))
+    yield from _block(table, "Cost, per answer", _COST)
+    yield from _block(table, "Advertisers: surplus and transfers per answer, share with a loss", _ADVERTISERS)
+    if any(cell.metric == "satisfaction" for cell in table.cells):
+        yield from _block(table, "Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", _QUALITY)
+    yield from _block(table, "Further metrics", own)
+    title = f"Difference against {table.baseline}, currency per answer"
+    yield from _block(table, title, _MONEY, difference=True)
+    yield from _bounds(table, _BOUNDS, lambda cell: cell.bounds)
+    yield from _bounds(table, f"Bounds of the difference against {table.baseline}", lambda cell: cell.difference_bounds)
+
+
+def _block(table: Table, title: str, metrics: Iterable[str], *, difference: bool = False) -> Iterator[_Block]:
+    """One table of those of the metrics that were measured, none if none was."""
+    cells = {(cell.mechanism, cell.metric): cell for cell in table.cells}
+    columns = [metric for metric in metrics if any(cell.metric == metric for cell in table.cells)]
+    names = dict.fromkeys(name for name, _ in cells if name != table.baseline or not difference)
+    if not columns or not names:
+        return
+    header = ["mechanism", *(TITLES.get(metric, metric) for metric in columns)]
     rows = []
-    for name, by_metric in cells.items():
-        if difference and name == table.baseline:
-            continue
-        estimates = [by_metric[m].difference if difference else by_metric[m].estimate for m in metrics]
-        rows.append((name, [show(e, m, sign=difference) for e, m in zip(estimates, metrics, strict=True)]))
-    return rows
+    for name in names:
+        shown = [cells[name, metric] for metric in columns]
+        numbers = [cell.difference if difference else cell.estimate for cell in shown]
+        rows.append([name, *(show(it, m, sign=difference) for it, m in zip(numbers, columns, strict=True))])
+    rates = _rates(table, columns)
+    if rates and "abstained" not in columns:
+        header += ["abstained", *([f"abstained, {table.baseline}"] if difference else [])]
+        rows = [[*row, rates[row[0]], *([rates[table.baseline]] if difference else [])] for row in rows]
+    yield _Block(title, header, rows)
+
+
+def _rates(table: Table, metrics: Iterable[str]) -> dict[str, str]:
+    """Mechanism -> share of its shown ads without a verdict, if one of the metrics depends on clicks."""
+    rates = [(cell.mechanism, cell.abstained) for cell in table.cells if cell.metric in metrics]
+    return {name: f"{rate:.1%}" for name, rate in rates if rate is not None}
+
+
+def _bounds(table: Table, title: str, bounds: Callable[[Cell], tuple[float, float] | None]) -> Iterator[_Block]:
+    """The bounds of the mechanisms that have any; no table if none has."""
+    columns = [metric for metric in _BOUNDED if any(cell.metric == metric for cell in table.cells)]
+    rates, rows = _rates(table, columns), dict[str, list[str]]()
+    for cell in table.cells:
+        if cell.metric in columns and (between := bounds(cell)) is not None:
+            least, most = (show(Estimate(value=bound), cell.metric) for bound in between)
+            rows.setdefault(cell.mechanism, ["-"] * len(columns))[columns.index(cell.metric)] = f"{least} to {most}"
+    if rows:
+        header = ["mechanism", *(TITLES.get(metric, metric) for metric in columns), "abstained"]
+        yield _Block(title, header, [[name, *row, rates[name]] for name, row in rows.items()])
 
 
 def show(estimate: Estimate | None, metric: str, *, sign: bool = False) -> str:
