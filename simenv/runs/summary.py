@@ -50,6 +50,21 @@ class Cell(NamedTuple):
     depend on clicks."""
     overlap: float | None = None
     """Share of its shown ads that are like one with a verdict (see `simenv.runs.abstention`), where `abstained` is."""
+    floor: float | None = None
+    """How far the difference moves when the judge judges the same answers again; see `simenv.runs.noise_floor`."""
+
+    @property
+    def tied(self) -> str | None:
+        """Why the mechanism and the baseline are tied: "interval", "noise floor", or "interval and noise floor"; "" if
+        they are not; None without a difference that has an interval."""
+        if self.difference is None or math.isnan(self.difference.low):
+            return None
+        value, low, high = self.difference.numbers
+        inside = {
+            "interval": low <= 0 <= high,
+            "noise floor": self.floor is not None and self.floor > 0 and abs(value) <= self.floor,
+        }
+        return " and ".join(why for why, is_inside in inside.items() if is_inside)
 
 
 class Table(NamedTuple):
@@ -62,6 +77,8 @@ class Table(NamedTuple):
     """Mechanisms whose difference against the baseline is not paired: they met other auctions."""
     about: tuple[str, ...] = ()
     """What was run: "model scripted", "seed 0" and so on; see `simenv.runs.manifest.about`."""
+    ties: str | None = None
+    """What is known of the judge's noise floor, one sentence, where ties are marked; None: they are not."""
 
     @property
     def abstained(self) -> bool:

@@ -30,6 +30,7 @@ _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
 _BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS])
 _BOUNDS = "Bounds: ads on which the judge abstained are never clicked, or always"
+_TIES = ("noise_floor", "tied")
 _WHERE_ABSTAINED = ("abstained", "overlap", "difference_least", "difference_most")
 TITLES = {
     "bid_weighted_clicks": "bid x clicks",
@@ -58,7 +59,8 @@ def to_csv(table: Table, *, for_spreadsheets: bool = False) -> str:
     judge did not abstain.
 
     The column `paired` tells whether the difference is paired with the baseline by auction. Where the judge abstained,
-    four more columns have the rate, the overlap, and the bounds of the difference.
+    four more columns have the rate, the overlap, and the bounds of the difference. Where ties are marked, two more have
+    the noise floor of the difference, and why it is a tie: "no" if it is none, empty without an interval.
 
     Args:
         table: The table.
@@ -69,7 +71,8 @@ def to_csv(table: Table, *, for_spreadsheets: bool = False) -> str:
     writer = csv.writer(out, lineterminator="\n")
     header = ["mechanism", "metric", "unit", "mean", "low", "high", "baseline", "difference", "difference_low"]
     header += ["difference_high", "auctions", "personas", "expected_over_clicks", "paired", "least", "most"]
-    writer.writerow([*header, *(_WHERE_ABSTAINED if table.abstained else ())])
+    more = _WHERE_ABSTAINED if table.abstained else ()
+    writer.writerow([*header, *more, *(_TIES if table.ties is not None else ())])
     for cell in table.cells:
         writer.writerow(
             [
@@ -77,6 +80,7 @@ def to_csv(table: Table, *, for_spreadsheets: bool = False) -> str:
                 *(text(table.baseline), *_numbers(cell.difference), cell.auctions, cell.personas, table.expected),
                 *(cell.mechanism not in table.unpaired, *(cell.bounds or ("", ""))),
                 *(_about_abstentions(cell) if table.abstained else ()),
+                *(_about_ties(cell) if table.ties is not None else ()),
             ]
         )
     return out.getvalue()
@@ -85,6 +89,10 @@ def to_csv(table: Table, *, for_spreadsheets: bool = False) -> str:
 def _about_abstentions(cell: Cell) -> list[float | str]:
     numbers = (cell.abstained, cell.overlap, *(cell.difference_bounds or (None, None)))
     return ["" if number is None else number for number in numbers]
+
+
+def _about_ties(cell: Cell) -> list[float | str]:
+    return ["" if cell.floor is None else cell.floor, "" if cell.tied is None else cell.tied or "no"]
 
 
 def to_frame(table: Table) -> pandas.DataFrame:
@@ -115,6 +123,7 @@ def caption(table: Table) -> str:
         else "Money and clicks are realised."
     )
     basis += _said_of_abstentions(table) if table.abstained else ""
+    basis += _said_of_ties(table) if table.ties is not None else ""
     names = dict.fromkeys(c.mechanism for c in table.cells)
     groups = [[c for c in table.cells if c.mechanism == name] for name in names]
     answers = _range([max(c.auctions for c in cells) for cells in groups])
@@ -161,6 +170,13 @@ def _said_of_abstentions(table: Table) -> str:
     ) + (f" No verdict on {none} is known, so its clicks have bounds alone." if none else "")
 
 
+def _said_of_ties(table: Table) -> str:
+    return (
+        f" = marks a tie with {table.baseline}: the interval holds 0, or the difference is inside the judge's noise "
+        f"floor, by which it moves when the same judge judges the same answers again. {table.ties}"
+    )
+
+
 def _percent_range(shares: list[float]) -> str:
     least, most = f"{min(shares):.0%}", f"{max(shares):.0%}"
     return most if least == most else f"{least} to {most}"
@@ -194,7 +210,10 @@ def _block(table: Table, title: str, metrics: Iterable[str], *, difference: bool
     for name in names:
         shown = [cells[name, metric] for metric in columns]
         numbers = [cell.difference if difference else cell.estimate for cell in shown]
-        rows.append([name, *(show(it, m, sign=difference) for it, m in zip(numbers, columns, strict=True))])
+        texts = [show(it, metric, sign=difference) for it, metric in zip(numbers, columns, strict=True)]
+        if difference and table.ties is not None:
+            texts = [f"{text} =" if cell.tied else text for text, cell in zip(texts, shown, strict=True)]
+        rows.append([name, *texts])
     rates = _rates(table, columns)
     if rates and "abstained" not in columns:
         header += ["abstained", *([f"abstained, {table.baseline}"] if difference else [])]
