@@ -92,14 +92,38 @@ def offer(
     bids = tuple(bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve)[: len(LABELS)]
     lines = []
     for label, bid in zip(LABELS, bids, strict=False):
-        count = counts.get(bid.ad.id, repeats(auction, bid))
-        lines.append(f"{label} {describe(bid.ad)}{_score(bid) if show_score else ''}" + f" {label}" * count)
+        lines.append(line(auction, label, describe(bid.ad), bid, counts=counts, show_score=show_score))
     prompt = Prompt(
         system="Choose the best ads.",
         user="\n".join([f"Request: {auction.query.text}", *lines, NONE]),
         prefill="Best ads:",
     )
     return Offer(prompt, bids, min(auction.max_ads if places is None else places, PLACES, len(bids)))
+
+
+def line(
+    auction: Auction,
+    label: str,
+    text: str,
+    bid: Bid,
+    *,
+    counts: Mapping[str, int],
+    scores: Mapping[str, float] | None = None,
+    show_score: bool = True,
+) -> str:
+    """The line of one candidate: its label, a text, a digit for its relevance, and the label once for each repetition.
+
+    Args:
+        auction: Keys the draw that rounds the bid.
+        label, text, bid: The candidate.
+        counts: Ad id -> repetitions, in place of the draw.
+        scores: Ad id -> relevance in [0, 1] that is shown as 0 to 9, in place of the retriever's.
+        show_score: Whether the line has the digit.
+    """
+    count = counts.get(bid.ad.id, repeats(auction, bid))
+    own = (scores or {}).get(bid.ad.id)
+    digit = _score(bid) if own is None else f" {round(9 * float(np.clip(own, 0, 1)))}"
+    return f"{label} {text}{digit if show_score else ''}" + f" {label}" * count
 
 
 def repeats(auction: Auction, bid: Bid) -> int:
