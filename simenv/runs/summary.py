@@ -201,6 +201,7 @@ def _difference(ours: Measured, theirs: Measured) -> tuple[Estimate, tuple[float
             numbers.bounds or (ratio.value, ratio.value) for numbers, ratio in ((ours, one), (theirs, other))
         )
         bounds = least - most_of_theirs, most - least_of_theirs
+        bounds = None if math.isnan(bounds[0]) else bounds
     return one.minus(other).interval(pairing.least_variance()), bounds
 
 

@@ -153,20 +153,16 @@ def _range(counts: list[int]) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-class _Block(NamedTuple):
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-
-
 def _said_of_abstentions(table: Table) -> str:
     overlaps = [cell.overlap for cell in table.cells if cell.overlap is not None]
     none = ", ".join(dict.fromkeys(cell.mechanism for cell in table.cells if cell.abstained == 1))
     return (
         " Abstained: share of shown ads without a verdict. Verdicts are weighted by persona, number of ads and "
         "position; that is right if the judge abstains independently of the click among such ads; "
-        f"{_percent_range(overlaps)} of shown ads are like one with a verdict, and the mean of more ads stands for the "
-        "others. The bounds assume nothing."
+        + ("all shown ads are" if min(overlaps) == 1 else f"{_percent_range(overlaps)} of shown ads are")
+        + " like one with a verdict"
+        + ("" if min(overlaps) == 1 else ", and the mean of more ads stands for the others")
+        + ". The bounds assume nothing."
     ) + (f" No verdict on {none} is known, so its clicks have bounds alone." if none else "")
 
 
@@ -180,6 +176,12 @@ def _said_of_ties(table: Table) -> str:
 def _percent_range(shares: list[float]) -> str:
     least, most = f"{min(shares):.0%}", f"{max(shares):.0%}"
     return most if least == most else f"{least} to {most}"
+
+
+class _Block(NamedTuple):
+    title: str
+    header: list[str]
+    rows: list[list[str]]
 
 
 def _blocks(table: Table) -> Iterator[_Block]:

@@ -7,7 +7,7 @@ answers of mechanisms.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from simenv.abilities import hash_of
@@ -143,7 +143,7 @@ def write_card(card: JudgeCard, answers: dict[str, int], folder: Path) -> None:
 
 def report_of_card(card: JudgeCard, answers: dict[str, int]) -> Report:
     """The card as tables; arguments as in `write_card`."""
-    blocks = [_summary(card), _constants(card)]
+    blocks = [_summary(card, answers), _constants(card)]
     if card.noise_floor is not None:
         blocks.append(_floors(card.noise_floor, answers))
     caption = (
@@ -154,7 +154,7 @@ def report_of_card(card: JudgeCard, answers: dict[str, int]) -> Report:
     return Report(f"Judge card of {card.judge}", caption, blocks)
 
 
-def _summary(card: JudgeCard) -> Block:
+def _summary(card: JudgeCard, answers: dict[str, int]) -> Block:
     kinds = {kind: share for kind, share in card.contrasts.items() if kind != "all" and not math.isnan(share.value)}
     placebos = {name: change for name, change in card.placebos.items() if not math.isnan(change.value)}
     rows = [
@@ -168,6 +168,9 @@ def _summary(card: JudgeCard) -> Block:
     if placebos:
         worst = max(placebos, key=lambda name: placebos[name].value)
         rows.append((f"placebo that moves it most: {PLACEBOS.get(worst, worst)}", show(placebos[worst])))
+    if card.noise_floor is not None:
+        widest = max(_of_pairs(card.noise_floor, "revenue", answers), default=(math.nan, "-"))
+        rows.append(("noise floor of a difference in revenue, see below", _number(widest[0])))
     rows += [
         ("asked again with other keys: same verdict", show(card.repeat.same_verdict)),
         ("asked again with other keys: change in click probability", show(card.repeat.change)),
@@ -206,19 +209,10 @@ def _floors(floor: NoiseFloor, answers: dict[str, int]) -> Block:
     """The largest floors of the run's own number of answers."""
     rows = []
     for metric, moves in floor.moves.items():
-        of_pairs: list[tuple[float, str]] = []
-        of_one: list[float] = []
-        for one, others in moves.items():
-            for other in others:
-                at = floor.floor(metric, one, other, min(answers.get(one, 0), answers.get(other, 0)))
-                if at is None:
-                    continue
-                if one == other:
-                    of_one.append(at)
-                else:
-                    of_pairs.append((at, f"{one}, {other}"))
-        widest, pair = max(of_pairs, default=(math.nan, "-"))
-        rows.append((metric, _number(max(of_one, default=math.nan)), _number(widest), pair))
+        of_one = [floor.floor(metric, name, name, answers.get(name, 0)) for name in moves]
+        value = max((at for at in of_one if at is not None), default=math.nan)
+        widest, pair = max(_of_pairs(floor, metric, answers), default=(math.nan, "-"))
+        rows.append((metric, _number(value), _number(widest), pair if widest else "-"))
     same = "" if floor.same_verdict is None else f" Same verdict: {floor.same_verdict:.1%} of {floor.ads} ads."
     kind = "expectations over click probabilities" if floor.expected else "of realised clicks"
     note = (
@@ -229,6 +223,15 @@ def _floors(floor: NoiseFloor, answers: dict[str, int]) -> Block:
     )
     header = ("metric", "noise floor of a value", "of a difference", "of which two")
     return Block("Noise floor", header, rows, note)
+
+
+def _of_pairs(floor: NoiseFloor, metric: str, answers: dict[str, int]) -> Iterator[tuple[float, str]]:
+    """Noise floor of the difference, and which it is of, for each two mechanisms."""
+    moves = floor.moves.get(metric, {})
+    for one, other in ((one, other) for one, others in moves.items() for other in others if one != other):
+        at = floor.floor(metric, one, other, min(answers.get(one, 0), answers.get(other, 0)))
+        if at is not None:
+            yield at, f"{one}, {other}"
 
 
 def _labels(labels: LabelledRanking | None) -> LabelAgreement | None:
