@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simenv.abilities import hash_of
 from simenv.background_loop import gather
-from simenv.errors import InputError, UnreadableReply
+from simenv.errors import DataFileError, InputError, UnreadableReply
 from simenv.judges.base import Judge, run_judge
 from simenv.judges.factory import ASK_NO_USER_LLM
 from simenv.records import Click, Feedback, Transition
@@ -58,6 +58,9 @@ class JudgedRun:
                 self.rows.append(t)
         if not self.rows:
             raise InputError(f"{folder}: no answer that did not fail, so none can be judged again")
+        unknown = dict.fromkeys(t.persona_id for t in self.rows if t.persona_id not in self._personas)
+        if unknown:
+            raise DataFileError(f"{folder}: sessions.jsonl has no session of {', '.join([*unknown][:3])}")
 
     def judge(self) -> Judge:
         """Builds the run's judge from its options. Files of recorded completions are not used.

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import pandas
 
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
-_BEHAVIOUR = ("ctr", "ads", "violations", "abstentions")
+_BEHAVIOUR = ("ctr", "abstained", "ads", "violations", "abstentions")
 _ADVERTISERS = ("surplus", "losing", "losing_expected", "transfers")
 _BOUNDED = ("revenue", "bid_weighted_clicks", "welfare", "ctr")
-_TROUBLE = ("abstained", "errors", "refusals", "empty", "asked_again", "overcharges")
+_TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
 _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
 _BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS])

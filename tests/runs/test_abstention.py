@@ -96,6 +96,7 @@ def test_the_rate_stands_beside_every_number_that_it_touches() -> None:
     text = to_markdown(table)
     assert "| mechanism | revenue | bid x clicks | reward | welfare | abstained |" in text
     assert "| mechanism | revenue | bid x clicks | reward | welfare | abstained | abstained, base |" in text
+    assert "| mechanism | CTR | abstained | ads |" in text
     assert "| mechanism | LLM calls | tokens |" in text
     assert "abstained" in str(table).splitlines()[0]
     out = io.StringIO()

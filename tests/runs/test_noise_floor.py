@@ -223,6 +223,14 @@ def test_a_reply_that_cannot_be_read_is_an_abstention(folder: Path) -> None:
     assert floor.moves["revenue"].get("gsp") is None
 
 
+def test_runs_that_cannot_be_judged_again_are_refused(folder: Path) -> None:
+    with pytest.raises(DataFileError, match=r"no manifest\.json"):
+        JudgedRun(folder / "other")
+    (folder / "sessions.jsonl").write_bytes(b"")
+    with pytest.raises(DataFileError, match=r"sessions\.jsonl has no session of "):
+        JudgedRun(folder)
+
+
 @pytest.mark.weights
 def test_a_judge_that_is_no_longer_the_runs_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="was judged by click-model-v1, its options now come to"):
