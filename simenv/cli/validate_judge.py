@@ -69,7 +69,7 @@ def validate_judge(
     """Tests a judge, and sums it up on a judge card: contrasts, placebos, hostile ads, labels, noise, costs."""
     from simenv import registry
     from simenv.background_loop import run_sync
-    from simenv.files.folders import check_folder
+    from simenv.files.folders import check_folder, try_folder
     from simenv.files.rows import parse_columns
     from simenv.judges.factory import make_judge
     from simenv.llm import LANGUAGE_MODEL, check_server_options, make_llm
@@ -96,9 +96,11 @@ def validate_judge(
     if out is not None:
         check_folder(out)
     judged = None
+    named = judge != "auto" or llm is not None or judge_ensemble is not None
     if run is not None:
         judged = JudgedRun(run, min(limit or AUCTIONS, AUCTIONS), left_out=console.left_out(sound_only))
-    named = judge != "auto" or llm is not None or judge_ensemble is not None
+        if not named:
+            try_folder(run)
     built = (
         judged.judge()
         if judged is not None and not named
@@ -119,12 +121,13 @@ def validate_judge(
     )
     with console.named_bars() as (watch, _):
         report = run_sync(lambda: validate(built, options, watch=watch))
+        if out is not None:
+            write_report(report, out)
         card = run_sync(lambda: judge_card(built, report, judged, watch=watch))
     answers = {} if judged is None else judged.answers
     report_of(report).print(console.out)
     report_of_card(card, answers).print(console.out)
     if out is not None:
-        write_report(report, out)
         write_card(card, answers, out)
         console.written_to(out)
     if run is not None and judged is not None and judged.is_by(built):

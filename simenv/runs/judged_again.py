@@ -71,7 +71,7 @@ class JudgedRun:
         """
         options = self._options
         models = Models(options, part_options_of(options), None)
-        ad_llm = None if options.judge in ASK_NO_USER_LLM else models.ad_llm()
+        ad_llm = None if options.judge.partition(":")[0] in ASK_NO_USER_LLM else models.ad_llm()
         named = None if ad_llm is None else models.named_user_llm(ad_llm)
         judge = models.judge(named, ad_llm)
         if not self.is_by(judge):
