@@ -34,7 +34,7 @@ AUCTIONS = 200
 
 
 class LabelAgreement(Record):
-    """How labels of people were predicted."""
+    """How the labels of a file were predicted."""
 
     pairs: int
     """Labelled pairs on which the judge decided."""
@@ -64,7 +64,7 @@ class JudgeCard(Record):
     run: str | None
     """Name of the run's folder; null without a run."""
     labels: LabelAgreement | None
-    """Agreement with labels of people; null: none is known."""
+    """Agreement with labels; null: none were given."""
     abstention_rate: float | None
     """Share of the report's verdicts that are abstentions, without hostile ads."""
     repeat: Repeat
@@ -158,7 +158,7 @@ def _summary(card: JudgeCard, answers: dict[str, int]) -> Block:
     kinds = {kind: share for kind, share in card.contrasts.items() if kind != "all" and not math.isnan(share.value)}
     placebos = {name: change for name, change in card.placebos.items() if not math.isnan(change.value)}
     rows = [
-        ("agreement with labels of people", _said_of_labels(card.labels)),
+        ("agreement with labels", _said_of_labels(card.labels)),
         ("abstention rate", "-" if card.abstention_rate is None else f"{card.abstention_rate:.1%}"),
         ("contrasts ordered rightly", show(card.contrasts["all"])),
     ]

@@ -82,7 +82,7 @@ def test_a_card_says_what_there_is_and_what_there_is_not(tmp_path: Path) -> None
     assert JudgeCard.model_validate_json((tmp_path / "out" / CARD).read_text(encoding="utf-8")) == card
     text = (tmp_path / "out" / "judge_card.md").read_text(encoding="utf-8")
     assert "# Judge card of random" in text
-    assert "| agreement with labels of people | none |" in text
+    assert "| agreement with labels | none |" in text
     assert "| never clicks | 0.500" in text
     assert "Noise floor" not in text
     silent = report_of_card(card_of(SameForAll(prob=None, clicked=None)), {}).to_markdown()
@@ -98,7 +98,7 @@ def test_labels_stand_beside_what_constant_judges_reach(tmp_path: Path) -> None:
     assert card.labels is not None
     assert (card.labels.base_rate, card.labels.pairs) == (0.25, 4)
     assert {name: of.brier for name, of in card.constants.items()} == {"always": 0.75, "never": 0.25, "first": 0.75}
-    assert "| agreement with labels of people | AUC 0.500" in report_of_card(card, {}).to_markdown()
+    assert "| agreement with labels | AUC 0.500" in report_of_card(card, {}).to_markdown()
 
 
 @pytest.mark.weights
