@@ -231,6 +231,13 @@ def validity_keys() -> str:
     return "\n\n".join([_keys("validity.json", Validity), "The kinds of contrasts and the placebos:", kinds, placebos])
 
 
+def judge_card_keys() -> str:
+    """What judge_card.json holds."""
+    from simenv.validity.card import JudgeCard
+
+    return _keys("judge_card.json", JudgeCard)
+
+
 def _keys(file: str, report: type[BaseModel]) -> str:
     parts = []
     for path, model in {file: report, **dict(_nested("", report))}.items():
@@ -320,6 +327,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "claims": claims,
     "command_line": command_line,
     "export_columns": export_columns,
+    "judge_card_keys": judge_card_keys,
     "mechanisms": mechanisms,
     "personas": personas,
     "records": records,

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from simenv.advertisers.terms import CLICKED, FIXED, SHOWN, Term
-from simenv.records import Ad, AdQuality, Bid, Click, Transition
-from simenv.runs.abstention import Verdicts
+from simenv.records import Ad, AdQuality, Bid, Transition
+from simenv.runs.abstention import Verdicts, Weighting, known_click
 from simenv.runs.metrics import ClickSum
 from simenv.stats import Estimate, Ratio, draw_variance, ratio
 
@@ -76,7 +76,7 @@ class Ledger:
         lines: Ad -> the advertisers that it counts for ("" for all), each with whether there are lines of its parts
             too, by position, category and topic.
         expected: Whether clicks are click probabilities, or realised.
-        known: The verdicts of each mechanism, where some are missing.
+        weightings: What completes the answers of each mechanism, where verdicts are missing.
     """
 
     def __init__(
@@ -84,12 +84,14 @@ class Ledger:
         lines: Callable[[Ad], Iterable[tuple[str, bool]]],
         *,
         expected: bool = True,
-        known: Mapping[str, Verdicts] | None = None,
+        weightings: Mapping[str, Weighting] | None = None,
     ) -> None:
         self.sums: dict[Key, Sums] = {}
         self.shown: dict[str, dict[str, float]] = {}
         """Mechanism -> persona -> all ads shown."""
         self.verdicts: dict[str, Verdicts] = {}
+        self.weightings: dict[str, Weighting] = {}
+        """By mechanism, of the answers that were added."""
         self.names: dict[str, str] = {}
         """Ad id -> its advertiser's name, of the ads that are counted."""
         self.seen: dict[str, str] = {}
@@ -101,7 +103,7 @@ class Ledger:
         """Whether clicks may convert."""
         self.failed = 0
         self._lines = lines
-        self._known = known or {}
+        self._weightings = weightings or {}
 
     def add(self, t: Transition) -> None:
         """Adds one answer; one that failed is only counted."""
@@ -112,7 +114,8 @@ class Ledger:
         if self.expected and any(c.click_prob is None and c.clicked is not None for c in clicks):
             self.contradicted = True
             return
-        self.verdicts.setdefault(t.mechanism, Verdicts((), self.expected)).add(t)
+        self.verdicts.setdefault(t.mechanism, Verdicts(self.expected)).add(t)
+        self.weightings.setdefault(t.mechanism, Weighting(self.expected)).add(t)
         shown = self.shown.setdefault(t.mechanism, {})
         shown[t.persona_id] = shown.get(t.persona_id, 0.0) + len(clicks)
         self.converts |= any(click.conversion_prob is not None for click in clicks)
@@ -149,20 +152,16 @@ class Ledger:
         conversions = click.conversion_prob or 0.0
         worth = conversions * (click.conversion_value or 0.0)
         weights = np.array([1.0, price, bid.amount, value, value - price, conversions, worth])
-        known = self._clicked(click)
-        verdicts = self._known.get(t.mechanism)
-        if verdicts is None or verdicts.complete:
-            click_prob = known or 0.0  # None only in a first pass, which is made again
-            return _Drawn(weights, click_prob, click_prob, click_prob, 1.0)
+        weighting = self._weightings.get(t.mechanism)
+        if weighting is None:
+            known = known_click(click, self.expected) or 0.0  # None only in a first pass, which is made again
+            return _Drawn(weights, known, known, known, 1.0)
         alone = {other.ad_id: float(other.ad_id == bid.ad.id) for other in t.feedback.clicks}
-        completed = verdicts.complete_answer(t, ClickSum(0.0, alone, 1.0))
-        if completed is None:
-            return _Drawn(weights, math.nan, 0.0, 1.0, 1.0)
-        return _Drawn(weights, completed.pair[0], completed.least, completed.most, completed.draws[bid.ad.id] ** 2)
-
-    def _clicked(self, click: Click) -> float | None:
-        known = click.click_prob if self.expected else click.clicked
-        return None if known is None else float(known)
+        completed = weighting.complete_answer(t, ClickSum(0.0, alone, 1.0))
+        estimate, variance = math.nan, 1.0
+        if completed.pair is not None:
+            estimate, variance = completed.pair[0], completed.draws[bid.ad.id] ** 2
+        return _Drawn(weights, estimate, completed.least, completed.most, variance)
 
     def measure(self, key: Key, term: Term) -> Measured:
         """One term of one line, with its interval clustered by persona."""
@@ -219,7 +218,7 @@ def ledger_of(read: Callable[[], Iterable[Transition]], lines: Callable[[Ad], It
     if found.contradicted:
         found = _passed(read, Ledger(lines, expected=False))
     if not all(verdicts.complete for verdicts in found.verdicts.values()):
-        found = _passed(read, Ledger(lines, expected=found.expected, known=found.verdicts))
+        found = _passed(read, Ledger(lines, expected=found.expected, weightings=found.weightings))
     return found
 
 

@@ -68,8 +68,9 @@ def caption(report: AdvertiserReport) -> str:
     missing = {line.mechanism for line in report.lines if line.abstained}
     if missing:
         basis += (
-            " Where the judge abstained, clicks are estimated from ads at the same position of answers with as many "
-            "ads; in brackets: the value if no abstained ad was clicked, and if all were."
+            " Where the judge abstained, verdicts are weighted by persona, number of ads and position: right if "
+            "it abstains independently of the click among such ads; in brackets: the number if no abstained ad was "
+            "clicked, and if all were."
         )
     failed = f" {report.failed} answers failed and count nowhere." if report.failed else ""
     said = ", ".join(report.about)

@@ -1,8 +1,9 @@
-"""What may stand in the report beside runs: learning curves, and the reports of validations of judges and of audits."""
+"""What may stand in the report beside runs: learning curves, judge cards, and the reports of validations and audits."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -16,6 +17,9 @@ from simenv.files.blocks import Report
 from simenv.files.limits import read_bytes
 from simenv.files.rows import read_rows
 from simenv.records import Record
+from simenv.runs.log import LOG, LeftOut, read_transitions
+from simenv.runs.noise_floor import CARD
+from simenv.validity.card import JudgeCard, report_of_card
 from simenv.validity.report import report_of as validity_report
 from simenv.validity.run import Validity
 
@@ -80,6 +84,22 @@ def read_validity(path: str | Path) -> Attached:
         DataFileError: it cannot be read, or is not such a report.
     """
     return Attached(validity_report(_read(path, "validity.json", Validity)))
+
+
+def read_card(folder: Path, left_out: LeftOut | None) -> Attached:
+    """Reads the judge card of a folder.
+
+    Args:
+        folder: The folder of a run or of a report of `simenv validate-judge`, with its judge_card.json.
+        left_out: Called with what is left out of the run's log, if it is damaged; None: that is an error.
+
+    Raises:
+        DataFileError: it cannot be read, or is not such a card.
+    """
+    is_run = (folder / LOG).is_file()
+    read = read_transitions(folder, left_out=left_out) if is_run else ()
+    answers = Counter(t.mechanism for t in read if t.error is None)
+    return Attached(report_of_card(_read(folder, CARD, JudgeCard), dict(answers)))
 
 
 def read_audit(path: str | Path) -> Attached:

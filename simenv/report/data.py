@@ -49,6 +49,8 @@ class Difference(NamedTuple):
     estimate: Estimate
     paired: bool
     """Whether both answered the same auctions."""
+    tied: str | None = None
+    """Why both are tied, see `simenv.runs.summary.Cell.tied`; "" if they are not, None if ties are not marked."""
 
 
 def estimates(table: Table, metric: str) -> dict[str, Estimate]:
@@ -83,7 +85,12 @@ def frontiers(table: Table, y: str = "revenue") -> list[Frontier]:
 def differences(table: Table, metric: str) -> list[Difference]:
     """A metric of every mechanism minus that of the baseline; empty where the table has none."""
     return [
-        Difference(cell.mechanism, cell.difference, cell.mechanism not in table.unpaired)
+        Difference(
+            cell.mechanism,
+            cell.difference,
+            cell.mechanism not in table.unpaired,
+            cell.tied if table.ties is not None else None,
+        )
         for cell in table.cells
         if cell.metric == metric and cell.difference is not None and not math.isnan(cell.difference.value)
     ]

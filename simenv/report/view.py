@@ -21,11 +21,13 @@ from simenv.runs.compare import Comparison, Run, compare_runs, incomplete, label
 from simenv.runs.log import SESSIONS, LeftOut, read_sessions
 from simenv.runs.manifest import about
 from simenv.runs.metrics import METRICS, Metric, make_metric
+from simenv.runs.noise_floor import CARD
 from simenv.runs.options import BenchOptions
 from simenv.runs.summary import Table, table_of
 from simenv.runs.tables import blocks, caption
 from simenv.runs.tally import tally
 from simenv.runs.tally_run import tally_of_run
+from simenv.runs.ties import Source, mark_ties
 from simenv.stats import Estimate
 
 if TYPE_CHECKING:
@@ -74,7 +76,8 @@ def view(
         across: Whether to show runs of different packs, judges or worlds in one report.
         metrics: Metrics beside the built-in ones, or their names.
         training: Folders of trained adapters, for their learning curves.
-        validity: Reports of `simenv validate-judge`: folders, or their validity.json.
+        validity: Reports of `simenv validate-judge`: folders, or their validity.json. Judge cards in these folders, and
+            in those of the runs, are shown too.
         audit: Reports of `simenv audit`: folders, or their audit.json.
         answers: Most answers in the file; of more, a random sample of whole questions. 0: none.
         left_out: Called with what is left out of a damaged log; None: a damaged log is an error.
@@ -93,7 +96,7 @@ def view(
     opened = open_runs(folders, left_out)
     path = Path(out) if out is not None else folders[0] / NAME
     _refuse_other_file(path)
-    extras = _attached(training, validity, audit)
+    extras = _attached(folders, training, validity, audit, left_out)
     measures = [make_metric(it) if isinstance(it, str) else it for it in metrics]
     if len(opened) == 1:
         found, read = _of_one(folders[0], opened[0], baseline, measures, left_out), opened[0].read()
@@ -133,7 +136,7 @@ def view(
 def _of_one(
     folder: Path, run: Run, baseline: str | None, metrics: Sequence[Metric], left_out: LeftOut | None
 ) -> Comparison:
-    """The run's own table, as `simenv bench` writes it, and what makes it worthless."""
+    """The run's own table, as `simenv bench` writes it, with its ties; and what makes it worthless."""
     options = run.manifest["options"]
     measures = [*METRICS, *metrics]
     measured = tally_of_run(folder, measures) if left_out is None else tally(run.read, measures)
@@ -141,6 +144,8 @@ def _of_one(
         table = table_of(found, measures, baseline or options.get("baseline"), about=about(run.manifest))
         limits = [options.get(name, BenchOptions.model_fields[name].default) for name in _LIMITS]
         problems = found.findings.problems(*limits)
+    names = dict.fromkeys(cell.mechanism for cell in table.cells)
+    table = mark_ties(table, {name: Source(run.name, folder, run.manifest, name) for name in names})
     return Comparison(table, [], [*problems, *incomplete([run])])
 
 
@@ -164,12 +169,21 @@ def _personas(folders: Sequence[Path], left_out: LeftOut | None) -> dict[str, Pe
 
 
 def _attached(
-    training: Sequence[str | Path], validity: Sequence[str | Path], audit: Sequence[str | Path]
+    runs: Sequence[Path],
+    training: Sequence[str | Path],
+    validity: Sequence[str | Path],
+    audit: Sequence[str | Path],
+    left_out: LeftOut | None,
 ) -> dict[str, Any]:
     # Only here: it imports the reports of two other commands.
-    from simenv.report.attached import learning_curves, read_audit, read_validity
+    from simenv.report.attached import learning_curves, read_audit, read_card, read_validity
 
-    reports = [*map(read_validity, validity), *map(read_audit, audit)]
+    cards = [folder for folder in [*runs, *map(Path, validity)] if (folder / CARD).is_file()]
+    reports = [
+        *(read_card(folder, left_out) for folder in cards),
+        *map(read_validity, validity),
+        *map(read_audit, audit),
+    ]
     curves = [{"title": Path(path).resolve().name, "curves": _curves(learning_curves(path))} for path in training]
     return {"training": curves, "reports": [_report(attached) for attached in reports]}
 

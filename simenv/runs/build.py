@@ -18,7 +18,7 @@ from simenv.encoder import default_encoder
 from simenv.errors import InputError
 from simenv.files.rows import parse_columns
 from simenv.judges.base import JUDGE, Judge
-from simenv.judges.factory import make_judge, pick_user_llm, self_judging
+from simenv.judges.factory import pick_user_llm, self_judging
 from simenv.llm import LANGUAGE_MODEL, LLM, check_server_options
 from simenv.llm.cassette import Cassette
 from simenv.market.bidders import BIDDER, Bidder, Budgeted, make_bidder, population
@@ -31,7 +31,7 @@ from simenv.records import Ad, Persona
 from simenv.registry import Kind, Lazy
 from simenv.runs.ceilings import refuse_unpriced
 from simenv.runs.metrics import METRIC, Metric
-from simenv.runs.models import Models
+from simenv.runs.models import Models, judge_names
 from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, check_ranges
 from simenv.runs.settings import Part, PartOptions
 from simenv.users.personas import load_personas
@@ -129,23 +129,11 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
     user_llm = pick_user_llm(options.judge, named, ad_llm)
     if user_llm is None and plan.queries is None:
         _check_frozen(plan.personas, options.horizon)
-    known = {options.llm: ad_llm} | ({options.judge_llm or options.llm: user_llm} if user_llm is not None else {})
-
-    def find_llm(name: str) -> LLM:  # a model that is built already is not loaded again
-        return known[name] if name in known else models.another(name)
 
     # Mechanisms are built before judge and world, which load the encoder: an error in one shows at once.
     @cache
     def judge() -> Judge:
-        return make_judge(
-            options.judge,
-            llm=named,
-            ad_llm=ad_llm,
-            ensemble=options.judge_ensemble,
-            samples=options.judge_samples,
-            find_llm=find_llm,
-            options={name: part_options.of(JUDGE, name) for name in _judge_names(options)},
-        )
+        return models.judge(named, ad_llm)
 
     @cache
     def world() -> World:
@@ -256,18 +244,12 @@ def check_label(label: str) -> None:
         raise InputError(f"the label {label!r} of a mechanism must have printable characters only, and at least one")
 
 
-def _judge_names(options: RunOptions) -> Sequence[str]:
-    if options.judge_ensemble:
-        return options.judge_ensemble
-    return ("click", "llm") if options.judge == "auto" else (options.judge,)
-
-
 def parts_of(options: RunOptions, mechanisms: Mapping[str, str]) -> Iterable[Part]:
     """Every plug-in that the options name. `mechanisms`: label -> name."""
     for label, name in mechanisms.items():
         yield Part(MECHANISM, label, name)
     named: list[tuple[Kind[Any], Iterable[str]]] = [
-        (JUDGE, _judge_names(options)),
+        (JUDGE, judge_names(options)),
         (LANGUAGE_MODEL, (options.llm, *([options.judge_llm] if options.judge_llm else []))),
         (CTR_MODEL, (options.ctr_model,)),
         (VALUES, (options.values,)),

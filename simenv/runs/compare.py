@@ -25,6 +25,7 @@ from simenv.runs.shards import shard_of_options
 from simenv.runs.summary import Table, table_of
 from simenv.runs.tables import to_frame
 from simenv.runs.tally import tally
+from simenv.runs.ties import Source, mark_ties
 from simenv.seeding import keyed_int
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Run(NamedTuple):
     manifest: dict[str, Any]
     read: Callable[[], Iterator[Transition]]
     """Reads its log from the start."""
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Comparison:
     """Several runs in one table, with their differences."""
 
     summary: Table
+    """Its cells tell which mechanisms are tied with the baseline, see `simenv.runs.ties`."""
     differing: list[str]
     """Properties of the worlds that differ, one line each; always empty without `across`."""
     notes: list[str]
@@ -53,7 +56,7 @@ class Comparison:
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row per mechanism and metric, as in table.csv."""
+        """One row per mechanism and metric, as in table.csv, with the columns `noise_floor` and `tied`."""
         return to_frame(self.summary)
 
 
@@ -69,6 +72,8 @@ def compare(
 
     A mechanism that occurs in one run keeps its name; one that occurs in several runs is labelled RUN/MECHANISM. If a
     run shares auctions (same id and query) with the baseline's run, differences are paired on the shared auctions.
+    Mechanisms whose difference is inside the noise floor of the judge are tied; the floor is that of the judge card in
+    the run's folder.
 
     Args:
         folders: Two or more folders of bench runs.
@@ -78,7 +83,7 @@ def compare(
         left_out: Called with what is left out of a damaged log; None: a damaged log is an error.
 
     Raises:
-        DataFileError: a folder without a run, or one that cannot be read or is damaged.
+        DataFileError: a folder without a run, or a run or a judge card that cannot be read or is damaged.
         InputError: fewer than two runs, a duplicate folder, or runs of different worlds without `across`.
         UnknownName: unknown baseline label.
     """
@@ -127,7 +132,7 @@ def open_runs(folders: Sequence[str | Path], left_out: LeftOut | None = None) ->
     named = _named([Path(folder) for folder in folders])
     say = _once(left_out) if left_out is not None else None
     return [
-        Run(name, read_manifest(folder), partial(read_transitions, folder, left_out=say))
+        Run(name, read_manifest(folder), partial(read_transitions, folder, left_out=say), folder)
         for name, folder in named.items()
     ]
 
@@ -203,4 +208,9 @@ def _table(
             for label, side in found.sides.items()
             if not any(np.isin(indices, theirs).any() for indices in side.indices())
         ]
-        return table_of(found, metrics, baseline, unpaired, common)
+        sources = {
+            label: Source(run.name, run.folder, run.manifest, name)
+            for run, run_labels in zip(runs, labels, strict=True)
+            for name, label in run_labels.items()
+        }
+        return mark_ties(table_of(found, metrics, baseline, unpaired, common), sources)

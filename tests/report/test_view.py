@@ -11,8 +11,13 @@ import pytest
 
 import simenv
 from simenv.errors import DataFileError, InputError, UnknownName
+from simenv.runs.noise_floor import CARD, NoiseFloor
 from simenv.runs.summary import summarize
 from simenv.runs.tables import blocks, caption
+from simenv.runs.ties import Source, mark_ties
+from simenv.stats import Estimate
+from simenv.validity.card import JudgeCard
+from simenv.validity.run import Validity
 from tests.support.hand_made import turn
 from tests.support.hostile_run import MECHANISMS, hostile_run
 from tests.support.paths import ROOT
@@ -36,7 +41,9 @@ def test_the_tables_are_the_runs_own(tmp_path: Path) -> None:
     assert written.path == tmp_path / "run" / "report.html"
     assert written.size == written.path.stat().st_size
     summary = data_of(written.path)
-    table = summarize(answers)
+    manifest = {"world": {"judge": "click-model-v1"}}
+    source = Source("run", tmp_path / "run", manifest, "")
+    table = mark_ties(summarize(answers), {"m": source, "n": source})
     assert [[t["title"], t["rows"]] for t in summary["tables"]] == [
         [block.title, [list(row) for row in block.rows]] for block in blocks(table)
     ]
@@ -139,6 +146,42 @@ def test_reports_of_other_commands(tmp_path: Path) -> None:
     bids, clicks = zip(*audit["curves"][0]["series"]["gsp"], strict=True)
     assert bids == pytest.approx(read["curve_bids"])
     assert clicks == pytest.approx(read["mechanisms"]["gsp"]["curve_world"], rel=1e-5)
+
+
+def test_the_judge_card_of_a_run_and_its_ties(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", rows("m", "n"))
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest["world"] = {"judge": "coin", "judge_sha256": None}
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    text = (ROOT / "benchmarks" / "results" / "validity" / "click.json").read_text(encoding="utf-8")
+    measured = Validity.model_validate_json(text).reliability
+    moves = {"revenue": {"m": {"m": 1.0, "n": 2.0}, "n": {"n": 1.0}}}
+    floor = NoiseFloor(
+        auctions=2, ads=4, expected=True, same_verdict=0.5, change=0.5, abstained=(0.0, 0.0), moves=moves
+    )
+    card = JudgeCard(
+        judge="coin",
+        judge_sha256=None,
+        inputs_sha256="0" * 64,
+        scenarios=2,
+        run="run",
+        labels=None,
+        abstention_rate=0.0,
+        repeat=measured.repeat,
+        noise_floor=floor,
+        constants={},
+        contrasts={"all": Estimate(value=0.5)},
+        placebos={},
+        cost=measured.cost,
+    )
+    (run / CARD).write_text(card.model_dump_json(), encoding="utf-8")
+    summary = data_of(simenv.view(run).path)
+    (shown,) = summary["reports"]
+    assert shown["title"] == "Judge card of coin"
+    assert ["revenue", "0.980", "1.960", "m, n"] in shown["tables"][2]["rows"]  # 1.96 times 1 or 2 over the root of 4
+    by_metric = {it["metric"]: it["rows"] for it in summary["differences"]}
+    assert by_metric["revenue"][0]["tied"] == "interval and noise floor"
+    assert by_metric["ads"][0]["tied"] == "interval"
 
 
 def test_a_report_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -95,19 +95,19 @@ function differenceSection(summary, seriesOf, browse) {
     it.redraw();
   });
   const rows = () => [...shown.rows].sort((a, b) => b.estimate[0] - a.estimate[0]);
-  const said = (d) => `${d.paired ? "paired" : "other auctions, unpaired"}: ${estimate(d.estimate)}`;
+  const said = (d) => [d.mechanism, `${d.paired ? "paired" : "other auctions, unpaired"}: ${estimate(d.estimate)}`, d.tied && `tied: ${d.tied}`].filter(Boolean);
   const it = figure("Difference", {
     choices: [pick],
     wide: true,
-    numbers: () => [["mechanism", "", "difference", "low", "high"], rows().map((d) => [d.mechanism, d.paired ? "paired" : "unpaired", ...intervalCells(d.estimate)])],
+    numbers: () => [["mechanism", "", "difference", "low", "high"], rows().map((d) => [d.mechanism, [d.paired ? "paired" : "unpaired", d.tied && `tied: ${d.tied}`].filter(Boolean).join(", "), ...intervalCells(d.estimate)])],
     draw: (host) => forest(host, {
-      rows: rows().map((d) => ({ label: d.mechanism, marks: [{ name: d.mechanism, series: seriesOf(d.mechanism), value: d.estimate, lines: [d.mechanism, said(d)], pick: () => browse({ mechanism: d.mechanism }) }] })),
+      rows: rows().map((d) => ({ label: d.mechanism, marks: [{ name: d.mechanism, series: seriesOf(d.mechanism), value: d.estimate, hollow: Boolean(d.tied), lines: said(d), pick: () => browse({ mechanism: d.mechanism }) }] })),
       xLabel: `${shown.label}, minus ${summary.baseline}`, name: `Differences of ${shown.label} against ${summary.baseline}`, zero: true,
     }),
   });
   it.redraw();
   return section("differences", `Differences against ${summary.baseline}`,
-    el("p", { class: "lead" }, "On the auctions that both answered. An interval that does not cross the line at 0 is a difference at the 95% level, one comparison at a time."),
+    el("p", { class: "lead" }, "On the auctions that both answered. An interval that does not cross the line at 0 is a difference at the 95% level, one comparison at a time. Hollow marks are ties: the interval crosses the line, or the difference is inside the judge's noise floor."),
     el("div", { class: "figures" }, it.root));
 }
 

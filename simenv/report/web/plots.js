@@ -170,7 +170,7 @@ function forest(host, { rows, xLabel, name, zero, limits = null }) {
         const y = margin.top + i * tall + tall / 2 + (k - (row.marks.length - 1) / 2) * 11;
         if (m.value[0] === null) return null;
         const line = m.value[1] !== null && svg("line", { class: `bar series-${m.series % 10}`, x1: end(m.value[1]), x2: end(m.value[2]), y1: y, y2: y });
-        return active(svg("g", { class: "point", "data-mechanism": m.name }, line, svg("circle", { class: "target", cx: x.at(m.value[0]), cy: y, r: 7 }), marker(m.series, x.at(m.value[0]), y, 4)), m.lines, m.pick);
+        return active(svg("g", { class: m.hollow ? "point hollow" : "point", "data-mechanism": m.name }, line, svg("circle", { class: "target", cx: x.at(m.value[0]), cy: y, r: 7 }), marker(m.series, x.at(m.value[0]), y, 4)), m.lines, m.pick);
       }),
     );
     const naught = zero && svg("line", { class: "zero", x1: x.at(0), x2: x.at(0), y1: margin.top, y2: height - margin.bottom });
