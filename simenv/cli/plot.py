@@ -33,6 +33,9 @@ def plot(
     across: Annotated[
         bool, typer.Option("--across", help="Also draw runs of different packs, judges or worlds together.")
     ] = False,
+    metrics: Annotated[
+        str | None, typer.Option(help="Additional metrics: package.module:Class, file.py:Class.")
+    ] = None,
     sound_only: Annotated[bool, SOUND_ONLY] = False,
 ) -> None:
     """Writes a figure of runs with 95% intervals, for a paper: the same runs give the same bytes."""
@@ -47,6 +50,7 @@ def plot(
         mechanisms=names_of(mechanisms),
         baseline=baseline,
         across=across,
+        metrics=names_of(metrics),
         left_out=console.left_out(sound_only),
     )
     console.written_to(written)

@@ -16,9 +16,10 @@ from simenv.report.papers import ENDINGS, LINES, draw_allocation, draw_differenc
 from simenv.runs.compare import compare_runs, labelled, labels_of, open_runs
 from simenv.runs.log import LeftOut
 from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS
+from simenv.runs.metrics import METRICS, Metric, make_metric
 from simenv.runs.summary import Table, table_of
 from simenv.runs.tally import tally
+from simenv.runs.tally_run import tally_of_run
 
 Kind = Literal["frontier", "differences", "allocation"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -34,6 +35,7 @@ def plot(
     mechanisms: Sequence[str] = (),
     baseline: str | None = None,
     across: bool = False,
+    metrics: Sequence[str | Metric] = (),
     left_out: LeftOut | None = None,
 ) -> Path:
     """Writes a figure of runs as .svg, .pdf or .png, with 95% intervals. The same runs give the same bytes.
@@ -48,6 +50,7 @@ def plot(
         mechanisms: Labels of the mechanisms that are drawn; all by default.
         baseline: Reference of the differences; that of the run, or the first mechanism.
         across: Whether to draw runs of different packs, judges or worlds together.
+        metrics: Metrics beside the built-in ones, or their names, that `metric` and `x` may name.
         left_out: Called with what is left out of a damaged log; None: a damaged log is an error.
 
     Returns:
@@ -64,7 +67,7 @@ def plot(
     if kind not in KINDS:
         raise UnknownName("kind of figure", kind, KINDS)
     check_new_file(path, *ENDINGS)
-    table, read = _read(folders, baseline, across, left_out)
+    table, read = _read(folders, baseline, across, metrics, left_out)
     known = list(dict.fromkeys(cell.mechanism for cell in table.cells))
     for name in mechanisms:
         if name not in known:
@@ -73,10 +76,10 @@ def plot(
     if kind == "allocation":
         _draw_allocation(table, read, shown, path)
         return path
-    metrics = list(dict.fromkeys(cell.metric for cell in table.cells))
+    measured = list(dict.fromkeys(cell.metric for cell in table.cells))
     for name in (metric, x) if kind == "frontier" else (metric,):
-        if name not in metrics:
-            raise UnknownName("metric of the runs", name, metrics)
+        if name not in measured:
+            raise UnknownName("metric of the runs", name, measured)
     if kind == "frontier":
         found = frontier(table._replace(cells=[cell for cell in table.cells if cell.mechanism in shown]), x, metric)
         if found is None:
@@ -103,7 +106,11 @@ def _draw_allocation(table: Table, read: Callable[[], Iterable[Transition]], sho
 
 
 def _read(
-    folders: Sequence[Path], baseline: str | None, across: bool, left_out: LeftOut | None
+    folders: Sequence[Path],
+    baseline: str | None,
+    across: bool,
+    metrics: Sequence[str | Metric],
+    left_out: LeftOut | None,
 ) -> tuple[Table, Callable[[], Iterable[Transition]]]:
     """The table of the runs, and what reads their answers."""
     if not folders:
@@ -111,9 +118,10 @@ def _read(
     opened = open_runs(folders, left_out)
     if len(opened) == 1:
         (run,) = opened
-        with tally(run.read, METRICS) as found:
+        measures = [*METRICS, *(make_metric(it) if isinstance(it, str) else it for it in metrics)]
+        with tally_of_run(folders[0], measures) if left_out is None else tally(run.read, measures) as found:
             chosen = baseline or run.manifest["options"].get("baseline")
-            return table_of(found, METRICS, chosen, about=about(run.manifest)), run.read
+            return table_of(found, measures, chosen, about=about(run.manifest)), run.read
     labels = labels_of(opened)
-    compared = compare_runs(opened, across=across, baseline=baseline, labels=labels)
+    compared = compare_runs(opened, across=across, baseline=baseline, metrics=metrics, labels=labels)
     return compared.summary, partial(labelled, opened, labels)

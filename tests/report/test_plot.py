@@ -56,6 +56,20 @@ def test_a_figure_names_its_mechanisms_and_its_axes(run: Path, tmp_path: Path) -
     assert "a $x^2$" not in said
 
 
+class Questions:
+    """Number of questions."""
+
+    name, unit, optional = "questions", "per answer", False
+
+    def measure(self, transition: Transition, expected: bool) -> tuple[float, float]:
+        return 1.0, 1.0
+
+
+def test_a_metric_of_ones_own_is_drawn(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own.svg"
+    assert "questions (per answer)" in texts(simenv.plot(run, "frontier", out, x="questions", metrics=[Questions()]))
+
+
 def test_several_runs_are_labelled(run: Path, tmp_path: Path) -> None:
     other = save(tmp_path / "other", transitions(small_world(), "gsp"))
     said = texts(simenv.plot([run, other], "differences", tmp_path / "both.svg", baseline="run/gsp"))
