@@ -116,6 +116,8 @@ def _rebuilt(
     run: Path, manifest: Mapping[str, Any], objects: Mapping[str, Mechanism]
 ) -> tuple[BenchOptions, Parts, list[str]]:
     """The parts of a run as they were, with what differs for the notes."""
+    if "mechanisms" not in manifest["options"]:
+        raise InputError(f"cannot {_PURPOSE}: {run} names no mechanisms, so its answers were written elsewhere")
     refuse_other_version(run, manifest, _PURPOSE)
     # What the run recorded or cached stays as it is; a run of a cassette has only what is in it.
     options = options_of_manifest(manifest["options"], str(run)).model_copy(update={"record": None, "cache": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,7 @@ from simenv.records import Transition
 from simenv.runs.log import read_transitions
 from simenv.testing import ADS, PERSONAS, small_world
 from tests.support.hand_made import turn
-from tests.support.runs import transitions
+from tests.support.runs import save, transitions
 
 LEFT_OUT = "ad-1"
 OTHERS = [ad for ad in ADS if ad.id != LEFT_OUT]
@@ -101,6 +102,16 @@ def test_few_realised_clicks_are_no_certainty() -> None:
 def test_an_answer_that_does_not_change_changes_no_number() -> None:
     one = turn(0, {"b": (True, None)})
     assert all(change.estimate.value == 0 or change.effect.below for change in changes([Pair(one, one)] * 3, ["a"]))
+
+
+def test_answers_from_elsewhere_are_not_written_again(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", [turn(0, {"a": (True, 0.5)})])
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["options"]["mechanisms"]
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert simenv.advertiser_report(run, "a").value("m", "clicks").value == 0.5
+    with pytest.raises(InputError, match="names no mechanisms, so its answers were written elsewhere"):
+        simenv.advertiser_report(run, "a", counterfactual=True)
 
 
 @pytest.mark.weights
