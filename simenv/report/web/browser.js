@@ -29,6 +29,10 @@ function indexed(data) {
   });
 }
 
+function counted(n, name) {
+  return `${n.toLocaleString("en-US")} ${name}${n === 1 ? "" : "s"}`;
+}
+
 /** Whether an answer passes the filters. */
 function passes(filter, answer, facts) {
   return (
@@ -115,7 +119,7 @@ function answerSection(summary, data, seriesOf) {
       .map((answers, question) => ({ question, matching: new Set(answers.filter((i) => pass[i])) }))
       .filter((row) => row.matching.size > 0);
     const answers = found.reduce((sum, row) => sum + row.matching.size, 0);
-    count.textContent = `${found.length.toLocaleString("en-US")} questions, ${answers.toLocaleString("en-US")} answers`;
+    count.textContent = `${counted(found.length, "question")}, ${counted(answers, "answer")}`;
     space.style.height = `${found.length * ROW}px`;
     list.scrollTop = 0;
     select(found.length ? 0 : -1);
@@ -144,7 +148,7 @@ function answerSection(summary, data, seriesOf) {
         el(
           "div",
           { class: "small", dir: "auto" },
-          `${data.personas[who][0]} · turn ${turn + 1} · ${matching.size === all ? all : `${matching.size} of ${all}`} answers`,
+          `${data.personas[who][0]} · turn ${turn + 1} · ${matching.size === all ? "" : `${matching.size} of `}${counted(all, "answer")}`,
         ),
       );
       row.style.top = `${i * ROW}px`;
