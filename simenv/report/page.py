@@ -19,7 +19,7 @@ from simenv.text import printable
 
 SIGN = b"<!doctype html>\n<!-- A report of simenv. -->\n"
 """How every report begins."""
-_SCRIPTS = ("elements.js", "plots.js", "figures.js", "browser.js", "answer.js", "main.js")
+_SCRIPTS = ("elements", "scales", "plots", "figures", "clicks", "attached", "answer", "browser", "main")
 _DIGITS = 6
 """Significant digits of numbers."""
 
@@ -60,7 +60,7 @@ def _style() -> str:
 
 
 def _script() -> str:
-    return "\n".join(_web(name) for name in _SCRIPTS)
+    return "\n".join(_web(f"{name}.js") for name in _SCRIPTS)
 
 
 def _web(name: str) -> str:

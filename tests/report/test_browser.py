@@ -140,9 +140,9 @@ def test_filters(opened: Opened) -> None:
     assert after("Ad category", "hats") == "3 questions, 3 answers"
     assert after("Faults", "with any fault") == "4 questions, 5 answers"
     assert after("Faults", "broken markup") == "4 questions, 4 answers"
-    assert after("Faults", "failed") == "1 questions, 1 answers"
+    assert after("Faults", "failed") == "1 question, 1 answer"
     assert after("Faults", "without faults") == "4 questions, 7 answers"
-    assert after("Abstention", "the judge abstained") == "1 questions, 1 answers"
+    assert after("Abstention", "the judge abstained") == "1 question, 1 answer"
     assert after("Clicks", "an ad was clicked") == "2 questions, 4 answers"
     assert cards(page) == [GSP, ORGANIC, EVIL]
     assert page.locator(".card.dimmed").count() == 1

@@ -15,14 +15,41 @@ function answerCard(data, summary, answer, matches, words, seriesOf) {
     rows.forEach((row, k) => row.classList.toggle("chosen", k === i));
     rows[i].scrollIntoView({ block: "nearest" });
   };
-  const free = answer.adFree !== undefined && el("details", {}, el("summary", {}, "The answer without ads"), el("p", { class: "answer", dir: "auto" }, data.texts[answer.adFree]));
+  const free =
+    answer.adFree !== undefined &&
+    el(
+      "details",
+      {},
+      el("summary", {}, "The answer without ads"),
+      el("p", { class: "answer", dir: "auto" }, data.texts[answer.adFree]),
+    );
   return el(
     "article",
     { class: matches ? "card" : "card dimmed", "data-mechanism": name, "aria-label": `Answer of ${name}` },
-    el("h4", {}, svg("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, marker(seriesOf(name), 0, 0)), el("span", { dir: "auto" }, name)),
-    el("p", { class: "figures-line" }, measures(summary, answer).map(([label, text]) => el("span", {}, `${label} `, el("b", {}, text)))),
-    answer.error ? el("p", { class: "error", dir: "auto" }, el("b", {}, answer.error[0]), ` ${answer.error[1]}`) : answerText(answer, words, choose),
-    answer.faults && el("p", { class: "faults" }, answer.faults.map((fault) => el("span", { class: "fault" }, fault))),
+    el(
+      "h4",
+      {},
+      svg(
+        "svg",
+        { width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" },
+        marker(seriesOf(name), 0, 0),
+      ),
+      el("span", { dir: "auto" }, name),
+    ),
+    el(
+      "p",
+      { class: "figures-line" },
+      measures(summary, answer).map(([label, text]) => el("span", {}, `${label} `, el("b", {}, text))),
+    ),
+    answer.error
+      ? el("p", { class: "error", dir: "auto" }, el("b", {}, answer.error[0]), ` ${answer.error[1]}`)
+      : answerText(answer, words, choose),
+    answer.faults &&
+      el(
+        "p",
+        { class: "faults" },
+        answer.faults.map((fault) => el("span", { class: "fault" }, fault)),
+      ),
     rows.length > 0 && el("ol", { class: "ads" }, rows),
     transfers(answer),
     free,
@@ -52,28 +79,74 @@ function answerText(answer, words, choose) {
     const said = `Ad ${ad + 1}: ${clicked}`;
     const press = (event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), choose(ad)());
     // No button element: it would not break over lines.
-    return el("span", { role: "button", tabindex: 0, class: `ad ${clicked.replace(" ", "-")}`, title: said, click: choose(ad), keydown: press }, marked(text, words), el("sup", {}, ad + 1));
+    return el(
+      "span",
+      {
+        role: "button",
+        tabindex: 0,
+        class: `ad ${clicked.replace(" ", "-")}`,
+        title: said,
+        click: choose(ad),
+        keydown: press,
+      },
+      marked(text, words),
+      el("sup", {}, ad + 1),
+    );
   });
   return el("p", { class: "answer", dir: "auto" }, parts.length ? parts : el("i", {}, "The answer is empty."));
 }
 
 /** What is known of one shown ad. */
-function adRow(data, candidates, [place, price, probability, clicked, reason, factuality, disclosure, surprise], words) {
+function adRow(
+  data,
+  candidates,
+  [place, price, probability, clicked, reason, factuality, disclosure, surprise],
+  words,
+) {
   const [adNumber, bid, value] = candidates[place];
   const [id, title, advertiser, category, url, body] = data.ads[adNumber];
   const facts = [
-    ["bid", number(bid)], ["value", number(value)], ["price", number(price)],
-    ["click probability", number(probability)], ["factuality", number(factuality)],
-    ["disclosure", number(disclosure)], ["surprise", number(surprise)],
+    ["bid", number(bid)],
+    ["value", number(value)],
+    ["price", number(price)],
+    ["click probability", number(probability)],
+    ["factuality", number(factuality)],
+    ["disclosure", number(disclosure)],
+    ["surprise", number(surprise)],
   ].filter(([, text]) => text !== "–");
   return el(
     "li",
     { class: `shown-ad ${verdict(clicked).replace(" ", "-")}` },
-    el("div", { class: "ad-title" }, el("b", { dir: "auto" }, marked(title, words)), " ", el("span", { class: "verdict" }, verdict(clicked))),
-    el("div", { class: "ad-of" }, el("span", { dir: "auto" }, marked(advertiser, words)), " · ", el("span", { dir: "auto" }, category), " · ", el("code", {}, id)),
-    el("div", { class: "ad-facts" }, facts.map(([label, text]) => el("span", {}, `${label} `, el("b", {}, text)))),
+    el(
+      "div",
+      { class: "ad-title" },
+      el("b", { dir: "auto" }, marked(title, words)),
+      " ",
+      el("span", { class: "verdict" }, verdict(clicked)),
+    ),
+    el(
+      "div",
+      { class: "ad-of" },
+      el("span", { dir: "auto" }, marked(advertiser, words)),
+      " · ",
+      el("span", { dir: "auto" }, category),
+      " · ",
+      el("code", {}, id),
+    ),
+    el(
+      "div",
+      { class: "ad-facts" },
+      facts.map(([label, text]) => el("span", {}, `${label} `, el("b", {}, text))),
+    ),
     reason && el("div", { class: "reason", dir: "auto" }, marked(reason, words)),
-    (body || url) && el("details", {}, el("summary", {}, "The ad"), el("p", { class: "copy", dir: "auto" }, body), url && el("p", { class: "url", dir: "ltr" }, url)),
+    (body || url) &&
+      el(
+        "details",
+        {},
+        el("summary", {}, "The ad"),
+        el("p", { class: "copy", dir: "auto" }, body),
+        url && el("p", { class: "url", dir: "ltr" }, url),
+      ),
   );
 }
 

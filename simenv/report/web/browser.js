@@ -13,12 +13,24 @@ function indexed(data) {
     const reasons = (answer.ads || []).map((ad) => ad[4]);
     return {
       who,
-      words: [query, text, ...reasons, ...ads.flatMap(([id, title, advertiser]) => [id, title, advertiser]), ...(answer.error || [])].join("\n").toLowerCase(),
+      words: [
+        query,
+        text,
+        ...reasons,
+        ...ads.flatMap(([id, title, advertiser]) => [id, title, advertiser]),
+        ...(answer.error || []),
+      ]
+        .join("\n")
+        .toLowerCase(),
       categories: new Set(ads.map((ad) => ad[3])),
       faults: answer.faults || [],
       verdicts: new Set((answer.ads || []).map((ad) => verdict(ad[3]))),
     };
   });
+}
+
+function counted(n, name) {
+  return `${n.toLocaleString("en-US")} ${name}${n === 1 ? "" : "s"}`;
 }
 
 /** Whether an answer passes the filters. */
@@ -27,7 +39,12 @@ function passes(filter, answer, facts) {
     (filter.mechanism === "" || answer.mechanism === Number(filter.mechanism)) &&
     (filter.persona === "" || facts.who === Number(filter.persona)) &&
     (filter.category === "" || facts.categories.has(filter.category)) &&
-    (filter.fault === "" || (filter.fault === "any" ? facts.faults.length > 0 : filter.fault === "none" ? facts.faults.length === 0 : facts.faults.includes(filter.fault.slice(1)))) &&
+    (filter.fault === "" ||
+      (filter.fault === "any"
+        ? facts.faults.length > 0
+        : filter.fault === "none"
+          ? facts.faults.length === 0
+          : facts.faults.includes(filter.fault.slice(1)))) &&
     (filter.abstention === "" || facts.verdicts.has("abstained") === (filter.abstention === "with")) &&
     (filter.clicked === "" || facts.verdicts.has("clicked") === (filter.clicked === "yes")) &&
     (filter.text === "" || filter.text.split(" ").every((word) => facts.words.includes(word)))
@@ -42,7 +59,13 @@ function answerSection(summary, data, seriesOf) {
   let found = [];
   let open = -1;
 
-  const list = el("div", { class: "list", tabindex: 0, role: "listbox", "aria-label": "Questions", scroll: () => drawRows() });
+  const list = el("div", {
+    class: "list",
+    tabindex: 0,
+    role: "listbox",
+    "aria-label": "Questions",
+    scroll: () => drawRows(),
+  });
   const space = el("div", { class: "space", role: "presentation" });
   list.append(space);
   const pane = el("div", { class: "pane", tabindex: 0, role: "region", "aria-label": "Answers to the question" });
@@ -61,7 +84,14 @@ function answerSection(summary, data, seriesOf) {
     abstention: [...any("all"), ["with", "the judge abstained"], ["without", "no abstention"]],
     clicked: [...any("all"), ["yes", "an ad was clicked"], ["no", "no ad was clicked"]],
   };
-  const labels = { mechanism: "Mechanism", persona: "Persona", category: "Ad category", fault: "Faults", abstention: "Abstention", clicked: "Clicks" };
+  const labels = {
+    mechanism: "Mechanism",
+    persona: "Persona",
+    category: "Ad category",
+    fault: "Faults",
+    abstention: "Abstention",
+    clicked: "Clicks",
+  };
   const selects = {};
   const choices = Object.entries(options).map(([name, values]) => {
     const label = choice(labels[name], values, (value) => change({ [name]: value }));
@@ -70,7 +100,11 @@ function answerSection(summary, data, seriesOf) {
   });
   let typing = 0;
   const search = el("input", {
-    type: "search", id: "search", placeholder: "Search questions, answers, ads and reasons", autocomplete: "off", spellcheck: "false",
+    type: "search",
+    id: "search",
+    placeholder: "Search questions, answers, ads and reasons",
+    autocomplete: "off",
+    spellcheck: "false",
     input: () => {
       clearTimeout(typing);
       typing = setTimeout(() => change({ text: search.value.toLowerCase().trim().replace(/\s+/g, " ") }), 120);
@@ -81,9 +115,11 @@ function answerSection(summary, data, seriesOf) {
   function change(part) {
     filter = { ...filter, ...part };
     const pass = data.answers.map((answer, i) => passes(filter, answer, facts[i]));
-    found = byQuestion.map((answers, question) => ({ question, matching: new Set(answers.filter((i) => pass[i])) })).filter((row) => row.matching.size > 0);
+    found = byQuestion
+      .map((answers, question) => ({ question, matching: new Set(answers.filter((i) => pass[i])) }))
+      .filter((row) => row.matching.size > 0);
     const answers = found.reduce((sum, row) => sum + row.matching.size, 0);
-    count.textContent = `${found.length.toLocaleString("en-US")} questions, ${answers.toLocaleString("en-US")} answers`;
+    count.textContent = `${counted(found.length, "question")}, ${counted(answers, "answer")}`;
     space.style.height = `${found.length * ROW}px`;
     list.scrollTop = 0;
     select(found.length ? 0 : -1);
@@ -97,9 +133,24 @@ function answerSection(summary, data, seriesOf) {
       const { question, matching } = found[i];
       const [, query, who, , turn] = data.questions[question];
       const all = byQuestion[question].length;
-      const row = el("div", { class: "question", role: "option", id: `question-${i}`, "aria-selected": String(i === open), "aria-setsize": found.length, "aria-posinset": i + 1, click: () => select(i) },
+      const row = el(
+        "div",
+        {
+          class: "question",
+          role: "option",
+          id: `question-${i}`,
+          "aria-selected": String(i === open),
+          "aria-setsize": found.length,
+          "aria-posinset": i + 1,
+          click: () => select(i),
+        },
         el("div", { class: "query", dir: "auto" }, query),
-        el("div", { class: "small", dir: "auto" }, `${data.personas[who][0]} · turn ${turn + 1} · ${matching.size === all ? all : `${matching.size} of ${all}`} answers`));
+        el(
+          "div",
+          { class: "small", dir: "auto" },
+          `${data.personas[who][0]} · turn ${turn + 1} · ${matching.size === all ? "" : `${matching.size} of `}${counted(all, "answer")}`,
+        ),
+      );
       row.style.top = `${i * ROW}px`;
       rows.push(row);
     }
@@ -131,13 +182,35 @@ function answerSection(summary, data, seriesOf) {
     const candidates = data.candidates[data.answers[byQuestion[question][0]].candidates];
     const words = filter.text.split(" ").filter(Boolean);
     pane.replaceChildren(
-      el("header", {},
+      el(
+        "header",
+        {},
         el("h3", { class: "query", dir: "auto" }, marked(query, words)),
         el("p", { class: "small" }, el("b", { dir: "auto" }, persona), " ", el("span", { dir: "auto" }, profile)),
-        known.length > 0 && el("details", {}, el("summary", {}, "What only the judge knows of this persona"), el("dl", {}, known.map(([name, text]) => [el("dt", {}, name), el("dd", { dir: "auto" }, text)]))),
+        known.length > 0 &&
+          el(
+            "details",
+            {},
+            el("summary", {}, "What only the judge knows of this persona"),
+            el(
+              "dl",
+              {},
+              known.map(([name, text]) => [el("dt", {}, name), el("dd", { dir: "auto" }, text)]),
+            ),
+          ),
         el("details", {}, el("summary", {}, `${candidates.length} candidate ads`), candidateTable(data, candidates)),
-        el("p", { class: "small" }, `Auction ${id}${topic ? `, topic ${topic}` : ""}; at most ${most} ads without a penalty, reserve ${number(reserve)}. `, el("a", { href: hashOf(question), class: "permalink" }, "Link to this question"))),
-      el("div", { class: "cards" }, answers.map((i) => answerCard(data, summary, data.answers[i], matching.has(i), words, seriesOf))),
+        el(
+          "p",
+          { class: "small" },
+          `Auction ${id}${topic ? `, topic ${topic}` : ""}; at most ${most} ads without a penalty, reserve ${number(reserve)}. `,
+          el("a", { href: hashOf(question), class: "permalink" }, "Link to this question"),
+        ),
+      ),
+      el(
+        "div",
+        { class: "cards" },
+        answers.map((i) => answerCard(data, summary, data.answers[i], matching.has(i), words, seriesOf)),
+      ),
     );
     pane.scrollTop = 0;
   }
@@ -182,7 +255,9 @@ function answerSection(summary, data, seriesOf) {
   };
   set(list, {
     keydown: (event) => {
-      const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 8, PageUp: -8, Home: -found.length, End: found.length }[event.key];
+      const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 8, PageUp: -8, Home: -found.length, End: found.length }[
+        event.key
+      ];
       if (step === undefined) return;
       event.preventDefault();
       move(step);
@@ -191,9 +266,34 @@ function answerSection(summary, data, seriesOf) {
       touched = true;
     },
   });
-  const root = section("answers", "Answers", el("p", { class: "lead" }, summary.sample),
-    el("form", { class: "filters", role: "search", submit: (event) => event.preventDefault() }, el("label", { class: "choice search" }, el("span", {}, "Search ", el("kbd", {}, "/")), search), choices, clear),
-    el("div", { class: "choices" }, count, el("label", { class: "check" }, only, " only answers that pass the filters"), el("span", { class: "small keys" }, el("kbd", {}, "j"), " ", el("kbd", {}, "k"), " next and previous question, ", el("kbd", {}, "?"), " all keys")),
-    el("div", { class: "panes" }, list, pane));
+  const root = section(
+    "answers",
+    "Answers",
+    el("p", { class: "lead" }, summary.sample),
+    el(
+      "form",
+      { class: "filters", role: "search", submit: (event) => event.preventDefault() },
+      el("label", { class: "choice search" }, el("span", {}, "Search ", el("kbd", {}, "/")), search),
+      choices,
+      clear,
+    ),
+    el(
+      "div",
+      { class: "choices" },
+      count,
+      el("label", { class: "check" }, only, " only answers that pass the filters"),
+      el(
+        "span",
+        { class: "small keys" },
+        el("kbd", {}, "j"),
+        " ",
+        el("kbd", {}, "k"),
+        " next and previous question, ",
+        el("kbd", {}, "?"),
+        " all keys",
+      ),
+    ),
+    el("div", { class: "panes" }, list, pane),
+  );
   return { root, show, move, follow, search, list, start: () => change({}) };
 }

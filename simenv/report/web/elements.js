@@ -56,7 +56,13 @@ function dataTable(header, rows, { texts = 1, caption = null } = {}) {
   const show = (sorted) => {
     body.replaceChildren(
       ...sorted.map((row) =>
-        el("tr", {}, row.map((cell, i) => (i === 0 ? el("th", { scope: "row", dir: "auto" }, cell) : el("td", { class: kind(i), dir: "auto" }, cell)))),
+        el(
+          "tr",
+          {},
+          row.map((cell, i) =>
+            i === 0 ? el("th", { scope: "row", dir: "auto" }, cell) : el("td", { class: kind(i), dir: "auto" }, cell),
+          ),
+        ),
       ),
     );
   };
@@ -83,7 +89,11 @@ function compareCells(a, b) {
 
 /** A labelled choice; `options` are [value, text]. */
 function choice(label, options, change, value) {
-  const select = el("select", { change: () => change(select.value) }, options.map(([key, text]) => el("option", { value: key }, text)));
+  const select = el(
+    "select",
+    { change: () => change(select.value) },
+    options.map(([key, text]) => el("option", { value: key }, text)),
+  );
   if (value !== undefined) select.value = value;
   return el("label", { class: "choice" }, el("span", {}, label), select);
 }
