@@ -231,6 +231,13 @@ def validity_keys() -> str:
     return "\n\n".join([_keys("validity.json", Validity), "The kinds of contrasts and the placebos:", kinds, placebos])
 
 
+def judge_card_keys() -> str:
+    """What judge_card.json holds."""
+    from simenv.validity.card import JudgeCard
+
+    return _keys("judge_card.json", JudgeCard)
+
+
 def _keys(file: str, report: type[BaseModel]) -> str:
     parts = []
     for path, model in {file: report, **dict(_nested("", report))}.items():
@@ -268,6 +275,26 @@ def export_columns() -> str:
     return table(("column", "type", "meaning"), rows)
 
 
+def advertiser_terms() -> str:
+    """The terms of an advertiser's report."""
+    from simenv.advertisers.terms import TERMS
+
+    return table(
+        ("term", "`metric`", "unit", "meaning"),
+        [(term.title, f"`{term.name}`", term.unit, term.meaning) for term in TERMS],
+    )
+
+
+def advertiser_effects() -> str:
+    """What a report without the advertiser says."""
+    from simenv.advertisers.effects import EFFECTS
+
+    return table(
+        ("`metric`", "unit", "with the advertiser minus without it"),
+        [(f"`{effect.name}`", effect.unit, effect.meaning) for effect in EFFECTS],
+    )
+
+
 def server_shapes() -> str:
     """The replies that are tested, and what becomes of them."""
     from simenv.testing.shapes import OUTCOMES, SHAPES, VERDICTS
@@ -293,11 +320,14 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "ad_catalogs": ad_catalogs,
+    "advertiser_effects": advertiser_effects,
+    "advertiser_terms": advertiser_terms,
     "api": api,
     "audit_keys": audit_keys,
     "claims": claims,
     "command_line": command_line,
     "export_columns": export_columns,
+    "judge_card_keys": judge_card_keys,
     "mechanisms": mechanisms,
     "personas": personas,
     "records": records,

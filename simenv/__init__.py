@@ -13,6 +13,7 @@ from __future__ import annotations
 import gymnasium
 
 from simenv.abilities import AsksModels, Hashed, Observer
+from simenv.advertisers.report import AdvertiserReport, advertiser_report
 from simenv.auditing.command import AuditResult, audit
 from simenv.check import check_mechanism
 from simenv.ctr.models import CTRModel, PredictsClicks, make_ctr_model
@@ -39,6 +40,8 @@ from simenv.plugins import plugins
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Outcome, Persona, Placement, Query, Transition
+from simenv.report.plot import plot
+from simenv.report.view import View, view
 from simenv.runs.bench import BenchResult, bench
 from simenv.runs.compare import Comparison, compare
 from simenv.runs.merge import merge
@@ -61,6 +64,7 @@ gymnasium.register("simenv/Bidding-v0", entry_point="simenv.integrations.numeric
 __all__ = [
     "LLM",
     "Ad",
+    "AdvertiserReport",
     "AsksModels",
     "Auction",
     "AuditResult",
@@ -97,8 +101,10 @@ __all__ = [
     "Trainer",
     "Transition",
     "ValueDistribution",
+    "View",
     "World",
     "Writer",
+    "advertiser_report",
     "audit",
     "bench",
     "check_mechanism",
@@ -118,7 +124,9 @@ __all__ = [
     "mechanism_names",
     "merge",
     "outcome",
+    "plot",
     "plugins",
     "run_mechanism",
     "strip_markup",
+    "view",
 ]

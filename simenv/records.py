@@ -227,6 +227,13 @@ class Click(Record):
     click_prob: float | None = Field(default=None, ge=0, le=1)
     """Probability that the user clicks, if the judge gives it."""
     reason: str = ""
+    conversion_prob: float | None = Field(default=None, ge=0, le=1, exclude_if=lambda prob: prob is None)
+    """Probability that a click converts, such as into a purchase. None, here and in the next two fields, and left out
+    of logs: the world has no conversions (`simenv.conversions`)."""
+    converted: bool | None = Field(default=None, exclude_if=lambda converted: converted is None)
+    """Whether the ad was clicked and the click converted. None also where `clicked` is None."""
+    conversion_value: float | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
+    """What a conversion is worth to the advertiser: currency."""
 
 
 class AdQuality(Record):

@@ -80,7 +80,8 @@ def printable(text: str, *, keep: str = "\n\t") -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if _is_shown(c) or c in keep else escaped(c) for c in text)
+    hidden = {ord(c): escaped(c) for c in set(text) if not _is_shown(c) and c not in keep}
+    return text.translate(hidden) if hidden else text
 
 
 def escaped(character: str) -> str:

@@ -6,14 +6,16 @@ that answer the same auction get the same values, bids and user.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from simenv import markup
 from simenv.abilities import Prepares
 from simenv.charges import overcharges, refuse_overcharges
+from simenv.conversions import Conversions
 from simenv.deadlines import check_timeout, time_limit
 from simenv.encoder import Encoder, default_encoder, know
 from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError
@@ -70,6 +72,7 @@ class World:
             is wall time, in which other answers may run at once. Code that waits is cancelled; code that never awaits
             cannot be ended, so its thread is left behind (`simenv.background_loop.run_sync`).
         strict: Whether charges that no bid covers (`simenv.charges`) are errors; otherwise transitions list them.
+        conversions: The stage after the click; None: users do nothing after it.
 
     Raises:
         InputError: a pack is empty, ids are duplicate, or a number is out of range.
@@ -94,6 +97,7 @@ class World:
         ad_free: Mechanism | None = None,
         answer_timeout: float | None = None,
         strict: bool = False,
+        conversions: Conversions | None = None,
     ) -> None:
         if not personas:
             raise InputError("there are no personas")
@@ -115,6 +119,7 @@ class World:
         self.ad_free = ad_free
         self.answer_timeout = answer_timeout
         self.strict = strict
+        self.conversions = conversions
         self._prepared = False
         self._known_candidates: dict[str, list[tuple[Ad, float]]] = {}
         self._known_values: dict[str, tuple[tuple[Ad, ...], dict[str, float]]] = {}
@@ -235,6 +240,8 @@ class World:
             extra = Usage() if set(plain_meter.requests) <= set(mechanism_meter.requests) else plain_meter.usage
             feedback = _with_quality(feedback, measured, extra)
         values = self._values(auction.id, tuple(bid.ad for bid in auction.bids))
+        if self.conversions is not None:
+            feedback = self.conversions.after(session.persona, auction, feedback, values)
         return settle(
             auction,
             outcome,
@@ -277,6 +284,16 @@ class World:
             expected_reward=None,
             error=error,
         )
+
+    def without(self, ads: Iterable[str]) -> World:
+        """Returns the same world without the ads of these ids: in their place the next ones become candidates.
+
+        Users, queries, values and draws of all other ads are the same.
+        """
+        other = copy.copy(self)
+        other.retriever = self.retriever.without(ads)
+        other._known_candidates, other._known_values = {}, {}
+        return other
 
     def _candidates(self, query: str) -> list[tuple[Ad, float]]:
         """What retrieval gives for a query, looked up once for all mechanisms that answer it."""
@@ -404,6 +421,7 @@ def make_world(
     ad_free: Mechanism | None = None,
     answer_timeout: float | None = None,
     strict: bool = False,
+    conversions: float | Conversions | None = None,
 ) -> World:
     """Builds a world from names and defaults. Names are those of the command line.
 
@@ -418,6 +436,7 @@ def make_world(
         bidder, values: A bidder and a value distribution, or their names.
         quality: A measure, or its name, see `make_quality`; None: quality is not measured.
         objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict: See `World`.
+        conversions: The stage after the click, or its base rate; None: there is none.
 
     Raises:
         InputError: see `load_catalog`, `load_personas`, `make_judge`, `make_bidder`, `make_quality` and `World`.
@@ -429,6 +448,8 @@ def make_world(
         values = make_values(values)
     if isinstance(queries, str):
         queries = FileQueries(queries)
+    if isinstance(conversions, int | float):
+        conversions = Conversions(conversions)
     if isinstance(user_llm, str):
         user_llm = make_llm(user_llm)
     if isinstance(catalog, str):
@@ -458,6 +479,7 @@ def make_world(
         ad_free=ad_free,
         answer_timeout=answer_timeout,
         strict=strict,
+        conversions=conversions,
     )
 
 

@@ -56,6 +56,8 @@ def bench(
     console.written_to(out)
     if options.shard is not None:
         console.note(f"this is shard {options.shard}: put all of them together with simenv merge")
+    else:
+        console.line(f"its tables, plots and answers in a browser: simenv view {shlex.quote(str(out))}", style="dim")
     if result.stopped is not None:
         console.error(result.stopped.text)
         console.note(f"{go_on} --{result.stopped.ceiling.replace('_', '-')} HIGHER")

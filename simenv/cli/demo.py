@@ -1,4 +1,4 @@
-"""`simenv demo`: a small benchmark, one example answer, and the verdicts of two judges."""
+"""`simenv demo`: a small benchmark, one example answer, the verdicts of two judges, and a report for the browser."""
 
 from __future__ import annotations
 
@@ -21,18 +21,25 @@ MECHANISMS = ("organic", "prompted", "gsp", "best_of_n", "llm_auction")
 def demo(
     n: Annotated[int, typer.Option(help="Number of auctions.")] = 48,
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for the run and its report; one for temporary files by default.")
+    ] = None,
 ) -> None:
-    """Compares five mechanisms on the embedded model, and shows one answer with the verdicts of two judges."""
+    """Compares five mechanisms on the embedded model, shows one answer, and writes a report for the browser."""
+    from simenv.cli.view import print_view
+    from simenv.report.view import view
     from simenv.runs.folder import read_transitions
 
     console.out.print(
         f"Five mechanisms answer the same {n} questions of the embedded personas. SmolLM2-135M writes the answers on "
         "this machine; the click model clicks.\n"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        # Two queries a session instead of five: the same answers over more personas give narrower intervals.
-        run_and_print(BenchOptions(mechanisms=MECHANISMS, n=n, seed=seed, horizon=2), Path(folder) / "run")
-        show_judges(list(read_transitions(Path(folder) / "run")))
+    folder = out if out is not None else Path(tempfile.mkdtemp(prefix="simenv-demo-")) / "run"
+    # Two queries a session instead of five: the same answers over more personas give narrower intervals.
+    run_and_print(BenchOptions(mechanisms=MECHANISMS, n=n, seed=seed, horizon=2), folder)
+    show_judges(list(read_transitions(folder)))
+    console.out.print()
+    print_view(view(folder))
 
 
 def show_judges(transitions: list[Transition]) -> None:

@@ -32,11 +32,14 @@ from simenv.cli.make_pack import make_pack
 from simenv.cli.merge import merge
 from simenv.cli.new import new
 from simenv.cli.ope import ope
+from simenv.cli.plot import plot
+from simenv.cli.report import report
 from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
 from simenv.cli.validate_judge import validate_judge
 from simenv.cli.validate_quality import validate_quality
+from simenv.cli.view import view
 from simenv.errors import CannotWrite, CeilingReached, SimenvError, SimenvWarning
 
 app = typer.Typer(
@@ -46,6 +49,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "merge": merge,
     "compare": compare,
+    "view": view,
+    "plot": plot,
+    "report": report,
     "audit": audit,
     "export": export,
     "ope": ope,

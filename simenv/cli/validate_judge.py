@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from simenv.cli import console
+from simenv.cli.options import SOUND_ONLY
 from simenv.runs.options import names_of
 
 
@@ -53,16 +54,28 @@ def validate_judge(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code of a local model's folder, if the model needs it.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="A new folder for validity.json, report.md and plots.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of a run. Its judge judges the answers to at most 200 auctions again, with other keys, "
+            "and the judge card is written there. A judge that is named here judges them twice."
+        ),
+    ] = None,
+    sound_only: Annotated[bool, SOUND_ONLY] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for validity.json, report.md, plots, and the judge card.")
+    ] = None,
 ) -> None:
-    """Tests a judge: contrasts, placebos, hostile ads, outside data, reliability."""
+    """Tests a judge, and sums it up on a judge card: contrasts, placebos, hostile ads, labels, noise, costs."""
     from simenv import registry
     from simenv.background_loop import run_sync
-    from simenv.files.folders import check_folder
+    from simenv.files.folders import check_folder, try_folder
     from simenv.files.rows import parse_columns
     from simenv.judges.factory import make_judge
     from simenv.llm import LANGUAGE_MODEL, check_server_options, make_llm
+    from simenv.runs.judged_again import JudgedRun
     from simenv.runs.options import ModelOptions, read_options
+    from simenv.validity.card import AUCTIONS, CARD_TEXT, judge_card, report_of_card, write_card
     from simenv.validity.report import report_of, write_report
     from simenv.validity.run import ValidityOptions, validate
     from simenv.validity.scenarios import load_scenarios
@@ -82,23 +95,41 @@ def validate_judge(
     load_scenarios(part, limit)  # reports a wrong name before a model is loaded
     if out is not None:
         check_folder(out)
-    built = make_judge(
-        judge,
-        llm=llm,
-        ensemble=names_of(judge_ensemble),
-        samples=judge_samples,
-        find_llm=lambda name: make_llm(
-            name,
-            api_base=api_base,
-            concurrency=concurrency,
-            timeout=timeout,
-            server_options={} if registry.is_name_of(LANGUAGE_MODEL, name) and name != llm else asked,
-            trust_remote_code=trust_remote_code,
-        ),
+    judged = None
+    named = judge != "auto" or llm is not None or judge_ensemble is not None
+    if run is not None:
+        judged = JudgedRun(run, min(limit or AUCTIONS, AUCTIONS), left_out=console.left_out(sound_only))
+        if not named:
+            try_folder(run)
+    built = (
+        judged.judge()
+        if judged is not None and not named
+        else make_judge(
+            judge,
+            llm=llm,
+            ensemble=names_of(judge_ensemble),
+            samples=judge_samples,
+            find_llm=lambda name: make_llm(
+                name,
+                api_base=api_base,
+                concurrency=concurrency,
+                timeout=timeout,
+                server_options={} if registry.is_name_of(LANGUAGE_MODEL, name) and name != llm else asked,
+                trust_remote_code=trust_remote_code,
+            ),
+        )
     )
     with console.named_bars() as (watch, _):
         report = run_sync(lambda: validate(built, options, watch=watch))
+        if out is not None:
+            write_report(report, out)
+        card = run_sync(lambda: judge_card(built, report, judged, watch=watch))
+    answers = {} if judged is None else judged.answers
     report_of(report).print(console.out)
+    report_of_card(card, answers).print(console.out)
     if out is not None:
-        write_report(report, out)
+        write_card(card, answers, out)
         console.written_to(out)
+    if run is not None and judged is not None and judged.is_by(built):
+        write_card(card, answers, run)
+        console.written_to(run / CARD_TEXT)

@@ -48,9 +48,13 @@ def click_rows(transitions: Iterable[Transition], *, candidates: bool = False) -
                 "clicked": click.clicked,
                 "click_prob": click.click_prob,
                 "reason": click.reason,
+                "conversion_prob": click.conversion_prob,
+                "converted": click.converted,
+                "conversion_value": click.conversion_value if click.converted else None,
             }
         if candidates:
             nothing = dict.fromkeys(("price", "position", "span_start", "span_end", "clicked", "click_prob"))
+            nothing |= dict.fromkeys(("conversion_prob", "converted", "conversion_value"))
             placed = {placement.ad_id for placement in t.outcome.placements}
             others = [bid for bid in t.auction.bids if bid.ad.id not in placed]
             yield from ({**_row(t, bid), **nothing, "shown": False, "reason": ""} for bid in others)

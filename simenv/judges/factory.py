@@ -18,7 +18,8 @@ from simenv.llm import make_llm
 from simenv.llm.base import LLM, Capability
 from simenv.registry import Lazy
 
-_ASK_NO_USER_LLM = ("click", "embedded")
+ASK_NO_USER_LLM = ("click", "embedded")
+"""Judges that need no language model of the user's choice."""
 FindLLM = Callable[[str], LLM]
 
 
@@ -37,7 +38,7 @@ def pick_user_llm(name: str, llm: LLM | None, ad_llm: LLM | None) -> LLM | None:
     Raises:
         InputError: click or embedded with a language model.
     """
-    if name in _ASK_NO_USER_LLM:
+    if name in ASK_NO_USER_LLM:
         if llm is not None:
             raise InputError(f"the judge {name} asks no User-LLM, got {llm.name!r}: the judge llm does")
         return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +54,14 @@ class Retriever:
         self.encoder = encoder
         self._vectors: Vectors | None = None
         self._index: VectorIndex | None = None
+        self._without: frozenset[str] = frozenset()
+
+    def without(self, ads: Iterable[str]) -> Retriever:
+        """Returns the same retriever over the catalog without the ads of these ids: the next ones become candidates."""
+        self.prepare()
+        other = copy.copy(self)
+        other._without = self._without | frozenset(ads)
+        return other
 
     def prepare(self, watch: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Encodes the catalog, once; `watch` is called with the number of ads that are done and of all.
@@ -73,13 +82,17 @@ class Retriever:
         """Returns the candidates with their cosine in [-1, 1], most relevant first; ties in the catalog's order."""
         self.prepare()
         vector = self.encoder.encode([query])[0]
+        wanted = min(self.n + len(self._without), len(self.catalog))
         if self._vectors is not None:
             scores = product(self._vectors, vector)
-            order = np.argsort(-scores, kind="stable")[: self.n]
-            return [(self.catalog[i], float(scores[i])) for i in order]
+            order = np.argsort(-scores, kind="stable")[:wanted]
+            return self._left((self.catalog[i], float(scores[i])) for i in order)
         assert self._index is not None  # prepare() has made one of the two
-        places, scores = self._index.search(vector, self.n)
-        return [(self.catalog[int(i)], float(score)) for i, score in zip(places, scores, strict=True)]
+        places, scores = self._index.search(vector, wanted)
+        return self._left((self.catalog[int(i)], float(score)) for i, score in zip(places, scores, strict=True))
+
+    def _left(self, found: Iterable[tuple[Ad, float]]) -> list[tuple[Ad, float]]:
+        return [(ad, score) for ad, score in found if ad.id not in self._without][: self.n]
 
     def _encoded(self, start: int, stop: int) -> Vectors:
         texts, encoder = [ad.text for ad in self.catalog[start:stop]], self.encoder

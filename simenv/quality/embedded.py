@@ -53,8 +53,9 @@ from simenv.judges import ad_copy
 from simenv.judges.cues import Cue, ramp, read_examples
 from simenv.links import masked_links
 from simenv.one_thread import one_thread, product
-from simenv.quality.form import FormWorth, form, sounds_like_refusal
+from simenv.quality.form import FormWorth, form
 from simenv.records import Ad, AdQuality, Auction, Feedback, Outcome, Persona, Quality, Record
+from simenv.refusals import sounds_like_refusal
 from simenv.text import sentence_around, sentence_spans, sentences
 from simenv.writer.claims import content_words, numbers, unsupported
 

@@ -1,7 +1,7 @@
 """Whether a text has the form of an answer: it does not only repeat the question, refuse, repeat itself, or break off.
 
-Repetition and a missing end are read from the words. A refusal is told by phrases, and by similarity to the examples of
-`refusals.txt`, so one in other words, or in another language than English, may pass.
+Repetition and a missing end are read from the words. A refusal is told by `simenv.refusals`, and by similarity to the
+examples of `refusals.txt`, so one in other words, or in another language than English, may pass.
 """
 
 from __future__ import annotations
@@ -12,16 +12,6 @@ from simenv.records import Record
 from simenv.writer.claims import content_words
 from simenv.writer.guards import loops
 
-_REFUSES = re.compile(
-    r"\b(?:I|we)\b[^.!?]{0,40}?\b(?:sorry|afraid|unable|decline|apologi[sz]e|can(?:no|['’])t|can not|couldn['’]t"
-    r"|won['’]t|will not|would rather not|do(?:n['’]| no)t (?:know|have)|lack"
-    r"|not (?:able|allowed|permitted|comfortable|qualified)"
-    r"|(?:no|nothing) (?:opinion|answer|information|knowledge|say))\b"
-    r"|\bas an? (?:AI|artificial|virtual|language)\b|\b(?:outside|beyond|against) (?:of )?(?:my|what I)\b"
-    r"|\b(?:falls?|goes|lies|is) (?:outside|beyond|against)\b[^.!?]*\b(?:I|we|my|our)\b"
-    r"|\bnot something (?:that )?I\b|\bis there (?:something|anything) else\b",
-    re.IGNORECASE,
-)
 _WHOLE = re.compile(r"[.!?…。！？][\"'”’)\]*_]*\s*\Z")
 _ITEM = re.compile(r"\s*(?:[-*•]|\d+[.)])\s")
 
@@ -66,11 +56,6 @@ def repeats_question(text: str, query: str) -> bool:
     if not said or not asked:
         return bool(text.strip()) and text.strip(" .!?").lower() == query.strip(" .!?").lower()
     return len(said & asked) >= 0.6 * len(asked) and len(said - asked) <= 0.2 * len(said)
-
-
-def sounds_like_refusal(sentence: str) -> bool:
-    """Whether a sentence has a phrase with which assistants refuse."""
-    return bool(_REFUSES.search(sentence))
 
 
 def breaks_off(text: str) -> bool:

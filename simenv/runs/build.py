@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from simenv import registry
 from simenv.abilities import AsksModels
 from simenv.background_loop import run_sync
+from simenv.conversions import Conversions
 from simenv.ctr.models import CTR_MODEL, CTRModel
 from simenv.encoder import default_encoder
 from simenv.errors import InputError
 from simenv.files.rows import parse_columns
 from simenv.judges.base import JUDGE, Judge
-from simenv.judges.factory import make_judge, pick_user_llm, self_judging
+from simenv.judges.factory import pick_user_llm, self_judging
 from simenv.llm import LANGUAGE_MODEL, LLM, check_server_options
 from simenv.llm.cassette import Cassette
 from simenv.market.bidders import BIDDER, Bidder, Budgeted, make_bidder, population
@@ -30,7 +31,7 @@ from simenv.records import Ad, Persona
 from simenv.registry import Kind, Lazy
 from simenv.runs.ceilings import refuse_unpriced
 from simenv.runs.metrics import METRIC, Metric
-from simenv.runs.models import Models
+from simenv.runs.models import Models, judge_names
 from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, check_ranges
 from simenv.runs.settings import Part, PartOptions
 from simenv.users.personas import load_personas
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
     objective: Objective
     metrics: tuple[Metric, ...]
     """Beside the built-in ones."""
+    conversions: Conversions | None
 
 
 class Parts(NamedTuple):
@@ -109,6 +111,7 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
         values=registry.make(VALUES, options.values, **part_options.of(VALUES, options.values)),
         objective=objective_of(options),
         metrics=metrics_of(options) if isinstance(options, BenchOptions) else (),
+        conversions=_conversions(options),
     )
 
 
@@ -126,23 +129,11 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
     user_llm = pick_user_llm(options.judge, named, ad_llm)
     if user_llm is None and plan.queries is None:
         _check_frozen(plan.personas, options.horizon)
-    known = {options.llm: ad_llm} | ({options.judge_llm or options.llm: user_llm} if user_llm is not None else {})
-
-    def find_llm(name: str) -> LLM:  # a model that is built already is not loaded again
-        return known[name] if name in known else models.another(name)
 
     # Mechanisms are built before judge and world, which load the encoder: an error in one shows at once.
     @cache
     def judge() -> Judge:
-        return make_judge(
-            options.judge,
-            llm=named,
-            ad_llm=ad_llm,
-            ensemble=options.judge_ensemble,
-            samples=options.judge_samples,
-            find_llm=find_llm,
-            options={name: part_options.of(JUDGE, name) for name in _judge_names(options)},
-        )
+        return models.judge(named, ad_llm)
 
     @cache
     def world() -> World:
@@ -164,6 +155,7 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
             horizon=options.horizon,
             answer_timeout=options.answer_timeout,
             strict=options.strict,
+            conversions=plan.conversions,
             quality=make_quality(quality, encoder, llm=ad_llm, user_llm=user_llm, options=measure_options),
             ad_free=make_mechanism("organic", context={"llm": ad_llm}) if quality != "none" else None,
         )
@@ -252,18 +244,12 @@ def check_label(label: str) -> None:
         raise InputError(f"the label {label!r} of a mechanism must have printable characters only, and at least one")
 
 
-def _judge_names(options: RunOptions) -> Sequence[str]:
-    if options.judge_ensemble:
-        return options.judge_ensemble
-    return ("click", "llm") if options.judge == "auto" else (options.judge,)
-
-
 def parts_of(options: RunOptions, mechanisms: Mapping[str, str]) -> Iterable[Part]:
     """Every plug-in that the options name. `mechanisms`: label -> name."""
     for label, name in mechanisms.items():
         yield Part(MECHANISM, label, name)
     named: list[tuple[Kind[Any], Iterable[str]]] = [
-        (JUDGE, _judge_names(options)),
+        (JUDGE, judge_names(options)),
         (LANGUAGE_MODEL, (options.llm, *([options.judge_llm] if options.judge_llm else []))),
         (CTR_MODEL, (options.ctr_model,)),
         (VALUES, (options.values,)),
@@ -301,6 +287,12 @@ def _bidder(options: RunOptions, part_options: PartOptions) -> Bidder:
     if options.budget is None:
         return bidder
     return Budgeted(bidder, options.budget, options.budget_scope, options.pacing)
+
+
+def _conversions(options: RunOptions) -> Conversions | None:
+    if not isinstance(options, BenchOptions) or options.conversions is None:
+        return None
+    return Conversions(options.conversions)
 
 
 def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:

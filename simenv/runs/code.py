@@ -25,7 +25,7 @@ from simenv.runs.settings import Part
 
 _DATA_FOLDERS = ("prompts", "adapter")
 """Folders beside a module whose files belong to its code."""
-_NOT_RUN = ("cli", "testing")
+_NOT_RUN = ("advertisers", "cli", "report", "testing")
 """Packages of simenv that change no result."""
 
 

@@ -22,6 +22,7 @@ _OPTIONS_OF_WORLD = (
     "budget",
     "budget_scope",
     "pacing",
+    "conversions",
     "judge_llm_options",
 )
 _OPTIONS_OF_MECHANISMS = (

@@ -98,6 +98,11 @@ class Pairing:
         self._both = (ours, theirs)
         self._n = sum(len(ours.indices) for ours, _ in self._pairs())
 
+    @property
+    def of_all(self) -> bool:
+        """Whether no answer with a number is left out."""
+        return all(measured.n == self._n for measured in self._both)
+
     def ratios(self) -> tuple[Ratio, Ratio]:
         """The ratios of both."""
         return self._ratio(0), self._ratio(1)

@@ -259,6 +259,53 @@ class Transfers(_Share):
         return _mean(sum(transition.outcome.transfers.values()))
 
 
+class Conversions(_SumOfClicks, _Share):
+    """Conversions after clicks, in expectation given the click."""
+
+    name, unit, optional = "conversions", "per answer", True
+
+    def parts(self, transition: Transition) -> ClickSum | None:
+        probs = _conversion_probs(transition)
+        return None if probs is None else ClickSum(0.0, probs, 1.0)
+
+
+class _OfConversions:
+    """A ratio of sums that needs conversions. An answer with an unknown click is left out."""
+
+    optional = True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        payments = transition.expected_payments if expected else transition.payments
+        clicks, probs = clicks_of(transition, expected), _conversion_probs(transition)
+        if payments is None or clicks is None or probs is None:
+            return None
+        conversions = {ad_id: click * probs[ad_id] for ad_id, click in clicks.items()}
+        return self.ratio(transition, sum(payments.values()), conversions)
+
+    def ratio(self, transition: Transition, paid: float, conversions: Mapping[str, float]) -> Ratio:
+        """Numerator and denominator from the payments and the conversions by ad id."""
+        raise NotImplementedError
+
+
+class CPA(_OfConversions):
+    """Cost per acquisition: payments divided by conversions."""
+
+    name, unit = "cpa", "currency per conversion"
+
+    def ratio(self, transition: Transition, paid: float, conversions: Mapping[str, float]) -> Ratio:
+        return paid, sum(conversions.values())
+
+
+class ROAS(_OfConversions, _Share):
+    """Return on ad spend: value of conversions divided by payments."""
+
+    name, unit = "roas", "value of conversions per payment"
+
+    def ratio(self, transition: Transition, paid: float, conversions: Mapping[str, float]) -> Ratio:
+        values = {click.ad_id: click.conversion_value or 0.0 for click in transition.feedback.clicks}
+        return sum(values[ad_id] * number for ad_id, number in conversions.items()), paid
+
+
 class LLMCalls(_Required):
     """Number of completions of the mechanism."""
 
@@ -365,6 +412,9 @@ METRICS: tuple[Metric, ...] = (
     Welfare(),
     Surplus(),
     Transfers(),
+    Conversions(),
+    CPA(),
+    ROAS(),
     CTR(),
     Ads(),
     Violations(),
@@ -393,6 +443,13 @@ IF_ANY = frozenset(metric.name for metric in METRICS if isinstance(metric, _Shar
 
 def _mean(number: float | None) -> Ratio | None:
     return None if number is None else (float(number), 1.0)
+
+
+def _conversion_probs(transition: Transition) -> dict[str, float] | None:
+    """Ad id -> probability that its click converts, of every shown ad; None where the world has no conversions."""
+    probs = {click.ad_id: click.conversion_prob for click in transition.feedback.clicks}
+    known = {ad_id: prob for ad_id, prob in probs.items() if prob is not None}
+    return known if len(known) == len(probs) else None
 
 
 def _prices(transition: Transition) -> dict[str, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simenv import registry
 from simenv.errors import InputError
+from simenv.judges.base import JUDGE, Judge
+from simenv.judges.factory import make_judge, pick_user_llm
 from simenv.llm import LANGUAGE_MODEL, LLM, make_llm
 from simenv.llm.base import display_name
 from simenv.llm.cassette import Cassette, CassetteLLM, Mode
@@ -52,6 +54,32 @@ class Models:
         local = registry.is_name_of(LANGUAGE_MODEL, name)
         return self._make(name, api_base, {} if local else options.judge_llm_options)
 
+    def judge(self, named: LLM | None, ad_llm: LLM | None) -> Judge:
+        """The judge of the options.
+
+        Args:
+            named: The User-LLM that they name.
+            ad_llm: The model that writes the answers, which may judge them.
+        """
+        options = self._options
+        user_llm = pick_user_llm(options.judge, named, ad_llm)
+        known = {} if ad_llm is None else {options.llm: ad_llm}
+        if user_llm is not None:
+            known[options.judge_llm or options.llm] = user_llm
+
+        def find_llm(name: str) -> LLM:  # a model that is built already is not loaded again
+            return known[name] if name in known else self.another(name)
+
+        return make_judge(
+            options.judge,
+            llm=named,
+            ad_llm=ad_llm,
+            ensemble=options.judge_ensemble,
+            samples=options.judge_samples,
+            find_llm=find_llm,
+            options={name: self._part_options.of(JUDGE, name) for name in judge_names(options)},
+        )
+
     def _make(self, name: str, api_base: str | None, asked: Mapping[str, Any]) -> LLM:
         """A model by name, through the cassette if there is one; `asked` are the options of its server."""
         if self._cassette is not None and self._cassette.mode == "replay":
@@ -66,6 +94,13 @@ class Models:
             server_options=asked,
         )
         return CassetteLLM(self._cassette, llm) if self._cassette is not None else llm
+
+
+def judge_names(options: RunOptions) -> Sequence[str]:
+    """The judges that the options may come to."""
+    if options.judge_ensemble:
+        return options.judge_ensemble
+    return ("click", "llm") if options.judge == "auto" else (options.judge,)
 
 
 def open_cassette(options: RunOptions, resume: bool = False, *, collect: bool = False) -> Cassette | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rich.console import Console
@@ -27,11 +28,12 @@ from simenv.errors import InputError
 from simenv.files.blocks import print_table
 from simenv.mechanism import ChoosesAd, Mechanism
 from simenv.records import Transition
-from simenv.runs.abstention import Verdicts
+from simenv.runs.abstention import Weighting
 from simenv.runs.metrics import BidWeightedClicks
 from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = BidWeightedClicks()
+_AS_LOGGED = "as logged"
 _NEGLIGIBLE = 1e-9
 """Tolerated probability of target choices without overlap. It changes no estimate; exp() can underflow to 0."""
 
@@ -113,6 +115,13 @@ class OPEReport(NamedTuple):
     answers: int
     abstained: int
     """Answers on which the judge abstained: their clicks are estimated, see `simenv.runs.abstention`."""
+    rates: tuple[float, ...] = ()
+    """Share of shown ads without a verdict, by their position in the answer."""
+    overlap: float = 1.0
+    """Share of shown ads that are like one with a verdict."""
+    bounds: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    """Estimator, and "as logged" -> smallest and largest value, if the judge abstained: it depends on whether abstained
+    ads are never clicked, or always."""
 
 
 def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> OPEReport:
@@ -127,17 +136,43 @@ def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> OPEReport:
         got = f"those of {', '.join(labels)}" if labels else "none"
         raise InputError(f"a run must contain the propensities of one mechanism, such as softmax: got {got}")
     ctr_model = own_ctr_model(target) or CosineCTR()
-    verdicts = Verdicts(logged, expected=False)
-    rows = [row for t in logged if (row := logged_choice(t, target, ctr_model, verdicts)) is not None]
+    weighting = Weighting(False, logged)
+    abstained = not weighting.complete
+    known = [(t, row) for t in logged if (row := logged_choice(t, target, ctr_model, weighting)) is not None]
+    rows = [row for _, row in known]
     if not rows:
         raise InputError(f"the judge abstained on all {len(logged)} answers of {labels[0]}: no reward is known")
-    estimates = {name: estimator(rows) for name, estimator in ESTIMATORS.items()}
-    own = clustered_ratio([(row.reward, 1.0) for row in rows], [row.cluster for row in rows])
-    return OPEReport(estimates, own, effective_sample_size(rows), len(rows), sum(t.abstentions > 0 for t in logged))
+    return OPEReport(
+        _estimates(rows),
+        _mean(rows),
+        effective_sample_size(rows),
+        len(rows),
+        sum(t.abstentions > 0 for t in logged),
+        weighting.abstained,
+        weighting.overlap,
+        _bounds(known, weighting) if abstained else {},
+    )
+
+
+def _estimates(rows: Sequence[LoggedChoice]) -> dict[str, Estimate]:
+    return {name: estimator(rows) for name, estimator in ESTIMATORS.items()}
+
+
+def _mean(rows: Sequence[LoggedChoice]) -> Estimate:
+    return clustered_ratio([(row.reward, 1.0) for row in rows], [row.cluster for row in rows])
+
+
+def _bounds(known: Sequence[tuple[Transition, LoggedChoice]], weighting: Weighting) -> dict[str, tuple[float, float]]:
+    """No estimator falls in any reward, so each is smallest at the smallest rewards."""
+    ends = [(row, weighting.complete_answer(t, _REWARD.parts(t))) for t, row in known]
+    least = [row._replace(reward=completed.least) for row, completed in ends]
+    most = [row._replace(reward=completed.most) for row, completed in ends]
+    low, high = ({**_estimates(rows), _AS_LOGGED: _mean(rows)} for rows in (least, most))
+    return {name: (estimate.value, high[name].value) for name, estimate in low.items()}
 
 
 def logged_choice(
-    transition: Transition, target: ChoosesAd, ctr_model: CTRModel, verdicts: Verdicts | None = None
+    transition: Transition, target: ChoosesAd, ctr_model: CTRModel, weighting: Weighting | None = None
 ) -> LoggedChoice | None:
     """Returns the logged choice of one transition, or None if its reward is unknown.
 
@@ -145,7 +180,7 @@ def logged_choice(
         transition: An answer of a mechanism that logs its propensities.
         target: The mechanism to evaluate.
         ctr_model: Predicts the rewards of the doubly robust estimator.
-        verdicts: Those of the whole log: the reward of an answer with an abstention is then estimated without bias.
+        weighting: That of the whole log: the reward of an answer with an abstention is then estimated without bias.
 
     Raises:
         InputError: choice_probs of the log or the target are not probabilities, or the target makes a choice that has
@@ -165,7 +200,7 @@ def logged_choice(
             raise InputError(
                 f"{where}: no overlap: the target makes choice {other!r} with probability {prob:.3g}, the log never"
             )
-    reward = _reward(transition, verdicts)
+    reward = _reward(transition, weighting)
     if reward is None:
         return None
     q = ctr_model.relevance(auction)
@@ -180,10 +215,10 @@ def logged_choice(
     )
 
 
-def _reward(transition: Transition, verdicts: Verdicts | None) -> float | None:
-    if verdicts is not None and not verdicts.complete:
-        completed = verdicts.complete_answer(transition, _REWARD.parts(transition))
-        return None if completed is None else completed.pair[0]
+def _reward(transition: Transition, weighting: Weighting | None) -> float | None:
+    if weighting is not None and not weighting.complete:
+        pair = weighting.complete_answer(transition, _REWARD.parts(transition)).pair
+        return None if pair is None else pair[0]
     pair = _REWARD.measure(transition, False)
     return None if pair is None else pair[0]
 
@@ -202,13 +237,22 @@ def require_choices(mechanism: Mechanism, name: str) -> ChoosesAd:
 def print_report(report: OPEReport, target: str, console: Console) -> None:
     """Prints the estimates as a table."""
     sample = f"{report.effective_sample_size:.1f} of {report.answers}"
-    rows = [(name, *_cells(estimate), sample) for name, estimate in report.estimates.items()]
-    rows.append(("as logged", *_cells(report.logged), f"{report.answers}"))
-    header = ("estimator", "value", "95% interval", "effective sample")
-    print_table(f"{target}: bid x clicks per answer", header, rows, console)
+    rows = [[name, *_cells(estimate), sample] for name, estimate in report.estimates.items()]
+    rows.append([_AS_LOGGED, *_cells(report.logged), f"{report.answers}"])
+    header = ["estimator", "value", "95% interval", "effective sample"]
     note = "Currency per answer, realised clicks, intervals clustered by persona."
-    if report.abstained:
-        note += f" {report.abstained} of {report.answers} answers have an abstention: their clicks are estimated."
+    if report.bounds:
+        header += ["bounds", "abstained"]
+        rates = ", ".join(f"{rate:.1%}" for rate in report.rates)
+        bounds = {name: f"{least:.2f} to {most:.2f}" for name, (least, most) in report.bounds.items()}
+        rows = [[*row, bounds[row[0]], rates] for row in rows]
+        note += (
+            f" {report.abstained} of {report.answers} answers have an abstention. Abstained: share of shown ads "
+            "without a verdict, by position. Verdicts are weighted by persona, number of ads and position "
+            f"({report.overlap:.0%} of shown ads are like one with a verdict), which is right if the judge abstains "
+            "independently of the click and of the choice among such ads. The bounds assume nothing."
+        )
+    print_table(f"{target}: bid x clicks per answer", header, rows, console)
     console.print(note, style="dim")
 
 

@@ -168,6 +168,8 @@ class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     file.py:Class."""
     metrics: tuple[str, ...] = ()
     """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
+    conversions: float | None = None
+    """Conversions per click, for instance 0.05: users may buy after a click (simenv.conversions). Off by default."""
     chunk: int = 16
     """Auctions that are written together, and after which a resumed run goes on. With a local model whose texts depend
     on what shares their batch, also the auctions whose answers are one batch."""
@@ -201,6 +203,7 @@ OLDEST: Mapping[str, Any] = {
     "llm_options": {},
     "judge_llm_options": {},
     "shard": None,
+    "conversions": None,
 }
 """What a run did whose manifest does not have the option."""
 _LEAST = {

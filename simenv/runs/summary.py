@@ -23,9 +23,12 @@ from simenv.errors import InputError
 from simenv.records import Transition
 from simenv.runs.advertisers import LOSING, UNIT
 from simenv.runs.measured import Measured, Pairing
-from simenv.runs.metrics import IF_ANY, METRICS, Metric
+from simenv.runs.metrics import IF_ANY, METRICS, Metric, SumsClicks
 from simenv.runs.tally import Side, Tally, tally
 from simenv.stats import Estimate
+
+_KNOW_NO_CLICKS = tuple(metric for metric in METRICS if not isinstance(metric, SumsClicks))
+"""Metrics that no abstention touches. Of a user's metric nothing is known."""
 
 
 class Cell(NamedTuple):
@@ -40,6 +43,28 @@ class Cell(NamedTuple):
     personas: int
     bounds: tuple[float, float] | None = None
     """Smallest and largest value, if the judge abstained: abstained ads are never clicked, or always."""
+    difference_bounds: tuple[float, float] | None = None
+    """Smallest and largest difference, if the judge abstained on either side and both answered the same auctions."""
+    abstained: float | None = None
+    """Share of the mechanism's shown ads without a verdict, where the judge abstained in the table and the metric may
+    depend on clicks."""
+    overlap: float | None = None
+    """Share of its shown ads that are like one with a verdict (see `simenv.runs.abstention`), where `abstained` is."""
+    floor: float | None = None
+    """How far the difference moves when the judge judges the same answers again; see `simenv.runs.noise_floor`."""
+
+    @property
+    def tied(self) -> str | None:
+        """Why the mechanism and the baseline are tied: "interval", "noise floor", or "interval and noise floor"; "" if
+        they are not; None without a difference that has an interval."""
+        if self.difference is None or math.isnan(self.difference.low):
+            return None
+        value, low, high = self.difference.numbers
+        inside = {
+            "interval": low <= 0 <= high,
+            "noise floor": self.floor is not None and self.floor > 0 and abs(value) <= self.floor,
+        }
+        return " and ".join(why for why, is_inside in inside.items() if is_inside)
 
 
 class Table(NamedTuple):
@@ -52,14 +77,22 @@ class Table(NamedTuple):
     """Mechanisms whose difference against the baseline is not paired: they met other auctions."""
     about: tuple[str, ...] = ()
     """What was run: "model scripted", "seed 0" and so on; see `simenv.runs.manifest.about`."""
+    ties: str | None = None
+    """What is known of the judge's noise floor, one sentence, where ties are marked; None: they are not."""
+
+    @property
+    def abstained(self) -> bool:
+        """Whether the judge abstained."""
+        return any(cell.abstained for cell in self.cells)
 
     def __str__(self) -> str:
         """One line per metric and mechanism: value and interval."""
-        rows = [("metric", "mechanism", "value", "95% interval")]
+        rows = [("metric", "mechanism", "value", "95% interval", *(["abstained"] if self.abstained else []))]
         for cell in self.cells:
             value, low, high = ("-" if math.isnan(number) else f"{number:.4g}" for number in cell.estimate.numbers)
-            rows.append((cell.metric, cell.mechanism, value, "-" if low == "-" else f"{low} to {high}"))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+            abstained = [] if not self.abstained else ["" if cell.abstained is None else f"{cell.abstained:.1%}"]
+            rows.append((cell.metric, cell.mechanism, value, "-" if low == "-" else f"{low} to {high}", *abstained))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         return "\n".join("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
     def __repr__(self) -> str:
@@ -117,17 +150,24 @@ def table_of(
         if metric.optional and not any(any_number):
             continue
         for name, ours in numbers.items():
-            difference = None
+            difference = bounds = None
             if name in unpaired:
                 difference = _unpaired_difference(ours, numbers[baseline])
             elif name != baseline:
-                difference = _difference(ours, numbers[baseline])
+                difference, bounds = _difference(ours, numbers[baseline])
             estimate = ours.ratio().interval(ours.least_variance())
             personas = len(ours.personas)
-            cells.append(Cell(name, metric.name, metric.unit, estimate, difference, ours.n, personas, ours.bounds))
+            cell = Cell(name, metric.name, metric.unit, estimate, difference, ours.n, personas, ours.bounds, bounds)
+            cells.append(cell if found.complete or metric in _KNOW_NO_CLICKS else _with_rate(cell, sides[name]))
         if metric.name == "surplus":
-            cells += _losing(sides, baseline)
+            losing = _losing(sides, baseline)
+            cells += losing if found.complete else (_with_rate(cell, sides[cell.mechanism]) for cell in losing)
     return Table(cells, baseline, found.expected, frozenset(unpaired), tuple(about))
+
+
+def _with_rate(cell: Cell, side: Side) -> Cell:
+    overlap = 1.0 if side.weighting is None else side.weighting.overlap
+    return cell._replace(abstained=side.verdicts.abstained, overlap=overlap)
 
 
 def _losing(sides: Mapping[str, Side], baseline: str) -> Iterator[Cell]:
@@ -151,10 +191,18 @@ def _refuse_two_auctions(one: Transition, other: Transition) -> None:
         )
 
 
-def _difference(ours: Measured, theirs: Measured) -> Estimate:
+def _difference(ours: Measured, theirs: Measured) -> tuple[Estimate, tuple[float, float] | None]:
+    """The paired difference; its bounds where the judge abstained, and both have the same auctions."""
     pairing = Pairing(ours, theirs)
     one, other = pairing.ratios()
-    return one.minus(other).interval(pairing.least_variance())
+    bounds = None
+    if pairing.of_all and (ours.bounds or theirs.bounds):
+        (least, most), (least_of_theirs, most_of_theirs) = (
+            numbers.bounds or (ratio.value, ratio.value) for numbers, ratio in ((ours, one), (theirs, other))
+        )
+        bounds = least - most_of_theirs, most - least_of_theirs
+        bounds = None if math.isnan(bounds[0]) else bounds
+    return one.minus(other).interval(pairing.least_variance()), bounds
 
 
 def _unpaired_difference(ours: Measured, theirs: Measured) -> Estimate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from simenv.files.atomic import write_bytes_atomically
-from simenv.files.blocks import csv_text, markdown_table, print_table
+from simenv.files.blocks import Block, csv_text, markdown_table, print_table
 from simenv.runs.metrics import METRICS
 from simenv.runs.summary import Cell, Table
 from simenv.stats import Estimate
@@ -21,17 +22,22 @@ if TYPE_CHECKING:
     import pandas
 
 _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
-_BEHAVIOUR = ("ctr", "ads", "violations", "abstentions")
+_BEHAVIOUR = ("ctr", "abstained", "ads", "violations", "abstentions")
 _ADVERTISERS = ("surplus", "losing", "losing_expected", "transfers")
+_CONVERSIONS = ("conversions", "cpa", "roas")
 _BOUNDED = ("revenue", "bid_weighted_clicks", "welfare", "ctr")
-_TROUBLE = ("abstained", "errors", "refusals", "empty", "asked_again", "overcharges")
+_TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
 _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
 _BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS])
 _BOUNDS = "Bounds: ads on which the judge abstained are never clicked, or always"
+_TIES = ("noise_floor", "tied")
+_WHERE_ABSTAINED = ("abstained", "overlap", "difference_least", "difference_most")
 TITLES = {
     "bid_weighted_clicks": "bid x clicks",
     "ctr": "CTR",
+    "cpa": "CPA",
+    "roas": "ROAS",
     "losing_expected": "losing, expected",
     "asked_again": "judge asked again",
     "llm_calls": "LLM calls",
@@ -55,7 +61,9 @@ def to_csv(table: Table, *, for_spreadsheets: bool = False) -> str:
     """Returns CSV with one row per mechanism and metric. An undefined interval is empty, and so are bounds where the
     judge did not abstain.
 
-    The column `paired` tells whether the difference is paired with the baseline by auction.
+    The column `paired` tells whether the difference is paired with the baseline by auction. Where the judge abstained,
+    four more columns have the rate, the overlap, and the bounds of the difference. Where ties are marked, two more have
+    the noise floor of the difference, and why it is a tie: "no" if it is none, empty without an interval.
 
     Args:
         table: The table.
@@ -66,16 +74,28 @@ def to_csv(table: Table, *, for_spreadsheets: bool = False) -> str:
     writer = csv.writer(out, lineterminator="\n")
     header = ["mechanism", "metric", "unit", "mean", "low", "high", "baseline", "difference", "difference_low"]
     header += ["difference_high", "auctions", "personas", "expected_over_clicks", "paired", "least", "most"]
-    writer.writerow(header)
+    more = _WHERE_ABSTAINED if table.abstained else ()
+    writer.writerow([*header, *more, *(_TIES if table.ties is not None else ())])
     for cell in table.cells:
         writer.writerow(
             [
                 *(text(cell.mechanism), text(cell.metric), text(cell.unit), *_numbers(cell.estimate)),
                 *(text(table.baseline), *_numbers(cell.difference), cell.auctions, cell.personas, table.expected),
                 *(cell.mechanism not in table.unpaired, *(cell.bounds or ("", ""))),
+                *(_about_abstentions(cell) if table.abstained else ()),
+                *(_about_ties(cell) if table.ties is not None else ()),
             ]
         )
     return out.getvalue()
+
+
+def _about_abstentions(cell: Cell) -> list[float | str]:
+    numbers = (cell.abstained, cell.overlap, *(cell.difference_bounds or (None, None)))
+    return ["" if number is None else number for number in numbers]
+
+
+def _about_ties(cell: Cell) -> list[float | str]:
+    return ["" if cell.floor is None else cell.floor, "" if cell.tied is None else cell.tied or "no"]
 
 
 def to_frame(table: Table) -> pandas.DataFrame:
@@ -87,25 +107,14 @@ def to_frame(table: Table) -> pandas.DataFrame:
 
 def to_markdown(table: Table) -> str:
     """Returns Markdown tables of money, behaviour, cost, answer quality (if measured), and differences."""
-    blocks = []
-    for title, metrics, difference in _blocks(table):
-        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
-        rows = [[name, *cells] for name, cells in _rows(table, metrics, difference)]
-        blocks.append(f"**{title}**\n\n{markdown_table(header, rows)}")
-    header, rows = _bounds(table)
-    if rows:
-        blocks.append(f"**{_BOUNDS}**\n\n{markdown_table(header, rows)}")
-    return "\n\n".join([*blocks, caption(table)]) + "\n"
+    parts = [f"**{block.title}**\n\n{markdown_table(block.header, block.rows)}" for block in blocks(table)]
+    return "\n\n".join([*parts, caption(table)]) + "\n"
 
 
 def print_tables(table: Table, console: Console) -> None:
     """Prints the same tables. Where the console is too narrow, a table goes on in another one; no number is cut."""
-    for title, metrics, difference in _blocks(table):
-        header = ["mechanism", *(TITLES.get(metric, metric) for metric in metrics)]
-        print_table(title, header, [[name, *cells] for name, cells in _rows(table, metrics, difference)], console)
-    header, rows = _bounds(table)
-    if rows:
-        print_table(_BOUNDS, header, rows, console)
+    for block in blocks(table):
+        print_table(block.title, block.header, block.rows, console)
     console.print(Text(caption(table)), style="dim")
 
 
@@ -116,11 +125,8 @@ def caption(table: Table) -> str:
         if table.expected
         else "Money and clicks are realised."
     )
-    if any(c.bounds is not None for c in table.cells):
-        basis += (
-            " Abstentions are taken as independent of the click, given the ad's position and the number of ads; the "
-            "bounds assume nothing."
-        )
+    basis += _said_of_abstentions(table) if table.abstained else ""
+    basis += _said_of_ties(table) if table.ties is not None else ""
     names = dict.fromkeys(c.mechanism for c in table.cells)
     groups = [[c for c in table.cells if c.mechanism == name] for name in names]
     answers = _range([max(c.auctions for c in cells) for cells in groups])
@@ -150,47 +156,89 @@ def _range(counts: list[int]) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def _blocks(table: Table) -> list[tuple[str, tuple[str, ...], bool]]:
-    measured = {cell.metric for cell in table.cells}
-    behaviour = (*_BEHAVIOUR, *(metric for metric in _TROUBLE if metric in measured))
-    blocks: list[tuple[str, tuple[str, ...], bool]] = [
-        ("Money, currency per answer", _MONEY, False),
-        ("Behaviour, per answer (CTR: per shown ad)", behaviour, False),
-        ("Cost, per answer", _COST, False),
-    ]
-    if advertisers := tuple(metric for metric in _ADVERTISERS if metric in measured):
-        blocks.append(("Advertisers: surplus and transfers per answer, share with a loss", advertisers, False))
-    if "satisfaction" in measured and (quality := tuple(metric for metric in _QUALITY if metric in measured)):
-        blocks.append(("Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", quality, False))
-    if own := tuple(dict.fromkeys(c.metric for c in table.cells if c.metric not in _BUILT_IN)):
-        blocks.append(("Further metrics", own, False))
-    if len({cell.mechanism for cell in table.cells}) > 1:
-        blocks.append((f"Difference against {table.baseline}, currency per answer", _MONEY, True))
-    return blocks
+def _said_of_abstentions(table: Table) -> str:
+    overlaps = [cell.overlap for cell in table.cells if cell.overlap is not None]
+    none = ", ".join(dict.fromkeys(cell.mechanism for cell in table.cells if cell.abstained == 1))
+    return (
+        " Abstained: share of shown ads without a verdict. Verdicts are weighted by persona, number of ads and "
+        "position; that is right if the judge abstains independently of the click among such ads; "
+        + ("all shown ads are" if min(overlaps) == 1 else f"{_percent_range(overlaps)} of shown ads are")
+        + " like one with a verdict"
+        + ("" if min(overlaps) == 1 else ", and the mean of more ads stands for the others")
+        + ". The bounds assume nothing."
+    ) + (f" No verdict on {none} is known, so its clicks have bounds alone." if none else "")
 
 
-def _bounds(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the bounds where the judge abstained; no rows if it did not."""
-    rows: dict[str, list[str]] = {}
+def _said_of_ties(table: Table) -> str:
+    return (
+        f" = marks a tie with {table.baseline}: the interval holds 0, or the difference is inside the judge's noise "
+        f"floor, by which it moves when the same judge judges the same answers again. {table.ties}"
+    )
+
+
+def _percent_range(shares: list[float]) -> str:
+    least, most = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    return most if least == most else f"{least} to {most}"
+
+
+def blocks(table: Table) -> Iterator[Block]:
+    """All tables of the metrics that were measured."""
+    own = dict.fromkeys(cell.metric for cell in table.cells if cell.metric not in _BUILT_IN)
+    yield from _block(table, "Money, currency per answer", _MONEY)
+    yield from _block(table, "Behaviour, per answer (CTR: per shown ad)", (*_BEHAVIOUR, *_TROUBLE))
+    yield from _block(table, "Cost, per answer", _COST)
+    yield from _block(table, "Advertisers: surplus and transfers per answer, share with a loss", _ADVERTISERS)
+    title = "Conversions per answer, cost per conversion (CPA), value of conversions per payment (ROAS)"
+    yield from _block(table, title, _CONVERSIONS)
+    if any(cell.metric == "satisfaction" for cell in table.cells):
+        yield from _block(table, "Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", _QUALITY)
+    yield from _block(table, "Further metrics", own)
+    title = f"Difference against {table.baseline}, currency per answer"
+    yield from _block(table, title, _MONEY, difference=True)
+    yield from _bounds(table, _BOUNDS, lambda cell: cell.bounds)
+    yield from _bounds(table, f"Bounds of the difference against {table.baseline}", lambda cell: cell.difference_bounds)
+
+
+def _block(table: Table, title: str, metrics: Iterable[str], *, difference: bool = False) -> Iterator[Block]:
+    """One table of those of the metrics that were measured, none if none was."""
+    cells = {(cell.mechanism, cell.metric): cell for cell in table.cells}
+    columns = [metric for metric in metrics if any(cell.metric == metric for cell in table.cells)]
+    names = dict.fromkeys(name for name, _ in cells if name != table.baseline or not difference)
+    if not columns or not names:
+        return
+    header = ["mechanism", *(TITLES.get(metric, metric) for metric in columns)]
+    rows: list[tuple[str, ...]] = []
+    for name in names:
+        shown = [cells[name, metric] for metric in columns]
+        numbers = [cell.difference if difference else cell.estimate for cell in shown]
+        texts = [show(it, metric, sign=difference) for it, metric in zip(numbers, columns, strict=True)]
+        if difference and table.ties is not None:
+            texts = [f"{text} =" if cell.tied else text for text, cell in zip(texts, shown, strict=True)]
+        rows.append((name, *texts))
+    rates = _rates(table, columns)
+    if rates and "abstained" not in columns:
+        header += ["abstained", *([f"abstained, {table.baseline}"] if difference else [])]
+        rows = [(*row, rates[row[0]], *([rates[table.baseline]] if difference else [])) for row in rows]
+    yield Block(title, tuple(header), rows)
+
+
+def _rates(table: Table, metrics: Iterable[str]) -> dict[str, str]:
+    """Mechanism -> share of its shown ads without a verdict, if one of the metrics depends on clicks."""
+    rates = [(cell.mechanism, cell.abstained) for cell in table.cells if cell.metric in metrics]
+    return {name: f"{rate:.1%}" for name, rate in rates if rate is not None}
+
+
+def _bounds(table: Table, title: str, bounds: Callable[[Cell], tuple[float, float] | None]) -> Iterator[Block]:
+    """The bounds of the mechanisms that have any; no table if none has."""
+    columns = [metric for metric in _BOUNDED if any(cell.metric == metric for cell in table.cells)]
+    rates, rows = _rates(table, columns), dict[str, list[str]]()
     for cell in table.cells:
-        if cell.metric in _BOUNDED and cell.bounds is not None:
-            least, most = (show(Estimate(value=bound), cell.metric) for bound in cell.bounds)
-            rows.setdefault(cell.mechanism, ["-"] * len(_BOUNDED))[_BOUNDED.index(cell.metric)] = f"{least} to {most}"
-    header = ["mechanism", *(TITLES.get(metric, metric) for metric in _BOUNDED)]
-    return header, [[name, *row] for name, row in rows.items()]
-
-
-def _rows(table: Table, metrics: tuple[str, ...], difference: bool) -> list[tuple[str, list[str]]]:
-    cells: dict[str, dict[str, Cell]] = {}
-    for cell in table.cells:
-        cells.setdefault(cell.mechanism, {})[cell.metric] = cell
-    rows = []
-    for name, by_metric in cells.items():
-        if difference and name == table.baseline:
-            continue
-        estimates = [by_metric[m].difference if difference else by_metric[m].estimate for m in metrics]
-        rows.append((name, [show(e, m, sign=difference) for e, m in zip(estimates, metrics, strict=True)]))
-    return rows
+        if cell.metric in columns and (between := bounds(cell)) is not None:
+            least, most = (show(Estimate(value=bound), cell.metric) for bound in between)
+            rows.setdefault(cell.mechanism, ["-"] * len(columns))[columns.index(cell.metric)] = f"{least} to {most}"
+    if rows:
+        header = ["mechanism", *(TITLES.get(metric, metric) for metric in columns), "abstained"]
+        yield Block(title, tuple(header), [(name, *row, rates[name]) for name, row in rows.items()])
 
 
 def show(estimate: Estimate | None, metric: str, *, sign: bool = False) -> str:

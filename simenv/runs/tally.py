@@ -19,7 +19,7 @@ import numpy as np
 from simenv.errors import InputError, SimenvError
 from simenv.importing import reason
 from simenv.records import Transition
-from simenv.runs.abstention import Verdicts
+from simenv.runs.abstention import Verdicts, Weighting
 from simenv.runs.advertisers import Surpluses
 from simenv.runs.metrics import ClickSum, Errors, Metric, Ratio, SumsClicks
 from simenv.runs.spool import Array, Spool
@@ -36,13 +36,13 @@ class Side:
         path: Where its numbers go.
         metrics: What is measured.
         expected: Whether clicks are click probabilities, or realised.
-        known: The verdicts of all its answers; None: no verdict is missing.
+        weighting: That of all its answers; None: no verdict is missing.
     """
 
-    def __init__(self, path: Path, metrics: Sequence[Metric], expected: bool, known: Verdicts | None) -> None:
+    def __init__(self, path: Path, metrics: Sequence[Metric], expected: bool, weighting: Weighting | None) -> None:
         self.answers = 0
         """Those that did not fail."""
-        self.verdicts = Verdicts((), expected)
+        self.verdicts = Verdicts(expected)
         self.surpluses = {False: Surpluses(False), True: Surpluses(True)}
         self.answering: set[str] = set()
         """Personas with an answer that did not fail."""
@@ -50,10 +50,10 @@ class Side:
         """By metric; empty unless the judge abstained."""
         sums = [k for k, metric in enumerate(metrics) if isinstance(metric, SumsClicks)]
         self.spools = [Spool(path, len(metrics), frozenset() if expected else frozenset(sums))]
-        self._known = known if known is not None and not known.complete else None
+        self.weighting = weighting
         self._expected = expected
         self._metrics = list(enumerate(metrics))
-        self._parted = frozenset(sums) if self._known is not None or not expected else frozenset()
+        self._parted = frozenset(sums) if weighting is not None or not expected else frozenset()
 
     def add(self, t: Transition) -> None:
         """Measures one answer."""
@@ -93,18 +93,18 @@ class Side:
     ) -> Ratio | None:
         """A metric that sums clicks, where one of them is not known or is a draw."""
         parts = _parts(metric, t)
-        if self._known is None:
+        if self.weighting is None:
             if parts is not None:
                 clicks = {click.ad_id: click.clicked for click in t.feedback.clicks}
                 draws[k] = [(ad_id, parts.weights[ad_id], _code(click)) for ad_id, click in clicks.items()]
             return _measured(metric, t, self._expected)
         if parts is None:
             return None
-        completed = self._known.complete_answer(t, parts)
-        if completed is None:
-            return None
+        completed = self.weighting.complete_answer(t, parts)
         least, most, below = self.bounds.get(k, (0.0, 0.0, 0.0))
         self.bounds[k] = least + completed.least, most + completed.most, below + parts.below
+        if completed.pair is None:
+            return None
         if not self._expected:
             clicks = {click.ad_id: click.clicked for click in t.feedback.clicks}
             draws[k] = [(ad_id, weight, _code(clicks[ad_id])) for ad_id, weight in completed.draws.items()]
@@ -118,7 +118,7 @@ class Tally:
         folder: Where numbers go.
         metrics: What is measured.
         expected: Whether clicks are click probabilities, or realised.
-        known: The verdicts by mechanism, where some are missing.
+        weightings: By mechanism, where verdicts are missing.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Tally:
         folder: Path,
         metrics: Sequence[Metric],
         expected: bool = True,
-        known: Mapping[str, Verdicts] | None = None,
+        weightings: Mapping[str, Weighting] | None = None,
     ) -> None:
         self.sides: dict[str, Side] = {}
         self.findings = Findings()
@@ -135,7 +135,7 @@ class Tally:
         """Whether a verdict has no click probability, although they were expected."""
         self._folder = folder
         self._metrics = metrics
-        self._known = known or {}
+        self._weightings = weightings or {}
         self._disagreement, self._disagreeing = Fraction(0), 0
 
     def add(self, t: Transition) -> None:
@@ -143,7 +143,7 @@ class Tally:
         side = self.sides.get(t.mechanism)
         if side is None:
             path = self._folder / f"numbers-{len(self.sides)}"
-            side = self.sides[t.mechanism] = Side(path, self._metrics, self.expected, self._known.get(t.mechanism))
+            side = self.sides[t.mechanism] = Side(path, self._metrics, self.expected, self._weightings.get(t.mechanism))
         clicks = t.feedback.clicks if self.expected and t.error is None else ()
         if any(click.click_prob is None and click.clicked is not None for click in clicks):
             self.contradicted = True
@@ -214,8 +214,7 @@ def tally(
         if found.contradicted:
             found = first_pass(False)
         if not found.complete:
-            known = {mechanism: side.verdicts for mechanism, side in found.sides.items()}
-            found = _passed(read, Tally(folder, metrics, found.expected, known))
+            found = _passed(read, Tally(folder, metrics, found.expected, _weightings(read, found)))
         yield found
 
 
@@ -226,6 +225,15 @@ def _passed(read: Callable[[], Iterable[Transition]], found: Tally) -> Tally:
             break
     found.flush()
     return found
+
+
+def _weightings(read: Callable[[], Iterable[Transition]], found: Tally) -> dict[str, Weighting]:
+    """The weightings of the mechanisms with missing verdicts."""
+    of = {name: Weighting(found.expected) for name, side in found.sides.items() if not side.verdicts.complete}
+    for transition in read():
+        if transition.error is None and transition.mechanism in of:
+            of[transition.mechanism].add(transition)
+    return of
 
 
 def _measured(metric: Metric, transition: Transition, expected: bool) -> Ratio | None:
@@ -249,9 +257,22 @@ def _measured(metric: Metric, transition: Transition, expected: bool) -> Ratio |
 
 def _parts(metric: SumsClicks, transition: Transition) -> ClickSum | None:
     try:
-        return metric.parts(transition)
+        parts: object = metric.parts(transition)
     except Exception as error:
         raise _failed(metric, transition, error) from error
+    if parts is None:
+        return None
+    name, where = getattr(metric, "name", type(metric).__name__), f"on auction {transition.auction.id}"
+    if not isinstance(parts, ClickSum):
+        raise InputError(f"the parts of metric {name!r} {where} are {parts!r}, expected a ClickSum or None")
+    missing = [click.ad_id for click in transition.feedback.clicks if click.ad_id not in parts.weights]
+    if missing:
+        raise InputError(
+            f"the parts of metric {name!r} {where} have no weight of the shown {', '.join(missing)}: got weights of "
+            f"{', '.join(parts.weights) or 'no ad'}",
+            hint="give every shown ad a weight: 0.0 where its click does not count",
+        )
+    return parts
 
 
 def _failed(metric: Any, transition: Transition, error: Exception) -> SimenvError:

@@ -5,34 +5,16 @@ A run of them has a table that looks like any other. So each kind is counted, an
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 from simenv.links import masked_links
 from simenv.records import Transition
+from simenv.refusals import is_a_refusal, may_hold_refusal
 from simenv.runs.failures import too_many
 from simenv.text import sentence_spans
 
 UNREADABLE = "unreadable: "
 """How the reason of a verdict begins that could not be read."""
-_LONGEST = 300
-"""Characters of a refusal: a longer answer that begins with "I can't" says something too."""
-_CORE = r"""
-        i(?:\ (?:can(?:no|['\u2019])?t|could(?:\ not|n['\u2019]t)|won['\u2019]?t|will\ not|must\ (?:decline|refuse)
-              |(?:do\ not|don['\u2019]t)\ feel\ comfortable|refuse|have\ to\ decline|decline)
-          |(?:['\u2019]?m|\ am)\ (?:not\ able|unable|sorry)
-          |['\u2019]ll\ have\ to\ decline)
-"""
-_MAY_REFUSE = re.compile(_CORE, re.VERBOSE | re.IGNORECASE)
-"""A part of every refusal. No sentence ends in it, so it is in the answer with ads too; it is fast to look for."""
-_REFUSAL = re.compile(
-    r"""(?:(?:i['\u2019]?m|i\ am)\ (?:so\ |very\ |really\ )?sorry|sorry|unfortunately|my\ apologies|i\ apologi[sz]e)?
-        [\s,.:;!\u2013\u2014-]*(?:but\ |however,?\ )?(?:as\ an?\ (?:ai|language)[\w\s-]{0,40},?\ )?
-    """
-    + _CORE
-    + r"(?:\ to)?\b(?!\ (?:wait|imagine|believe|say\ enough|stress))",
-    re.VERBOSE | re.IGNORECASE,
-)
 
 
 def text_without_ads(transition: Transition) -> str:
@@ -49,10 +31,7 @@ def text_without_ads(transition: Transition) -> str:
 
 def is_refusal(transition: Transition) -> bool:
     """Whether the answer is nothing but a refusal, apart from its ads."""
-    if _MAY_REFUSE.search(transition.outcome.response) is None:
-        return False
-    text = text_without_ads(transition)
-    return 0 < len(text) <= _LONGEST and _REFUSAL.match(text) is not None
+    return may_hold_refusal(transition.outcome.response) and is_a_refusal(text_without_ads(transition))
 
 
 def is_empty(transition: Transition) -> bool:

@@ -9,6 +9,8 @@ outside.py      query-ad pairs from other sources: the curated Webis pairs, a la
 reliability.py  repeat agreement, agreement with the click model, abstentions, cost
 run.py          runs all parts -> `Validity`, the content of validity.json
 report.py       the same as tables, report.md and plots
+constant.py     judges that do not read the answer
+card.py         the judge card: the report on one page, constant judges, the noise floor on a run
 
 The command is `simenv validate-judge`. A custom judge needs a name and
 `async judge(persona, auction, outcome) -> Feedback`:

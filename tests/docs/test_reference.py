@@ -49,7 +49,7 @@ def test_every_claim_is_described() -> None:
     assert re.findall(r"^\| `([A-Z_]+)` \| \w", table, re.MULTILINE) == [claim.name for claim in Claim]
 
 
-@pytest.mark.parametrize("part", ["audit_keys", "validity_keys"])
+@pytest.mark.parametrize("part", ["audit_keys", "validity_keys", "judge_card_keys"])
 def test_most_keys_of_reports_are_described(part: str) -> None:
     """A key without a description must speak for itself."""
     rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", generated().PARTS[part](), re.MULTILINE)

@@ -20,10 +20,11 @@ from simenv.llm.requests import Request, ScoreRequest, Scores
 from simenv.mechanism import Mechanism
 from simenv.quality.embedded import EmbeddedQuality, QualityMeasure, ad_text_share, disclosure, split
 from simenv.quality.factory import make_quality
-from simenv.quality.form import FormWorth, form, sounds_like_refusal
+from simenv.quality.form import FormWorth, form
 from simenv.quality.likelihood import LikelihoodQuality
 from simenv.quality.llm_quality import LLMQuality
 from simenv.records import AdQuality, Auction, Bid, Feedback, Outcome, Quality, Query, Transition
+from simenv.refusals import sounds_like_refusal
 from simenv.runs.bench import BenchOptions, run_bench
 from simenv.runs.summary import summarize
 from simenv.runs.tables import to_markdown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import simenv
 from simenv import make_mechanism, outcome
@@ -33,6 +35,7 @@ from simenv.runs.ope import (
     evaluate,
     ips,
     logged_choice,
+    print_report,
     snips,
 )
 from simenv.runs.ope_target import target_of_run
@@ -266,6 +269,15 @@ def test_abstentions_do_not_bias_the_estimates_and_are_counted() -> None:
     right = bid.amount * 0.25
     assert report.logged.value == pytest.approx(right)
     assert report.estimates["ips"].value == pytest.approx(right)
+    assert report.rates == (0.4,)
+    assert set(report.bounds) == {"ips", "snips", "dr", "as logged"}
+    assert report.bounds["as logged"] == pytest.approx((bid.amount * 0.15, bid.amount * 0.35))
+    for name, estimate in report.estimates.items():
+        assert report.bounds[name][0] < estimate.value < report.bounds[name][1]
+    out = io.StringIO()
+    print_report(report, "softmax", Console(file=out, width=200))
+    assert out.getvalue().count("40.0%") == 4
+    assert "20 of 100 answers have an abstention" in out.getvalue()
     known = [it for it in log if it is not row[None]]  # left out, they would bias it: answers without an ad stay
     assert evaluate(known, policy).logged.value == pytest.approx(0.75 * right)
     with pytest.raises(InputError, match="the judge abstained on all 1 answers of softmax"):
