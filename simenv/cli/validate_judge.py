@@ -44,8 +44,8 @@ def validate_judge(
     limit: Annotated[
         int | None,
         typer.Option(
-            help="Maximum number of scenarios, attacks per kind, sessions, auctions of the run, and outside queries per "
-            "topic."
+            help="Maximum number of scenarios, attacks per kind, sessions, auctions of the run, and outside queries "
+            "per topic."
         ),
     ] = None,
     repeats: Annotated[
