@@ -43,7 +43,10 @@ def validate_judge(
     label_columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for other column names.")] = None,
     limit: Annotated[
         int | None,
-        typer.Option(help="Maximum number of scenarios, attacks per kind, sessions, and outside queries per topic."),
+        typer.Option(
+            help="Maximum number of scenarios, attacks per kind, sessions, auctions of the run, and outside queries "
+            "per topic."
+        ),
     ] = None,
     repeats: Annotated[
         int, typer.Option(help="Number of verdicts that estimate a probability, for a judge without probabilities.")

@@ -17,4 +17,8 @@ The command is `simenv validate-judge`. A custom judge needs a name and
 
     report = asyncio.run(validate(MyJudge(), ValidityOptions(part="dev", limit=5)))
     write_report(report, Path("my-judge"))
+
+With a run, the card has the judge's noise floor on its answers:
+
+    card = asyncio.run(judge_card(MyJudge(), report, JudgedRun("runs/first", 200)))
 """
