@@ -43,6 +43,7 @@ from simenv.runs.bench import BenchResult, bench
 from simenv.runs.compare import Comparison, compare
 from simenv.runs.merge import merge
 from simenv.runs.metrics import Metric, make_metric
+from simenv.scoring.score import ScoreResult, score
 from simenv.training import Trainer, make_trainer
 from simenv.world import World, make_world
 from simenv.writer.writer import Writer
@@ -90,6 +91,7 @@ __all__ = [
     "QualityMeasure",
     "Query",
     "Randomised",
+    "ScoreResult",
     "SimenvError",
     "Trainer",
     "Transition",
@@ -116,5 +118,6 @@ __all__ = [
     "outcome",
     "plugins",
     "run_mechanism",
+    "score",
     "strip_markup",
 ]

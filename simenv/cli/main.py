@@ -31,6 +31,7 @@ from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
 from simenv.cli.merge import merge
 from simenv.cli.ope import ope
+from simenv.cli.score import score
 from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
@@ -44,6 +45,7 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "merge": merge,
+    "score": score,
     "compare": compare,
     "audit": audit,
     "export": export,
