@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from simenv import Writer, outcome
 from simenv.errors import DataFileError, InputError, UnknownName
-from simenv.files.limits import check_regular
+from simenv.files.limits import check_regular, read_bytes
 from simenv.llm import LLM, PLAIN, OneOf
 from simenv.llm.cassette import CassetteLLM
 from simenv.mechanism import Claim, Lottery
@@ -18,6 +19,9 @@ from simenv.records import Auction, Outcome
 
 from .adapter_files import changes_of
 from .slim import Choice, Offer, offer
+from .written import TunedWriter
+
+FORMATS = ("auto", "slim", "written", "json")
 
 SHIPPED = Path(__file__).parent / "adapter"
 """The adapter that ships with the package, trained on the embedded model; its manifest has the training options."""
@@ -34,7 +38,10 @@ class LLMAuction:
         adapter: Folder written by `simenv train llm-auction`; "none" for the untrained policy. By default the shipped
             adapter if the Ad-LLM is the embedded model, otherwise none.
         format: "slim": one call chooses the links (see `slim`); the writer then makes one call for the answer and one
-            per ad. "json": one call with the paper's prompt writes everything. By default "json" for capable models.
+            per ad. "written": one call of a model trained for it writes the answer with its ads (see `written`).
+            "json": one call with the paper's prompt writes everything. By default that of the adapter's training, or
+            "json" for capable models.
+        profile: Format "written": whether the prompt shows the user's profile.
 
     Raises:
         UnknownName: another format.
@@ -45,16 +52,27 @@ class LLMAuction:
     name = "llm_auction"
     claims = frozenset({Claim.INDIVIDUALLY_RATIONAL})
 
-    def __init__(self, llm: LLM, adapter: str | Path | None = None, format: str = "auto") -> None:
-        if format not in ("auto", "slim", "json"):
-            raise UnknownName("format of llm_auction", format, ["auto", "slim", "json"])
-        self.slim = format == "slim" or (format == "auto" and not llm.follows_formats)
+    def __init__(self, llm: LLM, adapter: str | Path | None = None, format: str = "auto", profile: bool = True) -> None:
+        if format not in FORMATS:
+            raise UnknownName("format of llm_auction", format, list(FORMATS))
         if adapter is None:
-            adapter = SHIPPED if llm.name == "embedded" and self.slim and SHIPPED.is_dir() else "none"
-        self.policy = llm if str(adapter) == "none" else _adapted(llm, Path(adapter))
-        self._writer = Writer(llm if self.slim else self.policy)
+            fits = llm.name == "embedded" and format in ("auto", "slim")
+            adapter = SHIPPED if fits and SHIPPED.is_dir() else "none"
+        if format == "auto":
+            format = _format_of(Path(adapter)) if str(adapter) != "none" and not llm.follows_formats else ""
+            format = format or ("json" if llm.follows_formats else "slim")
+        self.format = format
+        self.slim = format == "slim"
+        self.policy = llm if str(adapter) == "none" else adapted(llm, Path(adapter))
+        if format == "written":
+            self._writer: Writer = TunedWriter(self.policy, profile=profile)
+        else:
+            self._writer = Writer(llm if self.slim else self.policy)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        if self.format == "written":
+            response = await self._writer.own_choice(auction, show_bids=True)
+            return outcome(auction, response, {b.ad.id: b.amount for b in auction.bids})
         if not self.slim:
             response = await self._writer.own_choice(auction, show_bids=True)
             # A text may link an ad that the prompt did not offer (its bid is below the reserve): it pays the reserve.
@@ -76,10 +94,10 @@ class LLMAuction:
         """Every choice with its exact probability, given the keyed draw that rounds the bids in the prompt.
 
         Raises:
-            InputError: the format is json: a response is then a whole text.
+            InputError: the format is not slim: a response is then a whole text.
         """
         if not self.slim:
-            raise InputError("llm_auction has an exact distribution only in the slim format, got the json format")
+            raise InputError(f"llm_auction has an exact distribution only in the slim format, got {self.format}")
         offered = offer(auction)
         probs = await self.distribution(offered)
         return [(prob, await self._outcome(auction, offered, choice, prob)) for choice, prob in probs.items()]
@@ -109,7 +127,22 @@ def _answers(offered: Offer) -> OneOf:
     return OneOf(options=tuple(offered.answer(choice) for choice in offered.choices()))
 
 
-def _adapted(llm: LLM, adapter: Path) -> LLM:
+def _format_of(adapter: Path) -> str:
+    """The format that an adapter was trained for, if its manifest says so."""
+    try:
+        level = json.loads(read_bytes(adapter / "manifest.json"))["config"]["level"]
+    except (DataFileError, ValueError, KeyError, TypeError):
+        return ""
+    return {"links": "slim", "written": "written", "answers": "json"}.get(level, "")
+
+
+def adapted(llm: LLM, adapter: Path) -> LLM:
+    """The model with an adapter.
+
+    Raises:
+        InputError: the model is not on this machine.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+    """
     weights = adapter / "adapter_model.safetensors"
     if not weights.exists():
         raise DataFileError(f"{adapter}: no adapter: it has no {weights.name}")

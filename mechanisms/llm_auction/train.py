@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,26 +26,32 @@ from simenv.files.atomic import replacing
 from simenv.files.folders import ensure_folder
 from simenv.judges.base import Judge
 from simenv.judges.click_model import ClickModel
+from simenv.llm import make_llm
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
 from simenv.runs.engines import check_engine
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
 from simenv.users.personas import load_personas
+from simenv.users.queries import FileQueries
 from simenv.world import World, make_world
 
-from . import lora, reward_model
+from . import lora, reward_model, sft
 from .folder import now, parse, read_state, save_state, write_manifest
 from .irpo import Config, Group, distribution_facts, rewards, update
-from .levels import Episode, Links, episodes
+from .levels import Episode, Links, Response, episodes
 from .models import Models, judge_of
 from .pairs import train as train_on_pairs
 from .reward_model import PCTR, PCTRExample, fit
 from .slim import PLACES
 from .split import Part, only
 from .spread import Spread
+from .written import Written
 
 CURVE = ("epoch", "reward", "share", "entropy", "kl", "tv_tilted", "auc", "calibration_error", "used", "loss")
+
+
+PLAIN_QUESTIONS = Path(__file__).parent / "plain_questions.txt"
 
 
 class LLMAuctionTrainer:
@@ -72,9 +78,15 @@ class LLMAuctionTrainer:
             Training(config, out, console).run()
 
 
-def part_world(part: Part, config: Config, candidates: int, judge: Judge | None = None) -> World:
-    """Builds the world of one part of the packs, with the personas and ads of this part and uniform bids in 1..100."""
+def part_world(
+    part: Part, config: Config, candidates: int, judge: Judge | None = None, *, plain: bool = False
+) -> World:
+    """Builds the world of one part of the packs, with the personas and ads of this part and uniform bids in 1..100.
+
+    With `plain`, the questions have no commercial intent.
+    """
     return make_world(
+        queries=FileQueries(PLAIN_QUESTIONS) if plain else None,
         catalog=only(load_catalog(config.catalog), part),
         personas=only(load_personas(config.personas), part),
         judge=judge or judge_of(config),
@@ -105,6 +117,7 @@ class Training:
             "step": 0,
             "clicked": 0,
             "warmed": False,
+            "tuned": False,
             "groups": None,
             "log": [],
             "losses": [],
@@ -130,6 +143,8 @@ class Training:
             self._validate(None)
             self._save()
         with self.spread:
+            if self.config.sft_auctions and not state["tuned"]:
+                self._fine_tune()
             while state["epoch"] < self.config.epochs:
                 self._epoch(state["epoch"] + 1)
                 state.update(epoch=state["epoch"] + 1, step=0, groups=None, losses=[])
@@ -148,6 +163,33 @@ class Training:
         self._updates(number, source, config)
         self._validate(source if isinstance(source, PCTR) else None)
 
+    def _fine_tune(self) -> None:
+        """Supervised fine-tuning on examples, which sft.jsonl keeps; then a row of the learning curve."""
+        config, policy = self.config, self.policy
+        file = self.out / "sft.jsonl"
+        with self._timed("examples"):
+            made = sft.load(file) if file.is_file() else self._examples(file)
+        self.console.print(f"fine-tuning on {sft.summary(made)}", highlight=False, soft_wrap=True)
+        optimizer = torch.optim.AdamW(policy.trained.values(), lr=config.sft_rate, weight_decay=0.0)
+        with self._timed("fine-tuning"):
+            losses = sft.fine_tune(policy, made, optimizer, config, self._progress("fine-tuning"))
+        self.state.update(tuned=True, losses=losses)
+        self._validate(None)
+        self.state["losses"] = []
+        self._save()
+
+    def _examples(self, file: Path) -> list[sft.Example]:
+        config = self.config
+        plain = round(config.plain_share * config.sft_auctions)
+        auctions = self._draw("train", config.sft_auctions, 2000 * config.seed + 1999, plain=False)
+        questions = self._draw_plain("train", plain, 2000 * config.seed + 1999) if plain else []
+        made = sft.examples(make_llm(config.llm), auctions, questions, profile=config.profile)
+        sft.save(made, file)
+        return made
+
+    def _progress(self, stage: str) -> Callable[[str], None]:
+        return lambda text: self.console.print(f"{stage}: {text}", highlight=False, soft_wrap=True)
+
     def _updates(self, number: int, source: PCTR | Judge, config: Config) -> None:
         """Phase 2 of epoch `number`; 0 is the warm start, which has its own `config`."""
         state = self.state
@@ -157,9 +199,9 @@ class Training:
             with self._timed("samples"):
                 key = f"preferences {number}" if again else "preferences"
                 groups = self.spread.groups(fresh, source, config, key)
-            state["groups"] = [tuple(group) for group in groups]
+            state["groups"] = [([_plain(r) for r in one.responses], one.ref_logps, one.rewards) for one in groups]
             self._save()
-        groups = [Group(*group) for group in state["groups"]]
+        groups = [Group([self._response(r) for r in kept], *rest) for kept, *rest in state["groups"]]
         order = keyed_rng("irpo order", config.seed, number).permutation(len(fresh))
         while state["step"] < config.steps_per_epoch:
             places = order[state["step"] * config.batch :][: config.batch]
@@ -171,6 +213,10 @@ class Training:
             if state["step"] % config.save_every == 0:
                 self._save()
                 self._say(number, config)
+
+    def _response(self, plain: Any) -> Response:
+        """A response of a saved state."""
+        return Written(*plain) if self.config.level == "written" else plain
 
     def _reward_source(self, number: int) -> PCTR | Judge:
         if self.config.reward == "oracle":
@@ -223,7 +269,7 @@ class Training:
         """Returns the mean R of one sampled answer per auction, for judges without exact probabilities."""
         drawn = self.level.respond(self.held_out, 1, "validation")
         pairs = [(e, [one.response for one in answers]) for e, answers in zip(self.held_out, drawn, strict=True)]
-        return float(np.mean([rewards(self.level, self.judge, e, responses, self.objective) for e, responses in pairs]))
+        return float(np.mean([np.mean(r) for r in rewards(self.level, self.judge, pairs, self.objective) if r]))
 
     def _quality(self, pctr: PCTR) -> dict[str, float]:
         """Returns AUC and calibration of the reward model on the policy's answers for held-out users and ads."""
@@ -246,9 +292,21 @@ class Training:
         seconds = self.state["seconds"]
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
 
-    def _draw(self, part: Part, count: int, seed: int) -> list[Episode]:
-        """Returns auctions of the run `seed`, alternating between the worlds, each with its own users and bids."""
-        worlds, score = self.worlds[part], self.config.show_score
+    def _draw(self, part: Part, count: int, seed: int, *, plain: bool = True) -> list[Episode]:
+        """Returns auctions of the run `seed`, alternating between the worlds, each with its own users and bids.
+
+        With `plain`, the share `plain_share` of them has questions without commercial intent.
+        """
+        without = round(self.config.plain_share * count) if plain else 0
+        drawn = self._alternating(self.worlds[part], count - without, seed)
+        return drawn + (self._draw_plain(part, without, seed) if without else [])
+
+    def _draw_plain(self, part: Part, count: int, seed: int) -> list[Episode]:
+        worlds = [part_world(part, self.config, n, self.judge, plain=True) for n in self.config.candidates]
+        return self._alternating(worlds, count, seed + 500_000)
+
+    def _alternating(self, worlds: Sequence[World], count: int, seed: int) -> list[Episode]:
+        score = self.config.show_score
         each = [
             episodes(world, -(-count // len(worlds)), seed + 1_000_000 * i, show_score=score, places=PLACES)
             for i, world in enumerate(worlds)
@@ -284,6 +342,11 @@ class Training:
             "adapter_sha256": hashlib.sha256(adapter.read_bytes()).hexdigest() if adapter.is_file() else None,
         }
         write_manifest(self.out, self.config, facts)
+
+
+def _plain(response: Response) -> Any:
+    """A response as the file of the state can hold it."""
+    return tuple(response) if isinstance(response, Written) else response
 
 
 def write_curve(curve: list[dict[str, Any]], out: Path) -> None:

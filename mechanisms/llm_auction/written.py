@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from simenv import Writer, markup
 from simenv.llm import LLM, Completion, LabelledLinks, Prompt, Sampling
-from simenv.records import Ad, Auction, Bid
+from simenv.records import Ad, Auction
+from simenv.text import sentence_spans
 from simenv.writer.copy_check import own_words
 from simenv.writer.writer import finished
 
@@ -27,6 +28,14 @@ from .slim import LABELS, line
 SAMPLING = Sampling(max_tokens=160)
 """T 0.7, top-p 0.8, top-k 20: the paper's. The limit leaves room for a plain answer of the writer and two ads."""
 _SYSTEM = "Answer the request. Show ads that help."
+
+
+class Written(NamedTuple):
+    """A text as the policy wrote it."""
+
+    text: str
+    ended: bool = True
+    """Whether the policy ended it; if not, it was cut at the limit of tokens."""
 
 
 class Page(NamedTuple):
@@ -82,9 +91,22 @@ def _page(auction: Auction, lines: Sequence[str], ads: Sequence[Ad], *, profile:
     return Page(Prompt(system=_SYSTEM, user="\n".join(parts)), tuple(ads))
 
 
-def read(auction: Auction, completion: Completion) -> str:
-    """The answer of a completion: whole sentences without loops, and ads that keep to their copy. It makes no call."""
-    return finished(auction, completion, every_word=True)
+def read(auction: Auction, written: Completion | Written) -> str:
+    """The answer in a text: whole sentences without loops, and ads that keep to their copy. It makes no call."""
+    if isinstance(written, Written):
+        written = Completion(text=written.text, finish="stop" if written.ended else "length")
+    return finished(auction, written, every_word=True)
+
+
+def ads_at_end(auction: Auction, text: str) -> str:
+    """The answer with the sentences that link ads moved behind the others, in their order."""
+    links = [bid.ad.link for bid in auction.bids]
+    masked = text
+    for link in links:
+        masked = masked.replace(link, "-" * len(link))  # no sentence ends within a link
+    pieces = [text[start:stop].strip() for start, stop in sentence_spans(masked)]
+    with_ads = [piece for piece in pieces if any(link in piece for link in links)]
+    return " ".join([*(piece for piece in pieces if piece and piece not in with_ads), *with_ads])
 
 
 class TunedWriter(Writer):

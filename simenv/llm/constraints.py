@@ -9,6 +9,7 @@ the model chooses a label, and the link's tokens are written in the label's plac
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -67,6 +68,11 @@ class TokenTable:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         if self._tokenizer.decode(ids) != text:
             raise MissingCapability(f"the tokenizer cannot reproduce {text!r}, so it cannot be constrained to it")
+        return ids
+
+    def ids_of(self, tokens: Sequence[str]) -> list[int]:
+        """The ids of tokens of the vocabulary."""
+        ids: list[int] = self._tokenizer.convert_tokens_to_ids(list(tokens))
         return ids
 
     def label(self, label: str) -> int:
