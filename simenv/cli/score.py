@@ -56,7 +56,7 @@ def score(
     console.written_to(out)
     if result.stopped is not None:
         console.error(result.stopped.text)
-        console.note(go_on)
+        console.note(f"{go_on}, with --{result.stopped.ceiling.replace('_', '-')} HIGHER")
     report(result.problems)
     if result.stopped is not None:
         raise typer.Exit(console.AT_A_CEILING)

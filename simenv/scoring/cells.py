@@ -70,13 +70,18 @@ def as_json(cell: Any, name: str) -> Any:
     """The value of a cell: of a text that begins like JSON, what it says.
 
     Raises:
-        InputError: it begins so, and is not JSON.
+        InputError: it begins so, and is not JSON, or a text in it holds a lone surrogate.
     """
     if isinstance(cell, str) and cell.strip()[:1] in ("[", "{"):
         try:
-            return json.loads(cell)
+            cell = json.loads(cell)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{name}: begins like JSON and is not: {error}") from None
+    if isinstance(cell, Mapping | list | tuple):
+        try:
+            json.dumps(cell, ensure_ascii=False, default=repr).encode()
+        except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"{name}: {error}") from None
     return cell
 
 

@@ -121,6 +121,7 @@ def test_a_row_may_describe_an_ad_that_no_catalog_has() -> None:
         ({"query": "  "}, "query: is empty, expected a question"),
         ({"response": ["a"]}, r"response: expected a text, got \['a'\]"),
         ({"response": "a\ud800b"}, "response: holds a lone surrogate"),
+        ({"ads": [{"title": "a\ud800b"}]}, "ads: 'utf-8' codec can't encode .*surrogates not allowed"),
         ({"ads": "Zork"}, "ad 'Zork' is not among the 12 ads: expected an id such as ad-1, ad-2, ad-3, or a title"),
         ({"ads": "[1,"}, "ads: begins like JSON and is not"),
         ({"ads": "[" * 100_000}, "ads: begins like JSON and is not"),
