@@ -46,6 +46,7 @@ from simenv.runs.metrics import Metric, make_metric
 from simenv.scoring.score import ScoreResult, score
 from simenv.training import Trainer, make_trainer
 from simenv.world import World, make_world
+from simenv.writer.factory import make_writer
 from simenv.writer.writer import Writer
 
 __version__ = "0.1.0"
@@ -113,6 +114,7 @@ __all__ = [
     "make_trainer",
     "make_values",
     "make_world",
+    "make_writer",
     "mechanism_names",
     "merge",
     "outcome",

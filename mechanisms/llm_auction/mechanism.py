@@ -127,6 +127,23 @@ def _answers(offered: Offer) -> OneOf:
     return OneOf(options=tuple(offered.answer(choice) for choice in offered.choices()))
 
 
+def tuned_writer(llm: LLM, adapter: str | Path | None = None) -> TunedWriter:
+    """The fine-tuned writer for other mechanisms: one call places and words the ads that they chose.
+
+    Args:
+        llm: The Ad-LLM.
+        adapter: Folder of a training in the written format; by default the adapter that ships.
+
+    Raises:
+        InputError: no adapter in the written format ships, or the model is not on this machine.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+    """
+    folder = SHIPPED if adapter is None else Path(adapter)
+    if adapter is None and _format_of(folder) != "written":
+        raise InputError("no fine-tuned writer ships", hint="give tuned:FOLDER, a training in the written format")
+    return TunedWriter(adapted(llm, folder))
+
+
 def _format_of(adapter: Path) -> str:
     """The format that an adapter was trained for, if its manifest says so."""
     try:

@@ -29,11 +29,12 @@ from simenv.judges.click_model import ClickModel
 from simenv.llm import make_llm
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
+from simenv.markup import strip_markup
 from simenv.runs.engines import check_engine
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
 from simenv.users.personas import load_personas
-from simenv.users.queries import FileQueries
+from simenv.users.queries import FileQueries, QuerySource
 from simenv.world import World, make_world
 
 from . import lora, reward_model, sft
@@ -48,10 +49,25 @@ from .split import Part, only
 from .spread import Spread
 from .written import Written
 
-CURVE = ("epoch", "reward", "share", "entropy", "kl", "tv_tilted", "auc", "calibration_error", "used", "loss")
+CURVE = (
+    "epoch",
+    "reward",
+    "share",
+    "entropy",
+    "kl",
+    "tv_tilted",
+    "auc",
+    "calibration_error",
+    "ads",
+    "words",
+    "faults",
+    "used",
+    "loss",
+)
 
 
 PLAIN_QUESTIONS = Path(__file__).parent / "plain_questions.txt"
+"""Questions without commercial intent; others than those of the pack no_commercial_intent, which is for tests."""
 
 
 class LLMAuctionTrainer:
@@ -79,14 +95,14 @@ class LLMAuctionTrainer:
 
 
 def part_world(
-    part: Part, config: Config, candidates: int, judge: Judge | None = None, *, plain: bool = False
+    part: Part, config: Config, candidates: int, judge: Judge | None = None, queries: QuerySource | None = None
 ) -> World:
     """Builds the world of one part of the packs, with the personas and ads of this part and uniform bids in 1..100.
 
-    With `plain`, the questions have no commercial intent.
+    `queries` replaces the personas' own.
     """
     return make_world(
-        queries=FileQueries(PLAIN_QUESTIONS) if plain else None,
+        queries=queries,
         catalog=only(load_catalog(config.catalog), part),
         personas=only(load_personas(config.personas), part),
         judge=judge or judge_of(config),
@@ -240,7 +256,7 @@ class Training:
         with self._timed("validation"):
             facts = self._exact_facts(self.level) if isinstance(self.level, Links) else {}
             if "reward" not in facts:
-                facts["reward"] = self._sampled_reward()
+                facts |= self._sampled_facts()
             if pctr is not None:
                 facts |= self._quality(pctr)
         losses = [loss for loss in state["losses"] if loss is not None]
@@ -265,11 +281,26 @@ class Training:
         self.state["reference"] = logs
         return distribution_facts(logs, reference, self.values, self.config.kl_weight)
 
-    def _sampled_reward(self) -> float:
-        """Returns the mean R of one sampled answer per auction, for judges without exact probabilities."""
+    def _sampled_facts(self) -> dict[str, float | None]:
+        """Facts of one sampled answer per auction.
+
+        Returns:
+            reward: mean R, by the judge; entropy: mean -log pi of an answer, nats; ads and words of an answer; faults:
+            share of the answers with a violation.
+        """
         drawn = self.level.respond(self.held_out, 1, "validation")
-        pairs = [(e, [one.response for one in answers]) for e, answers in zip(self.held_out, drawn, strict=True)]
-        return float(np.mean([np.mean(r) for r in rewards(self.level, self.judge, pairs, self.objective) if r]))
+        answers = [(e, one[0]) for e, one in zip(self.held_out, drawn, strict=True) if one]
+        if not answers:
+            return {"reward": 0.0}
+        scored = [(episode, [answer.response]) for episode, answer in answers]
+        outcomes = [self.level.outcome(episode, answer.response) for episode, answer in answers]
+        return {
+            "reward": float(np.mean(rewards(self.level, self.judge, scored, self.objective))),
+            "entropy": float(np.mean([-answer.logp for _, answer in answers])),
+            "ads": float(np.mean([len(outcome.placements) for outcome in outcomes])),
+            "words": float(np.mean([len(strip_markup(outcome.response).split()) for outcome in outcomes])),
+            "faults": float(np.mean([bool(outcome.violations) for outcome in outcomes])),
+        }
 
     def _quality(self, pctr: PCTR) -> dict[str, float]:
         """Returns AUC and calibration of the reward model on the policy's answers for held-out users and ads."""
@@ -302,7 +333,8 @@ class Training:
         return drawn + (self._draw_plain(part, without, seed) if without else [])
 
     def _draw_plain(self, part: Part, count: int, seed: int) -> list[Episode]:
-        worlds = [part_world(part, self.config, n, self.judge, plain=True) for n in self.config.candidates]
+        questions = FileQueries(PLAIN_QUESTIONS)
+        worlds = [part_world(part, self.config, n, self.judge, questions) for n in self.config.candidates]
         return self._alternating(worlds, count, seed + 500_000)
 
     def _alternating(self, worlds: Sequence[World], count: int, seed: int) -> list[Episode]:
@@ -357,9 +389,9 @@ def write_curve(curve: list[dict[str, Any]], out: Path) -> None:
         writer = csv.DictWriter(file, CURVE, lineterminator="\n")
         writer.writeheader()
         writer.writerows(curve)
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    figure = Figure(figsize=(10, 7.5), layout="constrained")
     names = [name for name in CURVE if name not in ("epoch", "used", "loss")]
-    for axes, name in zip(figure.subplots(2, 4).flat, names, strict=False):
+    for axes, name in zip(figure.subplots(3, 4).flat, names, strict=False):
         points = [(row["epoch"], row[name]) for row in curve if row[name] is not None]
         axes.plot([x for x, _ in points], [y for _, y in points], marker="o")
         axes.set_title(name.replace("_", " "))
