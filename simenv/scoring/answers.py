@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from simenv import markup
+from simenv.encoder import Encoder
 from simenv.errors import InputError
 from simenv.files.rows import to_record
 from simenv.files.tables import Row
+from simenv.one_thread import product
 from simenv.records import Ad, Auction, Bid, Outcome, Persona, Query
 from simenv.scoring.placing import is_link, with_markup
 from simenv.scoring.rows import Written
@@ -154,3 +156,28 @@ def _settle(question: Asked, it: Written, ads: Mapping[str, Ad], system: Written
     system.unlinked[auction.id] = {ad_id for ad_id, words in wording.items() if not is_link(words)}
     if it.reference is not None:
         system.references[auction.id] = it.reference
+
+
+def set_relevance(systems: Iterable[WrittenAnswers], encoder: Encoder) -> None:
+    """Gives every candidate the relevance that retrieval would: the cosine of query and ad. The largest come first.
+
+    Args:
+        systems: The systems.
+        encoder: The encoder of the world.
+    """
+    systems = list(systems)
+    auctions = [auction for system in systems for auction in system.auctions.values() if auction.bids]
+    texts = list(dict.fromkeys([*(a.query.text for a in auctions), *(bid.ad.text for a in auctions for bid in a.bids)]))
+    if not texts:
+        return
+    place = {text: i for i, text in enumerate(texts)}
+    vectors = encoder.encode(texts)
+    for system in systems:
+        for auction_id, auction in system.auctions.items():
+            if not auction.bids:
+                continue
+            ads = vectors[[place[bid.ad.text] for bid in auction.bids]]
+            pairs = zip(auction.bids, product(ads, vectors[place[auction.query.text]]).tolist(), strict=True)
+            bids = [bid.model_copy(update={"relevance": relevance}) for bid, relevance in pairs]
+            bids.sort(key=lambda bid: -bid.relevance)
+            system.auctions[auction_id] = auction.model_copy(update={"bids": tuple(bids)})

@@ -28,6 +28,7 @@ from simenv.runs.options import ScoreOptions, read_options
 from simenv.runs.resume import MAY_CHANGE, check_code, check_inputs, refuse_other
 from simenv.runs.run_log import RunLog
 from simenv.runs.window import Finished
+from simenv.scoring.answers import set_relevance
 from simenv.scoring.judging import AnswersWorld, judge_answers
 from simenv.scoring.prepare import Task, facts_of_scoring
 from simenv.secrets import masked_fields
@@ -108,6 +109,8 @@ def run_score(
             check_code(before, code, allowed=False)
         cassette = open_cassette(task.bench, resume)
         parts = build(task.plan, cassette)
+        progress.stage("encoding")
+        set_relevance(task.systems.values(), parts.world.retriever.encoder)
         facts, machine = facts_of_scoring(task, parts, hashes, options), machine_of(parts.llms)
         done: dict[tuple[int, str], Transition] = {}
         begun: dict[int, Session] = {}

@@ -43,6 +43,7 @@ def test_answers_are_judged_as_if_a_mechanism_had_written_them(scored: ScoreResu
     assert first.auction == plain.auction, "both answered one question of one user"
     prob = first.feedback.clicks[0].click_prob
     assert prob is not None
+    assert first.auction.bids[0].relevance > 0.3, "the litter fits the question"
     assert first.expected_payments == {"A001": pytest.approx(1 * prob)}
     assert first.expected_reward == pytest.approx(3 * prob)
     assert mean(scored, "gpt", "revenue") == pytest.approx(prob / 2)
