@@ -70,18 +70,23 @@ class AdFinder:
             self._by_first_word.setdefault(words[0], []).append(name)
         self._names[name].append(ad)
 
+    def knows(self, text: str) -> bool:
+        """Whether a cell names an ad, or several."""
+        return bool(self._named(text.strip()))
+
     def named(self, text: str) -> Ad:
         """The ad that a cell names: by id, title, target or advertiser, in this order.
 
         Raises:
             InputError: no ad of the catalog, or several.
         """
-        text = text.strip()
+        return self._only(self._named(text.strip()), f"ad {text.strip()!r:.80}")
+
+    def _named(self, text: str) -> list[Ad]:
         if (ad := self.ads.get(text)) is not None:
-            return ad
+            return [ad]
         folded = plain_name(text)
-        found = self._called(folded, True) or self._at(text) or self._called(folded, False)
-        return self._only(found, f"ad {text!r:.80}")
+        return self._called(folded, True) or self._at(text) or self._called(folded, False)
 
     def _called(self, folded: str, is_title: bool) -> list[Ad]:
         first = next(iter(_WORD.findall(folded)), "")

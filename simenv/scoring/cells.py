@@ -87,7 +87,7 @@ def as_json(cell: Any, name: str) -> Any:
 
 def read_ads(cell: Any, response: str, finder: AdFinder, known: dict[str, Ad]) -> list[Given]:
     """The ads of a cell: ids, titles or addresses with | between them, a JSON list of these, of [start, end, ad], or of
-    objects.
+    objects. Without a catalog, a title that no row has described is a new ad.
 
     Args:
         cell: The cell.
@@ -117,7 +117,7 @@ def _read_ad(entry: Any, response: str, finder: AdFinder, known: dict[str, Ad]) 
             raise InputError(f"ads: expected [start, end, ad], got {entry!r:.80}")
         entry = {"start": entry[0], "end": entry[1], "id": entry[2]}
     if not isinstance(entry, Mapping):
-        return Given(finder.named(text_of(entry, "ads")))
+        return Given(_described({"title": text_of(entry, "ads").strip()}, finder, known))
     fields: dict[str, Any] = {}
     for name, value in entry.items():
         if name not in _KNOWN_KEYS:
@@ -135,9 +135,11 @@ def _described(fields: dict[str, Any], finder: AdFinder, known: dict[str, Ad]) -
     fields = {name: as_text(value) for name, value in fields.items()}
     ad = finder.ads.get(fields["id"]) if isinstance(fields.get("id"), str) else None
     if "title" not in fields:
-        return ad if ad is not None else finder.named(text_of(fields["id"], "ads"))
+        if ad is not None:
+            return ad
+        fields["title"] = text_of(fields.pop("id"), "ads").strip()
     if ad is None and "id" not in fields:
-        if fields.keys() == {"title"}:
+        if fields.keys() == {"title"} and (known or finder.knows(text_of(fields["title"], "ads"))):
             return finder.named(text_of(fields["title"], "ads"))
         fields["id"] = f"ad-{keyed_int(*(str(fields.get(name, '')) for name in _OF_THE_AD)):032x}"[:15]
         ad = finder.ads.get(fields["id"])

@@ -73,6 +73,7 @@ class Task:
             queries=WrittenQueries(it.session.questions[0].text for it in self.asked),
         )
         self.notes = tuple(_notes(self, options))
+        self.warning = _no_ads(self, options)
 
 
 def facts_of_scoring(task: Task, parts: Parts, hashes: Mapping[str, str], options: ScoreOptions) -> dict[str, Any]:
@@ -135,12 +136,25 @@ def _notes(task: Task, options: ScoreOptions) -> Iterable[str]:
         missing = sum(ad_id not in it.money[name] for it, ad_id in ads)
         if missing:
             yield f"{name}: not given for {missing} of {len(ads)} ads shown, taken as {otherwise}"
+    shown = {place.ad.id: place.ad for it in written for place in it.places}
+    if bare := sum(not ad.body for ad in shown.values()):
+        yield f"copy: {bare} of {len(shown)} ads have no body: what an answer says of them counts as invented"
     reference = _reference(task.sources, options)
     if reference == "column":
         given = sum(it.reference is not None for it in written)
         yield f"reference: a column has it for {given} of {len(written)} answers"
     elif reference == "none":
         yield "reference: none, so quality loss is not known, and satisfaction is that of the answer by itself"
+
+
+def _no_ads(task: Task, options: ScoreOptions) -> str | None:
+    """A warning if no answer shows an ad, which may be the fault of the catalog."""
+    if options.ads_as == "none" or any(it.places for asked in task.asked for it in asked.answers.values()):
+        return None
+    return (
+        f"no answer shows an ad of the catalog {options.catalog}: give the catalog of these ads, or a column of ads "
+        "(with catalog none, titles in it are enough)"
+    )
 
 
 def _note(source: Source, reading: Reading) -> str:

@@ -97,6 +97,8 @@ def run_score(
         task = Task(answers, options)
         for note in task.notes:
             progress.noted(note)
+        if task.warning is not None:
+            progress.warned(task.warning)
         if task.bad:
             progress.warned(f"{len(task.bad)} of {task.rows} rows are left out; the first: {task.bad[0]}")
         hashes, code = data_hashes(task.plan), code_of(task.bench, task.systems)

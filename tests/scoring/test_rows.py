@@ -115,6 +115,14 @@ def test_a_row_may_describe_an_ad_that_no_catalog_has() -> None:
     assert "in the catalog it is 'TrailFox Hiking Boots'" in fault(row(ads=[{"id": "ad-1", "title": "Other"}]))
 
 
+def test_without_a_catalog_a_title_describes_an_ad() -> None:
+    asked = ScoreOptions()
+    (source,) = read_answers([row(response="Zork Lamp!", ads="Zork Lamp"), row(ads=[[0, 8, "zork lamp"]])], asked)
+    (one, other) = Reader(asked, AdFinder(), PERSONAS).read(source).answers
+    assert one.places[0].ad == other.places[0].ad
+    assert one.places[0].ad.title == one.places[0].ad.advertiser == "Zork Lamp"
+
+
 @pytest.mark.parametrize(
     ("cells", "message"),
     [

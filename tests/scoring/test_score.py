@@ -13,6 +13,7 @@ from simenv.background_loop import run_sync
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.judges.click_model import ClickModel
 from simenv.records import Transition
+from simenv.runs.answering import Progress
 from simenv.runs.folder import read_manifest, read_sessions, read_transitions
 from simenv.scoring.score import ScoreResult
 from tests.support.command_line import called
@@ -119,7 +120,10 @@ def test_bad_rows_are_an_error_before_anything_is_written(tmp_path: Path) -> Non
 
 
 def test_empty_answers_are_measured_and_refused_as_a_result() -> None:
-    result = simenv.score([{"query": f"{i}?", "response": ""} for i in range(3)], quality="none")
+    warned: list[str] = []
+    rows = [{"query": f"{i}?", "response": ""} for i in range(3)]
+    result = simenv.score(rows, quality="none", progress=Progress(warned=warned.append))
+    assert [text.split(":")[0] for text in warned] == ["no answer shows an ad of the catalog everyday"]
     assert result.problems == ("answers are empty: 3 of 3 of answers",)
 
 
