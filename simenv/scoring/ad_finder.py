@@ -13,7 +13,11 @@ from simenv.files.characters import as_seen
 from simenv.records import Ad
 from simenv.scoring.plain_text import Plain, plain, plain_name
 
-_WORD = re.compile(r"\w+")
+_ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, Kana, Han and Hangul: scripts without spaces around each word, whose characters count as
+words."""
+_WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
+_JOINED = re.compile(rf"[^\W{_ALONE}]")
 _MOST_SHOWN = 3
 
 
@@ -171,7 +175,7 @@ def _inside_word(text: str, start: int, stop: int) -> bool:
 
 
 def _both_words(one: str, other: str) -> bool:
-    return bool(_WORD.match(one) and _WORD.match(other))
+    return bool(_JOINED.match(one) and _JOINED.match(other))
 
 
 def _targets(url: str) -> Iterator[str]:

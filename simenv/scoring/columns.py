@@ -29,6 +29,8 @@ MEANINGS: Mapping[str, tuple[str, ...]] = {
 }
 """Option -> names of the columns that are read for it where the option is not given; the first that is there counts."""
 REQUIRED = ("query", "response")
+_NO_FLAGS = ("ads", "persona", "system", "reference")
+"""Not looked for in columns of yes and no, such as `organic`."""
 REFERENCES = ("none", "model")
 """Values of the option `reference` that name no column."""
 
@@ -116,6 +118,8 @@ def _with_columns(source: Source, options: ScoreOptions) -> Source:
     folded = {column.strip().casefold().replace(" ", "_"): column for column in reversed(there)}
     for name, meanings in MEANINGS.items():
         usual = [folded[it] for it in meanings if it in folded and folded[it] not in given.values()]
+        if name in _NO_FLAGS:
+            usual = [column for column in usual if not _says_yes_or_no(source.rows, column)]
         if name in given:
             source.columns[name] = given[name]
         elif usual and not (name == "reference" and options.reference in REFERENCES):
@@ -131,6 +135,21 @@ def _with_columns(source: Source, options: ScoreOptions) -> Source:
     return source
 
 
+def _says_yes_or_no(rows: Iterable[Row], column: str) -> bool:
+    cells = {str(cell).strip().casefold() for row in rows if (cell := row.fields.get(column)) is not None} - {""}
+    return bool(cells) and cells <= {"true", "false", "yes", "no"}
+
+
+def _told_apart(sources: Sequence[Source]) -> list[Source]:
+    """The sources; files of one name in several folders get the folder's name too."""
+    labels = [source.label for source in sources]
+    for source in sources:
+        path = Path(source.name)
+        if labels.count(source.label) > 1 and source.label != path.resolve().parent.name:
+            source.label = f"{path.resolve().parent.name}/{source.label}"
+    return list(sources)
+
+
 def read_answers(answers: Any, options: ScoreOptions) -> list[Source]:
     """The sources of what a caller gave: a file, several files, records or a DataFrame.
 
@@ -143,5 +162,5 @@ def read_answers(answers: Any, options: ScoreOptions) -> list[Source]:
         paths = [Path(it) for it in answers]
         if twice := next((path for path in paths if paths.count(path) > 1), None):
             raise InputError(f"{twice} is given twice")
-        return [read_file(path, options) for path in paths]
+        return _told_apart([read_file(path, options) for path in paths])
     return [read_records(answers, options)]

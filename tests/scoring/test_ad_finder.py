@@ -52,6 +52,13 @@ def test_names_are_whole_words_in_any_form_and_the_longest_counts(text: str, exp
     assert found(text) == expected
 
 
+def test_names_in_scripts_without_spaces() -> None:
+    ads = (ad(1, "蓝色靴子"), ad(2, "靴子"), ad(3, "파란 부츠"), ad(4, "รองเท้า"), ad(5, "Boots靴"))
+    text = "我们推荐蓝色靴子和靴子。파란 부츠를 ซื้อรองเท้าดี xBoots靴 Boots靴y Boots靴子"
+    assert [name for name, _ in found(text, ads)] == ["ad-1", "ad-2", "ad-3", "ad-4", "ad-5"]
+    assert found("xBoots靴", ads) == []
+
+
 def test_a_name_of_several_ads_is_refused() -> None:
     with pytest.raises(InputError, match=r"'Learnly' in the text may be 2 ads: ad-5, ad-6"):
         found("Learnly is fine")

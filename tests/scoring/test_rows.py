@@ -55,6 +55,24 @@ def test_columns_are_found_by_their_usual_names(tmp_path: Path) -> None:
     assert answer.where == f"{tmp_path / 'ours.csv'}:2"
 
 
+def test_columns_of_yes_and_no_are_not_those_of_ads_or_answers(tmp_path: Path) -> None:
+    (source,) = read_answers([row(ad=True, organic="no"), row(ad=None, organic="Yes")], ScoreOptions())
+    assert source.columns == {"query": "query", "response": "response"}
+    with pytest.raises(AssertionError, match="ads: expected a text, got True"):
+        raise AssertionError(fault(row(ad=True), ads="ad"))
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for name in ("gpt", "claude"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jsonl").write_text(json.dumps(row()), encoding="utf-8")
+        (tmp_path / name / "b.md").write_text("# Which boots?\nAny.", encoding="utf-8")
+        (tmp_path / name / "c.md").write_text("# Other?\nAny.", encoding="utf-8")
+    files = [tmp_path / name / file for name in ("gpt", "claude") for file in ("a.jsonl", "b.md", "c.md")]
+    labels = [reading.answers[0].system for reading in read(files)]
+    assert labels == ["gpt/a", "gpt", "gpt", "claude/a", "claude", "claude"]
+
+
 def test_columns_are_those_that_options_name() -> None:
     (reading,) = read([{"text": "Which boots?", "said": TEXT, "query": 3}], query="text", response="said")
     assert reading.answers[0].query == "Which boots?"
