@@ -20,7 +20,7 @@ MEANINGS: Mapping[str, tuple[str, ...]] = {
     "response": ("response", "answer", "completion", "output", "reply", "generated_text"),
     "ads": ("ads", "ad", "ad_ids", "ad_id", "placements"),
     "persona": ("persona", "persona_id", "profile"),
-    "system": ("system", "model", "mechanism", "variant"),
+    "system": ("system", "model", "mechanism", "variant", "engine"),
     "bid": ("bid", "bids"),
     "price": ("price", "prices", "cpc"),
     "value": ("value", "values"),

@@ -33,7 +33,10 @@ class _Values:
 
 
 class AsWritten:
-    """A quality measure that does not count a link as disclosure where the answer as it was written had none.
+    """A quality measure of answers that were written elsewhere.
+
+    A link is no disclosure where the answer as it was written had none, and the factuality of an ad without copy is
+    unknown.
 
     Args:
         measure: The measure.
@@ -48,13 +51,15 @@ class AsWritten:
 
     async def measure(self, persona: Persona, auction: Auction, outcome: Outcome, ad_free: str | None) -> Feedback:
         feedback = await self._measure.measure(persona, auction, outcome, ad_free)
-        plain = self._unlinked.get(auction.id, ())
-        if not plain or feedback.quality is None:
+        if feedback.quality is None:
             return feedback
-        ads = [
-            it.model_copy(update={"disclosure": 0.0}) if it.ad_id in plain and it.disclosure == LINK_ALONE else it
-            for it in feedback.quality.ads
-        ]
+        ads = []
+        for it in feedback.quality.ads:
+            if it.disclosure == LINK_ALONE and it.ad_id in self._unlinked.get(auction.id, ()):
+                it = it.model_copy(update={"disclosure": 0.0})
+            if not auction.bid_of(it.ad_id).ad.body:
+                it = it.model_copy(update={"factuality": None})
+            ads.append(it)
         return feedback.model_copy(update={"quality": feedback.quality.model_copy(update={"ads": tuple(ads)})})
 
 

@@ -89,11 +89,15 @@ def _anywhere(response: str, ads: Sequence[Ad]) -> Iterator[Place]:
     for ad in ads:
         if ad.id not in by_id:
             raise InputError(
-                f"ad {ad.id} is listed, and the response has neither a link to it nor its title {ad.title!r} nor its "
-                f"advertiser {ad.advertiser!r}",
+                f"ad {ad.id} is listed and not in the response: neither a link to it nor {_names(ad)}",
                 hint="give its span",
             )
         yield by_id[ad.id]
+
+
+def _names(ad: Ad) -> str:
+    title = f"its title {ad.title!r}"
+    return title if ad.advertiser == ad.title else f"{title} nor its advertiser {ad.advertiser!r}"
 
 
 def _in_span(response: str, ad: Ad, span: tuple[int, int]) -> Place:
@@ -109,8 +113,7 @@ def _in_span(response: str, ad: Ad, span: tuple[int, int]) -> Place:
         return Place(start + inner.start, start + inner.end, ad)
     if len(text) > _LONGEST or "\n" in text or first_end(text) < len(text.rstrip()):
         raise InputError(
-            f"the span of ad {ad.id} holds neither a link to it nor its title {ad.title!r} nor its advertiser "
-            f"{ad.advertiser!r}, and is more than a name: {text!r:.80}"
+            f"the span of ad {ad.id} holds neither a link to it nor {_names(ad)}, and is more than a name: {text!r:.80}"
         )
     return Place(start, end, ad)
 

@@ -138,7 +138,7 @@ def _notes(task: Task, options: ScoreOptions) -> Iterable[str]:
             yield f"{name}: not given for {missing} of {len(ads)} ads shown, taken as {otherwise}"
     shown = {place.ad.id: place.ad for it in written for place in it.places}
     if bare := sum(not ad.body for ad in shown.values()):
-        yield f"copy: {bare} of {len(shown)} ads have no body: what an answer says of them counts as invented"
+        yield f"copy: {bare} of {len(shown)} ads have no body, so the factuality of what is said of them is unknown"
     reference = _reference(task.sources, options)
     if reference == "column":
         given = sum(it.reference is not None for it in written)

@@ -79,7 +79,7 @@ def test_a_span_is_the_name_in_it_or_itself() -> None:
     ("given", "message"),
     [
         ([Given(BOOTS), Given(BOOTS)], "ad ad-1 is listed twice"),
-        ([Given(SOAP)], "ad 2 is listed, and the response has neither a link to it nor its title 'Bubbles Soap'"),
+        ([Given(SOAP)], "ad 2 is listed and not in the response: neither a link to it nor its title 'Bubbles Soap'"),
         ([Given(BOOTS, (0, 99))], "the span of ad ad-1 must be 0 <= start < end <= 28, got 0 to 99"),
         ([Given(BOOTS, (5, 5))], "must be 0 <= start < end <= 28, got 5 to 5"),
         ([Given(BOOTS, (-2, 5))], "got -2 to 5"),

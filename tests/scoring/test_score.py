@@ -85,6 +85,15 @@ def test_a_name_without_a_link_is_not_disclosed_by_one(scored: ScoreResult) -> N
     assert disclosures([{"query": LITTER, "response": "Sponsored: Purrdust Wood Litter."}]) == [1.0]
 
 
+def test_the_factuality_of_an_ad_without_copy_is_unknown() -> None:
+    row = {"query": "Which lamp?", "response": "Zork Lamp costs $3.", "ads": "Zork Lamp"}
+    result = simenv.score([row], catalog="none")
+    quality = result.records[0].feedback.quality
+    assert quality is not None
+    assert [it.factuality for it in quality.ads] == [None]
+    assert any(note.startswith("copy: 1 of 1 ads have no body") for note in result.notes)
+
+
 def test_quality_is_compared_with_the_column_of_answers_without_ads() -> None:
     rows = [{**row, "ad_free": "Clumping litter, changed weekly."} for row in ROWS[:2]]
     gpt, plain = simenv.score(rows).records
