@@ -24,6 +24,10 @@ def score(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, with the same files and options.")
     ] = False,
+    allow_changed_code: Annotated[
+        bool,
+        typer.Option("--allow-changed-code", help="With --resume: continue although the code was changed since."),
+    ] = False,
 ) -> None:
     """Judges and measures answers that somebody else's system wrote, as if a mechanism had written them."""
     from simenv.runs.answering import Progress
@@ -47,7 +51,9 @@ def score(
                 warned=console.warn,
                 noted=console.note,
             )
-            result = run_score(files, options, out, resume=resume, progress=progress)
+            result = run_score(
+                files, options, out, resume=resume, allow_changed_code=allow_changed_code, progress=progress
+            )
     except SimenvError as error:
         if begun:
             error.add_note(go_on)

@@ -199,18 +199,18 @@ class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     """The same for the hours in which the run answers."""
 
 
-class ScoreOptions(PersonaOptions, CatalogOptions, ModelOptions, FileOptions):
-    """How answers that somebody else's system wrote are read and judged."""
+class AnswerOptions(Options):
+    """How answers that somebody else's system wrote are read."""
 
     query: str | None = None
-    """Column of the question. By default query, question, prompt, ..., and so on for the others: docs/score.md."""
+    """Column of the question. By default query, question, prompt, ...; the other columns have usual names too."""
     response: str | None = None
     """Column of the answer."""
     ads: str | None = None
     """Column of the ads that the answer shows: ids with | between them, or JSON."""
     ads_as: str = "auto"
-    """How answers show ads: markup (@Title@[id]), links (Markdown links to them), names (their names in the text), list
-    (the column of ads), none; auto: the first of list, markup and links that a file has, else names."""
+    """How answers show ads: markup (the links of mechanisms), links (Markdown links), names (in the text), list (the
+    column of ads), none; auto: the first of list, markup and links that a file has, else names."""
     persona: str | None = None
     """Column of the user: a persona's id, or a description. By default drawn from the personas, by the question."""
     system: str | None = None
@@ -224,12 +224,17 @@ class ScoreOptions(PersonaOptions, CatalogOptions, ModelOptions, FileOptions):
     reference: str | None = None
     """What quality is compared with: column of an answer without ads, model (the model llm writes one), or none; by
     default the column reference or ad_free, if there is one, else none."""
-    llm: str = "embedded"
-    """Model that writes answers without ads if reference is model, and judges if judge is llm. Named as in bench."""
     id: str | None = None
     """Column that names the auction: answers of several systems with one id are compared."""
     skip_bad: bool = False
     """Leave out rows that cannot be scored, and count them; otherwise they are an error."""
+
+
+class ScoreOptions(PersonaOptions, CatalogOptions, ModelOptions, FileOptions, AnswerOptions):
+    """How answers that somebody else's system wrote are read and judged."""
+
+    llm: str = "embedded"
+    """Model that writes answers without ads if reference is model, and judges if judge is llm. Named as in bench."""
     max_ads: int = 2
     """Number of ads that is free of penalty."""
     penalty: str = "linear"

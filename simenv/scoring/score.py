@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
+from simenv.files.folders import try_folder
 from simenv.records import Transition
 from simenv.runs.answering import Progress
 from simenv.runs.bench import BenchResult, result_of
@@ -53,6 +54,7 @@ def score(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    allow_changed_code: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> ScoreResult:
@@ -64,6 +66,7 @@ def score(
         out: A new folder for the run; a temporary one by default. With `resume`, the folder of the run that was cut
             off, with the same answers and options.
         resume: Go on after the last finished chunk.
+        allow_changed_code: With `resume`, go on if the code of simenv or of a plug-in was changed since.
         progress: Callbacks.
         options: Fields of `simenv.runs.options.ScoreOptions`: those of `simenv score`, with underscores.
 
@@ -74,7 +77,7 @@ def score(
     """
     asked = read_options(ScoreOptions, options)
     folder = Path(out) if out is not None else Path(mkdtemp(prefix="simenv-")) / "run"
-    return run_score(answers, asked, folder, resume=resume, progress=progress)
+    return run_score(answers, asked, folder, resume=resume, allow_changed_code=allow_changed_code, progress=progress)
 
 
 def run_score(
@@ -83,14 +86,17 @@ def run_score(
     folder: Path,
     *,
     resume: bool = False,
+    allow_changed_code: bool = False,
     progress: Progress | None = None,
 ) -> ScoreResult:
     """Scores answers and writes `folder`; arguments and errors as for `score`."""
     progress = progress or Progress()
     with ExitStack() as held:
         if resume:
+            manifest_to_resume(folder)  # what cannot go on is not even locked
             held.enter_context(locked(folder))
             before = manifest_to_resume(folder)
+            try_folder(folder)
         else:
             before, run = None, RunFolder(folder)
         progress.stage("loading")
@@ -101,6 +107,7 @@ def run_score(
             progress.warned(task.warning)
         if task.bad:
             progress.warned(f"{len(task.bad)} of {task.rows} rows are left out; the first: {task.bad[0]}")
+        changed_code: list[str] = []
         hashes, code = data_hashes(task.plan), code_of(task.bench, task.systems)
         files = {**file_hashes(task.bench), **{source.name: source.sha256 for source in task.sources}}
         named = {**options.model_dump(), "n": len(task.asked), "horizon": 1}
@@ -108,7 +115,7 @@ def run_score(
             kept = {name: value for name, value in masked_fields(named).items() if name not in MAY_CHANGE}
             refuse_other("with other options", kept, before["options"])
             check_inputs(folder, before, hashes, files)
-            check_code(before, code, allowed=False)
+            changed_code = check_code(before, code, allowed=allow_changed_code)
         cassette = open_cassette(task.bench, resume)
         parts = build(task.plan, cassette)
         progress.stage("encoding")
@@ -122,7 +129,11 @@ def run_score(
             run.begin(named, facts, hashes, code=code, files=files, machine=machine)
         else:
             refuse_other("in another world", facts, facts | before.get("world", {}))
-            run, done, begun = RunFolder.reopen(folder, None, {"machine": machine})
+            run, done, begun = RunFolder.reopen(
+                folder,
+                {"code": code} if changed_code else None,
+                {"machine": machine, **({"changed_code": changed_code} if changed_code else {})},
+            )
             if run.repaired is not None:
                 progress.warned(run.repaired)
         result = _judge(task, options, parts, run, done, begun, progress)

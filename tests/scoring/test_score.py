@@ -208,6 +208,9 @@ def test_a_scoring_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.
         simenv.score(rows, out=tmp_path / "cut", resume=True, seed=1, **options)
     with pytest.raises(InputError, match=r"cannot resume .* on other data: (queries|answers) was"):
         simenv.score([*rows[:3], {**rows[3], "response": "No."}], out=tmp_path / "cut", resume=True, **options)
+    with pytest.raises(DataFileError, match=r"no manifest.json: not the folder of a run"):
+        simenv.score(rows, out=tmp_path / "none", resume=True, **options)
+    assert not (tmp_path / "none").exists()
     again = simenv.score(rows, out=tmp_path / "cut", resume=True, **options)
     assert again.records == whole.records
     assert (tmp_path / "cut" / "sessions.jsonl").read_bytes() == (tmp_path / "whole" / "sessions.jsonl").read_bytes()
