@@ -4,7 +4,8 @@ python -m benchmarks.whole_answers sample --training FOLDER --out answers.jsonl 
 python -m benchmarks.whole_answers plain --training FOLDER --out plain.jsonl       # answers of the plain writer
 python -m benchmarks.whole_answers score --training FOLDER --answers answers.jsonl plain.jsonl --out FOLDER
 
-All rivals have the same base model and the same pCTR and, where their row says so, the same fine-tuned writer.
+All rivals have the same base model and the same pCTR and, where their row says so, the same fine-tuned writer. The
+digits in all prompts are that pCTR's predictions.
 Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of 64 answers. Clicks are
 those of world v1; bids are uniform in 1 to 100. Each row is measured on the same auctions.
 """
@@ -33,6 +34,7 @@ from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import PredictedCTR
 from mechanisms.llm_auction.sampling import sample_pages
+from mechanisms.llm_auction.slim import digits
 from mechanisms.llm_auction.train import part_world
 from mechanisms.llm_auction.written import SAMPLING, Page, Written, page, read, winners_page
 from mechanisms.menu import read as read_item
@@ -118,14 +120,17 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
         for folder in [None, *epochs[1:]]:
             load(policy, untrained, folder)
             for cell, some in drawn.items():
-                asked = [page(e.auction, profile=config.profile) for e in some]
+                asked = [page(e.auction, shown=digits(e.auction, "pctr", pctr), profile=config.profile) for e in some]
                 name = "base" if folder is None else f"epoch {folder.name}"
                 write(cell, name, sample_pages(policy, asked, 1, SAMPLING, f"{cell} {name}"))
         load(policy, untrained, given.training)
         cell = Cell(8, 0)
         swept = drawn[cell][:SWEPT]
         for bid in BIDS:
-            asked = [page(rebid(e.auction, bid), profile=config.profile) for e in swept]
+            asked = [
+                page(rebid(e.auction, bid), shown=digits(e.auction, "pctr", pctr), profile=config.profile)
+                for e in swept
+            ]
             write(cell, f"bid {bid}", sample_pages(policy, asked, PER_BID, SAMPLING, f"sweep {bid}"))
         load(policy, untrained, epochs[1])
         for cell in cells:
@@ -133,7 +138,10 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
             winners = [[e.auction.bid_of(i).ad for i in gsp.allocate(e.auction)] for e in some]
             asked = [winners_page(e.auction, ads, profile=config.profile) for e, ads in zip(some, winners, strict=True)]
             write(cell, "winners", sample_pages(policy, asked, 1, SAMPLING, f"{cell} winners", required=True))
-            free: list[Page] = [page(e.auction, show_bids=False, profile=config.profile) for e in some]
+            free: list[Page] = [
+                page(e.auction, show_bids=False, shown=digits(e.auction, "pctr", pctr), profile=config.profile)
+                for e in some
+            ]
             write(cell, "pool", sample_pages(policy, free, POOL, SAMPLING, f"{cell} pool"))
 
 

@@ -26,15 +26,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.nn import functional
 
 from simenv.judges.base import Judge
 from simenv.objective import Objective
 from simenv.records import Click, Record
 
+from .click_features import PCTRExample, pctr_examples
 from .levels import Episode, Level, Response, judge_clicks
-from .reward_model import PCTR, STEPS, PCTRExample, PredictedCTR, pctr_examples
+from .reward_model import PCTR, STEPS
+from .slim import Score
 
 Floats = npt.NDArray[np.float64]
 
@@ -125,7 +127,10 @@ class Config(Record):
     """Ads without penalty. At link level a response shows at most two ads and is never malformed, so the penalty is
     nonzero there only for a value below 2."""
     show_score: bool = True
-    """links: whether the prompt shows the retriever's score. The mechanism always shows it; False is an experiment."""
+    """links: whether the prompt shows a score. The mechanism always shows one; False is an experiment."""
+    score: Score = "retriever"
+    """links: the score in the prompt: the retriever's cosine, or the reward model's prediction for the ad alone (before
+    the first fit: the retriever's). The mechanism has an option of the same name."""
     personas: str = "everyday"
     catalog: str = "everyday"
     threads: int = Field(default=2, ge=1)
@@ -135,6 +140,12 @@ class Config(Record):
     """As `simenv bench --ray-address`."""
     workers: int | None = Field(default=None, ge=1)
     """As `simenv bench --workers`. Each takes `threads` processors."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Config:
+        if self.score == "pctr" and self.reward == "oracle":
+            raise ValueError('score "pctr" needs a reward model, and with reward "oracle" none is fitted')
+        return self
 
     @property
     def steps_per_epoch(self) -> int:
@@ -196,8 +207,9 @@ def rewards(
     """
     shown = [(episode, level.outcome(episode, response)) for episode, responses in answers for response in responses]
     if isinstance(source, PCTR):
-        ctr = PredictedCTR(source)
-        probs = [ctr.click_probs(e.auction, o.response, [p.ad_id for p in o.placements]) for e, o in shown]
+        rows = [pctr_examples(e.auction, o.response, [p.ad_id for p in o.placements]) for e, o in shown]
+        predicted = iter(source.predict([row for answer in rows for row in answer]).tolist())
+        probs = [{row.ad: next(predicted) for row in answer} for answer in rows]
     else:
         probs = [{c.ad_id: _click_prob(c) for c in clicks} for clicks in judge_clicks(source, shown)]
     scores = iter(

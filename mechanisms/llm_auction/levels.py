@@ -18,6 +18,7 @@ import torch
 
 from simenv import markup
 from simenv.background_loop import gather, run_sync
+from simenv.ctr.models import CTRModel
 from simenv.judges.base import Judge, run_judge
 from simenv.judges.click_model import ClickModel
 from simenv.llm import Prompt, Sampling
@@ -30,7 +31,7 @@ from simenv.writer.choices import one_call_prompt
 from . import written
 from .policy import AdaptedLLM, cell
 from .sampling import sample_pages
-from .slim import Choice, Offer, offer
+from .slim import Choice, Offer, Score, offer
 
 Floats = npt.NDArray[np.float64]
 Response = Any
@@ -68,8 +69,17 @@ class Level(Protocol):
         ...
 
 
-def episodes(world: World, n: int, seed: int, *, show_score: bool = True, places: int | None = None) -> list[Episode]:
-    """Auctions 0..n-1 of the run `seed`. `show_score`, `places`: see `offer`."""
+def episodes(
+    world: World,
+    n: int,
+    seed: int,
+    *,
+    show_score: bool = True,
+    score: Score = "retriever",
+    ctr: CTRModel | None = None,
+    places: int | None = None,
+) -> list[Episode]:
+    """Auctions 0..n-1 of the run `seed`. `show_score`, `score`, `ctr`, `places`: see `offer`."""
 
     async def draw() -> list[Episode]:
         drawn = []
@@ -77,7 +87,11 @@ def episodes(world: World, n: int, seed: int, *, show_score: bool = True, places
             session = await world.session(seed, number)
             auctions = [world.auction(session, turn) for turn in range(world.horizon)]
             drawn += [
-                Episode(session.persona, auction, offer(auction, show_score=show_score, places=places))
+                Episode(
+                    session.persona,
+                    auction,
+                    offer(auction, show_score=show_score, score=score, ctr=ctr, places=places),
+                )
                 for auction in auctions
             ]
         return drawn[:n]
@@ -206,7 +220,7 @@ class Pages:
 
     def page(self, episode: Episode) -> written.Page:
         """What the policy is asked."""
-        return written.page(episode.auction, profile=self._profile)
+        return written.page(episode.auction, shown=episode.offer.digits, profile=self._profile)
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
         pages = [self.page(episode) for episode in auctions]

@@ -95,8 +95,8 @@ def examples(llm: LLM, episodes: Sequence[Episode], plain: Sequence[Episode], *,
     async def all_drafts() -> list[_Draft | None]:
         return await gather(
             [
-                *(_draft(writer, episode.auction, profile) for episode in episodes),
-                *(_plain(writer, episode.auction, profile) for episode in plain),
+                *(_draft(writer, episode, profile) for episode in episodes),
+                *(_plain(writer, episode, profile) for episode in plain),
             ]
         )
 
@@ -118,7 +118,8 @@ def summary(made: Sequence[Example]) -> str:
     )
 
 
-async def _draft(writer: Writer, auction: Auction, profile: bool) -> _Draft | None:
+async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | None:
+    auction = episode.auction
     rng = keyed_rng("sft", auction.id)
     offered = [bid for bid in auction.bids if bid.amount > 0]
     weights = np.exp(_SHARPNESS * np.array([bid.relevance for bid in offered]))
@@ -143,18 +144,19 @@ async def _draft(writer: Writer, auction: Auction, profile: bool) -> _Draft | No
     if kind == "winners":
         asked = winners_page(auction, ads, profile=profile)
     else:
-        asked = page(auction, show_bids=kind == "auction", profile=profile)
+        asked = page(auction, show_bids=kind == "auction", shown=episode.offer.digits, profile=profile)
     example = Example(kind, asked, Written(text))
     if any(ad.link not in asked.links().links for ad in ads) or not _sound(auction, text, ads):
         return None
     return _Draft(example, tuple(context))
 
 
-async def _plain(writer: Writer, auction: Auction, profile: bool) -> _Draft | None:
+async def _plain(writer: Writer, episode: Episode, profile: bool) -> _Draft | None:
+    auction = episode.auction
     answer = await writer.answer(auction)
     if not answer:
         return None
-    return _Draft(Example("plain", page(auction, profile=profile), Written(answer)), ())
+    return _Draft(Example("plain", page(auction, shown=episode.offer.digits, profile=profile), Written(answer)), ())
 
 
 async def _sentence(writer: Writer, auction: Auction, ad: Ad, rng: np.random.Generator) -> str:

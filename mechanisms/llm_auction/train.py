@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rich.console import Console
 from simenv.abilities import hash_of
 from simenv.ctr.learned import calibration_error
 from simenv.encoder import default_encoder
+from simenv.errors import DataFileError
 from simenv.files.atomic import replacing
 from simenv.files.folders import ensure_folder
 from simenv.judges.base import Judge
@@ -38,13 +40,14 @@ from simenv.users.queries import FileQueries, QuerySource
 from simenv.world import World, make_world
 
 from . import lora, reward_model, sft
+from .click_features import PCTRExample
 from .folder import now, parse, read_state, save_state, write_manifest
 from .irpo import Config, Group, distribution_facts, rewards, update
 from .levels import Episode, Links, Response, episodes
 from .models import Models, judge_of
 from .pairs import train as train_on_pairs
-from .reward_model import PCTR, PCTRExample, fit
-from .slim import PLACES
+from .reward_model import PCTR, PredictedCTR, fit
+from .slim import PLACES, Score
 from .split import Part, only
 from .spread import Spread
 from .written import Written
@@ -147,6 +150,12 @@ class Training:
             lora.assign(self.policy.trained, saved.pop("lora"))
             self.optimizer.load_state_dict(saved.pop("optimizer"))
             self.state |= saved
+            if any(len(row) != len(PCTRExample._fields) for row in self.state["log"]):
+                raise DataFileError(
+                    f"{out}: the clicks of this training were logged by another version of simenv, with other inputs",
+                    hint="train into a new folder",
+                )
+        self.ctr: PredictedCTR | None = None
         self.held_out = self._draw("validation", config.validation, 0)
         self.values: list[np.ndarray] | None = None
 
@@ -238,21 +247,32 @@ class Training:
         if self.config.reward == "oracle":
             return self.judge
         if self.state["clicked"] < number:
+            if self.config.score == "pctr" and self.state["log"]:
+                self._fit()  # the last epoch's model, which its policy knows
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
                 auctions = self._draw("train", self.config.clicked_auctions, seed)
                 rows = self.spread.clicks(auctions, self.config)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
+        model = self._fit()
+        if self.config.score == "retriever":
+            reward_model.save(model, self.out)
+        return model
+
+    def _fit(self) -> PCTR:
+        """Fits the reward model to the log; with the score "pctr" its predictions are in all prompts from here on."""
         with self._timed("pctr"):
             log = [PCTRExample(*row) for row in self.state["log"]]
             model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
-        reward_model.save(model, self.out)
+        if self.config.score == "pctr":
+            self.ctr = PredictedCTR(model)
+            self.held_out = self._draw("validation", self.config.validation, 0)
         return model
 
     def _validate(self, pctr: PCTR | None) -> None:
         """Adds a row to the learning curve, on held-out personas and ads, and saves the best adapter."""
-        config, state = self.config, self.state
+        state = self.state
         with self._timed("validation"):
             facts = self._exact_facts(self.level) if isinstance(self.level, Links) else {}
             if "reward" not in facts:
@@ -262,15 +282,20 @@ class Training:
         losses = [loss for loss in state["losses"] if loss is not None]
         facts |= {"epoch": len(state["curve"]), "used": len(losses), "loss": float(np.mean(losses)) if losses else None}
         state["curve"].append({name: facts.get(name) for name in CURVE})
-        epoch = self.out / "epochs" / str(facts["epoch"])
-        lora.save(epoch, self.policy.trained, config.r, config.alpha, self.policy.base)
+        self._write_adapter(self.out / "epochs" / str(facts["epoch"]), pctr)
         best = state["best"]
         if best is None or (facts["reward"] or 0.0) > state["curve"][best]["reward"]:
             state["best"] = len(state["curve"]) - 1
-            lora.save(self.out, self.policy.trained, config.r, config.alpha, self.policy.base)
+            self._write_adapter(self.out, pctr)
         write_curve(state["curve"], self.out)
         shown = " ".join(f"{k} {v:.3f}" for k, v in facts.items() if k not in ("epoch", "used") and v is not None)
         self.console.print(f"epoch {facts['epoch']}: {shown}", highlight=False, soft_wrap=True)
+
+    def _write_adapter(self, folder: Path, pctr: PCTR | None) -> None:
+        """Writes the adapter, and with the score "pctr" the reward model whose predictions were in its prompts."""
+        lora.save(folder, self.policy.trained, self.config.r, self.config.alpha, self.policy.base)
+        if self.config.score == "pctr" and pctr is not None:
+            reward_model.save(pctr, folder)
 
     def _exact_facts(self, level: Links) -> dict[str, float | None]:
         """Computes facts of the policy's exact distribution, including rewards if the judge is the click model."""
@@ -338,11 +363,10 @@ class Training:
         return self._alternating(worlds, count, seed + 500_000)
 
     def _alternating(self, worlds: Sequence[World], count: int, seed: int) -> list[Episode]:
-        score = self.config.show_score
-        each = [
-            episodes(world, -(-count // len(worlds)), seed + 1_000_000 * i, show_score=score, places=PLACES)
-            for i, world in enumerate(worlds)
-        ]
+        config = self.config
+        score: Score = config.score if self.ctr is not None else "retriever"
+        draw = partial(episodes, show_score=config.show_score, score=score, ctr=self.ctr, places=PLACES)
+        each = [draw(world, -(-count // len(worlds)), seed + 1_000_000 * i) for i, world in enumerate(worlds)]
         return [episode for turn in zip(*each, strict=True) for episode in turn][:count]
 
     def _say(self, number: int, config: Config) -> None:

@@ -17,13 +17,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from simenv import Writer, markup
+from simenv.ctr.models import CTRModel
 from simenv.llm import LLM, Completion, LabelledLinks, Prompt, Sampling
 from simenv.records import Ad, Auction
 from simenv.text import sentence_spans
 from simenv.writer.copy_check import own_words
 from simenv.writer.writer import finished
 
-from .slim import LABELS, line
+from .slim import LABELS, Score, digits, line
 
 SAMPLING = Sampling(max_tokens=160)
 """T 0.7, top-p 0.8, top-k 20: the paper's. The limit leaves room for a plain answer of the writer and two ads."""
@@ -56,7 +57,7 @@ def page(
     order: Sequence[int] | None = None,
     show_bids: bool = True,
     counts: Mapping[str, int] | None = None,
-    scores: Mapping[str, float] | None = None,
+    shown: Mapping[str, str] | None = None,
     profile: bool = True,
 ) -> Page:
     """The auction in the written format.
@@ -66,14 +67,15 @@ def page(
         order: Another order of the candidates, for experiments.
         show_bids: Whether labels are repeated in proportion to the bids. If not, no label is repeated.
         counts: Ad id -> repetitions of its label, in place of the keyed draw.
-        scores: Ad id -> relevance in [0, 1] that is shown as a digit, in place of the retriever's.
+        shown: Ad id -> the digit of its line, in place of the retriever's: see `slim.digits`.
         profile: Whether the prompt shows the user's profile as the platform sees it.
     """
     listed = auction.bids if order is None else [auction.bids[i] for i in order]
     bids = [bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve][: len(LABELS)]
     counts = counts if show_bids else {bid.ad.id: 0 for bid in bids}
+    shown = digits(auction) if shown is None else shown
     lines = [
-        line(auction, label, f"{bid.ad.title}: {own_words(bid.ad)}", bid, counts=counts or {}, scores=scores or {})
+        line(auction, label, f"{bid.ad.title}: {own_words(bid.ad)}", bid, shown, counts or {})
         for label, bid in zip(LABELS, bids, strict=False)
     ]
     return _page(auction, lines, [bid.ad for bid in bids], profile=profile)
@@ -115,11 +117,16 @@ class TunedWriter(Writer):
     Args:
         llm: The model with its adapter.
         profile: Whether its prompts show the user's profile.
+        score, ctr: The digit of a candidate: see `slim.offer`.
     """
 
-    def __init__(self, llm: LLM, *, profile: bool = True) -> None:
+    def __init__(
+        self, llm: LLM, *, profile: bool = True, score: Score = "retriever", ctr: CTRModel | None = None
+    ) -> None:
         super().__init__(llm)
         self._profile = profile
+        self._score = score
+        self._ctr = ctr
 
     async def with_ads(self, auction: Auction, ads: Sequence[Ad], sample: int = 0) -> str:
         """The answer with each of the ads once, where the model places them and in its words: one call.
@@ -141,7 +148,8 @@ class TunedWriter(Writer):
 
     async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
         """An answer for which the model chooses the ads, if any: one call."""
-        asked = page(auction, show_bids=show_bids, profile=self._profile)
+        shown = digits(auction, self._score, self._ctr)
+        asked = page(auction, show_bids=show_bids, shown=shown, profile=self._profile)
         completion = await self.llm.complete(
             asked.prompt,
             key=(auction.id, "llm-auction", sample),

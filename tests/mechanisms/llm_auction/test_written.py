@@ -62,8 +62,8 @@ def test_the_prompt_lists_the_candidates_with_their_bids_and_copy() -> None:
     assert not any(line.endswith(f" {label}") for label in "ABC" for line in bare.splitlines())
     assert "User:" not in bare
     assert winners_page(AUCTION, [AUCTION.bids[2].ad]).ads == (AUCTION.bids[2].ad,)
-    digits = {bid.ad.id: 1.0 for bid in AUCTION.bids}
-    assert sum(" 9" in line for line in page(AUCTION, scores=digits).prompt.user.splitlines()) == 3
+    nines = {bid.ad.id: " 9" for bid in AUCTION.bids}
+    assert sum(" 9" in line for line in page(AUCTION, shown=nines).prompt.user.splitlines()) == 3
 
 
 def test_labels_become_links_and_every_link_is_whole(policy: AdaptedLLM) -> None:
