@@ -67,27 +67,17 @@ class AnswersWorld(World):
     """A world in which one system's answers are judged.
 
     Args:
-        base: Judge, quality measure and objective.
+        base: Judge, quality measure, objective and all else.
         system: The system.
         reference: Whether the Ad-LLM writes the answer without ads where the system's rows do not give one.
     """
 
     def __init__(self, base: World, system: WrittenAnswers, *, reference: bool) -> None:
-        values: ValueDistribution = _Values(system)
-        super().__init__(
-            catalog=base.retriever.catalog,
-            personas=base.personas,
-            encoder=base.retriever.encoder,
-            queries=base.queries,
-            judge=base.judge,
-            values=values,
-            objective=base.objective,
-            candidates=0,
-            max_ads=base.max_ads,
-            horizon=1,
-            quality=base.quality and AsWritten(base.quality, system.unlinked),
-            ad_free=base.ad_free if reference else None,
-        )
+        vars(self).update(vars(base))  # everything that a world has, but for what is the system's own
+        self._known_candidates, self._known_values = {}, {}
+        self.values: ValueDistribution = _Values(system)
+        self.ad_free = base.ad_free if reference else None
+        self.quality = base.quality and AsWritten(base.quality, system.unlinked)
         self._references = system.references
 
     async def _answer_without_ads(self, auction: Auction) -> tuple[str | None, Meter]:
