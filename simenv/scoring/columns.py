@@ -72,12 +72,15 @@ def read_file(path: Path, options: ScoreOptions) -> Source:
 
 
 def read_records(records: Iterable[Mapping[str, Any]] | Any, options: ScoreOptions) -> Source:
-    """The rows of a list of mappings, or of a pandas DataFrame.
+    """The rows of an iterable of mappings, of a DataFrame (pandas, polars) or of a pyarrow table.
 
     Raises:
         InputError: something else, no rows, or a missing column.
     """
-    found = _of_frame(records) if hasattr(records, "to_dict") else list(records)
+    try:
+        found = _records(records)
+    except TypeError:
+        raise InputError(f"answers: expected files, records or a DataFrame, got {type(records).__name__}") from None
     rows = []
     for number, record in enumerate(found, start=1):
         if not isinstance(record, Mapping):
@@ -89,16 +92,19 @@ def read_records(records: Iterable[Mapping[str, Any]] | Any, options: ScoreOptio
     return _with_columns(Source("answers", "answers", rows, digest.hexdigest()), options)
 
 
-def _of_frame(frame: Any) -> list[Mapping[str, Any]]:
-    rows: list[Mapping[str, Any]] = frame.to_dict("records")
-    return rows
+def _records(records: Any) -> list[Any]:
+    for method, arguments in (("to_pylist", ()), ("to_dicts", ()), ("to_dict", ("records",))):
+        if hasattr(records, method):  # of pyarrow, polars, pandas
+            return list(getattr(records, method)(*arguments))
+    return list(records)
 
 
 def _plain(cell: Any) -> Any:
-    """The value of a cell as JSON has it: NumPy's numbers and arrays become Python's, NaN becomes None."""
+    """The value of a cell as JSON has it: NumPy's numbers and arrays become Python's, NaN and NA become None."""
     if hasattr(cell, "tolist"):
         cell = cell.tolist()
-    return None if isinstance(cell, float) and cell != cell else cell
+    missing = (isinstance(cell, float) and cell != cell) or type(cell).__name__ in ("NAType", "NaTType")
+    return None if missing else cell
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow
 import pytest
 
 from simenv.errors import DataFileError, InputError
@@ -88,18 +89,21 @@ def test_every_format_of_rows_says_the_same(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(it) + "\n" for it in rows), encoding="utf-8")
-    readings = [*read(rows), *read(frame)]
+    readings = [*read(rows), *read(frame), *read(pyarrow.Table.from_pandas(frame))]
     readings += [reading for ending in ("csv", "parquet", "jsonl") for reading in read(tmp_path / f"a.{ending}")]
     said = [[(it.query, it.response, it.places, it.money) for it in reading.answers] for reading in readings]
-    assert len(said) == 5
+    assert len(said) == 6
     assert all(it == said[0] for it in said)
     assert [place.ad.id for place in readings[0].answers[0].places] == ["ad-1", "ad-2"]
 
 
 def test_missing_cells_of_a_frame_are_empty() -> None:
     frame = pd.DataFrame([row(ads="ad-1", bid=2.0), row(query="Another?", ads=None, bid=None)])
-    (reading,) = read(frame)
-    assert [dict(it.money["bid"]) for it in reading.answers] == [{"ad-1": 2.0}, {}]
+    for same in (frame, frame.convert_dtypes()):
+        (reading,) = read(same)
+        assert [dict(it.money["bid"]) for it in reading.answers] == [{"ad-1": 2.0}, {}]
+    with pytest.raises(InputError, match="answers: expected files, records or a DataFrame, got int"):
+        read(7)
 
 
 @pytest.mark.parametrize(
