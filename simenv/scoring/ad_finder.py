@@ -121,7 +121,7 @@ class AdFinder:
             return found[0]
         if found:
             ids = ", ".join(ad.id for ad in found[:_MOST_SHOWN]) + (", ..." if len(found) > _MOST_SHOWN else "")
-            raise InputError(f"{what} may be {len(found)} ads: {ids}; expected the id of one")
+            raise InputError(f"{what} may be {len(found)} ads: {ids}", hint="name one by its id in the column of ads")
         known = ", ".join(list(self.ads)[:_MOST_SHOWN])
         raise InputError(f"{what} is not among the {len(self.ads)} ads: expected an id such as {known}, or a title")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from simenv.errors import InputError
@@ -36,6 +38,9 @@ _OF_THE_AD = ("id", "title", "advertiser", "body", "category", "url")
 MONEY = ("bid", "price", "value")
 
 
+_MESSAGES = re.compile(r'\s*\[\s*\{\s*"')
+
+
 class Amounts(NamedTuple):
     """What a cell says of money: for every ad, by ad id, or in the order of the ads."""
 
@@ -64,6 +69,32 @@ def text_of(cell: Any, name: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in cell):
         raise InputError(f"{name}: holds a lone surrogate, which is no character")
     return cell
+
+
+def said_by(role: str, cell: Any, name: str) -> str:
+    """A text; of a cell that holds the messages of a chat, the last one of a role.
+
+    Args:
+        role: "user" or "assistant".
+        cell: A text, or a list of {"role", "content"}, in Python or as JSON. The content is a text, or a list of parts,
+            of which those with "text" count.
+        name: The column, for messages.
+
+    Raises:
+        InputError: the cell holds something else, or no message of this role.
+    """
+    if isinstance(cell, str) and _MESSAGES.match(cell):
+        with suppress(InputError):  # a text may begin so
+            cell = as_json(cell, name)
+    if not isinstance(cell, list | tuple) or not all(isinstance(it, Mapping) and "role" in it for it in cell):
+        return text_of(cell, name)
+    contents = [it.get("content") for it in cell if it["role"] == role]
+    if not contents:
+        raise InputError(f"{name}: none of the {len(cell)} messages is of the role {role}")
+    content = contents[-1]
+    if isinstance(content, list | tuple):
+        content = "".join(text_of(it.get("text"), name) for it in content if isinstance(it, Mapping))
+    return text_of(content, name)
 
 
 def as_json(cell: Any, name: str) -> Any:

@@ -16,8 +16,8 @@ from simenv.runs.options import ScoreOptions
 from simenv.scoring.markdown import is_markdown, read_markdown
 
 MEANINGS: Mapping[str, tuple[str, ...]] = {
-    "query": ("query", "question", "prompt", "user_query", "user_prompt", "input"),
-    "response": ("response", "answer", "completion", "output", "reply", "generated_text"),
+    "query": ("query", "question", "prompt", "user_query", "user_prompt", "input", "messages"),
+    "response": ("response", "answer", "completion", "output", "reply", "generated_text", "messages"),
     "ads": ("ads", "ad", "ad_ids", "ad_id", "placements"),
     "persona": ("persona", "persona_id", "profile"),
     "system": ("system", "model", "mechanism", "variant", "engine"),

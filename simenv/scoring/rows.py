@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from simenv import markup
@@ -12,7 +13,7 @@ from simenv.links import without_links
 from simenv.records import Ad, Persona
 from simenv.runs.options import ScoreOptions
 from simenv.scoring.ad_finder import AdFinder, Place
-from simenv.scoring.cells import MONEY, Amounts, read_ads, read_amounts, read_persona, text_of
+from simenv.scoring.cells import MONEY, Amounts, read_ads, read_amounts, read_persona, said_by, text_of
 from simenv.scoring.columns import Source
 from simenv.scoring.markdown import links
 from simenv.scoring.placing import FORMS, Form, Given, linked, listed, marked, named
@@ -73,10 +74,16 @@ def form_of(source: Source, finder: AdFinder, asked: str) -> Form:
         return form
     if "ads" in source.columns:
         return "list"
-    responses = [text for row in source.rows if isinstance(text := row.fields.get(source.columns["response"]), str)]
+    responses = list(_responses(source))
     if any(markup.LINK.search(text) for text in responses):
         return "markup"
     return "links" if any(_leads_to_ad(text, finder) for text in responses) else "names"
+
+
+def _responses(source: Source) -> Iterator[str]:
+    for row in source.rows:
+        with suppress(InputError):  # the row says so when it is read
+            yield said_by("assistant", row.fields.get(source.columns["response"]), "response")
 
 
 def _leads_to_ad(response: str, finder: AdFinder) -> bool:
@@ -131,10 +138,10 @@ class Reader:
 
     def _answer(self, row: Row, source: Source, form: Form) -> Written:
         cells = {name: row.fields.get(column) for name, column in source.columns.items()}
-        query = without_links(text_of(cells["query"], "query").strip())
+        query = without_links(said_by("user", cells["query"], "query").strip())
         if not query:
             raise InputError("query: is empty, expected a question")
-        response = text_of(cells["response"], "response")
+        response = said_by("assistant", cells["response"], "response")
         system = text_of(cells.get("system"), "system").strip() or source.label
         if not system.isprintable() or len(system) > _LONGEST_LABEL:
             raise InputError(
@@ -146,10 +153,10 @@ class Reader:
         given = read_ads(cells.get("ads"), response, self._finder, self._catalog) if form == "list" else []
         places = self._places(form, response, given)
         amounts = {name: read_amounts(cells.get(name), name) for name in MONEY}
-        reference = text_of(cells["reference"], "reference") if cells.get("reference") is not None else None
+        reference = said_by("assistant", cells.get("reference"), "reference") or None
         money = {name: dict(_money(name, it, given, places)) for name, it in amounts.items()}
         self._seen[double] = row.where
-        return Written(row.where, system, query, response, key, persona, form, tuple(places), money, reference or None)
+        return Written(row.where, system, query, response, key, persona, form, tuple(places), money, reference)
 
     def _places(self, form: Form, response: str, given: Sequence[Given]) -> list[Place]:
         if form == "list":

@@ -97,6 +97,23 @@ def test_every_format_of_rows_says_the_same(tmp_path: Path) -> None:
     assert [place.ad.id for place in readings[0].answers[0].places] == ["ad-1", "ad-2"]
 
 
+def test_a_chat_is_its_last_question_and_its_last_answer(tmp_path: Path) -> None:
+    chat = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": [{"type": "text", "text": "Which "}, {"type": "text", "text": "boots?"}]},
+        {"role": "assistant", "content": TEXT},
+    ]
+    (tmp_path / "a.csv").write_text(pd.DataFrame([{"m": json.dumps(chat)}]).to_csv(index=False), encoding="utf-8")
+    readings = [*read([{"messages": chat}]), *read([{"prompt": chat[:4], "completion": chat[4:]}])]
+    readings += read(tmp_path / "a.csv", query="m", response="m")
+    assert [(it.query, it.response) for reading in readings for it in reading.answers] == 3 * [("Which boots?", TEXT)]
+    assert fault({"messages": chat[:2]}) == "answer 1: response: none of the 2 messages is of the role assistant"
+    assert one(response='[{"a": not JSON').response == '[{"a": not JSON'
+    assert one(response="[TrailFox](ad-1)").form == "links"
+
+
 def test_missing_cells_of_a_frame_are_empty() -> None:
     frame = pd.DataFrame([row(ads="ad-1", bid=2.0), row(query="Another?", ads=None, bid=None)])
     for same in (frame, frame.convert_dtypes()):
