@@ -67,10 +67,6 @@ _DISCLOSED = re.compile(
 )
 
 
-LINK_ALONE = 0.5
-"""Disclosure of an ad that only its link sets apart."""
-
-
 class Scales(Record):
     """All parameters of the embedded measures, chosen on the dev part of the contrast suite.
 
@@ -173,7 +169,7 @@ def disclosure(response: str, span: tuple[int, int], ad: Ad) -> float:
     start, stop = sentence_around(masked, (span[0], span[0] + 1))
     before = sentence_around(masked, (start - 1, start))[0] if start else start
     words = markup.LINK.sub(" ", response[before:stop])
-    return 1.0 if _DISCLOSED.search(words) else LINK_ALONE
+    return 1.0 if _DISCLOSED.search(words) else 0.5
 
 
 class EmbeddedQuality:

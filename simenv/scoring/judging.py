@@ -10,7 +10,7 @@ from simenv.background_loop import run_sync
 from simenv.errors import SimenvError
 from simenv.llm.base import LLM, Meter, metered
 from simenv.market.values import ValueDistribution
-from simenv.quality.embedded import LINK_ALONE, QualityMeasure
+from simenv.quality.embedded import QualityMeasure
 from simenv.records import Ad, Auction, Feedback, Outcome, Persona, Transition
 from simenv.runs.ceilings import Spending
 from simenv.runs.failures import Failures
@@ -18,6 +18,9 @@ from simenv.runs.rollout import in_flight_of
 from simenv.runs.window import AHEAD, Finished, run_in_turns, run_together
 from simenv.scoring.answers import Asked, WrittenAnswers
 from simenv.world import World
+
+_LINK_ALONE = 0.5
+"""What `simenv.quality.embedded.disclosure` gives an ad that only its link sets apart."""
 
 
 class _Values:
@@ -55,7 +58,7 @@ class AsWritten:
             return feedback
         ads = []
         for it in feedback.quality.ads:
-            if it.disclosure == LINK_ALONE and it.ad_id in self._unlinked.get(auction.id, ()):
+            if it.disclosure == _LINK_ALONE and it.ad_id in self._unlinked.get(auction.id, ()):
                 it = it.model_copy(update={"disclosure": 0.0})
             if not auction.bid_of(it.ad_id).ad.body:
                 it = it.model_copy(update={"factuality": None})

@@ -9,13 +9,13 @@ import pytest
 from simenv.cli import main as cli
 
 
-def called(arguments: list[str]) -> int:
-    """Calls `simenv` and returns its exit code."""
+def bench(out: Path, *options: str) -> int:
+    return run_command("bench", "--out", str(out), *options)
+
+
+def run_command(*arguments: str) -> int:
+    """The exit code of `simenv` with these arguments."""
     with pytest.raises(SystemExit) as stopped:
-        cli.main(arguments)
+        cli.main(list(arguments))
     assert isinstance(stopped.value.code, int)
     return stopped.value.code
-
-
-def bench(out: Path, *options: str) -> int:
-    return called(["bench", "--out", str(out), *options])
