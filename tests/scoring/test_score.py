@@ -16,7 +16,7 @@ from simenv.records import Transition
 from simenv.runs.answering import Progress
 from simenv.runs.folder import read_manifest, read_sessions, read_transitions
 from simenv.scoring.score import ScoreResult
-from tests.support.command_line import run_command
+from tests.support.command_line import called
 
 pytestmark = pytest.mark.weights
 LITTER = "Which cat litter smells least?"
@@ -224,10 +224,10 @@ def test_the_command_scores_files_and_says_how_they_were_read(
         json.dumps({"query": LITTER, "response": "Sand."}) + "\n{\n", encoding="utf-8"
     )
     files = [str(tmp_path / name) for name in ("ours.md", "theirs.jsonl")]
-    assert run_command("score", *files, "--out", str(tmp_path / "run"), "--quality", "none") == 2
+    assert called(["score", *files, "--out", str(tmp_path / "run"), "--quality", "none"]) == 2
     assert "1 of 4 rows cannot be scored: " in capsys.readouterr().err
     command = ["score", *files, "--out", str(tmp_path / "run"), "--quality", "none", "--skip-bad", "--seed", "5"]
-    assert run_command(*command, "--fail-on-useless", "1") == 0
+    assert called([*command, "--fail-on-useless", "1"]) == 0
     said = capsys.readouterr()
     assert "ours.md: 2 answers; columns query=query, response=response; 1 ads, by their names in the text" in said.err
     assert "1 of 4 rows are left out; the first: " in said.err

@@ -9,13 +9,13 @@ import pytest
 from simenv.cli import main as cli
 
 
-def bench(out: Path, *options: str) -> int:
-    return run_command("bench", "--out", str(out), *options)
-
-
-def run_command(*arguments: str) -> int:
-    """The exit code of `simenv` with these arguments."""
+def called(arguments: list[str]) -> int:
+    """Calls `simenv` and returns its exit code."""
     with pytest.raises(SystemExit) as stopped:
-        cli.main(list(arguments))
+        cli.main(arguments)
     assert isinstance(stopped.value.code, int)
     return stopped.value.code
+
+
+def bench(out: Path, *options: str) -> int:
+    return called(["bench", "--out", str(out), *options])
