@@ -46,6 +46,7 @@ from simenv.runs.bench import BenchResult, bench
 from simenv.runs.compare import Comparison, compare
 from simenv.runs.merge import merge
 from simenv.runs.metrics import Metric, make_metric
+from simenv.scoring.score import ScoreResult, score
 from simenv.training import Trainer, make_trainer
 from simenv.world import World, make_world
 from simenv.writer.factory import make_writer
@@ -97,6 +98,7 @@ __all__ = [
     "QualityMeasure",
     "Query",
     "Randomised",
+    "ScoreResult",
     "SimenvError",
     "Trainer",
     "Transition",
@@ -127,6 +129,7 @@ __all__ = [
     "plot",
     "plugins",
     "run_mechanism",
+    "score",
     "strip_markup",
     "view",
 ]

@@ -13,7 +13,12 @@ from simenv.errors import UnreadableReply
 from simenv.judges.llm_judge import read_verdicts, unfenced
 from simenv.llm.replies import read_json, without_reasoning
 from simenv.markup import _parse, strip_markup
+from simenv.records import Ad
+from simenv.scoring.ad_finder import AdFinder
+from simenv.scoring.markdown import links
 from simenv.text import sentence_ends
+
+FINDER = AdFinder([Ad(id="1", title="Blue Boots", advertiser="Blue"), Ad(id="2", title="Blue", advertiser="B")])
 
 
 def parse(text: str) -> None:
@@ -36,6 +41,8 @@ READERS: dict[str, tuple[Callable[[str], Any], list[str]]] = {
     "strip_markup": (strip_markup, ["@a@["]),
     "without_reasoning": (without_reasoning, ["<think></think>a"]),
     "read_json": (lenient_json, ['\\"', "'"]),
+    "links": (lambda text: list(links(text)), ["[a](", "[", "[a](b ", "[a](<b"]),
+    "in_text": (FINDER.in_text, ["Blue ", "blue boots ", "é"]),
     "unfenced": (unfenced, ["```\n", "\n"]),
     "read_verdicts": (verdicts, ["``` ", "[ "]),
 }

@@ -34,6 +34,7 @@ from simenv.cli.new import new
 from simenv.cli.ope import ope
 from simenv.cli.plot import plot
 from simenv.cli.report import report
+from simenv.cli.score import score
 from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
@@ -48,6 +49,7 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "merge": merge,
+    "score": score,
     "compare": compare,
     "view": view,
     "plot": plot,

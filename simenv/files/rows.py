@@ -6,7 +6,7 @@ have limits: see `simenv.files.limits`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,17 +48,26 @@ def read_rows(
 
 
 def iter_rows(
-    path: str | Path, *, text_column: str | None = None, columns: Mapping[str, str] | None = None, long: bool = False
+    path: str | Path,
+    *,
+    text_column: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    long: bool = False,
+    strip: bool = True,
+    bad: Callable[[DataFileError], None] | None = None,
 ) -> Iterator[Row]:
     """The rows of `read_rows`, one after the other. Not all of them need to be in memory.
 
     Args:
         path, text_column, columns: As for `read_rows`.
         long: Whether a .jsonl file of UTF-8 may be longer than SIMENV_MAX_BYTES: it is then read line by line.
+        strip: Whether the cells of a .csv or .tsv file lose white space around them.
+        bad: Called with the error of a row of a text file that cannot be read; the others are read then. None: such a
+            row ends the reading.
     """
     path = Path(path)
     number, most = 0, limits().rows
-    parsed = long_jsonl_rows(path) if long and _is_long(path) else _parsed(path, text_column)
+    parsed = long_jsonl_rows(path) if long and _is_long(path) else _parsed(path, text_column, strip, bad)
     for number, row in enumerate(parsed, start=1):
         if number > most:
             raise too_much(str(path), f"more than {most:,} rows", "SIMENV_MAX_ROWS")
@@ -67,7 +76,9 @@ def iter_rows(
         raise DataFileError(f"{path}: no rows, expected at least one")
 
 
-def _parsed(path: Path, text_column: str | None) -> Iterator[Row]:
+def _parsed(
+    path: Path, text_column: str | None, strip: bool, bad: Callable[[DataFileError], None] | None
+) -> Iterator[Row]:
     allowed = ".csv or .jsonl" if text_column is None else ".txt, .csv or .jsonl"
     allowed += " (or .tsv, .parquet; text also as .gz)"
     content = read_bytes(path, f"{allowed} file")
@@ -81,9 +92,9 @@ def _parsed(path: Path, text_column: str | None) -> Iterator[Row]:
     if ending == ".txt" and text_column is not None:
         return text_rows(path, decoded(path, content), text_column)
     if ending in (".csv", ".tsv"):
-        return csv_rows(path, decoded(path, content), "," if ending == ".csv" else "\t")
+        return csv_rows(path, decoded(path, content), "," if ending == ".csv" else "\t", strip, bad)
     if ending == ".jsonl":
-        return jsonl_rows(path, decoded(path, content))
+        return jsonl_rows(path, decoded(path, content), bad)
     if ending == ".parquet":
         return parquet_rows(path, content)
     raise DataFileError(f"{path}: ending {path.suffix!r} is not read here, expected {allowed}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from simenv.files.limits import limits, read_lines, too_much
 
 _KINDS = {",": "CSV", ";": "CSV", "\t": "TSV"}
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+Bad = Callable[[DataFileError], None]
+"""Called with the error of a row that cannot be read, if the others are to be read."""
 _BATCH = 64
 """Rows of a Parquet file that are decoded together: a dictionary may unfold one long text into every row."""
 
@@ -50,8 +52,14 @@ def text_rows(path: Path, text: str, column: str) -> Iterator[Row]:
         yield Row(f"{path}:{number}", {column: line.strip()})
 
 
-def csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
-    """Rows of a table with a header. A .csv header without a comma may be separated by semicolons or tabs."""
+def csv_rows(path: Path, text: str, delimiter: str, strip: bool = True, bad: Bad | None = None) -> Iterator[Row]:
+    """Rows of a table with a header. A .csv header without a comma may be separated by semicolons or tabs.
+
+    Args:
+        path, text, delimiter: The file, its text, and what separates its cells.
+        strip: Whether cells lose white space around them.
+        bad: Called with the error of a row that has more cells than the header, if the others are to be read.
+    """
     if delimiter == ",":
         delimiter = _delimiter(text)
     most = limits().field
@@ -72,13 +80,16 @@ def csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
         if cells is None:
             return
         line, begins = begins, reader.line_num + 1
-        cells = [cell.strip() for cell in cells]
+        cells = [cell.strip() for cell in cells] if strip or not header else cells
         if not header:
             header = cells
             _refuse_doubles(f"{path}:{line}", header)
         elif len(cells) > len(header):
-            raise DataFileError(f"{path}:{line}: more cells than the {len(header)} columns of the header")
-        elif any(cells):
+            too_many = DataFileError(f"{path}:{line}: more cells than the {len(header)} columns of the header")
+            if bad is None:
+                raise too_many
+            bad(too_many)
+        elif any(cell.strip() for cell in cells):
             cells += [""] * (len(header) - len(cells))
             yield Row(f"{path}:{line}", {n: c for n, c in zip(header, cells, strict=True) if n})
 
@@ -88,10 +99,20 @@ def _delimiter(text: str) -> str:
     return "," if "," in header else next((other for other in ";\t" if other in header), ",")
 
 
-def jsonl_rows(path: Path, text: str) -> Iterator[Row]:
-    """One JSON object per line; blank lines are skipped."""
+def jsonl_rows(path: Path, text: str, bad: Bad | None = None) -> Iterator[Row]:
+    """One JSON object per line; blank lines are skipped.
+
+    Args:
+        path, text: The file and its text.
+        bad: Called with the error of a line that cannot be read, if the others are to be read.
+    """
     for number, line in _lines(path, text):
-        yield _json_row(path, number, line)
+        try:
+            yield _json_row(path, number, line)
+        except DataFileError as error:
+            if bad is None:
+                raise
+            bad(error)
 
 
 def long_jsonl_rows(path: Path) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from simenv.registry import parse_setting
 from simenv.runs.options import OLDEST, BenchOptions
 
 _PACKS = ("personas", "catalog", "queries")
-_WORLD = ("query_source", "judge", "judge_sha256", "encoder", "quality", "quality_sha256")
+_WORLD = ("query_source", "judge", "judge_sha256", "encoder", "quality", "quality_sha256", "reference")
 _OPTIONS_OF_WORLD = (
     "candidates",
     "max_ads",

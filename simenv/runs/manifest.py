@@ -105,6 +105,7 @@ def about(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     parts = {
         "model": world.get("ad_llm"),
         "judge": world.get("judge"),
+        "reference": world.get("reference"),
         **{kind: packs.get(kind) or options.get(kind) for kind in ("catalog", "personas")},
         "seed": options.get("seed"),
         "shard": options.get("shard"),

@@ -31,13 +31,18 @@ class Options(Record):
     model_config = ConfigDict(allow_inf_nan=True)  # refused by `check_ranges`, which names the option
 
 
-class WorldOptions(Options):
-    """Who asks, and what is asked."""
+class PersonaOptions(Options):
+    """Who asks."""
 
     personas: str = "everyday"
     """Pack name, or .csv, .tsv, .jsonl, .parquet file."""
     persona_columns: str | None = None
     """OURS=THEIRS,... for other column names in the personas file."""
+
+
+class WorldOptions(PersonaOptions):
+    """Who asks, and what is asked."""
+
     queries: str | None = None
     """Pack name, .txt file with one query a line, or a table with a text column."""
     query_columns: str | None = None
@@ -47,7 +52,7 @@ class WorldOptions(Options):
 
 
 class ModelOptions(Options):
-    """Language models, and who judges, predicts and measures with them."""
+    """Language models, and who judges with them."""
 
     llm: str = "embedded"
     """Ad-LLM, which writes the answers: embedded, scripted, local:FOLDER, a LiteLLM name such as openai/gpt-4o-mini,
@@ -70,8 +75,6 @@ class ModelOptions(Options):
     """Several judges in one: NAME,NAME,... (click, embedded, a language model's name; NAME#wording2)."""
     judge_samples: int = 1
     """Verdicts per answer of a language model without probabilities."""
-    ctr_model: str = "cosine"
-    """What mechanisms predict of clicks: cosine, learned:FILE, oracle, package.module:Class or file.py:Class."""
     concurrency: int = 16
     """Most calls in flight to a server."""
     timeout: float = 120.0
@@ -80,13 +83,18 @@ class ModelOptions(Options):
     """Run the code that a local model's folder brings along (auto_map in its config.json), if the model needs it."""
 
 
-class MarketOptions(Options):
-    """The catalog, and the auction over it."""
+class CatalogOptions(Options):
+    """The ads."""
 
     catalog: str = "everyday"
     """Pack name, or a table with a column title."""
     catalog_columns: str | None = None
     """OURS=THEIRS,... for other column names in the catalog file."""
+
+
+class MarketOptions(CatalogOptions):
+    """The catalog, and the auction over it."""
+
     values: str = "uniform"
     """Private values per click: uniform (integers in 1..100), lognormal, package.module:Class or file.py:Class."""
     candidates: int = 8
@@ -133,6 +141,8 @@ class RunOptions(WorldOptions, ModelOptions, MarketOptions, FileOptions):
 
     mechanisms: tuple[str, ...] = ()
     """Comma-separated names, package.module:Class or file.py:Class; LABEL=NAME to rename."""
+    ctr_model: str = "cosine"
+    """What mechanisms predict of clicks: cosine, learned:FILE, oracle, package.module:Class or file.py:Class."""
     settings: tuple[str, ...] = ()
     """NAME.OPTION=VALUE for any plug-in of the run (mechanism, judge, model, bidder, ...), for instance best_of_n.n=8;
     KIND/NAME.OPTION=VALUE where two plug-ins have one name. Repeatable."""
@@ -189,6 +199,70 @@ class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     """The same for the number of calls to models, without retries and without what a cassette has."""
     max_hours: float | None = None
     """The same for the hours in which the run answers."""
+
+
+class AnswerOptions(Options):
+    """How answers that somebody else's system wrote are read."""
+
+    query: str | None = None
+    """Column of the question. By default query, question, prompt, ...; the other columns have usual names too."""
+    response: str | None = None
+    """Column of the answer."""
+    ads: str | None = None
+    """Column of the ads that the answer shows: ids with | between them, or JSON."""
+    ads_as: str = "auto"
+    """How answers show ads: markup (the links of mechanisms), links (Markdown links), names (in the text), list (the
+    column of ads), none; auto: the first of list, markup and links that a file has, else names."""
+    persona: str | None = None
+    """Column of the user: a persona's id, or a description. By default drawn from the personas, by the question."""
+    system: str | None = None
+    """Column of the system that wrote the answer; by default the file's name."""
+    bid: str | None = None
+    """Column of bids, currency per click."""
+    price: str | None = None
+    """Column of prices, currency per click."""
+    value: str | None = None
+    """Column of values per click; by default the bids."""
+    reference: str | None = None
+    """What quality is compared with: column of an answer without ads, model (the model llm writes one), or none; by
+    default the column reference or ad_free, if there is one, else none."""
+    id: str | None = None
+    """Column that names the auction: answers of several systems with one id are compared."""
+    skip_bad: bool = False
+    """Leave out rows that cannot be scored, and count them; otherwise they are an error."""
+
+
+class ScoreOptions(PersonaOptions, CatalogOptions, ModelOptions, FileOptions, AnswerOptions):
+    """How answers that somebody else's system wrote are read and judged."""
+
+    llm: str = "embedded"
+    """Model that writes answers without ads if reference is model, and judges if judge is llm. Named as in bench."""
+    max_ads: int = 2
+    """Number of ads that is free of penalty."""
+    penalty: str = "linear"
+    """What extra ads and violations cost: linear, package.module:Class or file.py:Class."""
+    quality: str = "embedded"
+    """Answer quality: embedded, likelihood, llm, none, package.module:Class or file.py:Class."""
+    metrics: tuple[str, ...] = ()
+    """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
+    settings: tuple[str, ...] = ()
+    """NAME.OPTION=VALUE for the judge, the model and other plug-ins. Repeatable."""
+    baseline: str | None = None
+    """System that differences are against; the first one by default."""
+    seed: int = 0
+    """Names the draws of personas and clicks."""
+    chunk: int = 16
+    """Auctions that are written together."""
+    fail_on_error: float = 0.2
+    """How many verdicts may fail before the scoring stops: a share below 1, or a number. 0: none."""
+    fail_on_useless: float = 0.2
+    """Largest share of refusals, and of empty answers, of a system; above it the command ends with exit code 1."""
+    max_cost: float | None = None
+    """Dollars that calls to models may cost before no verdict begins any more; no limit by default."""
+    max_calls: int | None = None
+    """The same for the number of calls to models."""
+    max_hours: float | None = None
+    """The same for the hours in which the models answer."""
 
 
 OLDEST: Mapping[str, Any] = {

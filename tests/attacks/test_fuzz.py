@@ -29,7 +29,7 @@ from simenv.auditing.learned_bidders import LearnedBidders
 from simenv.cli.train import _read as read_training_options
 from simenv.ctr.learned import LearnedCTR
 from simenv.datasets.training_data import preference_rows
-from simenv.errors import SimenvError, SimenvWarning
+from simenv.errors import InputError, SimenvError, SimenvWarning
 from simenv.judges.llm_judge import read_verdicts
 from simenv.llm import Prompt, Sampling
 from simenv.llm.base import Completion, Request
@@ -39,8 +39,12 @@ from simenv.market.catalog import load_catalog
 from simenv.packmaker.pack_file import PackFile
 from simenv.records import Persona, Transition
 from simenv.runs.folder import RunFolder, read_manifest, read_sessions, read_transitions
-from simenv.runs.options import options_of_manifest
+from simenv.runs.options import ScoreOptions, options_of_manifest
 from simenv.runs.rollout import Finished
+from simenv.scoring.ad_finder import AdFinder
+from simenv.scoring.answers import WrittenAnswers, grouped, settle_auctions
+from simenv.scoring.columns import read_answers
+from simenv.scoring.rows import Reader as AnswerReader
 from simenv.testing import ADS, PERSONAS, FakeEncoder, small_world
 from simenv.users.personas import load_personas
 from simenv.users.queries import Question, load_queries
@@ -130,6 +134,40 @@ def cassette(folder: Path) -> bytes:
     return tape.path.read_bytes()
 
 
+def scored(path: Path) -> object:
+    """Reads answers up to their outcomes. Rows that cannot be scored are refused together."""
+    options = ScoreOptions()
+    finder = AdFinder(ADS)
+    reader = AnswerReader(options, finder, PERSONAS)
+    readings = [reader.read(source) for source in read_answers(path, options)]
+    written = [it for reading in readings for it in reading.answers]
+    systems = {it.system: WrittenAnswers(it.system) for it in written}
+    bad = [text for it in readings for text in it.bad]
+    bad += settle_auctions(grouped(written, PERSONAS, 0), systems, 2)
+    if bad:
+        raise InputError("; ".join(bad))
+    return systems
+
+
+def answers() -> dict[str, Reader]:
+    boots, shoes = ADS[:2]
+    text = f"Wear {boots.title} or {shoes.title}."
+    ads = [[5, 5 + len(boots.title), boots.id], {"id": shoes.id, "bid": 2.0}]
+    lamp = [{"title": "Zork Lamp", "body": "A lamp.", "span": [0, 9], "text": "Zork Lamp", "price": 0.5}]
+    rows = [
+        {"query": "Which boots?", "response": text, "ads": ads, "persona": PERSONAS[0].id, "bid": {boots.id: 3}},
+        {"query": "Light?", "response": "Zork Lamp.", "ads": lamp, "persona": {"info": "A cook."}, "system": "b"},
+    ]
+    flat = [{name: it if isinstance(it, str) else json.dumps(it) for name, it in row.items()} for row in rows]
+    links = f"## Which boots?\n\nWear [them]({boots.id}).\n\n## Light?\n\n@Zork@[z] ```\n## no\n```\n"
+    return {
+        "answers.jsonl": Reader("a.jsonl", jsonl(rows), scored),
+        "answers.csv": Reader("a.csv", table(flat, "csv"), scored),
+        "answers.parquet": Reader("a.parquet", table(flat, "parquet"), scored),
+        "answers.md": Reader("a.md", links.encode(), scored),
+    }
+
+
 class OneLayer(torch.nn.Module):
     """A model with one layer that an adapter fits."""
 
@@ -168,6 +206,7 @@ def all_readers(folder: Path) -> dict[str, Reader]:
     chat = b'{"choices": [{"message": {"role": "assistant", "content": [{"type": "text", "text": "Boots."}]}}]}'
     return {
         **tables(),
+        **answers(),
         "transitions": Reader(
             "transitions.jsonl", run["transitions.jsonl"], lambda p: list(read_transitions(p.parent))
         ),
