@@ -114,7 +114,7 @@ def measure(
         n, choices = len(episode.offer.bids), episode.offer.choices()
         truth = untrained.true_rewards(world.judge, episode, Objective())
         predicted = np.full(truth.shape, -np.inf)
-        for choice, reward in zip(choices, rewards(untrained, pctr, episode, choices, Objective()), strict=True):
+        for choice, reward in zip(choices, rewards(untrained, pctr, [(episode, choices)], Objective())[0], strict=True):
             predicted[cell(choice, n)] = reward
         known = np.isfinite(truth)
         for label, logs in policies.items():

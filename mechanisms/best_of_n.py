@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv import Writer, markup, outcome
+from simenv import make_writer, markup, outcome
 from simenv.background_loop import gather
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.llm import LLM
@@ -42,18 +42,24 @@ class BestOfN:
         ctr_model: Gives q_i(y), the predicted click probability in an answer.
         objective: Gives the penalty for extra ads and violations.
         n: Number of sampled answers. The answer without ads is always one more candidate.
+        writer: Who writes them: "plain", or another writer (`simenv.make_writer`).
     """
 
     name = "best_of_n"
     claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.TRUTHFUL_UM, Claim.BID_FREE_CANDIDATES})
 
     def __init__(
-        self, llm: LLM, ctr_model: CTRModel | None = None, objective: Objective | None = None, n: int = 5
+        self,
+        llm: LLM,
+        ctr_model: CTRModel | None = None,
+        objective: Objective | None = None,
+        n: int = 5,
+        writer: str = "plain",
     ) -> None:
         self.ctr_model = ctr_model or CosineCTR()
         self.objective = objective or Objective()
         self.n = n
-        self._writer = Writer(llm)
+        self._writer = make_writer(writer, llm)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         unpriced = auction.model_copy(update={"reserve": 0.0})  # the texts must not depend on the bids

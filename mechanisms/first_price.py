@@ -19,7 +19,7 @@ class FirstPrice(RankingAuction):
     Individually rational and monotone. Not DSIC for utility maximisers: a lower bid pays less per click.
 
     Args:
-        llm, ctr_model, slots: See `RankingAuction`.
+        llm, ctr_model, slots, writer: See `RankingAuction`.
     """
 
     name = "first_price"

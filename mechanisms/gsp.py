@@ -19,7 +19,7 @@ class GSP(RankingAuction):
     and monotone. Not DSIC: with two or more slots an advertiser can gain by bidding less than its value.
 
     Args:
-        llm, ctr_model, slots: See `RankingAuction`.
+        llm, ctr_model, slots, writer: See `RankingAuction`.
     """
 
     name = "gsp"

@@ -48,7 +48,7 @@ class LERA(VCG):
 
     Args:
         llm: The Ad-LLM, which also judges relevance.
-        ctr_model, slots: See `RankingAuction`.
+        ctr_model, slots, writer: See `RankingAuction`.
         shortlist: m, the number of candidates whose relevance the language model judges.
 
     Raises:
@@ -58,9 +58,14 @@ class LERA(VCG):
     name = "lera"
 
     def __init__(
-        self, llm: LLM, ctr_model: CTRModel | None = None, slots: int | None = None, shortlist: int = 4
+        self,
+        llm: LLM,
+        ctr_model: CTRModel | None = None,
+        slots: int | None = None,
+        shortlist: int = 4,
+        writer: str = "plain",
     ) -> None:
-        super().__init__(llm, ctr_model, slots)
+        super().__init__(llm, ctr_model, slots, writer)
         if isinstance(shortlist, bool) or not isinstance(shortlist, int) or shortlist < 1:
             raise InputError(f"shortlist must be 1 or more, got {shortlist!r}")
         self.shortlist = shortlist

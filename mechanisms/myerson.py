@@ -89,7 +89,7 @@ class Myerson(VCG):
     advertiser's own.
 
     Args:
-        llm, ctr_model, slots: See `RankingAuction`.
+        llm, ctr_model, slots, writer: See `RankingAuction`.
         prior: Distribution of values: "uniform:LOW:HIGH" or "exponential:MEAN"; by default that of simenv's world.
         priors: Ad id -> prior of this advertiser, in place of `prior`.
 
@@ -106,8 +106,9 @@ class Myerson(VCG):
         slots: int | None = None,
         prior: str = "uniform:1:100",
         priors: Mapping[str, str] | None = None,
+        writer: str = "plain",
     ) -> None:
-        super().__init__(llm, ctr_model, slots)
+        super().__init__(llm, ctr_model, slots, writer)
         self.prior = read_prior(prior)
         self.priors = {ad_id: read_prior(text) for ad_id, text in (priors or {}).items()}
 

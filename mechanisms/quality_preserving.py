@@ -52,7 +52,7 @@ class ScreenedVCG(VCG):
     way as its clicks. DSIC, with the claims of VCG.
 
     Args:
-        llm, ctr_model, slots: See `RankingAuction`.
+        llm, ctr_model, slots, writer: See `RankingAuction`.
         quality_weight: Quality cost of an ad with fidelity 0, in currency.
 
     Raises:
@@ -67,8 +67,9 @@ class ScreenedVCG(VCG):
         ctr_model: CTRModel | None = None,
         slots: int | None = None,
         quality_weight: float = 10.0,
+        writer: str = "plain",
     ) -> None:
-        super().__init__(llm, ctr_model, slots)
+        super().__init__(llm, ctr_model, slots, writer)
         self.quality_weight = _number("quality_weight", quality_weight)
 
     def cost(self, bid: Bid) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv import Writer, outcome
+from simenv import make_writer, outcome
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.errors import InputError
 from simenv.llm import LLM
@@ -34,17 +34,21 @@ class RankingAuction:
         llm: The Ad-LLM.
         ctr_model: Gives q_i, the click probability before any text is written.
         slots: Number of ads; the auction's max_ads by default.
+        writer: Who writes the answer around the winners: "plain", or another writer (`simenv.make_writer`).
 
     Raises:
-        InputError: `slots` is not an integer of 0 or more.
+        InputError: `slots` is not an integer of 0 or more, or the writer does not fit the model.
+        UnknownName: unknown writer.
     """
 
-    def __init__(self, llm: LLM, ctr_model: CTRModel | None = None, slots: int | None = None) -> None:
+    def __init__(
+        self, llm: LLM, ctr_model: CTRModel | None = None, slots: int | None = None, writer: str = "plain"
+    ) -> None:
         if slots is not None and (isinstance(slots, bool) or not isinstance(slots, int) or slots < 0):
             raise InputError(f"slots must be a number of ads, 0 or more, got {slots!r}")
         self.ctr_model = ctr_model or CosineCTR()
         self.slots = slots
-        self._writer = Writer(llm)
+        self._writer = make_writer(writer, llm)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         prices = self.allocate(auction)

@@ -28,7 +28,7 @@ class VCG(RankingAuction):
     are alpha_j q_i, as the `ctr_model` predicts. In a world with other position effects the audit measures its regret.
 
     Args:
-        llm, ctr_model, slots: See `RankingAuction`.
+        llm, ctr_model, slots, writer: See `RankingAuction`.
     """
 
     name = "vcg"

@@ -45,6 +45,7 @@ from simenv.runs.merge import merge
 from simenv.runs.metrics import Metric, make_metric
 from simenv.training import Trainer, make_trainer
 from simenv.world import World, make_world
+from simenv.writer.factory import make_writer
 from simenv.writer.writer import Writer
 
 __version__ = "0.1.0"
@@ -111,6 +112,7 @@ __all__ = [
     "make_trainer",
     "make_values",
     "make_world",
+    "make_writer",
     "mechanism_names",
     "merge",
     "outcome",

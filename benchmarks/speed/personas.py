@@ -2,7 +2,7 @@
 
 python -m benchmarks.speed.personas
 
-The judge is `LLMJudge`, whose prompt has the persona last.
+The judge is `LLMJudge` with the persona at the end of its prompt.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Judgements:
         self.auction = Auction(id="personas", query=query, bids=bids, max_ads=2)
         mechanism = make_mechanism("gsp", context={"llm": ScriptedLLM()})
         self.outcome: Outcome = asyncio.run(run_mechanism(mechanism, self.auction))
-        self.judge = LLMJudge(self.llm)
+        self.judge = LLMJudge(self.llm, persona_last=True)
         self.made: dict[str, list[object]] = {}
 
     def forget(self) -> None:

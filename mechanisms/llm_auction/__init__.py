@@ -5,6 +5,7 @@ policy.py        the base model with an adapter, and its exact distribution over
 lora.py          the adapter (torch)
 levels.py        the policy interface of IRPO, for choices of links and for whole answers
 reward_model.py  pCTR: eq. 3-4
+click_features.py  what pCTR reads of an answer
 irpo.py          Algorithm 1, its losses and all hyper-parameters
 train.py         `simenv train llm-auction`: the training loop and its learning curve
 pairs.py         `simenv train llm-auction --from FILE`: DPO on exported preference pairs

@@ -21,7 +21,7 @@ from simenv.llm.model_folder import damaged_file
 
 PREFIX = "base_model.model."
 """Of all names of weights in the file."""
-_A, _B = ".lora_A.weight", ".lora_B.weight"
+A, B = ".lora_A.weight", ".lora_B.weight"
 
 
 class Adapter(NamedTuple):
@@ -86,10 +86,10 @@ def changes_of(folder: Path, base: Path) -> dict[str, tuple[npt.NDArray[np.float
     shapes = {name: value.shape for name, value in read_weights(base / "model.safetensors").items()}
     changes: dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
     for name, a in adapter.factors.items():
-        if not name.endswith(_A):
+        if not name.endswith(A):
             continue
-        b = adapter.factors.get(name.removesuffix(_A) + _B)
-        weight = f"{name.removeprefix(PREFIX).removesuffix(_A)}.weight"
+        b = adapter.factors.get(name.removesuffix(A) + B)
+        weight = f"{name.removeprefix(PREFIX).removesuffix(A)}.weight"
         if b is None or b.shape[1:] != a.shape[:1] or shapes.get(weight) != (b.shape[0], a.shape[1]):
             raise of_another_model(folder)
         changes[weight] = np.float32(adapter.alpha / adapter.r) * b, a

@@ -32,9 +32,10 @@ def parse(kind: type[Options], options: Mapping[str, Any]) -> Options:
         return kind.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = f"option {'.'.join(map(str, first['loc']))}" if first["loc"] else "options"
         known = ", ".join(kind.model_fields)
-        raise InputError(f"training option {where}: {first['msg']}; the options are {known}") from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"training {where}: {problem}; the options are {known}") from None
 
 
 def base_model(llm: str) -> Path:

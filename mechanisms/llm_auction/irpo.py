@@ -26,16 +26,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.nn import functional
 
 from simenv.judges.base import Judge
-from simenv.judges.click_model import ClickModel
 from simenv.objective import Objective
 from simenv.records import Click, Record
 
+from .click_features import PCTRExample, pctr_examples
 from .levels import Episode, Level, Response, judge_clicks
-from .reward_model import PCTR, STEPS, PCTRExample, PredictedCTR, pctr_examples
+from .reward_model import PCTR, STEPS
+from .slim import Score
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,7 +46,7 @@ class Config(Record):
 
     llm: str = "embedded"
     """Base model: embedded or local:FOLDER."""
-    level: Literal["links", "answers"] = "links"
+    level: Literal["links", "answers", "written"] = "links"
     """The kind of a response: see `levels.py`."""
     seed: int = 0
     epochs: int = Field(default=5, ge=1)
@@ -102,13 +103,34 @@ class Config(Record):
     """Updates with the loss sft before the first epoch, on separate auctions and with the same rewards."""
     fresh_bids: bool = True
     """Whether every epoch draws new auctions and bids (Algorithm 1); if not, phase 2 reuses those of epoch 1."""
+    sft_auctions: int = Field(default=0, ge=0)
+    """written: auctions from which examples for supervised fine-tuning are made (`sft.py`); 0: no fine-tuning."""
+    sft_epochs: int = Field(default=2, ge=1)
+    sft_batch: int = Field(default=8, ge=1)
+    """Examples per update."""
+    sft_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of the fine-tuning."""
+    plain_share: float = Field(default=0.0, ge=0, lt=1)
+    """written: share of the auctions whose question has no commercial intent (`plain_questions.txt`)."""
+    ad_cost: float = Field(default=0.0, ge=0)
+    """Currency taken off R for each shown ad: what an ad that nobody clicks costs the platform. R of the paper has no
+    such term: at 0, an ad with any chance of a click pays."""
+    temperature: float = Field(default=1.0, gt=0)
+    """written: of the sampled answers in training."""
+    profile: bool = True
+    """written: whether the prompt shows the user's profile as the platform sees it."""
+    ads_at_end: bool = False
+    """written: moves the sentences with ads to the end of an answer, for experiments."""
     penalty: bool = True
     """Whether R includes its penalty, in training and in the choice of the best epoch."""
     max_ads: int = Field(default=2, ge=0)
     """Ads without penalty. At link level a response shows at most two ads and is never malformed, so the penalty is
     nonzero there only for a value below 2."""
     show_score: bool = True
-    """links: whether the prompt shows the retriever's score. The mechanism always shows it; False is an experiment."""
+    """links: whether the prompt shows a score. The mechanism always shows one; False is an experiment."""
+    score: Score = "retriever"
+    """links: the score in the prompt: the retriever's cosine, or the reward model's prediction for the ad alone (before
+    the first fit: the retriever's). The mechanism has an option of the same name."""
     personas: str = "everyday"
     catalog: str = "everyday"
     threads: int = Field(default=2, ge=1)
@@ -118,6 +140,12 @@ class Config(Record):
     """As `simenv bench --ray-address`."""
     workers: int | None = Field(default=None, ge=1)
     """As `simenv bench --workers`. Each takes `threads` processors."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Config:
+        if self.score == "pctr" and self.reward == "oracle":
+            raise ValueError('score "pctr" needs a reward model, and with reward "oracle" none is fitted')
+        return self
 
     @property
     def steps_per_epoch(self) -> int:
@@ -159,23 +187,36 @@ def collect_clicks(level: Level, auctions: Sequence[Episode], judge: Judge, conf
 
 
 def rewards(
-    level: Level, source: PCTR | Judge, episode: Episode, responses: Sequence[Response], objective: Objective
-) -> list[float]:
-    """R of responses (LLM-Auction, eq. 5), in currency.
+    level: Level,
+    source: PCTR | Judge,
+    answers: Sequence[tuple[Episode, Sequence[Response]]],
+    objective: Objective,
+    ad_cost: float = 0.0,
+) -> list[list[float]]:
+    """R of responses (LLM-Auction, eq. 5), in currency: for each episode, one number per response.
 
     Clicks come from the reward model or from the judge. If the judge gives click probabilities, R is in expectation:
     the Oracle of Table 2. An abstention counts as no click.
+
+    Args:
+        level: Turns responses into outcomes.
+        source: Predicts or gives the clicks.
+        answers: Episodes with responses.
+        objective: Gives R.
+        ad_cost: Currency taken off for each shown ad.
     """
-    outcomes = [level.outcome(episode, response) for response in responses]
+    shown = [(episode, level.outcome(episode, response)) for episode, responses in answers for response in responses]
     if isinstance(source, PCTR):
-        ctr = PredictedCTR(source)
-        probs = [ctr.click_probs(episode.auction, o.response, [p.ad_id for p in o.placements]) for o in outcomes]
-    elif isinstance(source, ClickModel):  # the same probabilities without drawing clicks
-        probs = [source.probabilities(episode.persona, episode.auction, outcome) for outcome in outcomes]
+        rows = [pctr_examples(e.auction, o.response, [p.ad_id for p in o.placements]) for e, o in shown]
+        predicted = iter(source.predict([row for answer in rows for row in answer]).tolist())
+        probs = [{row.ad: next(predicted) for row in answer} for answer in rows]
     else:
-        verdicts = judge_clicks(source, [(episode, outcome) for outcome in outcomes])
-        probs = [{c.ad_id: _click_prob(c) for c in clicks} for clicks in verdicts]
-    return [objective.reward(episode.auction, p, o.violations) for p, o in zip(probs, outcomes, strict=True)]
+        probs = [{c.ad_id: _click_prob(c) for c in clicks} for clicks in judge_clicks(source, shown)]
+    scores = iter(
+        objective.reward(episode.auction, p, outcome.violations) - ad_cost * len(outcome.placements)
+        for p, (episode, outcome) in zip(probs, shown, strict=True)
+    )
+    return [[next(scores) for _ in responses] for _, responses in answers]
 
 
 def _click_prob(click: Click) -> float:
@@ -194,12 +235,13 @@ def sample_groups(
 
     `key` names the draw; use another key if the same auctions are sampled again.
     """
-    groups = []
-    for episode, drawn in zip(auctions, level.respond(auctions, config.samples, key), strict=True):
-        ref_logps = dict(drawn)
-        scores = rewards(level, source, episode, list(ref_logps), objective)
-        groups.append(Group(list(ref_logps), list(ref_logps.values()), scores))
-    return groups
+    drawn = [dict(one) for one in level.respond(auctions, config.samples, key)]
+    answers = [(episode, list(ref_logps)) for episode, ref_logps in zip(auctions, drawn, strict=True)]
+    scores = rewards(level, source, answers, objective, config.ad_cost)
+    return [
+        Group(responses, list(ref_logps.values()), one)
+        for (_, responses), ref_logps, one in zip(answers, drawn, scores, strict=True)
+    ]
 
 
 def teaches(group: Group, config: Config) -> bool:

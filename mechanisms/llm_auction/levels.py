@@ -4,6 +4,7 @@ Links      a response is a choice of links. Its answer is a draft that uses the 
            sentences. On a CPU, writing every sampled answer would cost a hundred times as much as the training.
            `benchmarks/paper.py` measures a policy trained on drafts with written answers.
 Answers    a response is a whole answer, written in one call with the paper's prompt, for capable models.
+Pages      a response is a whole answer in the written format (`written.py`), for small models.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 
 from simenv import markup
 from simenv.background_loop import gather, run_sync
+from simenv.ctr.models import CTRModel
 from simenv.judges.base import Judge, run_judge
 from simenv.judges.click_model import ClickModel
 from simenv.llm import Prompt, Sampling
@@ -26,8 +28,10 @@ from simenv.seeding import keyed_rng
 from simenv.world import World
 from simenv.writer.choices import one_call_prompt
 
+from . import written
 from .policy import AdaptedLLM, cell
-from .slim import Choice, Offer, offer
+from .sampling import sample_pages
+from .slim import Choice, Offer, Score, offer
 
 Floats = npt.NDArray[np.float64]
 Response = Any
@@ -65,8 +69,17 @@ class Level(Protocol):
         ...
 
 
-def episodes(world: World, n: int, seed: int, *, show_score: bool = True, places: int | None = None) -> list[Episode]:
-    """Auctions 0..n-1 of the run `seed`. `show_score`, `places`: see `offer`."""
+def episodes(
+    world: World,
+    n: int,
+    seed: int,
+    *,
+    show_score: bool = True,
+    score: Score = "retriever",
+    ctr: CTRModel | None = None,
+    places: int | None = None,
+) -> list[Episode]:
+    """Auctions 0..n-1 of the run `seed`. `show_score`, `score`, `ctr`, `places`: see `offer`."""
 
     async def draw() -> list[Episode]:
         drawn = []
@@ -74,7 +87,11 @@ def episodes(world: World, n: int, seed: int, *, show_score: bool = True, places
             session = await world.session(seed, number)
             auctions = [world.auction(session, turn) for turn in range(world.horizon)]
             drawn += [
-                Episode(session.persona, auction, offer(auction, show_score=show_score, places=places))
+                Episode(
+                    session.persona,
+                    auction,
+                    offer(auction, show_score=show_score, score=score, ctr=ctr, places=places),
+                )
                 for auction in auctions
             ]
         return drawn[:n]
@@ -181,6 +198,74 @@ class Answers:
 
 def _paper_prompt(episode: Episode) -> Prompt:
     return one_call_prompt(episode.auction, episode.auction.bids, show_bids=True)
+
+
+class Pages:
+    """Responses are whole answers in the written format.
+
+    Args:
+        policy: The model with its adapter.
+        temperature: Of the sampled answers.
+        profile: Whether prompts show the user's profile.
+        ads_at_end: Whether the sentences with ads are moved to the end, for experiments.
+    """
+
+    def __init__(
+        self, policy: AdaptedLLM, *, temperature: float = 1.0, profile: bool = True, ads_at_end: bool = False
+    ) -> None:
+        self.policy = policy
+        self._sampling = written.SAMPLING.model_copy(update={"temperature": temperature, "top_p": 0.95, "top_k": 50})
+        self._profile = profile
+        self._ads_at_end = ads_at_end
+
+    def page(self, episode: Episode) -> written.Page:
+        """What the policy is asked."""
+        return written.page(episode.auction, shown=episode.offer.digits, profile=self._profile)
+
+    def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
+        pages = [self.page(episode) for episode in auctions]
+        if self.policy.device == "cpu":
+            drawn = self._on_cpu(auctions, pages, count, key)
+        else:
+            drawn = sample_pages(self.policy, pages, count, self._sampling, f"{auctions[0].auction.id} {key}")
+        out = []
+        for asked, texts in zip(pages, drawn, strict=True):
+            different = list(dict.fromkeys(text for text in texts if text.text.strip()))
+            with torch.no_grad():
+                logps = self.policy.written_logps(asked, different).tolist() if different else []
+            known = dict(zip(different, logps, strict=True))
+            out.append([Drawn(text, known[text]) for text in texts if text in known])
+        return out
+
+    def _on_cpu(
+        self, auctions: Sequence[Episode], pages: Sequence[written.Page], count: int, key: str
+    ) -> list[list[written.Written]]:
+        """The texts by onnxruntime, which decodes at twice the speed of PyTorch there."""
+        llm = self.policy.on_onnx()
+
+        async def one(episode: Episode, asked: written.Page, j: int) -> written.Written:
+            reply = await llm.complete(
+                asked.prompt,
+                key=(episode.auction.id, "llm-auction", key, j),
+                sampling=self._sampling,
+                constraint=asked.links(),
+            )
+            return written.Written(reply.text, reply.finish == "stop")
+
+        async def write() -> list[list[written.Written]]:
+            pairs = list(zip(auctions, pages, strict=True))
+            return await gather([gather([one(*pair, j) for j in range(count)]) for pair in pairs])
+
+        return run_sync(write)
+
+    def outcome(self, episode: Episode, response: written.Written) -> Outcome:
+        text = written.read(episode.auction, response)
+        if self._ads_at_end:
+            text = written.ads_at_end(episode.auction, text)
+        return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in episode.auction.bids})
+
+    def logps(self, batch: Sequence[tuple[Episode, Sequence[written.Written]]]) -> list[torch.Tensor]:
+        return [self.policy.written_logps(self.page(episode), texts) for episode, texts in batch]
 
 
 def judge_clicks(judge: Judge, shown: Sequence[tuple[Episode, Outcome]]) -> list[tuple[Click, ...]]:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from simenv import Writer, outcome
+from simenv.ctr.models import CTRModel
+from simenv.encoder import Encoder, default_encoder
 from simenv.errors import DataFileError, InputError, UnknownName
-from simenv.files.limits import check_regular
+from simenv.files.limits import check_regular, read_bytes
 from simenv.llm import LLM, PLAIN, OneOf
 from simenv.llm.cassette import CassetteLLM
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
 from .adapter_files import changes_of
-from .slim import Choice, Offer, offer
+from .slim import Choice, Offer, Score, offer
+from .written import TunedWriter
+
+FORMATS = ("auto", "slim", "written", "json")
+_LEVELS = {"links": "slim", "written": "written", "answers": "json"}
+"""Level of a training -> the format that its adapter is for."""
 
 SHIPPED = Path(__file__).parent / "adapter"
 """The adapter that ships with the package, trained on the embedded model; its manifest has the training options."""
@@ -34,32 +43,71 @@ class LLMAuction:
         adapter: Folder written by `simenv train llm-auction`; "none" for the untrained policy. By default the shipped
             adapter if the Ad-LLM is the embedded model, otherwise none.
         format: "slim": one call chooses the links (see `slim`); the writer then makes one call for the answer and one
-            per ad. "json": one call with the paper's prompt writes everything. By default "json" for capable models.
+            per ad. "written": one call of a model trained for it writes the answer with its ads (see `written`).
+            "json": one call with the paper's prompt writes everything. By default that of the adapter's training, or
+            "json" for capable models.
+        score: The digit of a candidate in the prompt: "retriever", the cosine of query and ad; or "pctr", the click
+            probability that the reward model in the adapter's folder predicts for the ad alone. By default that of the
+            adapter's training.
+        profile: Format "written": whether the prompt shows the user's profile.
+        encoder: The sentence encoder of the reward model; the embedded one by default.
 
     Raises:
-        UnknownName: another format.
-        InputError: an adapter is given and the model is not on this machine.
-        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+        UnknownName: another format or score.
+        InputError: an adapter is given and the model is not on this machine, or the score is "pctr" without an adapter
+            or with the json format.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model; or it has no reward model.
     """
 
     name = "llm_auction"
     claims = frozenset({Claim.INDIVIDUALLY_RATIONAL})
 
-    def __init__(self, llm: LLM, adapter: str | Path | None = None, format: str = "auto") -> None:
-        if format not in ("auto", "slim", "json"):
-            raise UnknownName("format of llm_auction", format, ["auto", "slim", "json"])
-        self.slim = format == "slim" or (format == "auto" and not llm.follows_formats)
+    def __init__(
+        self,
+        llm: LLM,
+        adapter: str | Path | None = None,
+        format: str = "auto",
+        score: str = "auto",
+        profile: bool = True,
+        encoder: Encoder | None = None,
+    ) -> None:
+        if format not in FORMATS:
+            raise UnknownName("format of llm_auction", format, list(FORMATS))
+        if score not in ("auto", "retriever", "pctr"):
+            raise UnknownName("score of llm_auction", score, ["auto", "retriever", "pctr"])
         if adapter is None:
-            adapter = SHIPPED if llm.name == "embedded" and self.slim and SHIPPED.is_dir() else "none"
-        self.policy = llm if str(adapter) == "none" else _adapted(llm, Path(adapter))
-        self._writer = Writer(llm if self.slim else self.policy)
+            fits = llm.name == "embedded" and format in ("auto", "slim")
+            adapter = SHIPPED if fits and SHIPPED.is_dir() else "none"
+        trained = {} if str(adapter) == "none" else _trained(Path(adapter))
+        if format == "auto":
+            format = "json" if llm.follows_formats else _LEVELS.get(trained.get("level", ""), "slim")
+        self.format = format
+        self.slim = format == "slim"
+        self._score: Score = "retriever"
+        self._ctr: CTRModel | None = None
+        if score == "pctr" or (score == "auto" and format != "json" and trained.get("score") == "pctr"):
+            if format == "json" or str(adapter) == "none":
+                got = "the json format" if format == "json" else "no adapter"
+                raise InputError(f'the score "pctr" of llm_auction needs an adapter and no json format, got {got}')
+            from .reward_model import PredictedCTR, load
+
+            self._score = "pctr"
+            self._ctr = PredictedCTR(load(Path(adapter), encoder or default_encoder()))
+        self.policy = llm if str(adapter) == "none" else adapted(llm, Path(adapter))
+        if format == "written":
+            self._writer: Writer = TunedWriter(self.policy, profile=profile, score=self._score, ctr=self._ctr)
+        else:
+            self._writer = Writer(llm if self.slim else self.policy)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        if self.format == "written":
+            response = await self._writer.own_choice(auction, show_bids=True)
+            return outcome(auction, response, {b.ad.id: b.amount for b in auction.bids})
         if not self.slim:
             response = await self._writer.own_choice(auction, show_bids=True)
             # A text may link an ad that the prompt did not offer (its bid is below the reserve): it pays the reserve.
             return outcome(auction, response, {b.ad.id: max(b.amount, auction.reserve) for b in auction.bids})
-        offered = offer(auction)
+        offered = self.offer(auction)
         if offered.places == 0:
             return await self._outcome(auction, offered, (), 1.0)
         completion = await self.policy.complete(
@@ -72,15 +120,19 @@ class LLMAuction:
         prob = None if completion.logprobs is None else math.exp(sum(completion.logprobs))
         return await self._outcome(auction, offered, offered.read(completion.text), prob)
 
+    def offer(self, auction: Auction) -> Offer:
+        """The slim prompt of an auction, and what its labels stand for."""
+        return offer(auction, score=self._score, ctr=self._ctr)
+
     async def lottery(self, auction: Auction) -> Lottery:
         """Every choice with its exact probability, given the keyed draw that rounds the bids in the prompt.
 
         Raises:
-            InputError: the format is json: a response is then a whole text.
+            InputError: the format is not slim: a response is then a whole text.
         """
         if not self.slim:
-            raise InputError("llm_auction has an exact distribution only in the slim format, got the json format")
-        offered = offer(auction)
+            raise InputError(f"llm_auction has an exact distribution only in the slim format, got {self.format}")
+        offered = self.offer(auction)
         probs = await self.distribution(offered)
         return [(prob, await self._outcome(auction, offered, choice, prob)) for choice, prob in probs.items()]
 
@@ -109,7 +161,39 @@ def _answers(offered: Offer) -> OneOf:
     return OneOf(options=tuple(offered.answer(choice) for choice in offered.choices()))
 
 
-def _adapted(llm: LLM, adapter: Path) -> LLM:
+def tuned_writer(llm: LLM, adapter: str | Path | None = None) -> TunedWriter:
+    """The fine-tuned writer for other mechanisms: one call places and words the ads that they chose.
+
+    Args:
+        llm: The Ad-LLM.
+        adapter: Folder of a training in the written format; by default the adapter that ships.
+
+    Raises:
+        InputError: no adapter in the written format ships, or the model is not on this machine.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+    """
+    folder = SHIPPED if adapter is None else Path(adapter)
+    if adapter is None and _trained(folder).get("level") != "written":
+        raise InputError("no fine-tuned writer ships", hint="give tuned:FOLDER, a training in the written format")
+    return TunedWriter(adapted(llm, folder))
+
+
+def _trained(adapter: Path) -> dict[str, Any]:
+    """The options of an adapter's training, as far as its manifest says."""
+    try:
+        config = json.loads(read_bytes(adapter / "manifest.json"))["config"]
+    except (DataFileError, ValueError, KeyError, TypeError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def adapted(llm: LLM, adapter: Path) -> LLM:
+    """The model with an adapter.
+
+    Raises:
+        InputError: the model is not on this machine.
+        DataFileError: the folder has no adapter, or the adapter belongs to another model.
+    """
     weights = adapter / "adapter_model.safetensors"
     if not weights.exists():
         raise DataFileError(f"{adapter}: no adapter: it has no {weights.name}")

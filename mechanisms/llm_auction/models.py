@@ -11,7 +11,7 @@ from simenv.objective import Objective
 
 from .folder import base_model
 from .irpo import Config
-from .levels import Answers, Level, Links
+from .levels import Answers, Level, Links, Pages
 from .pair_data import PairConfig
 from .policy import AdaptedLLM
 
@@ -21,9 +21,15 @@ class Models:
 
     def __init__(self, config: Config) -> None:
         self.policy = new_policy(config)
-        self.level: Level = (
-            Links(self.policy) if config.level == "links" else Answers(self.policy, config.answer_tokens)
-        )
+        self.level: Level
+        if config.level == "links":
+            self.level = Links(self.policy)
+        elif config.level == "answers":
+            self.level = Answers(self.policy, config.answer_tokens)
+        else:
+            self.level = Pages(
+                self.policy, temperature=config.temperature, profile=config.profile, ads_at_end=config.ads_at_end
+            )
         self.judge = judge_of(config)
         self.objective = Objective() if config.penalty else Objective(weight=0.0)
 

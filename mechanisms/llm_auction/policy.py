@@ -9,19 +9,23 @@ from under the constraint.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from simenv.errors import MissingCapability
 from simenv.llm import Prompt
+from simenv.llm.constraints import TokenTable
 from simenv.llm.local import LocalLLM
 
 from . import lora
+from .adapter_files import read_adapter
 from .slim import LABELS, NONE, Offer
+from .written import Page, Written
 
 
 class AdaptedLLM(LocalLLM):
@@ -55,15 +59,58 @@ class AdaptedLLM(LocalLLM):
     ) -> None:
         super().__init__(path, name=name, follows_formats=follows_formats, trust_remote_code=trust_remote_code)
         self.base = Path(path).name
+        self._onnx: tuple[int, LocalLLM] | None = None
         if adapter is None:
             self.trained = lora.inject(self._model, r, alpha, seed, blocks)
+            self._scale = alpha / r
         else:
             self.trained = lora.load(self._model, Path(adapter))
+            saved = read_adapter(Path(adapter))
+            self._scale = saved.alpha / saved.r
         if checkpointing:
             # transformers 5.23 renamed it
             enable = getattr(self._model, "activation_checkpointing_enable", self._model.gradient_checkpointing_enable)
             enable({"use_reentrant": False})
             self._model.train()  # checkpointing needs training mode; the model has no dropout
+
+    def on_onnx(self) -> LocalLLM:
+        """The present policy on onnxruntime: built again when the adapter has changed."""
+        version = sum(parameter._version for parameter in self.trained.values())
+        if self._onnx is None or self._onnx[0] != version:
+            self._onnx = None  # frees its weights first
+            llm = LocalLLM(
+                self.folder,
+                name=f"{self.name} {version}",
+                follows_formats=False,
+                runtime="onnx",
+                changes=lora.changes(self.trained, self._scale),
+            )
+            self._onnx = version, llm
+        return self._onnx[1]
+
+    @property
+    def model(self) -> Any:
+        """The transformers model, with the adapter's layers."""
+        return self._model
+
+    @property
+    def device(self) -> str:
+        """The torch device that holds it."""
+        return self._device
+
+    @property
+    def token_table(self) -> TokenTable:
+        """Facts on the tokenizer."""
+        return self._table
+
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """The tokens of a prompt."""
+        return self._encode(prompt)
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """The text of tokens."""
+        text: str = self._tokenizer.decode(tokens)
+        return text
 
     @cached_property
     def _words(self) -> torch.Tensor:
@@ -131,6 +178,107 @@ class AdaptedLLM(LocalLLM):
         tokens = ids[:, len(start) :].to(self._device)
         logps: torch.Tensor = logits.float().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
         return (logps * mask[:, len(start) :].to(self._device)).sum(1).cpu()
+
+    def written_logps(self, asked: Page, texts: Sequence[Written]) -> torch.Tensor:
+        """Log-probability of each text as the policy writes it under `asked.links()`: shape (texts,).
+
+        At temperature 1, of the tokens that are sampled: those of a link are given, and the choice of its label counts
+        in their place. Differentiable. The prompt is read once for all texts.
+        """
+        start = self._encode(asked.prompt)
+        rows = [self._sampled(asked, text) for text in texts]
+        width = max(len(row.ids) for row in rows)
+        ids = torch.tensor([[*row.ids, *[self._table.eos] * (width - len(row.ids))] for row in rows])
+        hidden = self._hidden(start, ids.to(self._device))
+        logps = [self._row_logp(hidden[i], row, asked) for i, row in enumerate(rows)]
+        return torch.stack(logps).cpu()
+
+    def written_tokens(self, asked: Page, text: Written) -> list[int]:
+        """The tokens of a text as `written_logps` reads it, without its end."""
+        ids = self._sampled(asked, text).ids
+        return ids[:-1] if text.ended else ids
+
+    def sampled_tokens(self, asked: Page, text: Written) -> int:
+        """How many tokens of a text the policy samples."""
+        row = self._sampled(asked, text)
+        return len(row.free) + len(row.labels)
+
+    def _hidden(self, start: list[int], ids: torch.Tensor) -> torch.Tensor:
+        """Hidden states before each token of `ids`, after the prompt `start`: shape (rows, width, hidden size)."""
+        prompt = torch.tensor([start], device=self._device)
+        if self._model.training:  # recomputed activations exclude a cache
+            both = torch.cat([prompt.expand(len(ids), -1), ids], dim=1)
+            whole: torch.Tensor = self._model.model(input_ids=both, use_cache=False).last_hidden_state
+            return whole[:, len(start) - 1 : -1]
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        first = self._model.model(input_ids=prompt, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:]
+        cache.batch_repeat_interleave(len(ids))
+        after = self._model.model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
+        return torch.cat([first.expand(len(ids), -1, -1), after[:, :-1]], dim=1)
+
+    def _row_logp(self, hidden: torch.Tensor, row: _Sampled, asked: Page) -> torch.Tensor:
+        """The log-probability of one text. `hidden`: before each of its tokens, and after the last."""
+        device = hidden.device
+        free = torch.tensor(row.free, dtype=torch.long, device=device)
+        logits = self._model.lm_head(hidden[free]).float()
+        closed = torch.tensor(self._table.markup, device=device)
+        opener = self.opener
+        kept = logits[:, opener].clone()
+        logits = logits.masked_fill(closed, -torch.inf)
+        may_open = torch.tensor([place <= row.last_open for place in row.free], device=device)
+        logits[:, opener] = torch.where(may_open, kept, torch.full_like(kept, -torch.inf))
+        total = logits.log_softmax(-1).gather(-1, torch.tensor([row.ids[i] for i in row.free], device=device)[:, None])
+        logp: torch.Tensor = total.sum()
+        if row.labels:
+            head = self._model.lm_head.weight[self._words[: len(asked.ads)].to(device)]
+            scores = torch.nn.functional.linear(hidden[[place for place, _ in row.labels]], head).float()
+            used: list[int] = []
+            for line, (_, label) in zip(scores, row.labels, strict=True):
+                barred = torch.zeros_like(line, dtype=torch.bool)
+                barred[used] = True
+                logp = logp + line.masked_fill(barred, -torch.inf).log_softmax(0)[label]
+                used.append(label)
+        return logp
+
+    @cached_property
+    def opener(self) -> int:
+        """The token that opens a link in the written format."""
+        return self._table.link("@")[0]
+
+    def _sampled(self, asked: Page, text: Written) -> _Sampled:
+        """The tokens of a text, and which of them the policy sampled."""
+        links = [f" {ad.link}" for ad in asked.ads]
+        ids: list[int] = []
+        free: list[int] = []
+        labels: list[tuple[int, int]] = []
+        for piece in re.split(rf"({'|'.join(map(re.escape, links))})", text.text) if links else [text.text]:
+            if piece in links:
+                tokens = self._table.link(piece[1:])
+                free.append(len(ids))  # the opener
+                labels.append((len(ids) + 1, links.index(piece)))
+            else:
+                tokens = self._table.encode(piece)
+                free += range(len(ids), len(ids) + len(tokens))
+            ids += tokens
+        if text.ended:
+            free.append(len(ids))
+            ids.append(self._table.eos)
+        all_used = len(labels) == len(links)
+        return _Sampled(ids, free, labels, labels[-1][0] if labels and all_used else len(ids) if links else -1)
+
+
+class _Sampled(NamedTuple):
+    """A text as the policy samples it."""
+
+    ids: list[int]
+    free: list[int]
+    """Places of the tokens that were sampled freely."""
+    labels: list[tuple[int, int]]
+    """Place of the first token in a label's stead, and the label's index among the offered ads."""
+    last_open: int
+    """The last place at which a link may be opened."""
 
 
 def cell(choice: Sequence[int], n: int) -> tuple[int, int]:

@@ -4,10 +4,11 @@ The prompt has one line per candidate, in the retriever's order:
 
     A Wood Litter Low-cost clumping 6 A A A A
 
-A line has a label, four words of description, the retriever's score as one digit, and the label repeated in proportion
-to the bid. Small models read repetition better than numbers. A keyed draw rounds the number of repetitions, so that its
-mean is linear in the bid. Without the draw, expected clicks would be a step function of the bid, and most changes of a
-bid would have no effect. The model sees relevance only as retrieval order and this one-digit score.
+A line has a label, four words of description, a score as one digit, and the label repeated in proportion to the bid.
+Small models read repetition better than numbers. A keyed draw rounds the number of repetitions, so that its mean is
+linear in the bid. Without the draw, expected clicks would be a step function of the bid, and most changes of a bid
+would have no effect. The score is the retriever's cosine, or a click probability that a CTR model predicts for the ad
+alone. The model sees relevance only as retrieval order and this one digit.
 
 A label stands for the ad's link. It is one token, so one forward pass gives the distribution over all choices, and the
 prompt is a third as long as one with whole links.
@@ -18,10 +19,12 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from simenv.ctr.models import CTRModel
+from simenv.errors import InputError
 from simenv.llm import Prompt
 from simenv.market.values import HIGHEST
 from simenv.records import Ad, Auction, Bid
@@ -29,6 +32,8 @@ from simenv.seeding import keyed_rng
 
 Choice = tuple[int, ...]
 """Indices of the shown ads in `Offer.bids`, in reading order; () shows none."""
+
+Score = Literal["retriever", "pctr"]
 
 LABELS = string.ascii_uppercase[:24]
 """Labels of the offered candidates. At most this many are offered, the most relevant ones."""
@@ -39,14 +44,17 @@ REPEATS = 5
 """Repetitions of the label at the largest bid, 100: one per 20 currency units. More repetitions need more tokens."""
 _FULL_SCORE = 0.75
 """Cosine that is shown as 9. With the embedded encoder, related pairs have a cosine near 0.5."""
+_FULL_PROB = 0.75
+"""Click probability that is shown as 9."""
 
 
 class Offer(NamedTuple):
-    """The prompt, the bids that its labels stand for, and the maximum number of ads."""
+    """The prompt, the bids that its labels stand for, the maximum number of ads, and the digits of their lines."""
 
     prompt: Prompt
     bids: tuple[Bid, ...]
     places: int
+    digits: Mapping[str, str] = {}
 
     @property
     def labels(self) -> str:
@@ -75,6 +83,8 @@ def offer(
     *,
     order: Sequence[int] | None = None,
     show_score: bool = True,
+    score: Score = "retriever",
+    ctr: CTRModel | None = None,
     counts: Mapping[str, int] | None = None,
     places: int | None = None,
 ) -> Offer:
@@ -83,23 +93,47 @@ def offer(
     Args:
         auction: Bids of 0 and bids below the reserve are not offered.
         order: Another order of the candidates, for experiments.
-        show_score: Whether the prompt shows the retriever's score, for experiments.
+        show_score: Whether the prompt shows a score, for experiments.
+        score: What the digit is: the retriever's cosine, or the click probability that `ctr` predicts for the ad alone.
+        ctr: The CTR model; needed for the score "pctr".
         counts: Ad id -> repetitions of its label, in place of the keyed draw, for experiments.
         places: Maximum number of ads, in place of `auction.max_ads`; ads beyond max_ads have a penalty.
+
+    Raises:
+        InputError: the score is "pctr" and there is no CTR model.
     """
     counts = counts or {}
+    shown = digits(auction, score, ctr) if show_score else {}
     listed = auction.bids if order is None else [auction.bids[i] for i in order]
     bids = tuple(bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve)[: len(LABELS)]
     lines = []
     for label, bid in zip(LABELS, bids, strict=False):
-        count = counts.get(bid.ad.id, repeats(auction, bid))
-        lines.append(f"{label} {describe(bid.ad)}{_score(bid) if show_score else ''}" + f" {label}" * count)
+        lines.append(line(auction, label, describe(bid.ad), bid, shown, counts))
     prompt = Prompt(
         system="Choose the best ads.",
         user="\n".join([f"Request: {auction.query.text}", *lines, NONE]),
         prefill="Best ads:",
     )
-    return Offer(prompt, bids, min(auction.max_ads if places is None else places, PLACES, len(bids)))
+    return Offer(prompt, bids, min(auction.max_ads if places is None else places, PLACES, len(bids)), shown)
+
+
+def line(
+    auction: Auction,
+    label: str,
+    text: str,
+    bid: Bid,
+    shown: Mapping[str, str],
+    counts: Mapping[str, int],
+) -> str:
+    """The line of one candidate: its label, a text, a digit for its relevance, and the label once for each repetition.
+
+    Args:
+        auction: Keys the draw that rounds the bid.
+        label, text, bid: The candidate.
+        shown: Ad id -> its digit, from `digits`; an ad without one has none in its line.
+        counts: Ad id -> repetitions, in place of the draw.
+    """
+    return f"{label} {text}{shown.get(bid.ad.id, '')}" + f" {label}" * counts.get(bid.ad.id, repeats(auction, bid))
 
 
 def repeats(auction: Auction, bid: Bid) -> int:
@@ -115,5 +149,13 @@ def describe(ad: Ad) -> str:
     return " ".join(words[:4]).strip(" .,;:")
 
 
-def _score(bid: Bid) -> str:
-    return f" {round(9 * float(np.clip(bid.relevance / _FULL_SCORE, 0, 1)))}"
+def digits(auction: Auction, score: Score = "retriever", ctr: CTRModel | None = None) -> dict[str, str]:
+    """Ad id -> the digit of its line, with a blank before it. `score`, `ctr`, errors: see `offer`."""
+    if score == "retriever":
+        shares = [bid.relevance / _FULL_SCORE for bid in auction.bids]
+    elif ctr is None:
+        raise InputError('the score "pctr" needs a CTR model, got none')
+    else:
+        shares = [float(prob) / _FULL_PROB for prob in ctr.relevance(auction)]
+    scaled = [round(9 * float(np.clip(share, 0, 1))) for share in shares]
+    return {bid.ad.id: f" {digit}" for bid, digit in zip(auction.bids, scaled, strict=True)}

@@ -18,10 +18,11 @@ from simenv.runs.dispatch import dispatch
 from simenv.runs.ray_pool import RayPool
 
 from . import lora
+from .click_features import PCTRExample
 from .irpo import Config, Group, collect_clicks, sample_groups
 from .levels import Episode
 from .models import Models
-from .reward_model import PCTR, PCTRExample
+from .reward_model import PCTR
 
 PART = 32
 """Auctions of a part."""

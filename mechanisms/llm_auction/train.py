@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +23,54 @@ from rich.console import Console
 from simenv.abilities import hash_of
 from simenv.ctr.learned import calibration_error
 from simenv.encoder import default_encoder
+from simenv.errors import DataFileError
 from simenv.files.atomic import replacing
 from simenv.files.folders import ensure_folder
 from simenv.judges.base import Judge
 from simenv.judges.click_model import ClickModel
+from simenv.llm import make_llm
 from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
+from simenv.markup import strip_markup
 from simenv.runs.engines import check_engine
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
 from simenv.users.personas import load_personas
+from simenv.users.queries import FileQueries, QuerySource
 from simenv.world import World, make_world
 
-from . import lora, reward_model
+from . import lora, reward_model, sft
+from .click_features import PCTRExample
 from .folder import now, parse, read_state, save_state, write_manifest
 from .irpo import Config, Group, distribution_facts, rewards, update
-from .levels import Episode, Links, episodes
+from .levels import Episode, Links, Response, episodes
 from .models import Models, judge_of
 from .pairs import train as train_on_pairs
-from .reward_model import PCTR, PCTRExample, fit
-from .slim import PLACES
+from .reward_model import PCTR, PredictedCTR, fit
+from .slim import PLACES, Score
 from .split import Part, only
 from .spread import Spread
+from .written import Written
 
-CURVE = ("epoch", "reward", "share", "entropy", "kl", "tv_tilted", "auc", "calibration_error", "used", "loss")
+CURVE = (
+    "epoch",
+    "reward",
+    "share",
+    "entropy",
+    "kl",
+    "tv_tilted",
+    "auc",
+    "calibration_error",
+    "ads",
+    "words",
+    "faults",
+    "used",
+    "loss",
+)
+
+
+PLAIN_QUESTIONS = Path(__file__).parent / "plain_questions.txt"
+"""Questions without commercial intent; others than those of the pack no_commercial_intent, which is for tests."""
 
 
 class LLMAuctionTrainer:
@@ -72,9 +97,15 @@ class LLMAuctionTrainer:
             Training(config, out, console).run()
 
 
-def part_world(part: Part, config: Config, candidates: int, judge: Judge | None = None) -> World:
-    """Builds the world of one part of the packs, with the personas and ads of this part and uniform bids in 1..100."""
+def part_world(
+    part: Part, config: Config, candidates: int, judge: Judge | None = None, queries: QuerySource | None = None
+) -> World:
+    """Builds the world of one part of the packs, with the personas and ads of this part and uniform bids in 1..100.
+
+    `queries` replaces the personas' own.
+    """
     return make_world(
+        queries=queries,
         catalog=only(load_catalog(config.catalog), part),
         personas=only(load_personas(config.personas), part),
         judge=judge or judge_of(config),
@@ -105,6 +136,7 @@ class Training:
             "step": 0,
             "clicked": 0,
             "warmed": False,
+            "tuned": False,
             "groups": None,
             "log": [],
             "losses": [],
@@ -118,6 +150,12 @@ class Training:
             lora.assign(self.policy.trained, saved.pop("lora"))
             self.optimizer.load_state_dict(saved.pop("optimizer"))
             self.state |= saved
+            if any(len(row) != len(PCTRExample._fields) for row in self.state["log"]):
+                raise DataFileError(
+                    f"{out}: the clicks of this training were logged by another version of simenv, with other inputs",
+                    hint="train into a new folder",
+                )
+        self.ctr: PredictedCTR | None = None
         self.held_out = self._draw("validation", config.validation, 0)
         self.values: list[np.ndarray] | None = None
 
@@ -130,6 +168,8 @@ class Training:
             self._validate(None)
             self._save()
         with self.spread:
+            if self.config.sft_auctions and not state["tuned"]:
+                self._fine_tune()
             while state["epoch"] < self.config.epochs:
                 self._epoch(state["epoch"] + 1)
                 state.update(epoch=state["epoch"] + 1, step=0, groups=None, losses=[])
@@ -148,6 +188,33 @@ class Training:
         self._updates(number, source, config)
         self._validate(source if isinstance(source, PCTR) else None)
 
+    def _fine_tune(self) -> None:
+        """Supervised fine-tuning on examples, which sft.jsonl keeps; then a row of the learning curve."""
+        config, policy = self.config, self.policy
+        file = self.out / "sft.jsonl"
+        with self._timed("examples"):
+            made = sft.load(file) if file.is_file() else self._examples(file)
+        self.console.print(f"fine-tuning on {sft.summary(made)}", highlight=False, soft_wrap=True)
+        optimizer = torch.optim.AdamW(policy.trained.values(), lr=config.sft_rate, weight_decay=0.0)
+        with self._timed("fine-tuning"):
+            losses = sft.fine_tune(policy, made, optimizer, config, self._progress("fine-tuning"))
+        self.state.update(tuned=True, losses=losses)
+        self._validate(None)
+        self.state["losses"] = []
+        self._save()
+
+    def _examples(self, file: Path) -> list[sft.Example]:
+        config = self.config
+        plain = round(config.plain_share * config.sft_auctions)
+        auctions = self._draw("train", config.sft_auctions, 2000 * config.seed + 1999, plain=False)
+        questions = self._draw_plain("train", plain, 2000 * config.seed + 1999) if plain else []
+        made = sft.examples(make_llm(config.llm), auctions, questions, profile=config.profile)
+        sft.save(made, file)
+        return made
+
+    def _progress(self, stage: str) -> Callable[[str], None]:
+        return lambda text: self.console.print(f"{stage}: {text}", highlight=False, soft_wrap=True)
+
     def _updates(self, number: int, source: PCTR | Judge, config: Config) -> None:
         """Phase 2 of epoch `number`; 0 is the warm start, which has its own `config`."""
         state = self.state
@@ -157,9 +224,9 @@ class Training:
             with self._timed("samples"):
                 key = f"preferences {number}" if again else "preferences"
                 groups = self.spread.groups(fresh, source, config, key)
-            state["groups"] = [tuple(group) for group in groups]
+            state["groups"] = [([_plain(r) for r in one.responses], one.ref_logps, one.rewards) for one in groups]
             self._save()
-        groups = [Group(*group) for group in state["groups"]]
+        groups = [Group([self._response(r) for r in kept], *rest) for kept, *rest in state["groups"]]
         order = keyed_rng("irpo order", config.seed, number).permutation(len(fresh))
         while state["step"] < config.steps_per_epoch:
             places = order[state["step"] * config.batch :][: config.batch]
@@ -172,43 +239,63 @@ class Training:
                 self._save()
                 self._say(number, config)
 
+    def _response(self, plain: Any) -> Response:
+        """A response of a saved state."""
+        return Written(*plain) if self.config.level == "written" else plain
+
     def _reward_source(self, number: int) -> PCTR | Judge:
         if self.config.reward == "oracle":
             return self.judge
         if self.state["clicked"] < number:
+            if self.config.score == "pctr" and self.state["log"]:
+                self._fit()  # the last epoch's model, which its policy knows
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
                 auctions = self._draw("train", self.config.clicked_auctions, seed)
                 rows = self.spread.clicks(auctions, self.config)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
+        model = self._fit()
+        if self.config.score == "retriever":
+            reward_model.save(model, self.out)
+        return model
+
+    def _fit(self) -> PCTR:
+        """Fits the reward model to the log; with the score "pctr" its predictions are in all prompts from here on."""
         with self._timed("pctr"):
             log = [PCTRExample(*row) for row in self.state["log"]]
             model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
-        reward_model.save(model, self.out)
+        if self.config.score == "pctr":
+            self.ctr = PredictedCTR(model)
+            self.held_out = self._draw("validation", self.config.validation, 0)
         return model
 
     def _validate(self, pctr: PCTR | None) -> None:
         """Adds a row to the learning curve, on held-out personas and ads, and saves the best adapter."""
-        config, state = self.config, self.state
+        state = self.state
         with self._timed("validation"):
             facts = self._exact_facts(self.level) if isinstance(self.level, Links) else {}
             if "reward" not in facts:
-                facts["reward"] = self._sampled_reward()
+                facts |= self._sampled_facts()
             if pctr is not None:
                 facts |= self._quality(pctr)
         losses = [loss for loss in state["losses"] if loss is not None]
         facts |= {"epoch": len(state["curve"]), "used": len(losses), "loss": float(np.mean(losses)) if losses else None}
         state["curve"].append({name: facts.get(name) for name in CURVE})
-        epoch = self.out / "epochs" / str(facts["epoch"])
-        lora.save(epoch, self.policy.trained, config.r, config.alpha, self.policy.base)
+        self._write_adapter(self.out / "epochs" / str(facts["epoch"]), pctr)
         best = state["best"]
         if best is None or (facts["reward"] or 0.0) > state["curve"][best]["reward"]:
             state["best"] = len(state["curve"]) - 1
-            lora.save(self.out, self.policy.trained, config.r, config.alpha, self.policy.base)
+            self._write_adapter(self.out, pctr)
         write_curve(state["curve"], self.out)
         shown = " ".join(f"{k} {v:.3f}" for k, v in facts.items() if k not in ("epoch", "used") and v is not None)
         self.console.print(f"epoch {facts['epoch']}: {shown}", highlight=False, soft_wrap=True)
+
+    def _write_adapter(self, folder: Path, pctr: PCTR | None) -> None:
+        """Writes the adapter, and with the score "pctr" the reward model whose predictions were in its prompts."""
+        lora.save(folder, self.policy.trained, self.config.r, self.config.alpha, self.policy.base)
+        if self.config.score == "pctr" and pctr is not None:
+            reward_model.save(pctr, folder)
 
     def _exact_facts(self, level: Links) -> dict[str, float | None]:
         """Computes facts of the policy's exact distribution, including rewards if the judge is the click model."""
@@ -219,11 +306,26 @@ class Training:
         self.state["reference"] = logs
         return distribution_facts(logs, reference, self.values, self.config.kl_weight)
 
-    def _sampled_reward(self) -> float:
-        """Returns the mean R of one sampled answer per auction, for judges without exact probabilities."""
+    def _sampled_facts(self) -> dict[str, float | None]:
+        """Facts of one sampled answer per auction.
+
+        Returns:
+            reward: mean R, by the judge; entropy: mean -log pi of an answer, nats; ads and words of an answer; faults:
+            share of the answers with a violation.
+        """
         drawn = self.level.respond(self.held_out, 1, "validation")
-        pairs = [(e, [one.response for one in answers]) for e, answers in zip(self.held_out, drawn, strict=True)]
-        return float(np.mean([rewards(self.level, self.judge, e, responses, self.objective) for e, responses in pairs]))
+        answers = [(e, one[0]) for e, one in zip(self.held_out, drawn, strict=True) if one]
+        if not answers:
+            return {"reward": 0.0}
+        scored = [(episode, [answer.response]) for episode, answer in answers]
+        outcomes = [self.level.outcome(episode, answer.response) for episode, answer in answers]
+        return {
+            "reward": float(np.mean(rewards(self.level, self.judge, scored, self.objective))),
+            "entropy": float(np.mean([-answer.logp for _, answer in answers])),
+            "ads": float(np.mean([len(outcome.placements) for outcome in outcomes])),
+            "words": float(np.mean([len(strip_markup(outcome.response).split()) for outcome in outcomes])),
+            "faults": float(np.mean([bool(outcome.violations) for outcome in outcomes])),
+        }
 
     def _quality(self, pctr: PCTR) -> dict[str, float]:
         """Returns AUC and calibration of the reward model on the policy's answers for held-out users and ads."""
@@ -246,13 +348,25 @@ class Training:
         seconds = self.state["seconds"]
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
 
-    def _draw(self, part: Part, count: int, seed: int) -> list[Episode]:
-        """Returns auctions of the run `seed`, alternating between the worlds, each with its own users and bids."""
-        worlds, score = self.worlds[part], self.config.show_score
-        each = [
-            episodes(world, -(-count // len(worlds)), seed + 1_000_000 * i, show_score=score, places=PLACES)
-            for i, world in enumerate(worlds)
-        ]
+    def _draw(self, part: Part, count: int, seed: int, *, plain: bool = True) -> list[Episode]:
+        """Returns auctions of the run `seed`, alternating between the worlds, each with its own users and bids.
+
+        With `plain`, the share `plain_share` of them has questions without commercial intent.
+        """
+        without = round(self.config.plain_share * count) if plain else 0
+        drawn = self._alternating(self.worlds[part], count - without, seed)
+        return drawn + (self._draw_plain(part, without, seed) if without else [])
+
+    def _draw_plain(self, part: Part, count: int, seed: int) -> list[Episode]:
+        questions = FileQueries(PLAIN_QUESTIONS)
+        worlds = [part_world(part, self.config, n, self.judge, questions) for n in self.config.candidates]
+        return self._alternating(worlds, count, seed + 500_000)
+
+    def _alternating(self, worlds: Sequence[World], count: int, seed: int) -> list[Episode]:
+        config = self.config
+        score: Score = config.score if self.ctr is not None else "retriever"
+        draw = partial(episodes, show_score=config.show_score, score=score, ctr=self.ctr, places=PLACES)
+        each = [draw(world, -(-count // len(worlds)), seed + 1_000_000 * i) for i, world in enumerate(worlds)]
         return [episode for turn in zip(*each, strict=True) for episode in turn][:count]
 
     def _say(self, number: int, config: Config) -> None:
@@ -286,6 +400,11 @@ class Training:
         write_manifest(self.out, self.config, facts)
 
 
+def _plain(response: Response) -> Any:
+    """A response as the file of the state can hold it."""
+    return tuple(response) if isinstance(response, Written) else response
+
+
 def write_curve(curve: list[dict[str, Any]], out: Path) -> None:
     """Writes the learning curve as curve.csv and curve.png."""
     from matplotlib.figure import Figure
@@ -294,9 +413,9 @@ def write_curve(curve: list[dict[str, Any]], out: Path) -> None:
         writer = csv.DictWriter(file, CURVE, lineterminator="\n")
         writer.writeheader()
         writer.writerows(curve)
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    figure = Figure(figsize=(10, 7.5), layout="constrained")
     names = [name for name in CURVE if name not in ("epoch", "used", "loss")]
-    for axes, name in zip(figure.subplots(2, 4).flat, names, strict=False):
+    for axes, name in zip(figure.subplots(3, 4).flat, names, strict=False):
         points = [(row["epoch"], row[name]) for row in curve if row[name] is not None]
         axes.plot([x for x, _ in points], [y for _, y in points], marker="o")
         axes.set_title(name.replace("_", " "))

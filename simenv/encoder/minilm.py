@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from importlib.metadata import version
 from itertools import islice
@@ -23,6 +24,8 @@ from simenv.processor import numeric_instructions, processor_name
 
 STORE = "SIMENV_VECTORS"
 """Environment variable: "off" keeps no vectors on disk."""
+THREADS = "SIMENV_ENCODER_THREADS"
+"""Environment variable: number of threads that encode batches side by side; 1 by default. No bit depends on it."""
 
 
 class MiniLM:
@@ -68,6 +71,8 @@ class MiniLM:
         processor = numeric_instructions() or processor_name()
         self.facts = "\n".join([self.name, self.runtime, *packages, processor, written])
         """All that the bits of a vector depend on, beside its text."""
+        threads = int(os.environ.get(THREADS) or 1)
+        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
         self._store: VectorStore | None = None
         if os.environ.get(STORE) != "off":
             self._store = VectorStore(cache_dir() / "vectors-1.sqlite", self.facts, WIDTH)
@@ -152,16 +157,18 @@ class MiniLM:
     def _forward(self, texts: Sequence[str]) -> list[Vectors]:
         """The vectors of different texts. Texts of about the same length share a batch."""
         ids = [self._tokenizer.encode(text).ids for text in texts]  # one by one: a batch would start threads
-        vectors: dict[int, Vectors] = {}
-        batch: list[int] = []
+        batches: list[list[int]] = [[]]
         tokens = 0
         for i in sorted(range(len(texts)), key=lambda i: len(ids[i])):
-            if batch and tokens + len(ids[i]) > self._BATCH_TOKENS:
-                vectors.update(zip(batch, self._run([ids[j] for j in batch]), strict=True))
-                batch, tokens = [], 0
-            batch.append(i)
+            if batches[-1] and tokens + len(ids[i]) > self._BATCH_TOKENS:
+                batches.append([])
+                tokens = 0
+            batches[-1].append(i)
             tokens += len(ids[i])
-        vectors.update(zip(batch, self._run([ids[j] for j in batch]), strict=True))
+        vectors: dict[int, Vectors] = {}
+        work = map if self._threads is None or len(batches) == 1 else self._threads.map
+        for batch, rows in zip(batches, work(self._run, [[ids[i] for i in batch] for batch in batches]), strict=True):
+            vectors.update(zip(batch, rows, strict=True))
         return [vectors[i] for i in range(len(texts))]
 
     def _run(self, texts: list[list[int]]) -> list[Vectors]:

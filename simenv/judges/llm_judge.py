@@ -125,7 +125,8 @@ class LLMJudge:
     """A language model that clicks as the persona.
 
     The prompt starts with the text that all judgements share, then gives the persona, then question and answer, so that
-    a server can cache the common prefix.
+    a server can cache the common prefix. Where many personas judge one answer, `persona_last` makes the common prefix
+    longer.
 
     Args:
         llm: The User-LLM.
@@ -135,6 +136,8 @@ class LLMJudge:
             probability, and every reply is readable; the model needs the capabilities CONSTRAINT and PREFILL. By
             default, the frame is used for models without `follows_formats`.
         wording: Version of the system prompt, 1 to 3. Versions 2 and 3 are `variants` of version 1.
+        persona_last: Whether the prompt gives the persona after question and answer. A run judges several answers as
+            one persona, so by default the persona comes first.
 
     Raises:
         InputError: samples below 1.
@@ -143,7 +146,15 @@ class LLMJudge:
 
     _SAMPLING = Sampling(temperature=0.3, top_p=1.0, top_k=None, max_tokens=400)  # T 0.3: the paper's User-LLM
 
-    def __init__(self, llm: LLM, *, samples: int = 1, frame: bool | None = None, wording: int = 1) -> None:
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        samples: int = 1,
+        frame: bool | None = None,
+        wording: int = 1,
+        persona_last: bool = False,
+    ) -> None:
         if samples < 1:
             raise InputError(f"samples must be at least 1, got {samples}")
         self._frame = not llm.follows_formats if frame is None else frame
@@ -159,14 +170,20 @@ class LLMJudge:
         self._first_unread = ""
         self._wording = wording
         self._system = read_prompt("simenv.judges", "judge_system" + (f"_{wording}" if wording > 1 else ""))
-        self._user = read_prompt("simenv.judges", "judge_user")
+        self._persona_last = persona_last
+        self._user = read_prompt("simenv.judges", "judge_user_persona_last" if persona_last else "judge_user")
 
     @property
     def variants(self) -> dict[str, Judge]:
         """The same judge with other wordings of its system prompt."""
         if self._wording > 1:
             return {}
-        return {f"wording{n}": LLMJudge(self._llm, samples=self._samples, frame=self._frame, wording=n) for n in (2, 3)}
+        return {f"wording{n}": self._worded(n) for n in (2, 3)}
+
+    def _worded(self, wording: int) -> LLMJudge:
+        return LLMJudge(
+            self._llm, samples=self._samples, frame=self._frame, wording=wording, persona_last=self._persona_last
+        )
 
     @property
     def sha256(self) -> str:

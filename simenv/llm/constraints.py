@@ -2,12 +2,14 @@
 
 Allowed strings are stored as a trie of their canonical tokenizations. `OneOf` starts inside the trie and ends at a
 leaf. `LinksOnly` enters the trie whenever a link's first token is sampled, and forbids every other token that contains
-one of the mark-up characters @ [ ].
+one of the mark-up characters @ [ ]. `LabelledLinks` forbids them too, but for the token that opens a link; after it
+the model chooses a label, and the link's tokens are written in the label's place.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simenv.errors import MissingCapability
-from simenv.llm.base import LinksOnly, OneOf
+from simenv.llm.base import LabelledLinks, LinksOnly, OneOf
 
 
 class Node:
@@ -68,6 +70,33 @@ class TokenTable:
             raise MissingCapability(f"the tokenizer cannot reproduce {text!r}, so it cannot be constrained to it")
         return ids
 
+    def ids_of(self, tokens: Sequence[str]) -> list[int]:
+        """The ids of tokens of the vocabulary."""
+        ids: list[int] = self._tokenizer.convert_tokens_to_ids(list(tokens))
+        return ids
+
+    def label(self, label: str) -> int:
+        """The token of a label.
+
+        Raises:
+            MissingCapability: the tokenizer splits it into several.
+        """
+        ids = self.encode(f" {label}")
+        if len(ids) != 1:
+            raise MissingCapability(f"the tokenizer splits the label {label!r} into {len(ids)} tokens")
+        return ids[0]
+
+    def link(self, link: str) -> list[int]:
+        """Tokens of a link with the space before it, as decoding under `LabelledLinks` writes it: the opener is one.
+
+        Raises:
+            MissingCapability: the tokenizer cannot reproduce the link, or has no token for its opener.
+        """
+        opener = self.encode(f" {link[0]}")
+        if len(opener) != 1:
+            raise MissingCapability(f"the tokenizer splits {link[0]!r}, which opens a link")
+        return opener + self.encode(link[1:])
+
     def encode_under(self, text: str, constraint: object) -> list[int]:
         """Tokens of `text` as decoding under `constraint` writes it: each link, with its space, is a separate piece.
 
@@ -89,6 +118,57 @@ class TokenTable:
                 root.insert(self.encode(link))
                 root.insert(self.encode(" " + link))  # within a text, the space is part of the first token
         return root
+
+
+class LabelGuide:
+    """Tracks one completion under `LabelledLinks`.
+
+    Attributes:
+        needs: As in `Guide`: 0.
+        unfinished: 1 after a link was opened and before its label is chosen, else 0.
+        may_end: As in `Guide`: False.
+    """
+
+    needs = 0
+    may_end = False
+
+    def __init__(self, constraint: LabelledLinks, table: TokenTable) -> None:
+        self._table = table
+        self._required = constraint.required
+        links = [table.link(link) for link in constraint.links]
+        self._opener = links[0][0] if links else -1
+        self._left = {
+            table.label(label): link[1:] for label, link in zip(constraint.labels, links, strict=True)
+        }  # token of the label -> the link's tokens after its opener
+        self.unfinished = 0
+
+    def allowed(self) -> list[int] | None:
+        """The allowed next token ids; None in free text."""
+        return list(self._left) if self.unfinished else None
+
+    def mask(self, logits: npt.NDArray[np.float32]) -> None:
+        """Sets the logits of forbidden tokens to -inf, in place. Shape (..., vocab_size)."""
+        if self.unfinished:
+            kept = logits[..., list(self._left)]
+            logits.fill(-np.inf)
+            logits[..., list(self._left)] = kept
+            return
+        opener = logits[..., self._opener].copy()
+        logits[..., self._table.markup_ids] = -np.inf
+        if self._left:
+            logits[..., self._opener] = opener
+            if self._required:
+                logits[..., self._table.eos] = -np.inf
+
+    def advance(self, token: int) -> bool:
+        """Updates the state with a token that was sampled in free text. Returns False: the text never ends here."""
+        self.unfinished = int(bool(self._left) and token == self._opener)
+        return False
+
+    def written_for(self, label: int) -> list[int]:
+        """The tokens that stand in the place of a sampled label. The link cannot be inserted again."""
+        self.unfinished = 0
+        return self._left.pop(label)
 
 
 class Guide:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from simenv.errors import InputError
+from simenv.errors import InputError, MissingCapability
 from simenv.llm.base import (
     LLM,
     Capability,
@@ -20,6 +20,7 @@ from simenv.llm.base import (
     Completion,
     EnsembleCompletion,
     EnsembleRequest,
+    LabelledLinks,
     OneOf,
     Prompt,
     Request,
@@ -167,6 +168,8 @@ class LocalLLM(LLM):
         return [row.completion(len(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
 
     async def _score(self, request: ScoreRequest) -> Scores:
+        if isinstance(request.constraint, LabelledLinks):
+            raise MissingCapability("texts are not scored under LabelledLinks: score them under LinksOnly")
         # Not batched with other requests: the rows of one request fill a pass, and no score depends on other requests.
         prompt = self._encode(request.prompt)
         rows = [self._table.encode_under(text, request.constraint) for text in request.continuations]

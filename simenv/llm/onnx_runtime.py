@@ -1,8 +1,9 @@
 """A Llama model on onnxruntime, in float32 on the CPU; it needs no torch.
 
 A row gets the same bits alone and in any batch, with any number of threads, and whether its prompt is read whole or in
-parts (of two tokens or more: a single new token takes another kernel of attention). So a beginning that several prompts
-share is read once, and no text depends on what else was asked for at the same time.
+parts (of two tokens or more: a single new token takes another kernel of attention, and so does the last one of a pass
+that leaves it alone in a block of attention). So a beginning that several prompts share is read once, and no text
+depends on what else was asked for at the same time.
 """
 
 from __future__ import annotations
@@ -132,8 +133,10 @@ class OnnxRuntime:
         """
         ids = np.array(tokens, dtype=np.int64)
         rows, new = ids.shape
+        if new > 1 and new % (2 * self._shape.head_size) == 1:
+            return self._in_two_passes(memory, ids, before, asked)
         ends = np.broadcast_to(np.asarray(before, dtype=np.int32) + np.int32(new - 1), rows)
-        last = np.arange(new - 1, rows * new, new) if asked is None else np.array(asked)
+        last = np.arange(new - 1, rows * new, new) if asked is None else np.array(asked, dtype=np.int64)
         shape = self._shape
         feeds = {
             "ids": ids.ravel(),
@@ -149,6 +152,22 @@ class OnnxRuntime:
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         self._session.run_with_iobinding(binding)
         return logits
+
+    def _in_two_passes(
+        self, memory: Memory, ids: npt.NDArray[np.int64], before: int | Sequence[int], asked: Sequence[int] | None
+    ) -> Logits:
+        """`run` for a number of new tokens of which the last would be alone in a block of onnxruntime's attention.
+
+        A block has as many tokens as keys and values of a head have numbers.
+        """
+        (row,) = ids.tolist()  # several rows never have more than one new token each
+        cut = len(row) - _LEAST_PART
+        asked = [len(row) - 1] if asked is None else asked
+        early = [place for place in asked if place < cut]
+        first = self.run(memory, [row[:cut]], before, early or [0])[: len(early)]
+        start = before if isinstance(before, int) else before[0]
+        rest = self.run(memory, [row[cut:]], start + cut, [place - cut for place in asked if place >= cut])
+        return np.concatenate([first, rest])
 
     def bind(self, memory: Memory) -> Any:
         """A binding whose keys and values are read from `memory` and written there."""

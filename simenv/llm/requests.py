@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from simenv.records import Record, Usage
 from simenv.seeding import KeyPart
@@ -57,6 +57,26 @@ class OneOf(Record):
     options: tuple[str, ...] = Field(min_length=1)
 
 
+class LabelledLinks(Record):
+    """Free text in which the model may insert ad links by their labels.
+
+    At any place the model may open a link. It then chooses one of the labels, and the link is written in its place:
+    the link's tokens are given, not sampled. A link is inserted at most once. No other mark-up occurs.
+    """
+
+    links: tuple[str, ...]
+    labels: tuple[str, ...]
+    """As many as links; each is one token after a space."""
+    required: bool = False
+    """Whether the text may end by itself only when it has all links."""
+
+    @model_validator(mode="after")
+    def _as_many(self) -> LabelledLinks:
+        if len(self.links) != len(self.labels) or len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"each link needs its own label, got {len(self.links)} links and labels {self.labels}")
+        return self
+
+
 class JSONSchema(Record):
     """The completion is JSON of this schema."""
 
@@ -64,7 +84,7 @@ class JSONSchema(Record):
     """The schema, as JSON."""
 
 
-Constraint = LinksOnly | OneOf | JSONSchema
+Constraint = LinksOnly | LabelledLinks | OneOf | JSONSchema
 
 
 class Request(Record):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from simenv.llm.constraints import Guide, TokenTable
+from simenv.llm.constraints import Guide, LabelGuide, TokenTable
 from simenv.llm.distributions import draw
-from simenv.llm.requests import Completion, Constraint, EnsembleRequest, LinksOnly, OneOf, Request
+from simenv.llm.requests import Completion, Constraint, EnsembleRequest, LabelledLinks, LinksOnly, OneOf, Request
 from simenv.llm.runtime import Logits
 from simenv.records import Usage
 from simenv.seeding import keyed_rng
 
 
-def guide_of(constraint: Constraint | None, table: TokenTable) -> Guide | None:
+def guide_of(constraint: Constraint | None, table: TokenTable) -> Guide | LabelGuide | None:
     """What keeps a text to the constraint; None where nothing does."""
+    if isinstance(constraint, LabelledLinks):
+        return LabelGuide(constraint, table)
     return Guide(constraint, table) if isinstance(constraint, LinksOnly | OneOf) else None
 
 
@@ -39,15 +41,24 @@ class Row:
         self._limit = max(request.sampling.max_tokens, self.guide.needs if self.guide is not None else 0)
         # One uniform per token, keyed only by the request's key: another prompt with the same key gets the same noise.
         self._noise = keyed_rng("completion", *request.key).random(self._limit)
+        self._given: list[int] = []  # the rest of a link whose label was sampled
         self._tokens: list[int] = []
         self._logprobs: list[float] = []
 
     def sample(self, logits: Logits) -> int:
-        """Samples the next token. `logits`: shape (vocab,); changed in place."""
+        """Samples the next token, or takes the one that is given. `logits`: shape (vocab,); changed in place."""
+        if self._given:
+            token = self._given.pop(0)
+            self._append(token, 0.0)
+            return token
         if self.guide is not None:
             self.guide.mask(logits)
         token, logprob = draw(logits, self.request.sampling, float(self._noise[len(self._tokens)]))
-        self.take(token, logprob)
+        if isinstance(self.guide, LabelGuide) and self.guide.unfinished:
+            token, *self._given = self.guide.written_for(token)
+            self._append(token, logprob)
+        else:
+            self.take(token, logprob)
         return token
 
     def take(self, token: int, logprob: float) -> None:
@@ -58,11 +69,15 @@ class Row:
             if isinstance(self.request.constraint, OneOf) and self._logprobs:
                 self._logprobs[-1] += logprob  # the option is a prefix of another one, so its end was sampled too
             return
+        self._append(token, logprob, over)
+
+    def _append(self, token: int, logprob: float, over: bool = False) -> None:
+        """Appends a token of the text. A link that is being written is written to its end."""
         self._tokens.append(token)
         self._logprobs.append(logprob)
         if over or self._stopped():
             self.finish = "stop"
-        elif len(self._tokens) >= self._limit:
+        elif len(self._tokens) >= self._limit and not self._given:
             self.finish = "length"
 
     def forced(self) -> list[int]:
@@ -81,7 +96,8 @@ class Row:
         """
         used = len(self._tokens)
         tokens, logprobs = self._tokens, self._logprobs
-        if isinstance(self.request.constraint, LinksOnly) and self.guide is not None and self.guide.unfinished:
+        free = isinstance(self.request.constraint, LinksOnly | LabelledLinks)
+        if free and self.guide is not None and self.guide.unfinished:
             whole = used - self.guide.unfinished  # an incomplete link is dropped
             tokens, logprobs = tokens[:whole], logprobs[:whole]
         text: str = self._tokenizer.decode(tokens)

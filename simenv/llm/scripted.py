@@ -21,6 +21,7 @@ from simenv.llm.base import (
     Constraint,
     EnsembleCompletion,
     EnsembleRequest,
+    LabelledLinks,
     LinksOnly,
     OneOf,
     Prompt,
@@ -48,8 +49,8 @@ class ScriptedLLM(LLM):
 
     Args:
         replies: A function from `Request` to text (plain or async), or a list of texts returned in order, or None for
-            filler sentences that depend only on the request's key. Filler replies respect a `OneOf` constraint: one
-            option, drawn uniformly by the key.
+            filler sentences that depend only on the request's key. Filler replies respect a `OneOf` constraint, with
+            one option, drawn uniformly by the key, and `LabelledLinks`, with up to two of the links.
         name: Its name in results.
         follows_formats: See `LLM`.
         capabilities: The capabilities that it declares; all by default.
@@ -96,6 +97,8 @@ class ScriptedLLM(LLM):
             options = request.constraint.options
             return options[int(rng.integers(len(options)))], (-math.log(len(options)),)
         sentence = " ".join(str(rng.choice(words)) for words in _FILLER)
+        if isinstance(request.constraint, LabelledLinks):
+            return _with_links(f"{sentence}.", request.constraint, rng), None
         return f"{sentence}.", _UNIFORM
 
     async def _score(self, request: ScoreRequest) -> Scores:
@@ -141,6 +144,13 @@ def is_filler(text: str) -> bool:
 
 
 _UNIFORM: tuple[float, ...] = tuple(-math.log(len(words)) for words in _FILLER)
+
+
+def _with_links(text: str, constraint: LabelledLinks, rng: np.random.Generator) -> str:
+    """A filler text with up to two of the links, or with all that are required."""
+    most = len(constraint.links) if constraint.required else int(rng.integers(3))
+    chosen = rng.permutation(len(constraint.links))[:most]
+    return " ".join([text, *(f"{constraint.links[i]} is one option." for i in sorted(chosen))])
 
 
 def _words(prompt: Prompt) -> int:

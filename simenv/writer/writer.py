@@ -173,10 +173,7 @@ class Writer:
             sampling=Sampling(max_tokens=500),
             constraint=LinksOnly(links=tuple(bid.ad.link for bid in bids)) if self._constrains else None,
         )
-        text = reply.text.strip()
-        if reply.finish == "length":
-            text = whole_sentences(text) or whole_clauses(text)
-        return corrected(auction, without_loops(text) if loops(text) else text)
+        return finished(auction, reply)
 
     async def choice_logprobs(
         self, auction: Auction, taken: Collection[str] = (), *, in_context: bool = False
@@ -221,19 +218,36 @@ def first_sentence(completion: Completion) -> str:
     return f"{text}." if text and completion.finish == "stop" else ""
 
 
-def corrected(auction: Auction, text: str) -> str:
+def finished(auction: Auction, completion: Completion, *, every_word: bool = False) -> str:
+    """The answer that a completion with links holds: whole sentences, no loops, and ads that keep to their copy.
+
+    Args:
+        auction: Its candidates are the ads.
+        completion: An answer in one call, with any number of links.
+        every_word: See `keeps_to_copy`.
+    """
+    text = completion.text.strip()
+    if completion.finish == "length":
+        text = whole_sentences(text) or whole_clauses(text)
+    return corrected(auction, without_loops(text) if loops(text) else text, every_word=every_word)
+
+
+def corrected(auction: Auction, text: str, *, every_word: bool = False) -> str:
     """The text with the advertisers' own words in place of each sentence about ads that says more than their copy.
 
     Args:
         auction: Its candidates are the ads.
-        text: An answer of a capable model with any number of links.
+        text: An answer with any number of links.
+        every_word: See `keeps_to_copy`.
     """
     ads = {bid.ad.link: bid.ad for bid in auction.bids}
     pieces = []
     for start, stop in sentence_spans(masked_links(text)):
         piece = text[start:stop]
         shown = [ads[link] for link in _links(piece) if link in ads]
-        if not all(keeps_to_copy(_alone(piece, ad), ad, query=auction.query.text) for ad in shown):
+        if not all(
+            keeps_to_copy(_alone(piece, ad), ad, query=auction.query.text, every_word=every_word) for ad in shown
+        ):
             space = piece[: len(piece) - len(piece.lstrip())]
             piece = space + " ".join(f"{ad.link}: {own_words(ad)}" for ad in shown)
         pieces.append(piece)

@@ -219,6 +219,19 @@ def test_the_prompt_has_the_person_the_answer_and_the_ads() -> None:
     assert items["properties"]["ad_id"]["enum"] == SHOWN
 
 
+def test_the_person_may_come_last() -> None:
+    """So that the personas who judge one answer share the beginning of the prompt."""
+    llm, shown = ScriptedLLM([GOOD] * 2, follows_formats=True), answer()
+    first, last = LLMJudge(llm), LLMJudge(llm, persona_last=True)
+    person, response = (first.prompt(PERSONAS[0], AUCTION, shown).user.index(t) for t in (PERSONAS[0].info, "answer "))
+    assert person < response
+    one, two = (last.prompt(persona, AUCTION, shown) for persona in PERSONAS[:2])
+    assert one.user.startswith(two.user[: one.user.index(PERSONAS[0].info)])
+    assert shown.response in one.user[: one.user.index(PERSONAS[0].info)]
+    assert last.sha256 != first.sha256
+    assert all(judge.sha256 != first.variants[name].sha256 for name, judge in last.variants.items())
+
+
 def test_a_model_without_schemas_is_asked_in_words() -> None:
     llm = ScriptedLLM([GOOD], follows_formats=True, capabilities=frozenset())
     clicks = asyncio.run(LLMJudge(llm).judge(PERSONAS[0], AUCTION, answer())).clicks

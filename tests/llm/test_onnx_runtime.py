@@ -80,6 +80,17 @@ def test_a_prompt_has_the_same_bits_read_whole_and_in_parts(runtime: OnnxRuntime
         assert np.array_equal(logits, whole), parts
 
 
+def test_the_last_token_of_a_pass_is_never_alone_in_a_block_of_attention(runtime: OnnxRuntime) -> None:
+    """A block has 128 tokens. Alone in one, a token took another kernel: 129 tokens at once gave other bits."""
+    (prompt,) = random_prompts(129)
+    whole = next(iter(runtime.score(prompt[:20], [prompt[20:]])))
+    memory = runtime.memory(1, len(prompt))
+    runtime.run(memory, [prompt[:60]], 0)
+    assert np.array_equal(runtime.run(memory, [prompt[60:]], 60), whole[-1:])
+    at_once = runtime.run(runtime.memory(1, len(prompt)), [prompt], 0, [30, 126, 127, 128])
+    assert np.array_equal(at_once, whole[[11, 107, 108, 109]])
+
+
 @pytest.mark.slow  # `pytest -m slow tests/llm/test_onnx_runtime.py`: loads the embedded model twice
 def test_threads_change_no_bit(runtime: OnnxRuntime) -> None:
     prompts = random_prompts(30, 7, 200)

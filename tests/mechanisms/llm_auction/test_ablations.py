@@ -12,8 +12,13 @@ import torch
 from mechanisms.llm_auction import spread as module
 from mechanisms.llm_auction.irpo import Config, Group, loss_of, sample_groups, teaches
 from mechanisms.llm_auction.levels import Episode
+from mechanisms.llm_auction.reward_model import FILE, PredictedCTR, load
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.train import LLMAuctionTrainer, Training
+from simenv import make_mechanism
+from simenv.encoder import default_encoder
+from simenv.errors import DataFileError, InputError
+from simenv.llm.local import LocalLLM
 from tests.support.auctions import make_auction
 from tests.support.tiny_training import QUIET, SMALL
 
@@ -105,6 +110,30 @@ def test_the_retrievers_score_is_shown_or_not(tiny: Path, tmp_path: Path, sample
     assert all(e.offer.prompt == offer(e.auction, show_score=score).prompt for e in auctions)
 
 
+def test_the_digit_is_the_prediction_of_the_epochs_reward_model(tiny: Path, tmp_path: Path, sampled: Sampled) -> None:
+    run(tiny, tmp_path / "out", reward="pctr", score="pctr", auctions=2, epochs=1)
+    ctr = PredictedCTR(load(tmp_path / "out" / "epochs" / "1", default_encoder()))
+    ((auctions, _),) = sampled
+    assert [e.offer.prompt for e in auctions] == [offer(e.auction, score="pctr", ctr=ctr).prompt for e in auctions]
+    assert not (tmp_path / "out" / "epochs" / "0" / FILE).exists()
+    context = {"llm": LocalLLM(tiny, name="tiny", follows_formats=False)}
+    adapter = tmp_path / "out" / "epochs" / "1"
+    mechanism: Any = make_mechanism("llm_auction", context=context, adapter=adapter, score="pctr")
+    auction = make_auction([50.0])
+    assert mechanism.offer(auction).prompt == offer(auction, score="pctr", ctr=ctr).prompt
+    with pytest.raises(InputError, match='training options: score "pctr" needs a reward model'):
+        run(tiny, tmp_path / "other", score="pctr")
+
+
+def test_clicks_of_an_older_version_are_not_read(tiny: Path, tmp_path: Path) -> None:
+    config = Config.model_validate({**SMALL, "llm": f"local:{tiny}"})
+    training = Training(config, tmp_path, QUIET)
+    training.state["log"] = [("user", "ad", "query", "sentence", (), 0, 1.0)]
+    training._save()
+    with pytest.raises(DataFileError, match=r"logged by another version of simenv, .* \(train into a new folder\)"):
+        Training(config, tmp_path, QUIET)
+
+
 def test_a_state_of_before_these_options_goes_on(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tiny, tmp_path / "whole", epochs=1)
     save, saved = Training._save, 0
@@ -122,7 +151,7 @@ def test_a_state_of_before_these_options_goes_on(tiny: Path, tmp_path: Path, mon
     monkeypatch.undo()
     state = torch.load(tmp_path / "cut" / "state.pt", weights_only=True)
     config = json.loads(state["config"])
-    for name in ("warm_start", "fresh_bids", "penalty", "max_ads", "show_score"):
+    for name in ("warm_start", "fresh_bids", "penalty", "max_ads", "show_score", "score"):
         del config[name]
     del state["warmed"]
     torch.save(state | {"config": json.dumps(config)}, tmp_path / "cut" / "state.pt")

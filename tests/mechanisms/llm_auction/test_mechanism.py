@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 from mechanisms.llm_auction.irpo import Config, Group, distribution_facts, loss_of, teaches
 from mechanisms.llm_auction.levels import sample
 from mechanisms.llm_auction.policy import cell
-from mechanisms.llm_auction.reward_model import PCTRExample, PredictedCTR, fit, load, save
 from mechanisms.llm_auction.slim import LABELS, REPEATS, offer, repeats
 from mechanisms.llm_auction.split import only, part_of
 from simenv import make_mechanism
@@ -23,10 +21,8 @@ from simenv.llm import ScriptedLLM
 from simenv.market.catalog import load_catalog
 from simenv.mechanism import lottery_of, run_mechanism
 from simenv.records import Auction
-from simenv.seeding import keyed_rng
-from simenv.testing import FakeEncoder
 from simenv.users.personas import load_personas
-from tests.support.auctions import make_auction
+from tests.support.auctions import GivenCTR, make_auction
 
 
 def with_bid(auction: Auction, place: int, amount: float) -> Auction:
@@ -86,7 +82,21 @@ def test_its_lottery_is_the_policys_distribution_and_every_call_is_counted() -> 
     assert run_sync(run_mechanism, paper, auction).usage.calls == 1
 
 
+def test_the_digit_may_be_a_predicted_click_probability() -> None:
+    auction = make_auction([50.0, 9.0, 80.0], [0.7, 0.4, 0.1], reserve=10.0)
+    lines = offer(auction, score="pctr", ctr=GivenCTR([0.1, 0.9, 0.4])).prompt.user.splitlines()
+    assert lines[1].startswith("A Product It is good 1 A A")
+    assert lines[2].startswith("B Product It is good 5 B B B")  # the second bid is below the reserve
+    with pytest.raises(InputError, match='the score "pctr" needs a CTR model, got none'):
+        offer(auction, score="pctr")
+
+
 def test_what_cannot_be_built_says_why() -> None:
+    with pytest.raises(UnknownName, match="score of llm_auction 'cosine'"):
+        make_mechanism("llm_auction", context={"llm": ScriptedLLM()}, score="cosine")
+    for options, got in (({}, "no adapter"), ({"format": "json"}, "the json format")):
+        with pytest.raises(InputError, match=f"needs an adapter and no json format, got {got}"):
+            make_mechanism("llm_auction", context={"llm": ScriptedLLM()}, score="pctr", **options)
     with pytest.raises(UnknownName, match="format of llm_auction 'xml'"):
         make_mechanism("llm_auction", context={"llm": ScriptedLLM()}, format="xml")
     with pytest.raises(DataFileError, match="somewhere: no adapter"):
@@ -154,46 +164,3 @@ def test_samples_follow_the_distribution_and_facts_are_exact() -> None:
     e2 = math.exp(2)
     assert facts["tv_tilted"] == pytest.approx(0.5 * e2 / (0.5 * e2 + 0.5) - 0.5, abs=1e-6)
     assert "reward" not in distribution_facts([logs], [logs], None, kl_weight=10.0)
-
-
-def clicks(n: int) -> list[PCTRExample]:
-    """Clicked with probability 0.9 if the sentence has the query's word, else 0.1."""
-    rng = keyed_rng("clicks for pctr")
-    rows = []
-    for i in range(n):
-        query, other = rng.choice(["boots", "loans", "tents", "pianos"], size=2, replace=False)
-        fits = bool(rng.random() < 0.5)
-        clicked = float(rng.random() < (0.9 if fits else 0.1))
-        sentence = f"good {query if fits else other} for you"
-        rows.append(PCTRExample(f"user {i % 7}", f"ad {i % 5}", f"which {query} now", sentence, (), 0, clicked))
-    return rows
-
-
-def test_pctr_learns_relevance_that_holds_for_new_users_and_ads(tmp_path: Any) -> None:
-    encoder = FakeEncoder()
-    model = fit(clicks(1200), encoder, seed=0, steps=150)
-    new = [
-        PCTRExample("nobody", "new ad", "which boots now", f"good {word} for you", (), 0, None)
-        for word in ("boots", "loans")
-    ]
-    fits, misses = model.predict(new)
-    assert fits > 0.7
-    assert misses < 0.3
-    save(model, tmp_path)
-    assert load(tmp_path, encoder).predict(new) == pytest.approx(model.predict(new))
-    with pytest.raises(DataFileError, match="no pCTR model"):
-        load(tmp_path / "nowhere", encoder)
-    with pytest.raises(InputError, match="needs clicks and non-clicks"):
-        fit([row._replace(clicked=0.0) for row in clicks(5)], encoder, seed=0)
-
-
-def test_pctr_is_a_ctr_model_that_any_mechanism_may_use() -> None:
-    ctr = PredictedCTR(fit(clicks(300), FakeEncoder(), seed=0, steps=20))
-    auction = make_auction([50.0, 20.0])
-    assert ctr.relevance(auction).shape == (2,)
-    a, b = (bid.ad for bid in auction.bids)
-    probs = ctr.click_probs(auction, f"Try {a.link}, it is good. Or {b.link}, which is not.", [a.id, b.id])
-    assert list(probs) == [a.id, b.id]
-    assert all(0 < prob < 1 for prob in probs.values())
-    assert ctr.click_probs(auction, "Nothing.", []) == {}
-    assert ctr.relevance(auction.model_copy(update={"bids": ()})).shape == (0,)

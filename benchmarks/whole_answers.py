@@ -1,0 +1,381 @@
+"""LLM-Auction in the written format against its rivals, on held-out personas and ads.
+
+python -m benchmarks.whole_answers sample --training FOLDER --out answers.jsonl    # needs a GPU, or hours
+python -m benchmarks.whole_answers plain --training FOLDER --out plain.jsonl       # answers of the plain writer
+python -m benchmarks.whole_answers score --training FOLDER --answers answers.jsonl plain.jsonl --out FOLDER
+
+All rivals have the same base model and the same pCTR and, where their row says so, the same fine-tuned writer. The
+digits in all prompts are that pCTR's predictions.
+Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of 64 answers. Clicks are
+those of world v1; bids are uniform in 1 to 100. Each row is measured on the same auctions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from mechanisms.best_of_n import BestOfN
+from mechanisms.fixed_slots import FixedSlots
+from mechanisms.gsp import GSP
+from mechanisms.llm_auction import lora, reward_model
+from mechanisms.llm_auction.irpo import Config
+from mechanisms.llm_auction.levels import Episode, episodes
+from mechanisms.llm_auction.models import new_policy
+from mechanisms.llm_auction.policy import AdaptedLLM
+from mechanisms.llm_auction.reward_model import PredictedCTR
+from mechanisms.llm_auction.sampling import sample_pages
+from mechanisms.llm_auction.slim import digits
+from mechanisms.llm_auction.train import part_world
+from mechanisms.llm_auction.written import SAMPLING, Page, Written, page, read, winners_page
+from mechanisms.menu import read as read_item
+from mechanisms.mosaic import Mosaic
+from mechanisms.vcg import VCG
+from simenv import Writer, markup, outcome
+from simenv.encoder import default_encoder
+from simenv.judges.click_model import ClickModel
+from simenv.llm import LLM, ScriptedLLM, make_llm
+from simenv.objective import Objective
+from simenv.records import Ad, Auction, Outcome
+from simenv.seeding import keyed_rng
+from simenv.stats import mean
+from simenv.users.queries import FileQueries
+
+POOL = 64
+BIDS = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+SWEPT = 24
+"""Auctions of the sweep over bids."""
+PER_BID = 24
+"""Answers at each bid."""
+
+
+class Cell(NamedTuple):
+    """Auctions with the same number of candidates and the same seed; seed -1: questions without commercial intent."""
+
+    n: int
+    seed: int
+
+    def episodes(self, config: Config, count: int) -> list[Episode]:
+        """The first `count` auctions of the test part."""
+        queries = FileQueries("no_commercial_intent") if self.seed < 0 else None
+        world = part_world("test", config, self.n, queries=queries)
+        return episodes(world, count, 90_000 + abs(self.seed))
+
+
+class Replayed(Writer):
+    """Writes the text that was sampled before."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ScriptedLLM())
+        self._text = text
+
+    async def with_ads(self, auction: Auction, ads: Sequence[Ad], sample: int = 0) -> str:
+        return self._text
+
+    async def answer(self, auction: Auction) -> str:
+        return self._text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["sample", "plain", "score"])
+    parser.add_argument("--training", type=Path, required=True, help="folder of a training in the written format")
+    parser.add_argument("--answers", type=Path, nargs="*", default=[])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--auctions", type=int, default=40, help="for each n and seed")
+    given = parser.parse_args()
+    cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
+    {"sample": sample, "plain": plain, "score": score}[given.what](given, cells)
+
+
+def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
+    """Samples the answers of all policies."""
+    config = config_of(given.training)
+    policy = new_policy(config)
+    untrained = {name: value.detach().clone() for name, value in policy.trained.items()}
+    pctr = PredictedCTR(reward_model.load(given.training, default_encoder()))
+    gsp = GSP(ScriptedLLM(), pctr)
+    epochs = sorted((given.training / "epochs").iterdir(), key=lambda folder: int(folder.name))
+    with given.out.open("w", encoding="utf-8") as file:
+
+        def write(cell: Cell, kind: str, rows: Sequence[Sequence[Written]]) -> None:
+            for i, texts in enumerate(rows):
+                file.write(json.dumps({"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": texts}) + "\n")
+            file.flush()
+            print(kind, cell, flush=True)
+
+        drawn = {cell: cell.episodes(config, given.auctions) for cell in cells}
+        drawn |= {cell: cell.episodes(config, 50) for cell in (Cell(8, -1),)}
+        for folder in [None, *epochs[1:]]:
+            load(policy, untrained, folder)
+            for cell, some in drawn.items():
+                asked = [page(e.auction, shown=digits(e.auction, "pctr", pctr), profile=config.profile) for e in some]
+                name = "base" if folder is None else f"epoch {folder.name}"
+                write(cell, name, sample_pages(policy, asked, 1, SAMPLING, f"{cell} {name}"))
+        load(policy, untrained, given.training)
+        cell = Cell(8, 0)
+        swept = drawn[cell][:SWEPT]
+        for bid in BIDS:
+            asked = [
+                page(rebid(e.auction, bid), shown=digits(e.auction, "pctr", pctr), profile=config.profile)
+                for e in swept
+            ]
+            write(cell, f"bid {bid}", sample_pages(policy, asked, PER_BID, SAMPLING, f"sweep {bid}"))
+        load(policy, untrained, epochs[1])
+        for cell in cells:
+            some = drawn[cell]
+            winners = [[e.auction.bid_of(i).ad for i in gsp.allocate(e.auction)] for e in some]
+            asked = [winners_page(e.auction, ads, profile=config.profile) for e, ads in zip(some, winners, strict=True)]
+            write(cell, "winners", sample_pages(policy, asked, 1, SAMPLING, f"{cell} winners", required=True))
+            free: list[Page] = [
+                page(e.auction, show_bids=False, shown=digits(e.auction, "pctr", pctr), profile=config.profile)
+                for e in some
+            ]
+            write(cell, "pool", sample_pages(policy, free, POOL, SAMPLING, f"{cell} pool"))
+
+
+def load(policy: AdaptedLLM, untrained: dict[str, torch.Tensor], folder: Path | None) -> None:
+    """Gives the policy the adapter of a folder, or none."""
+    if folder is None:
+        lora.assign(policy.trained, untrained)
+    else:
+        factors = lora.read_adapter(folder).factors
+        lora.assign(policy.trained, {name: torch.from_numpy(value) for name, value in factors.items()})
+
+
+def rebid(auction: Auction, amount: float) -> Auction:
+    """The auction with another bid of its most relevant ad."""
+    best = max(range(len(auction.bids)), key=lambda i: auction.bids[i].relevance)
+    bids = [b.model_copy(update={"amount": float(amount)}) if i == best else b for i, b in enumerate(auction.bids)]
+    return auction.model_copy(update={"bids": tuple(bids)})
+
+
+def config_of(training: Path) -> Config:
+    """The options of a training."""
+    return Config.model_validate(json.loads((training / "manifest.json").read_text())["config"])
+
+
+def plain(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
+    """Writes the answers of GSP and of fixed slots with the plain writer, on this machine."""
+    config = config_of(given.training)
+    pctr = PredictedCTR(reward_model.load(given.training, default_encoder()))
+    llm: LLM = make_llm(config.llm)
+    writer = Writer(llm)
+    gsp = GSP(llm, pctr)
+
+    async def all_of(some: Sequence[Episode]) -> list[tuple[str, str]]:
+        async def one(auction: Auction) -> tuple[str, str]:
+            ads = [auction.bid_of(i).ad for i in gsp.allocate(auction)]
+            return await writer.with_ads(auction, ads), await writer.answer(auction)
+
+        return list(await asyncio.gather(*(one(e.auction) for e in some)))
+
+    with given.out.open("w", encoding="utf-8") as file:
+        for cell in cells:
+            for i, (with_ads, answer) in enumerate(asyncio.run(all_of(cell.episodes(config, given.auctions)))):
+                for kind, text in (("gsp plain", with_ads), ("answer", answer)):
+                    row = {"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": [[text, True]]}
+                    file.write(json.dumps(row) + "\n")
+            print(cell, flush=True)
+
+
+class Measured(NamedTuple):
+    """One answer of one row of the table."""
+
+    persona: str
+    reward: float
+    revenue: float
+    ads: float
+    faults: float
+    words: float
+    links: tuple[str, ...]
+    """Where each ad stands: words before it."""
+
+
+def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
+    """Judges all answers, and writes the tables."""
+    config = config_of(given.training)
+    pctr = PredictedCTR(reward_model.load(given.training, default_encoder()))
+    judge, objective = ClickModel(default_encoder()), Objective()
+    texts: dict[tuple[int, int, int], dict[str, list[Written]]] = defaultdict(dict)
+    for file in given.answers:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            texts[row["n"], row["seed"], row["i"]][row["kind"]] = [Written(*text) for text in row["texts"]]
+    rows: dict[str, list[tuple[Cell, Measured]]] = defaultdict(list)
+    for cell in cells:
+        for i, episode in enumerate(cell.episodes(config, given.auctions)):
+            known = texts.get((*cell, i), {})
+            for name, shown in outcomes(episode.auction, known, pctr, objective, judge, episode):
+                rows[name].append((cell, measure(episode, shown, judge, objective)))
+        print(cell, flush=True)
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_table(rows, given.out / "rivals.csv")
+    write_sweep(config, texts, judge, given.out / "sweep.csv")
+    write_plain(config, texts, given.out / "no_commercial_intent.csv")
+
+
+def outcomes(
+    auction: Auction,
+    known: dict[str, list[Written]],
+    pctr: PredictedCTR,
+    objective: Objective,
+    judge: ClickModel,
+    episode: Episode,
+) -> Iterator[tuple[str, Outcome]]:
+    """The outcome of every row of the table for one auction."""
+    bids = {bid.ad.id: bid.amount for bid in auction.bids}
+    for kind, texts in known.items():
+        if kind == "base" or kind.startswith("epoch"):
+            yield kind, outcome(auction, read(auction, texts[0]), bids)
+    for kind, name in (("winners", "tuned writer"), ("gsp plain", "plain writer")):
+        if kind not in known:
+            continue
+        text = read(auction, known[kind][0]) if kind == "winners" else known[kind][0].text
+        for rule in (GSP, VCG):
+            mechanism = rule(ScriptedLLM(), pctr)
+            prices = mechanism.allocate(auction)
+            missing = [auction.bid_of(i).ad for i in prices if auction.bid_of(i).ad.link not in text]
+            whole = " ".join([text, *(f"{ad.link}: {ad.body}" for ad in missing)])
+            yield f"{mechanism.name}, {name}", outcome(auction, whole, prices)
+    if "answer" in known:
+        slots = FixedSlots(ScriptedLLM(), pctr)
+        slots._writer = Replayed(known["answer"][0].text)
+        yield "fixed_slots", asyncio.run(slots.run(auction, np.random.default_rng(0)))
+    if "pool" in known:
+        answers = [read(auction, text) for text in known["pool"]]
+        for count in (5, 20):
+            best = BestOfN(ScriptedLLM(), pctr, objective, n=count)
+            distinct = dict.fromkeys(answers[:count])
+            yield (
+                f"best of {count}, tuned policy",
+                best.choose(auction, [best._candidate(auction, t) for t in distinct]),
+            )
+        mosaic = Mosaic(ScriptedLLM(), pctr, objective, samples=20)
+        items = [
+            read_item(auction, t, float(np.log(answers[:20].count(t))), pctr, objective)
+            for t in dict.fromkeys(answers[:20])
+        ]
+        probs = mosaic.choice_probs(auction, items)
+        place = int(keyed_rng("whole answers", auction.id).choice(len(items), p=probs / probs.sum()))
+        paid = mosaic.payments(auction, items)
+        yield "mosaic 20, tuned policy", mosaic._outcome(auction, items[place], float(probs[place]), paid)
+        shown = [outcome(auction, text, bids) for text in dict.fromkeys(answers)]
+        true = [
+            objective.reward(auction, judge.probabilities(episode.persona, auction, o), o.violations) for o in shown
+        ]
+        yield f"best of {POOL} by the judge's clicks", shown[int(np.argmax(true))]
+
+
+def measure(episode: Episode, shown: Outcome, judge: ClickModel, objective: Objective) -> Measured:
+    """Reward and revenue in expectation over the judge's clicks."""
+    probs = judge.probabilities(episode.persona, episode.auction, shown)
+    revenue = sum(p.price * probs[p.ad_id] for p in shown.placements) + sum(shown.transfers.values())
+    before = tuple(str(len(markup.strip_markup(shown.response[: p.span[0]]).split())) for p in shown.placements)
+    return Measured(
+        episode.persona.id,
+        objective.reward(episode.auction, probs, shown.violations),
+        revenue,
+        len(shown.placements),
+        float(bool(shown.violations)),
+        len(markup.strip_markup(shown.response).split()),
+        before,
+    )
+
+
+def write_table(rows: dict[str, list[tuple[Cell, Measured]]], out: Path) -> None:
+    """One line for each row and number of candidates, with paired differences to GSP with the tuned writer."""
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            [
+                "n",
+                "row",
+                "answers",
+                "reward",
+                "±",
+                "minus gsp tuned",
+                "±",
+                "revenue",
+                "±",
+                "ads",
+                "faults",
+                "words",
+                "words before",
+            ]
+        )
+        for n in sorted({cell.n for some in rows.values() for cell, _ in some}):
+            rival = [m for cell, m in rows.get("gsp, tuned writer", []) if cell.n == n]
+            for name, some in rows.items():
+                own = [m for cell, m in some if cell.n == n]
+                if not own:
+                    continue
+                people = [m.persona for m in own]
+                reward = mean([m.reward for m in own], people)
+                revenue = mean([m.revenue for m in own], people)
+                gap: Any = ("", "")
+                if len(rival) == len(own):
+                    paired = mean([a.reward - b.reward for a, b in zip(own, rival, strict=True)], people)
+                    gap = (f"{paired.value:.2f}", f"{paired.margin:.2f}")
+                before = [int(words) for m in own for words in m.links]
+                writer.writerow(
+                    [
+                        n,
+                        name,
+                        len(own),
+                        f"{reward.value:.2f}",
+                        f"{reward.margin:.2f}",
+                        *gap,
+                        f"{revenue.value:.2f}",
+                        f"{revenue.margin:.2f}",
+                    ]
+                    + [f"{np.mean([getattr(m, k) for m in own]):.3f}" for k in ("ads", "faults", "words")]
+                    + [f"{np.mean(before):.0f}" if before else ""]
+                )
+
+
+def write_sweep(config: Config, texts: dict[Any, dict[str, list[Written]]], judge: ClickModel, out: Path) -> None:
+    """ITCTR of the most relevant ad at each bid."""
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["bid", "itctr", "shown"])
+        for bid in BIDS:
+            clicks, there = [], []
+            for i, episode in enumerate(Cell(8, 0).episodes(config, SWEPT)):
+                auction = rebid(episode.auction, bid)
+                ad = max(auction.bids, key=lambda b: b.relevance).ad
+                for text in texts.get((8, 0, i), {}).get(f"bid {bid}", []):
+                    shown = outcome(auction, read(auction, text), {b.ad.id: b.amount for b in auction.bids})
+                    probs = judge.probabilities(episode.persona, auction, shown)
+                    clicks.append(probs.get(ad.id, 0.0))
+                    there.append(ad.id in probs)
+            if clicks:
+                writer.writerow([bid, f"{np.mean(clicks):.5f}", f"{np.mean(there):.4f}"])
+
+
+def write_plain(config: Config, texts: dict[Any, dict[str, list[Written]]], out: Path) -> None:
+    """Share of answers without an ad to questions without commercial intent."""
+    counts: dict[str, list[bool]] = defaultdict(list)
+    for i, episode in enumerate(Cell(8, -1).episodes(config, 50)):
+        for kind, (text, *_) in texts.get((8, -1, i), {}).items():
+            links, _ = markup.parse(read(episode.auction, text), episode.auction)
+            counts[kind].append(not links)
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", "answers", "without an ad"])
+        writer.writerows([kind, len(some), f"{np.mean(some):.3f}"] for kind, some in counts.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Samples many answers in the written format at once on PyTorch, for training on a GPU.
+
+The texts follow the same rules as under `simenv.llm.LabelledLinks`. The draws come from one generator, so a text
+depends on what else is sampled with it; a mechanism's own answers are keyed draws of `LLM.complete`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from simenv.llm import Sampling
+from simenv.seeding import keyed_rng
+
+from .written import Page, Written
+
+if TYPE_CHECKING:
+    from .policy import AdaptedLLM
+
+ROWS = 384
+"""Texts that are sampled together."""
+
+
+def sample_pages(
+    policy: AdaptedLLM, pages: Sequence[Page], count: int, sampling: Sampling, key: str, *, required: bool = False
+) -> list[list[Written]]:
+    """`count` independent texts for each page.
+
+    Args:
+        policy: The model with its adapter.
+        pages: What it is asked.
+        count: Texts a page.
+        sampling: Temperature, top-p, top-k and limit of tokens.
+        key: Names the draw.
+        required: Whether a text may end only when it has all ads.
+    """
+    step = max(1, ROWS // count)
+    texts: list[list[Written]] = []
+    order = sorted(range(len(pages)), key=lambda i: len(pages[i].prompt.user))  # less padding
+    for start in range(0, len(order), step):
+        part = [pages[i] for i in order[start : start + step]]
+        seed = int(keyed_rng("written sample", key, start).integers(2**62))
+        texts += _sample(policy, part, count, sampling, seed, required)
+    back = dict(zip(order, texts, strict=True))
+    return [back[i] for i in range(len(pages))]
+
+
+class _Row:
+    """One text that is being written."""
+
+    def __init__(self, links: dict[int, list[int]], opener: int) -> None:
+        self.left = dict(links)
+        self.given: list[int] = []
+        self.open = False
+        self.tokens: list[int] = []
+        self.done = False
+        self.ended = False
+        self._opener = opener
+
+    def take(self, token: int, eos: int, limit: int) -> int:
+        """Takes a sampled token, or the next one that is given in its place. Returns what is fed to the model."""
+        if self.done:
+            return eos
+        if self.given:
+            token = self.given.pop(0)
+        elif self.open:
+            token, *self.given = self.left.pop(token)
+            self.open = False
+        elif token == eos:
+            self.done = self.ended = True
+            return eos
+        else:
+            self.open = token == self._opener
+        self.tokens.append(token)
+        self.done = len(self.tokens) >= limit and not self.given
+        return token
+
+
+@torch.inference_mode()
+def _sample(
+    policy: AdaptedLLM, pages: Sequence[Page], count: int, sampling: Sampling, seed: int, required: bool
+) -> list[list[Written]]:
+    from transformers import DynamicCache
+
+    table, model, device, opener = policy.token_table, policy.model, policy.device, policy.opener
+    prompts = [policy.prompt_tokens(one.prompt) for one in pages]
+    width = max(map(len, prompts))
+    ids = torch.tensor([[table.eos] * (width - len(p)) + p for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    cache = DynamicCache()
+    out = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    cache.batch_repeat_interleave(count)
+    logits = out.logits[:, -1].repeat_interleave(count, 0)
+    mask = mask.repeat_interleave(count, 0)
+    positions = mask.sum(-1, keepdim=True)
+    rows = []
+    for one in pages:
+        constraint = one.links()
+        links = {table.label(a): table.link(b)[1:] for a, b in zip(constraint.labels, constraint.links, strict=True)}
+        rows += [_Row(links, opener) for _ in range(count)]
+    closed = torch.tensor(table.markup, device=device)
+    closed[opener] = False
+    generator = torch.Generator(device=device).manual_seed(seed)
+    while True:
+        drawn = _draw(logits.float(), rows, closed, opener, table.eos, required, sampling, generator).tolist()
+        fed = [row.take(token, table.eos, sampling.max_tokens) for row, token in zip(rows, drawn, strict=True)]
+        if all(row.done for row in rows):
+            break
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
+        out = model(
+            input_ids=torch.tensor(fed, device=device)[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        positions = positions + 1
+        logits = out.logits[:, -1]
+    written = [_text(policy, row) for row in rows]
+    return [written[start : start + count] for start in range(0, len(written), count)]
+
+
+def _draw(
+    logits: torch.Tensor,
+    rows: Sequence[_Row],
+    closed: torch.Tensor,
+    opener: int,
+    eos: int,
+    required: bool,
+    sampling: Sampling,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """One token for each row, under its constraint: shape (rows,)."""
+    choosing = {i: row.left for i, row in enumerate(rows) if row.open}
+    label_logits = {i: logits[i, list(left)] for i, left in choosing.items()}
+    logits = logits.masked_fill(closed, -torch.inf)
+    barred = [i for i, row in enumerate(rows) if not row.left]
+    logits[barred, opener] = -torch.inf
+    if required:
+        logits[[i for i, row in enumerate(rows) if row.left], eos] = -torch.inf
+    for i, scores in label_logits.items():
+        logits[i] = -torch.inf
+        logits[i, list(choosing[i])] = scores
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    scores, ids = logits.topk(min(sampling.top_k or 200, logits.shape[-1]))
+    probs = (scores / sampling.temperature).softmax(-1)
+    if sampling.top_p < 1:  # the smallest set of top tokens that reaches top_p
+        probs = probs.masked_fill(probs.cumsum(-1) - probs >= sampling.top_p, 0.0)
+    return ids.gather(1, torch.multinomial(probs, 1, generator=generator))[:, 0]
+
+
+def _text(policy: Any, row: _Row) -> Written:
+    tokens = row.tokens[:-1] if row.open else row.tokens  # a link that was opened at the limit
+    return Written(policy.text_of(tokens), row.ended)

@@ -1,0 +1,262 @@
+"""Supervised fine-tuning: examples of answers with ads, from which the policy starts in the written format.
+
+The examples use the questions, personas and ads of the training part alone. Each is a plain answer of the base model
+with the sentences of zero to `MOST` ads, put at random places among its sentences. A sentence about an ad is the base
+model's own where the writer accepts it, or an opening of `OPENINGS` with the advertiser's own words. Four kinds of
+prompts teach four things:
+
+    auction     candidates with their bids: the ads are drawn by the retriever's score, not by bid
+    no bids     the same without bids
+    winners     only the ads that the answer shows: the writer of other mechanisms
+    plain       a question without commercial intent, with candidates: the answer has no ad
+
+An example is kept if its answer is well-formed and keeps to the ads' copy, and if what precedes the sentences about ads
+makes them more likely for the base model than it does in most examples (`COHERENT`). No judge is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from simenv import Writer, markup
+from simenv.background_loop import gather, run_sync
+from simenv.errors import DataFileError
+from simenv.files.atomic import write_bytes_atomically
+from simenv.files.limits import read_bytes
+from simenv.llm import LLM, Prompt
+from simenv.records import Ad, Auction
+from simenv.seeding import keyed_rng
+from simenv.text import sentences_with_space
+from simenv.writer.copy_check import own_words
+from simenv.writer.guards import loops
+
+from .irpo import Config, cosine
+from .levels import Episode
+from .written import Page, Written, page, read, winners_page
+
+if TYPE_CHECKING:
+    from .policy import AdaptedLLM
+
+MOST = 2
+"""Ads of an example at most."""
+COHERENT = 0.8
+"""Share of the sentences that count as coherent."""
+OPENINGS = (
+    "One option worth a look is {link}: {words}",
+    "You could also consider {link}: {words}",
+    "For this, {link} may help: {words}",
+    "{link} is one place to start: {words}",
+    "A good fit here is {link}: {words}",
+    "If you want help with that, try {link}: {words}",
+    "Many people use {link} for this: {words}",
+    "{link} is made for this: {words}",
+)
+_OWN_SENTENCES = 0.3
+"""Share of the ads whose sentence the base model writes."""
+_KINDS = {"auction": 0.5, "no bids": 0.15, "winners": 0.35}
+"""Shares of the kinds of prompts for questions that ads may suit."""
+_SHARPNESS = 8.0
+"""How strongly the retriever's score decides which ads an example shows: weights are exp(_SHARPNESS * cosine)."""
+
+
+class Example(NamedTuple):
+    """A prompt and an answer to learn."""
+
+    kind: str
+    asked: Page
+    text: Written
+
+
+class _Draft(NamedTuple):
+    example: Example
+    context: tuple[tuple[str, str], ...]
+    """Of each ad: the text before its sentence, and the sentence."""
+
+
+def examples(llm: LLM, episodes: Sequence[Episode], plain: Sequence[Episode], *, profile: bool) -> list[Example]:
+    """Makes examples: at most one of each auction.
+
+    Args:
+        llm: The base model.
+        episodes: Auctions of the training part.
+        plain: Auctions of the training part for questions without commercial intent.
+        profile: Whether prompts show the user's profile.
+    """
+    writer = Writer(llm)
+
+    async def all_drafts() -> list[_Draft | None]:
+        return await gather(
+            [
+                *(_draft(writer, episode, profile) for episode in episodes),
+                *(_plain(writer, episode, profile) for episode in plain),
+            ]
+        )
+
+    drafts = [draft for draft in run_sync(all_drafts) if draft is not None]
+    scores = run_sync(lambda: _coherence(llm, drafts))
+    known = [score for one in scores for score in one]
+    least = float(np.quantile(known, 1 - COHERENT)) if known else 0.0
+    return [draft.example for draft, one in zip(drafts, scores, strict=True) if all(score >= least for score in one)]
+
+
+def summary(made: Sequence[Example]) -> str:
+    """What the examples are, in a line."""
+    kinds = Counter(example.kind for example in made)
+    ads = Counter(sum(ad.link in example.text.text for ad in example.asked.ads) for example in made)
+    words = np.mean([len(markup.strip_markup(example.text.text).split()) for example in made]) if made else 0.0
+    return (
+        f"{len(made)} examples ({', '.join(f'{kind} {n}' for kind, n in sorted(kinds.items()))}; with "
+        f"{', '.join(f'{k} ads {n}' for k, n in sorted(ads.items()))}), {words:.0f} words on average"
+    )
+
+
+async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | None:
+    auction = episode.auction
+    rng = keyed_rng("sft", auction.id)
+    offered = [bid for bid in auction.bids if bid.amount > 0]
+    weights = np.exp(_SHARPNESS * np.array([bid.relevance for bid in offered]))
+    count = min(int(rng.choice([1, 2], p=[0.4, 0.6])), MOST, len(offered))
+    chosen = rng.choice(len(offered), size=count, replace=False, p=weights / weights.sum())
+    ads = [offered[i].ad for i in chosen]
+    answer = await writer.answer(auction)
+    pieces = sentences_with_space(answer)
+    if not answer or not pieces:
+        return None
+    said = [await _sentence(writer, auction, ad, rng) for ad in ads]
+    places = sorted(int(rng.integers(0, len(pieces) + 1)) for _ in ads)
+    text, context = "", []
+    for place, piece in enumerate([*pieces, ""]):
+        for sentence in (s for s, at in zip(said, places, strict=True) if at == place):
+            context.append((text, sentence))
+            start = f"{text.rstrip()} " if text or sentence.startswith("@") else ""  # a link opens with a space
+            text = f"{start}{sentence} "
+        text += piece
+    text = text.rstrip()
+    kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
+    if kind == "winners":
+        asked = winners_page(auction, ads, profile=profile)
+    else:
+        asked = page(auction, show_bids=kind == "auction", shown=episode.offer.digits, profile=profile)
+    example = Example(kind, asked, Written(text))
+    if any(ad.link not in asked.links().links for ad in ads) or not _sound(auction, text, ads):
+        return None
+    return _Draft(example, tuple(context))
+
+
+async def _plain(writer: Writer, episode: Episode, profile: bool) -> _Draft | None:
+    auction = episode.auction
+    answer = await writer.answer(auction)
+    if not answer:
+        return None
+    return _Draft(Example("plain", page(auction, shown=episode.offer.digits, profile=profile), Written(answer)), ())
+
+
+async def _sentence(writer: Writer, auction: Auction, ad: Ad, rng: np.random.Generator) -> str:
+    opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
+    if rng.random() < _OWN_SENTENCES:
+        return (await writer.add_sentence(auction, "", ad)).strip()
+    return opening.format(link=ad.link, words=own_words(ad))
+
+
+def _sound(auction: Auction, text: str, ads: Sequence[Ad]) -> bool:
+    """Whether the answer has these ads, no fault of mark-up, no loop, and nothing that is corrected when it is read."""
+    found, violations = markup.parse(text.strip(), auction)
+    return (
+        set(found) == {ad.id for ad in ads}
+        and not violations
+        and not loops(text)
+        and read(auction, Written(text)) == text.strip()
+    )
+
+
+async def _coherence(llm: LLM, drafts: Sequence[_Draft]) -> list[list[float]]:
+    """Of each ad's sentence: mean log-probability of its tokens, after what precedes it less after nothing."""
+
+    async def score(before: str, sentence: str) -> float:
+        plain = markup.strip_markup(sentence)
+        rows = await gather([llm.logprob(text[-400:] or "Answer:", [f" {plain}"]) for text in (before, "Answer:")])
+        after, alone = (float(np.mean(row[0])) for row in rows)
+        return after - alone
+
+    return await gather([gather([score(*one) for one in draft.context]) for draft in drafts])
+
+
+def save(made: Sequence[Example], file: Path) -> None:
+    """Writes examples as JSON lines: kind, prompt, ads and text."""
+    lines = [
+        json.dumps(
+            {
+                "kind": example.kind,
+                "prompt": example.asked.prompt.model_dump(),
+                "ads": [ad.model_dump() for ad in example.asked.ads],
+                "text": example.text.text,
+            },
+            ensure_ascii=False,
+        )
+        for example in made
+    ]
+    write_bytes_atomically(file, ("\n".join(lines) + "\n").encode())
+
+
+def load(file: Path) -> list[Example]:
+    """Reads what `save` wrote.
+
+    Raises:
+        DataFileError: the file is damaged.
+    """
+    try:
+        rows = [json.loads(line) for line in read_bytes(file).decode().splitlines()]
+        return [
+            Example(
+                row["kind"],
+                Page(Prompt(**row["prompt"]), tuple(Ad(**ad) for ad in row["ads"])),
+                Written(row["text"]),
+            )
+            for row in rows
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataFileError(f"{file}: not examples for fine-tuning, or damaged: {error!r:.200}") from None
+
+
+def fine_tune(
+    policy: AdaptedLLM,
+    made: Sequence[Example],
+    optimizer: torch.optim.Optimizer,
+    config: Config,
+    say: Callable[[str], None],
+) -> list[float]:
+    """Trains on examples with cross-entropy, in random order.
+
+    Returns:
+        The loss of each update: nats per sampled token.
+    """
+    losses = []
+    steps = math.ceil(len(made) / config.sft_batch)
+    for epoch in range(config.sft_epochs):
+        order = keyed_rng("sft order", config.seed, epoch).permutation(len(made))
+        for step in range(steps):
+            batch = [made[i] for i in order[step * config.sft_batch :][: config.sft_batch]]
+            optimizer.zero_grad()
+            sizes = [policy.sampled_tokens(one.asked, one.text) for one in batch]
+            total = 0.0
+            for one in batch:
+                loss = -policy.written_logps(one.asked, [one.text])[0] / sum(sizes)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+            done = epoch * steps + step
+            for rates in optimizer.param_groups:
+                rates["lr"] = cosine(done, config.sft_epochs * steps, config.sft_rate, config.warmup)
+            torch.nn.utils.clip_grad_norm_(list(policy.trained.values()), 1.0)
+            optimizer.step()
+            losses.append(total)
+            if (done + 1) % 10 == 0:
+                say(f"update {done + 1}/{config.sft_epochs * steps}, loss {np.mean(losses[-10:]):.3f}")
+    return losses

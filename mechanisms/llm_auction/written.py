@@ -1,0 +1,159 @@
+"""The written format: one call writes the whole answer with its ads.
+
+The prompt lists the candidates as in the slim format, each with the first sentence of its copy:
+
+    A Purrdust Wood Litter: Low-cost clumping cat litter, which traps smells without perfume. 6 A A A A
+
+The model writes the answer. Where it opens a link it chooses a label, and the decoder writes that ad's link in the
+label's place (`simenv.llm.LabelledLinks`). So the model decides how many ads there are, where they stand and how they
+are worded; their mark-up is valid by construction.
+
+`TunedWriter` is the writer of other mechanisms on the same model: it places and words the ads that a mechanism chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from simenv import Writer, markup
+from simenv.ctr.models import CTRModel
+from simenv.llm import LLM, Completion, LabelledLinks, Prompt, Sampling
+from simenv.records import Ad, Auction
+from simenv.text import sentence_spans
+from simenv.writer.copy_check import own_words
+from simenv.writer.writer import finished
+
+from .slim import LABELS, Score, digits, line
+
+SAMPLING = Sampling(max_tokens=160)
+"""T 0.7, top-p 0.8, top-k 20: the paper's. The limit leaves room for a plain answer of the writer and two ads."""
+_SYSTEM = "Answer the request. Show ads that help."
+
+
+class Written(NamedTuple):
+    """A text as the policy wrote it."""
+
+    text: str
+    ended: bool = True
+    """Whether the policy ended it; if not, it was cut at the limit of tokens."""
+
+
+class Page(NamedTuple):
+    """What the model is asked, and the ads that it may insert."""
+
+    prompt: Prompt
+    ads: tuple[Ad, ...]
+
+    def links(self, *, required: bool = False) -> LabelledLinks:
+        """The constraint of the answer."""
+        links = tuple(ad.link for ad in self.ads)
+        return LabelledLinks(links=links, labels=tuple(LABELS[: len(links)]), required=required)
+
+
+def page(
+    auction: Auction,
+    *,
+    order: Sequence[int] | None = None,
+    show_bids: bool = True,
+    counts: Mapping[str, int] | None = None,
+    shown: Mapping[str, str] | None = None,
+    profile: bool = True,
+) -> Page:
+    """The auction in the written format.
+
+    Args:
+        auction: Bids of 0 and bids below the reserve are not offered.
+        order: Another order of the candidates, for experiments.
+        show_bids: Whether labels are repeated in proportion to the bids. If not, no label is repeated.
+        counts: Ad id -> repetitions of its label, in place of the keyed draw.
+        shown: Ad id -> the digit of its line, in place of the retriever's: see `slim.digits`.
+        profile: Whether the prompt shows the user's profile as the platform sees it.
+    """
+    listed = auction.bids if order is None else [auction.bids[i] for i in order]
+    bids = [bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve][: len(LABELS)]
+    counts = counts if show_bids else {bid.ad.id: 0 for bid in bids}
+    shown = digits(auction) if shown is None else shown
+    lines = [
+        line(auction, label, f"{bid.ad.title}: {own_words(bid.ad)}", bid, shown, counts or {})
+        for label, bid in zip(LABELS, bids, strict=False)
+    ]
+    return _page(auction, lines, [bid.ad for bid in bids], profile=profile)
+
+
+def winners_page(auction: Auction, ads: Sequence[Ad], *, profile: bool = True) -> Page:
+    """A prompt for an answer with these ads, which were chosen already: neither bids nor scores are shown."""
+    lines = [f"{label} {ad.title}: {own_words(ad)}" for label, ad in zip(LABELS, ads, strict=False)]
+    return _page(auction, lines, list(ads)[: len(LABELS)], profile=profile)
+
+
+def _page(auction: Auction, lines: Sequence[str], ads: Sequence[Ad], *, profile: bool) -> Page:
+    person = markup.neutral(auction.profile, auction) if profile else ""
+    parts = ["Ads:", *lines, *([f"User: {person}"] if person else []), f"Request: {auction.query.text}"]
+    return Page(Prompt(system=_SYSTEM, user="\n".join(parts)), tuple(ads))
+
+
+def read(auction: Auction, written: Completion | Written) -> str:
+    """The answer in a text: whole sentences without loops, and ads that keep to their copy. It makes no call."""
+    if isinstance(written, Written):
+        written = Completion(text=written.text, finish="stop" if written.ended else "length")
+    return finished(auction, written, every_word=True)
+
+
+def ads_at_end(auction: Auction, text: str) -> str:
+    """The answer with the sentences that link ads moved behind the others, in their order."""
+    links = [bid.ad.link for bid in auction.bids]
+    masked = text
+    for link in links:
+        masked = masked.replace(link, "-" * len(link))  # no sentence ends within a link
+    pieces = [text[start:stop].strip() for start, stop in sentence_spans(masked)]
+    with_ads = [piece for piece in pieces if any(link in piece for link in links)]
+    return " ".join([*(piece for piece in pieces if piece and piece not in with_ads), *with_ads])
+
+
+class TunedWriter(Writer):
+    """A writer on a model that was trained to write answers with ads in one call.
+
+    Args:
+        llm: The model with its adapter.
+        profile: Whether its prompts show the user's profile.
+        score, ctr: The digit of a candidate: see `slim.offer`.
+    """
+
+    def __init__(
+        self, llm: LLM, *, profile: bool = True, score: Score = "retriever", ctr: CTRModel | None = None
+    ) -> None:
+        super().__init__(llm)
+        self._profile = profile
+        self._score = score
+        self._ctr = ctr
+
+    async def with_ads(self, auction: Auction, ads: Sequence[Ad], sample: int = 0) -> str:
+        """The answer with each of the ads once, where the model places them and in its words: one call.
+
+        An ad that the model did not show within the limit of tokens is added in the advertiser's own words.
+        """
+        if not ads:
+            return await self.answer(auction)
+        asked = winners_page(auction, ads, profile=self._profile)
+        completion = await self.llm.complete(
+            asked.prompt,
+            key=(auction.id, "tuned-writer", *(ad.id for ad in ads), sample),
+            sampling=SAMPLING,
+            constraint=asked.links(required=True),
+        )
+        text = read(auction, completion)
+        missing = [ad for ad in ads if ad.link not in text]
+        return " ".join([text, *(f"{ad.link}: {own_words(ad)}" for ad in missing)]).strip()
+
+    async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
+        """An answer for which the model chooses the ads, if any: one call."""
+        shown = digits(auction, self._score, self._ctr)
+        asked = page(auction, show_bids=show_bids, shown=shown, profile=self._profile)
+        completion = await self.llm.complete(
+            asked.prompt,
+            key=(auction.id, "llm-auction", sample),
+            sampling=SAMPLING,
+            constraint=asked.links() if asked.ads else None,
+        )
+        return read(auction, completion)

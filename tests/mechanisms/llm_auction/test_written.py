@@ -1,0 +1,162 @@
+"""The written format: one call writes the answer with its ads. On a tiny random model with the embedded tokenizer."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+
+from mechanisms.llm_auction.levels import Episode, Pages
+from mechanisms.llm_auction.mechanism import LLMAuction
+from mechanisms.llm_auction.policy import AdaptedLLM
+from mechanisms.llm_auction.sampling import sample_pages
+from mechanisms.llm_auction.slim import LABELS, offer
+from mechanisms.llm_auction.written import TunedWriter, Written, ads_at_end, page, read, winners_page
+from simenv import markup
+from simenv.errors import MissingCapability
+from simenv.llm import PLAIN, Completion, LabelledLinks, Sampling, ScriptedLLM
+from simenv.mechanism import run_mechanism
+from simenv.records import Persona
+from tests.mechanisms.llm_auction.test_training import shaken
+from tests.support.auctions import make_auction
+
+pytestmark = pytest.mark.weights
+
+AUCTION = make_auction([90.0, 20.0, 55.0])
+SHORT = Sampling(temperature=1.0, top_p=1.0, top_k=None, max_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def policy(tiny: Path) -> AdaptedLLM:
+    policy = shaken(tiny)
+    bias = torch.zeros(policy.model.config.vocab_size)
+    bias[policy.opener] = 10.5  # a random model opens a link once in 49,152 tokens
+    policy.model.lm_head.bias = torch.nn.Parameter(bias, requires_grad=False)
+    return policy
+
+
+def texts_of(policy: AdaptedLLM, count: int, *, required: bool = False) -> list[Completion]:
+    asked = page(AUCTION)
+
+    async def write() -> list[Completion]:
+        return [
+            await policy.complete(asked.prompt, key=("t", j), sampling=SHORT, constraint=asked.links(required=required))
+            for j in range(count)
+        ]
+
+    return asyncio.run(write())
+
+
+def test_the_prompt_lists_the_candidates_with_their_bids_and_copy() -> None:
+    asked = page(AUCTION)
+    lines = asked.prompt.user.splitlines()
+    assert lines[0] == "Ads:"
+    for label, bid in zip(LABELS, AUCTION.bids, strict=False):
+        line = next(line for line in lines if line.startswith(f"{label} "))
+        assert f"{bid.ad.title}: " in line
+    assert lines[-1] == f"Request: {AUCTION.query.text}"
+    assert "Bid" not in asked.prompt.user
+    bare = page(AUCTION, show_bids=False, profile=False).prompt.user
+    assert not any(line.endswith(f" {label}") for label in "ABC" for line in bare.splitlines())
+    assert "User:" not in bare
+    assert winners_page(AUCTION, [AUCTION.bids[2].ad]).ads == (AUCTION.bids[2].ad,)
+    nines = {bid.ad.id: " 9" for bid in AUCTION.bids}
+    assert sum(" 9" in line for line in page(AUCTION, shown=nines).prompt.user.splitlines()) == 3
+
+
+def test_labels_become_links_and_every_link_is_whole(policy: AdaptedLLM) -> None:
+    replies = texts_of(policy, 24)
+    shown = [markup.parse(reply.text, AUCTION) for reply in replies]
+    assert sum(len(links) for links, _ in shown) > 10
+    for reply, (links, violations) in zip(replies, shown, strict=True):
+        assert not [v for v in violations if v.kind != "leaked_process"]
+        assert reply.text.count("@[") == len(links)  # each at most once
+        assert len(reply.tokens) == len(reply.logprobs or ())
+    assert any(len(reply.tokens) > SHORT.max_tokens for reply in replies)  # a link at the limit is written to its end
+
+
+def test_all_required_links_are_there_before_the_end(policy: AdaptedLLM) -> None:
+    for reply in texts_of(policy, 12, required=True):
+        links, _ = markup.parse(reply.text, AUCTION)
+        assert len(links) == 3 or reply.finish == "length"
+
+
+def test_training_sees_the_probability_that_decoding_samples_with(policy: AdaptedLLM) -> None:
+    asked = page(AUCTION)
+    replies = [reply for reply in texts_of(policy, 24) if "@[" in reply.text]
+    same = [
+        reply
+        for reply in replies
+        if policy.written_tokens(asked, Written(reply.text, reply.finish == "stop"))
+        == policy.token_table.ids_of(reply.tokens)
+    ]  # a random model writes texts that are tokenized in another way when they are read again
+    assert len(same) >= 3
+    with torch.no_grad():
+        ours = policy.written_logps(asked, [Written(r.text, r.finish == "stop") for r in same]).tolist()
+    assert ours == pytest.approx([sum(r.logprobs or ()) for r in same], abs=2e-3)
+
+
+def test_many_are_sampled_at_once_by_the_same_rules(policy: AdaptedLLM) -> None:
+    pages = [page(AUCTION), winners_page(AUCTION, [AUCTION.bids[1].ad])]
+    rows = sample_pages(policy, pages, 6, SHORT, "test")
+    assert [len(row) for row in rows] == [6, 6]
+    assert rows == sample_pages(policy, pages, 6, SHORT, "test")
+    assert rows != sample_pages(policy, pages, 6, SHORT, "other")
+    for asked, row in zip(pages, rows, strict=True):
+        links = [ad.link for ad in asked.ads]
+        for text in row:
+            found = markup.parse(text.text, AUCTION)
+            assert not [v for v in found.violations if v.kind != "leaked_process"]
+            assert all(text.text.count(link) <= 1 for link in links)
+            assert set(found.links) <= {ad.id for ad in asked.ads}
+    assert sum("@[" in text.text for row in rows for text in row) > 2
+    whole = sample_pages(policy, pages[1:], 8, SHORT, "test", required=True)[0]
+    assert all("@[" in text.text or not text.ended for text in whole)
+
+
+def test_a_level_of_whole_answers_has_outcomes_at_first_price(policy: AdaptedLLM) -> None:
+    level = Pages(policy)
+    persona = Persona.model_validate({"id": "p", "info": "x", "traits": {}})
+    episode = Episode(persona, AUCTION, offer(AUCTION))
+    ad = AUCTION.bids[1].ad
+    shown = level.outcome(episode, Written(f"Walk. One option worth a look is {ad.link}: {ad.body} Then walk"))
+    assert [(p.ad_id, p.price) for p in shown.placements] == [(ad.id, 20.0)]
+    moved = Pages(policy, ads_at_end=True).outcome(episode, Written(f" {ad.link}: {ad.body} Walk far."))
+    assert moved.response.startswith("Walk far.")
+
+
+def test_one_call_whatever_the_number_of_candidates() -> None:
+    for n in (1, 4, 16):
+        auction = make_auction([50.0] * n)
+        llm = ScriptedLLM()
+        outcome = asyncio.run(run_mechanism(LLMAuction(llm, format="written"), auction))
+        (request,) = llm.requests
+        assert isinstance(request.constraint, LabelledLinks)
+        assert len(request.constraint.links) == n
+        assert all(placement.price == 50.0 for placement in outcome.placements)
+
+
+def test_a_text_is_read_without_what_its_ad_does_not_say() -> None:
+    ad = AUCTION.bids[0].ad
+    text = read(AUCTION, Written(f"Walk. {ad.link} cures every illness in 3 days. Rest", ended=False))
+    assert "cures" not in text
+    assert ad.link in text
+    assert not text.endswith("Rest")
+    assert ads_at_end(AUCTION, f"{ad.link}: good. Walk.") == f"Walk. {ad.link}: good."
+
+
+def test_the_tuned_writer_shows_each_winner_once_in_one_call() -> None:
+    llm = ScriptedLLM()
+    ads = [AUCTION.bids[2].ad, AUCTION.bids[0].ad]
+    text = asyncio.run(TunedWriter(llm).with_ads(AUCTION, ads))
+    assert all(text.count(ad.link) == 1 for ad in ads)
+    assert len(llm.requests) == 1
+    silent = asyncio.run(TunedWriter(ScriptedLLM(lambda request: "Walk.")).with_ads(AUCTION, ads))
+    assert all(silent.count(ad.link) == 1 for ad in ads)
+
+
+def test_texts_are_not_scored_under_labels(policy: AdaptedLLM) -> None:
+    with pytest.raises(MissingCapability, match="LabelledLinks"):
+        asyncio.run(policy.logprob("Hi", ["a"], sampling=PLAIN, constraint=page(AUCTION).links()))
