@@ -1,6 +1,6 @@
 """Recovery of known worlds from their own click logs, and what a fit to another world's log looks like.
 
-python -m benchmarks.fit_world           # a few minutes on two cores
+python -m benchmarks.fit_world           # about 15 minutes on two cores
 
 Each log has auctions of the embedded packs, answered by `Varied`, which varies what a fit must tell apart: which ads,
 how many, where, in which words, labelled or not. The click model of the world clicks. Each world is fitted twice: with
@@ -28,7 +28,7 @@ from simenv.fitting.parameters import APPEAL, free_numbers
 from simenv.fitting.report import report_of
 from simenv.judges.click_worlds import WORLDS, ClickParams, load_world
 
-AUCTIONS = 4000
+AUCTIONS = {"v1": 8000, "rare": 24_000, "labels": 8000}
 DRAWS = 100
 ELSEWHERE = {
     "attraction.base": -1.6,
@@ -50,20 +50,19 @@ ELSEWHERE = {
 }
 RESULTS = Path(__file__).parent / "results" / "worlds"
 _ANSWER = (
-    "A good start is to write down what matters to you most.",
-    "Many people compare two or three options before they decide.",
-    "It also helps to ask somebody who has done it before.",
-    "Prices differ more than one would think, so take your time.",
-    "In the end the simplest plan is often the one that lasts.",
+    "It depends on where you live and on the season.",
+    "Some of it can be done at home, and some of it cannot.",
+    "A list on paper helps, with one line for each step.",
+    "Somebody who has done it before may know the details.",
+    "The first week is slow, and the second one is easier.",
 )
+_PLAIN = ("For this, {link} is one option. {body}", "{body} That is what {link} offers.", "{body} See {link}.")
 _PITCHES = (
-    "For this, {link} is one option: {body}",
-    "{body} It is called {link}.",
-    "You could look at {link} as well.",
-    "{link} is by far the best choice for you, and nothing else comes close to it.",
-    "People who try {link} rarely go back, and the alternatives feel rather ordinary.",
-    "Hurry and order {link} today before this exclusive offer ends!",
-    "ORDER NOW: nobody beats {link} at this PRICE!",
+    *_PLAIN,
+    *_PLAIN,
+    "{body} It is the best choice for you, and the others do not come close: {link}.",
+    "{body} Hurry and order {link} today before this exclusive offer ends!",
+    "{body} ORDER NOW, for nobody beats {link} at this PRICE!",
     "On another note, there is also {link} somewhere.",
 )
 
@@ -81,10 +80,10 @@ class Varied:
     def run(self, auction: simenv.Auction, rng: np.random.Generator) -> simenv.Outcome:
         count = min(int(rng.integers(1, self._most_ads + 1)), len(auction.bids))
         chosen = [auction.bids[int(i)].ad for i in rng.choice(len(auction.bids), count, replace=False)]
-        parts = [f"About {auction.query.text.rstrip('?.! ')}: here is what to know.", *_ANSWER]
+        parts = [auction.query.text, *_ANSWER]
         for ad in chosen:
             pitch = _PITCHES[int(rng.integers(len(_PITCHES)))].format(link=ad.link, body=ad.body or ad.title)
-            label = "Sponsored: " if rng.random() < 0.5 else ""
+            label = "Sponsored: " if rng.random() < 0.3 else ""
             parts.insert(int(rng.integers(1, len(parts) + 1)), f"{label}{pitch}")
         return simenv.outcome(auction, " ".join(parts), {ad.id: auction.reserve for ad in chosen})
 
@@ -96,8 +95,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in WORLDS:
             world, run = load_world(name), Path(folder) / name
-            options: dict[str, Any] = {"llm": "scripted", "judge": f"click:{name}", "quality": "none", "horizon": 5}
-            simenv.bench({"varied": Varied()}, n=AUCTIONS, out=run, **options)
+            options: dict[str, Any] = {"llm": "scripted", "judge": f"click:{name}", "quality": "none", "candidates": 4}
+            simenv.bench({"varied": Varied()}, n=AUCTIONS[name], out=run, **options)
             begun = load_world("labels" if name == "labels" else "v1")
             for prior in (begun, elsewhere(world)):
                 rows += recovery(fit(run, prior, f"{name}-from-{prior.world}", console), world, prior.world)
