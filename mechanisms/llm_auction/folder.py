@@ -69,7 +69,9 @@ def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) ->
     """
     file = out / "state.pt"
     if not file.is_file():
-        if out.is_dir() and any(p.name != "manifest.json" and p.suffix != PART for p in out.iterdir()):
+        if out.is_dir() and any(
+            p.name not in ("manifest.json", "sft.jsonl") and p.suffix != PART for p in out.iterdir()
+        ):
             raise DataFileError(f"{out} is not empty and holds no training: give a new folder")
         return None
     try:

@@ -35,7 +35,7 @@ from simenv.records import Click, Record
 
 from .click_features import PCTRExample, pctr_examples
 from .levels import Episode, Level, Response, judge_clicks
-from .reward_model import PCTR, STEPS
+from .reward_model import PCTR, STEPS, PredictedCTR
 from .slim import Score
 
 Floats = npt.NDArray[np.float64]
@@ -207,9 +207,8 @@ def rewards(
     """
     shown = [(episode, level.outcome(episode, response)) for episode, responses in answers for response in responses]
     if isinstance(source, PCTR):
-        rows = [pctr_examples(e.auction, o.response, [p.ad_id for p in o.placements]) for e, o in shown]
-        predicted = iter(source.predict([row for answer in rows for row in answer]).tolist())
-        probs = [{row.ad: next(predicted) for row in answer} for answer in rows]
+        answered = [(e.auction, o.response, [p.ad_id for p in o.placements]) for e, o in shown]
+        probs = PredictedCTR(source).click_probs_of(answered)
     else:
         probs = [{c.ad_id: _click_prob(c) for c in clicks} for clicks in judge_clicks(source, shown)]
     scores = iter(

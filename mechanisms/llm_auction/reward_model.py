@@ -6,16 +6,15 @@ There are four changes, because the encoder is small (384 dimensions) and the lo
 2. The profile is also read as a text, so that the model knows something of a user without an embedding.
 3. The model gets as numbers what it could not learn from few rows (`click_features.py`): cosines of these texts, the
    ad's rank and place, the other ads. The numbers also have a linear path around the MLP.
-4. Fitting stops early, by the loss on held-out queries, and a logistic recalibration on the same rows follows (Platt
-   1999, "Probabilistic outputs for support vector machines").
+4. Fitting stops early, by the loss on held-out users (so also their queries) and ads. A logistic recalibration on the
+   same rows follows (Platt 1999, "Probabilistic outputs for support vector machines").
 It is used in training, and when an answer is served only if the mechanism's option `score` is "pctr".
 """
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +43,11 @@ STEPS = 400
 """Maximum number of updates; see `fit`."""
 CHECK_EVERY = 20
 HELD_OUT = 0.15
-"""Share of the queries that are held out for early stopping and recalibration."""
+"""Share of the users, and of the ads, that are held out for early stopping and recalibration."""
+START_C = 0.1
+"""Inverse ridge penalty of the logistic regression that the linear path starts as."""
+CALIBRATION_RIDGE = 30.0
+"""Ridge penalty of the recalibration: slope and intercept stay near 1 and 0 unless many rows say more."""
 DROPOUT = 0.3
 FILE = "pctr.safetensors"
 WEIGHT_DECAY = 1e-2  # ours, AdamW: a user has a handful of rows
@@ -163,12 +166,12 @@ class PredictedCTR:
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:
         """Click probability of each shown ad, from the whole answer."""
-        (probs,) = self.click_probs_of(auction, [(response, shown)])
+        (probs,) = self.click_probs_of([(auction, response, shown)])
         return probs
 
-    def click_probs_of(self, auction: Auction, answers: Sequence[tuple[str, Sequence[str]]]) -> list[dict[str, float]]:
-        """As `click_probs` for several answers, each with its shown ads: their texts are encoded together."""
-        rows = [pctr_examples(auction, response, shown) for response, shown in answers]
+    def click_probs_of(self, answers: Sequence[tuple[Auction, str, Sequence[str]]]) -> list[dict[str, float]]:
+        """As `click_probs` for many answers: auction, response and shown ads of each. One request to the encoder."""
+        rows = [pctr_examples(auction, response, shown) for auction, response, shown in answers]
         probs = iter(self._model.predict([row for answer in rows for row in answer]).tolist())
         return [{row.ad: next(probs) for row in answer} for answer in rows]
 
@@ -176,9 +179,11 @@ class PredictedCTR:
 def fit(log: Sequence[PCTRExample], encoder: Encoder, seed: int, *, steps: int = STEPS) -> PCTR:
     """Fits a pCTR model with binary cross-entropy on the pooled log.
 
-    The linear path starts as a logistic regression. Every `CHECK_EVERY` steps the loss on held-out queries is computed.
-    The weights with the lowest such loss are kept, so `steps` is an upper bound. Both loss and recalibration count
-    every held-out row twice: with the embeddings of its user and its ad, and as if both were new.
+    The linear path starts as a logistic regression. A first fit leaves out some users and some ads, and every
+    `CHECK_EVERY` of at most `steps` updates the loss on their rows is computed, without embeddings of what was left
+    out. The number of updates with the lowest loss is kept if that loss is lower than the start's by more than its
+    standard error; else it is 0, because a small log cannot tell what the MLP learned from noise. A second fit, to all
+    rows, makes that number of updates. The recalibration is fitted to the rows that the first fit left out.
 
     Raises:
         InputError: the log has no clicks or only clicks.
@@ -190,35 +195,59 @@ def fit(log: Sequence[PCTRExample], encoder: Encoder, seed: int, *, steps: int =
             f"pCTR needs clicks and non-clicks, got {int(clicked.sum())} clicks of {len(judged)}",
             hint="raise clicked_auctions",
         )
-    held = torch.tensor([keyed_rng("pctr held out", row.query).random() < HELD_OUT for row in judged])
-    if held.all() or not held.any():
-        held = torch.ones_like(held)  # too few queries to hold one out
-    kept = torch.arange(len(judged)) if held.all() else (~held).nonzero()[:, 0]
-    with torch.random.fork_rng(devices=[]):
+    users, ads = sorted({row.user for row in judged}), sorted({row.ad for row in judged})
+    new_users = torch.tensor([_held_out("user", row.user) for row in judged])
+    new_ads = torch.tensor([_held_out("ad", row.ad) for row in judged])
+    held = new_users | new_ads
+
+    def start(rows: Inputs, clicks: torch.Tensor) -> PCTR:
         torch.manual_seed(seed)
-        model = PCTR(encoder, sorted({row.user for row in judged}), sorted({row.ad for row in judged}))
-        inputs = model.inputs(judged)
-        _scale(model, inputs.numbers[kept])
-        _start(model, inputs.numbers[kept], clicked[kept])
-        optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        seen, truth = inputs.of(held), clicked[held].repeat(2)
-        best, best_loss = copy.deepcopy(model.state_dict()), _loss(_logits(model, seen), truth)
-        for step in range(1, steps + 1):
-            places = kept[torch.randint(len(kept), (BATCH,))]
-            known = (torch.rand(BATCH, 2) > UNKNOWN_RATE).long()
-            batch = inputs.of(places)
-            logits = model(batch._replace(users=batch.users * known[:, 0], ads=batch.ads * known[:, 1]))
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, clicked[places])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            if step % CHECK_EVERY == 0 or step == steps:
-                held_out_loss = _loss(_logits(model, seen), truth)
-                if held_out_loss < best_loss:
-                    best, best_loss = copy.deepcopy(model.state_dict()), held_out_loss
-        model.load_state_dict(best)
-        _recalibrate(model, _logits(model, seen), truth)
+        model = PCTR(encoder, users, ads)
+        _scale(model, rows.numbers)
+        _start(model, rows.numbers, clicks)
+        return model
+
+    with torch.random.fork_rng(devices=[]):
+        inputs = PCTR(encoder, users, ads).inputs(judged)
+        best, logits, truth = 0, torch.zeros(0), clicked[held]
+        if held.any() and not held.all():
+            kept, kept_clicks = inputs.of(~held), clicked[~held]
+            seen = inputs._replace(users=inputs.users * ~new_users, ads=inputs.ads * ~new_ads).of(held)
+            trial = start(kept, kept_clicks)
+            checks = {0: _logits(trial, seen)}
+            for step in _updates(trial, kept, kept_clicks, steps):
+                if step % CHECK_EVERY == 0 or step == steps:
+                    checks[step] = _logits(trial, seen)
+            losses = {step: _losses(logits, truth) for step, logits in checks.items()}
+            best = min(losses, key=lambda step: float(losses[step].mean()))
+            gain = losses[0] - losses[best]
+            if gain.mean() <= gain.std(correction=0) / len(gain) ** 0.5:
+                best = 0
+            logits = checks[best]
+        model = start(inputs, clicked)
+        for _ in _updates(model, inputs, clicked, best):
+            pass
+        _recalibrate(model, logits, truth)
     return model.eval()
+
+
+def _held_out(kind: str, name: str) -> bool:
+    return bool(keyed_rng("pctr held out", kind, name).random() < HELD_OUT)
+
+
+def _updates(model: PCTR, rows: Inputs, clicked: torch.Tensor, steps: int) -> Iterator[int]:
+    """Makes updates, and yields the number of each after it."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    for step in range(1, steps + 1):
+        places = torch.randint(len(clicked), (BATCH,))
+        known = (torch.rand(BATCH, 2) > UNKNOWN_RATE).long()
+        batch = rows.of(places)
+        logits = model(batch._replace(users=batch.users * known[:, 0], ads=batch.ads * known[:, 1]))
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, clicked[places])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        yield step
 
 
 def _scale(model: PCTR, numbers: torch.Tensor) -> None:
@@ -235,33 +264,42 @@ def _start(model: PCTR, numbers: torch.Tensor, clicked: torch.Tensor) -> None:
     """Sets the linear path to a logistic regression."""
     if clicked.min() == clicked.max():
         return
-    start = LogisticRegression(C=1.0, max_iter=1000).fit(model.scaled(numbers).numpy(), clicked.numpy())
+    start = LogisticRegression(C=START_C, max_iter=1000).fit(model.scaled(numbers).numpy(), clicked.numpy())
     with torch.no_grad():
         model.linear.weight.copy_(torch.tensor(start.coef_))
         model.linear.bias.copy_(torch.tensor(start.intercept_))
 
 
 def _logits(model: PCTR, rows: Inputs) -> torch.Tensor:
-    """Logits without dropout: of the rows, and of the same rows with unknown users and ads."""
+    """Logits without dropout: shape (rows,)."""
     model.eval()
     with torch.no_grad():
-        new = rows._replace(users=torch.zeros_like(rows.users), ads=torch.zeros_like(rows.ads))
-        logits = torch.cat([model(rows), model(new)])
+        logits: torch.Tensor = model(rows)
     model.train()
     return logits
 
 
-def _loss(logits: torch.Tensor, clicked: torch.Tensor) -> float:
-    return float(nn.functional.binary_cross_entropy_with_logits(logits, clicked))
+def _losses(logits: torch.Tensor, clicked: torch.Tensor) -> torch.Tensor:
+    """The loss of each row: shape (rows,)."""
+    return nn.functional.binary_cross_entropy_with_logits(logits, clicked, reduction="none")
 
 
-def _recalibrate(model: PCTR, logits: torch.Tensor, clicked: torch.Tensor) -> None:
-    """Sets slope and intercept of the logits by a logistic regression on held-out rows, if these can tell them."""
-    if clicked.min() == clicked.max():
-        return
-    fitted = LogisticRegression(C=1.0).fit(logits[:, None].numpy(), clicked.numpy())
-    if fitted.coef_[0, 0] > 0:
-        model.calibration.copy_(torch.tensor([fitted.coef_[0, 0], fitted.intercept_[0]]))
+def _recalibrate(model: PCTR, held_out: torch.Tensor, clicked: torch.Tensor) -> None:
+    """Sets slope and intercept of the logits by a logistic regression on held-out logits.
+
+    With a ridge penalty that draws them to 1 and 0, where few rows leave them.
+    """
+    logits, truth = held_out.double().numpy(), clicked.double().numpy()
+    inputs = np.stack([logits, np.ones_like(logits)], axis=1)
+    start = np.array([1.0, 0.0])
+    found = start.copy()
+    for _ in range(25):  # Newton's method
+        probs = 1 / (1 + np.exp(-np.clip(inputs @ found, -30, 30)))
+        slope = inputs.T @ (probs - truth) + CALIBRATION_RIDGE * (found - start)
+        curvature = (inputs.T * (probs * (1 - probs))) @ inputs + CALIBRATION_RIDGE * np.eye(2)
+        found = found - np.linalg.solve(curvature, slope)
+    if np.isfinite(found).all() and found[0] > 0:
+        model.calibration.copy_(torch.tensor(found))
 
 
 def save(model: PCTR, folder: Path) -> None:

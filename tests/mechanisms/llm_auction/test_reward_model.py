@@ -54,7 +54,7 @@ def clicks(n: int) -> list[PCTRExample]:
 
 @pytest.fixture(scope="module")
 def fitted() -> PCTR:
-    return fit(clicks(1200), FakeEncoder(64), seed=0, steps=60)
+    return fit(clicks(1200), FakeEncoder(), seed=0, steps=160)
 
 
 def test_it_learns_relevance_that_holds_for_new_users_and_ads(fitted: PCTR) -> None:
@@ -75,17 +75,17 @@ def test_its_probabilities_are_calibrated(fitted: PCTR) -> None:
 def test_its_file_gives_the_same_predictions(fitted: PCTR, tmp_path: Path) -> None:
     rows = clicks(5)
     save(fitted, tmp_path)
-    assert load(tmp_path, FakeEncoder(64)).predict(rows) == pytest.approx(fitted.predict(rows))
+    assert load(tmp_path, FakeEncoder()).predict(rows) == pytest.approx(fitted.predict(rows))
     with pytest.raises(DataFileError, match="no pCTR model"):
         load(tmp_path / "nowhere", FakeEncoder())
 
 
 def test_a_file_of_an_older_version_says_so(tmp_path: Path) -> None:
-    model = PCTR(FakeEncoder(64), ["u"], ["a"])
+    model = PCTR(FakeEncoder(), ["u"], ["a"])
     for known in ([["u"], ["a"]], {"users": ["u"], "ads": ["a"], "inputs": ["cosine"]}):
         save_file(dict(model.state_dict()), tmp_path / FILE, metadata={"known": json.dumps(known)})
         with pytest.raises(DataFileError, match=r"made by another version of simenv, .* other inputs \(train again\)"):
-            load(tmp_path, FakeEncoder(64))
+            load(tmp_path, FakeEncoder())
 
 
 def test_a_log_without_clicks_is_refused() -> None:
@@ -143,7 +143,7 @@ def test_features_are_what_their_names_say() -> None:
 
 def test_before_an_answer_is_known_the_place_is_the_mean_of_the_log(fitted: PCTR) -> None:
     rows = single_examples(small_auction(3))
-    found = features(rows, FakeEncoder(64))
+    found = features(rows, FakeEncoder())
     unknown = [name for name, known in zip(NUMBERS, np.isfinite(found.numbers[0]), strict=True) if not known]
     assert "words before" in unknown
     assert "query, copy" not in unknown
@@ -166,7 +166,7 @@ def test_it_is_a_ctr_model_that_any_mechanism_may_use(fitted: PCTR) -> None:
     assert all(0 < prob < 1 for prob in probs.values())
     assert ctr.click_probs(auction, "Nothing.", []) == {}
     alone = (f"Try {b.link}.", [b.id])
-    one, none, other = ctr.click_probs_of(auction, [alone, ("Nothing.", []), (both, [a.id, b.id])])
+    one, none, other = ctr.click_probs_of([(auction, *alone), (auction, "Nothing.", []), (auction, both, [a.id, b.id])])
     assert none == {}
     assert one == pytest.approx(ctr.click_probs(auction, *alone))
     assert other == pytest.approx(probs)
