@@ -56,7 +56,7 @@ def sensitivity(
 
 
 def print_report(report: Sensitivity, terminal: Console) -> None:
-    """Prints the table and the conclusions that hold in all changed worlds."""
+    """Prints the table, and which conclusions hold in the changed worlds."""
     of_worlds = all(world.changed == "world" for world in report.worlds)
     how = "in other worlds" if of_worlds else "one parameter of the click model changed at a time"
     table = Table(title=f"{report.measure} per answer, {how}", box=SIMPLE_HEAD)
@@ -69,6 +69,7 @@ def print_report(report: Sensitivity, terminal: Console) -> None:
     terminal.print(table)
     if of_worlds:
         print_differences(report, terminal)
+        return
     survivors = {c[:2] for c in report.survivors()}
     terminal.print(f"{len(survivors)} of {len(report.conclusions)} conclusions are never reversed:")
     for c in report.conclusions:
@@ -79,20 +80,22 @@ def print_report(report: Sensitivity, terminal: Console) -> None:
 
 
 def print_differences(report: Sensitivity, terminal: Console) -> None:
-    """Prints every conclusion of the original world, with its difference in each world."""
+    """Prints every conclusion of the original world, with its difference in each world, and how many hold in all."""
     table = Table(title="difference per answer, 95% interval", box=SIMPLE_HEAD)
     table.add_column("conclusion")
     for name in ("original", *(_text(world.value) for world in report.worlds)):
         table.add_column(name, justify="right")
     for i, (better, worse, difference) in enumerate(report.conclusions):
-        cells = [_verdict(world.now[i].difference) for world in report.worlds]
+        cells = [f"{_difference(d)} {_verdict(d)}" for d in (world.now[i].difference for world in report.worlds)]
         table.add_row(f"{better} over {worse}", _difference(difference), *cells)
     terminal.print(table)
+    verdicts = [{_verdict(world.now[i].difference) for world in report.worlds} for i in range(len(report.conclusions))]
+    held, turned = (sum(test(v) for v in verdicts) for test in (lambda v: v <= {"holds"}, lambda v: "reversed" in v))
+    terminal.print(f"{held} of {len(verdicts)} conclusions hold in every world, {turned} are reversed in some world")
 
 
 def _verdict(difference: Estimate) -> str:
-    word = "holds" if difference.low > 0 else "reversed" if difference.high < 0 else "open"
-    return f"{_difference(difference)} {word}"
+    return "holds" if difference.low > 0 else "reversed" if difference.high < 0 else "open"
 
 
 def _difference(difference: Estimate) -> str:

@@ -169,7 +169,9 @@ def test_conclusions_are_tested_in_other_worlds(
     with pytest.raises(SystemExit) as ended:
         main(["sensitivity", str(run), "--worlds", f"v1,rare,{mine}"])
     assert ended.value.code == 0
-    assert "difference per answer, 95% interval" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "difference per answer, 95% interval" in printed
+    assert re.search(r"\d of \d conclusions hold in every world, 0 are reversed in some world", printed)
     report = sensitivity_of_run(run, worlds=["v1", "rare", str(mine)])
     assert [(s.changed, s.value) for s in report.worlds] == [("world", "rare"), ("world", "mine")]  # v1 is the original
     rare, other = (s.means["gsp"] for s in report.worlds)
