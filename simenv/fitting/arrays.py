@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,12 +23,25 @@ Numbers = Mapping[str, float]
 LEAST_LOG = -60.0
 
 
+class Answer(NamedTuple):
+    """One answer of a log."""
+
+    user: str
+    measures: AnswerMeasures
+    verdicts: Sequence[bool | None]
+    """One per ad; None: not known."""
+    auction: str = ""
+    """Answers to the same auction share it; "" if there is no other one."""
+
+
 class Impressions(NamedTuple):
     """Every shown ad of a log: arrays of shape (n,)."""
 
     clicked: Floats
     decided: npt.NDArray[np.bool_]
     """Whether there is a verdict, on an ad that can be clicked. Others only compete."""
+    weight: Floats
+    """1 / number of answers to the same auction that show the ad: the mechanisms of a run share one draw."""
     user: Ints
     offer: Ints
     """Index in `offers`; -1: an ad whose appeal is not fitted."""
@@ -56,18 +70,16 @@ class Evaluated(NamedTuple):
     """Parameter -> d log p_i / d parameter: shape (n,). Of those that can be fitted."""
 
 
-def impressions(
-    answers: Sequence[tuple[str, AnswerMeasures, Sequence[bool | None]]], *, most_offers: int
-) -> Impressions:
+def impressions(answers: Sequence[Answer], *, most_offers: int) -> Impressions:
     """The impressions of answers.
 
     Args:
-        answers: Each with its user, measures, and a verdict per ad.
+        answers: The log.
         most_offers: The appeals of so many offers are fitted, those that are shown most often.
     """
-    rows = [
-        (user, m, ad, verdict) for user, m, verdicts in answers for ad, verdict in zip(m.ads, verdicts, strict=True)
-    ]
+    rows = [(a.user, a.measures, ad, v) for a in answers for ad, v in zip(a.measures.ads, a.verdicts, strict=True)]
+    shown_in = [(a.auction or f"answer {i}", ad.id) for i, a in enumerate(answers) for ad in a.measures.ads]
+    times = Counter(shown_in)
     users, user = np.unique([row[0] for row in rows], return_inverse=True)
     names, offer, shown = np.unique([row[2].offer for row in rows], return_inverse=True, return_counts=True)
     kept = np.sort(np.argsort(-shown, kind="stable")[:most_offers])
@@ -93,7 +105,7 @@ def impressions(
         "ads": column([len(m.ads) for _, m, _, _ in rows]),
     }
     ones, others, cosines, start = [], [], [], 0
-    for _, m, _ in answers:
+    for m in (answer.measures for answer in answers):
         n = len(m.ads)
         for i in range(n):
             for j in range(n):
@@ -105,6 +117,7 @@ def impressions(
     return Impressions(
         clicked=column([bool(verdict) for *_, verdict in rows]),
         decided=np.array([ad.intact and not m.leaked and v is not None for _, m, ad, v in rows], dtype=bool),
+        weight=column([1 / times[key] for key in shown_in]),
         user=user.astype(np.int64),
         offer=place[offer],
         numbers=measured,

@@ -189,7 +189,7 @@ def _check(rows: Impressions) -> None:
 def _held_out(rows: Impressions, prior: ClickParams, free: list[Free]) -> HeldOut:
     out = np.arange(len(rows.users)) % HELD_OUT == 0
     train, test = rows.of_users(~out), rows.of_users(out).decided
-    clicked = rows.clicked[test]
+    clicked, weight = rows.clicked[test], rows.weight[test]
     if not 0 < clicked.sum() < len(clicked):
         raise InputError(
             f"the held-out {int(out.sum())} of {len(out)} users need clicks and non-clicks, got {int(clicked.sum())} "
@@ -198,19 +198,19 @@ def _held_out(rows: Impressions, prior: ClickParams, free: list[Free]) -> HeldOu
     fit = _fitted(train, prior, free)
     predicted = fit.posterior.probabilities(fit.mode.theta, fit.mode.appeal)[test]
     before = fit.posterior.probabilities(fit.posterior.centres, np.zeros(len(rows.offers)))[test]
-    rate = np.full(len(clicked), rows.clicked[train.decided].mean())
+    rate = np.full(len(clicked), np.average(rows.clicked[train.decided], weights=rows.weight[train.decided]))
     users = [rows.users[i] for i in rows.user[test]]
     fitted, prior_, constant = (_log_likelihood(clicked, p) for p in (predicted, before, rate))
 
     def over(other: Floats) -> Estimate:
-        return clustered_ratio([(difference, 1.0) for difference in (fitted - other).tolist()], users)
+        return clustered_ratio(list(zip((weight * (fitted - other)).tolist(), weight.tolist(), strict=True)), users)
 
     return HeldOut(
         impressions=len(clicked),
         users=len(set(users)),
-        fitted=float(fitted.mean()),
-        prior=float(prior_.mean()),
-        constant=float(constant.mean()),
+        fitted=float(np.average(fitted, weights=weight)),
+        prior=float(np.average(prior_, weights=weight)),
+        constant=float(np.average(constant, weights=weight)),
         over_prior=over(prior_),
         over_constant=over(constant),
         calibration=deciles(predicted.tolist(), clicked.tolist()),

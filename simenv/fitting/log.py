@@ -15,7 +15,7 @@ from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.files.columns import known_rows
 from simenv.files.rows import as_text, require, to_record
 from simenv.files.tables import Row
-from simenv.fitting.arrays import Impressions, impressions
+from simenv.fitting.arrays import Answer, Impressions, impressions
 from simenv.judges.click_measures import AdMeasures, AnswerMeasures, Measurer
 from simenv.judges.click_worlds import ClickParams, world_v1
 from simenv.one_thread import one_thread
@@ -37,7 +37,6 @@ READ: tuple[str, ...] = (
 _KNOWN = (*READ, *(name for name in COLUMNS["clicks"] if name not in READ))
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 _VERDICTS: Mapping[str, bool | None] = {"true": True, "1": True, "false": False, "0": False, "": None, "none": None}
-_Answer = tuple[str, AnswerMeasures, Sequence[bool | None]]
 
 
 class ClickLog(NamedTuple):
@@ -88,7 +87,7 @@ def read_click_log(
 
 def _of_run(
     folder: str | Path, measurer: Measurer, mechanism: str | None, left_out: LeftOut | None
-) -> Iterator[_Answer]:
+) -> Iterator[Answer]:
     personas = {session.persona.id: session.persona for session in read_sessions(folder, left_out=left_out).values()}
     seen: set[str] = set()
     for t in read_transitions(folder, left_out=left_out):
@@ -99,7 +98,7 @@ def _of_run(
             raise DataFileError(f"{folder}: the persona {t.persona_id!r} of an answer is in none of its sessions")
         with one_thread():
             measures = measurer(personas[t.persona_id], t.auction, t.outcome)
-        yield t.persona_id, measures, [click.clicked for click in t.feedback.clicks]
+        yield Answer(t.persona_id, measures, [click.clicked for click in t.feedback.clicks], t.auction.id)
     _refuse_unknown(mechanism, seen)
 
 
@@ -109,7 +108,7 @@ def _of_table(
     columns: Mapping[str, str] | None,
     personas: str | Path | None,
     mechanism: str | None,
-) -> Iterator[_Answer]:
+) -> Iterator[Answer]:
     known = {persona.id: persona for persona in load_personas(personas)} if personas is not None else {}
     answers: dict[tuple[str, str], list[Row]] = {}
     seen: set[str] = set()
@@ -128,9 +127,10 @@ def _of_table(
         yield _answer(rows, measurer, known, int(first))
 
 
-def _answer(rows: Sequence[Row], measurer: Measurer, known: Mapping[str, Persona], first: int) -> _Answer:
+def _answer(rows: Sequence[Row], measurer: Measurer, known: Mapping[str, Persona], first: int) -> Answer:
     """One answer of a table. first: the position of an answer's first ad."""
     head = rows[0]
+    same = str(head.fields.get("auction_id") or "")
     persona = _persona(head, known)
     verdicts = [_verdict(row, "clicked", None) for row in rows]
     texts = [str(head.fields.get(name) or "").strip() for name in ("query", "response")]
@@ -143,7 +143,7 @@ def _answer(rows: Sequence[Row], measurer: Measurer, known: Mapping[str, Persona
         if texts[1]:
             auction = Auction(id="log", query=query, bids=tuple(Bid(ad=ad, amount=0.0) for ad in ads))
             with one_thread():
-                return persona.id, measurer(persona, auction, _outcome(rows, ads)), verdicts
+                return Answer(persona.id, measurer(persona, auction, _outcome(rows, ads)), verdicts, same)
         with one_thread():
             measured, cosines = measurer.offers(persona, query.text, ads), measurer.cosines(ads)
     placed = [
@@ -153,7 +153,7 @@ def _answer(rows: Sequence[Row], measurer: Measurer, known: Mapping[str, Persona
         )
         for place, (ad, row) in enumerate(zip(measured, rows, strict=True))
     ]
-    return persona.id, AnswerMeasures(persona.traits, tuple(placed), cosines, False, -1.0), verdicts
+    return Answer(persona.id, AnswerMeasures(persona.traits, tuple(placed), cosines, False, -1.0), verdicts, same)
 
 
 def _unread(row: Row, persona: Persona, ad: Ad) -> AdMeasures:

@@ -91,7 +91,7 @@ class Posterior:
         begin = centre if start is None else np.concatenate([start.theta, start.appeal])
         k = len(self._free)
         precision = np.concatenate([self._spreads**-2.0, np.full(len(self._known), spread**-2.0 if spread else 1e12)])
-        weight = self._log.decided.astype(np.float64)
+        weight = self._log.decided * self._log.weight
         if weights is not None:
             weight *= weights[self._log.user]
         memory: list[tuple[bytes, tuple[float, Floats, Floats]]] = []

@@ -125,7 +125,7 @@ def test_the_command_writes_a_world_that_a_judge_reads(
     monkeypatch.setattr("simenv.fitting.log.default_encoder", FakeEncoder)
     rows: list[list[object]] = [
         [user, number, ad.offer, place, ad.words_before, int(bool(clicked)), measures.traits.patience]
-        for number, (user, measures, verdicts) in enumerate(drawn_answers(load_world("v1"), 200, users=40))
+        for number, (user, measures, verdicts, _) in enumerate(drawn_answers(load_world("v1"), 200, users=40))
         for place, (ad, clicked) in enumerate(zip(measures.ads, verdicts, strict=True))
     ]
     header = ["persona_id", "auction_id", "ad_id", "position", "words_before", "clicked", "patience"]

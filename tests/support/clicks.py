@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from simenv.fitting.arrays import Answer
 from simenv.judges.click_measures import AdMeasures, AnswerMeasures
 from simenv.judges.click_model import ClickModel
 from simenv.judges.click_worlds import ClickParams
@@ -11,7 +12,6 @@ from simenv.records import Traits
 from simenv.seeding import keyed_rng
 from simenv.testing import FakeEncoder
 
-Answer = tuple[str, AnswerMeasures, list[bool | None]]
 OFFERS = 40
 
 
@@ -35,7 +35,7 @@ def drawn_answers(params: ClickParams, n: int, *, users: int, most_ads: int = 4,
             leak=-1.0,
         )
         probs = judge.probabilities_of(measures)
-        answers.append((f"user-{user}", measures, [bool(rng.random() < p) for p in probs.values()]))
+        answers.append(Answer(f"user-{user}", measures, [bool(rng.random() < p) for p in probs.values()]))
     return answers
 
 
