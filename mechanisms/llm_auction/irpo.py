@@ -176,7 +176,9 @@ def collect_clicks(level: Level, auctions: Sequence[Episode], judge: Judge, conf
     """Phase 1: the judge's clicks on on-policy answers."""
     shown = [
         (episode, level.outcome(episode, drawn.response))
-        for episode, answers in zip(auctions, level.respond(auctions, config.responses, "clicks"), strict=True)
+        for episode, answers in zip(
+            auctions, level.respond(auctions, config.responses, "clicks", scored=False), strict=True
+        )
         for drawn in answers
     ]
     examples: list[PCTRExample] = []

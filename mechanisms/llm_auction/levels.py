@@ -9,6 +9,7 @@ Pages      a response is a whole answer in the written format (`written.py`), fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -56,8 +57,11 @@ class Drawn(NamedTuple):
 class Level(Protocol):
     """A kind of response: see the module docstring."""
 
-    def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
-        """`count` independent responses to each auction; the draw is keyed by the auction and `key`."""
+    def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
+        """`count` independent responses to each auction; the draw is keyed by the auction and `key`.
+
+        Without `scored`, log-probabilities may be nan where they cost a pass of their own.
+        """
         ...
 
     def outcome(self, episode: Episode, response: Response) -> Outcome:
@@ -124,7 +128,7 @@ class Links:
             tables |= zip(places, self.policy.log_probs([offers[i] for i in places]), strict=True)
         return [tables[i] for i in range(len(offers))]
 
-    def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
+    def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
         tables = self.distributions(auctions)
         return [sample(logs, count, e.auction.id, key) for e, logs in zip(auctions, tables, strict=True)]
 
@@ -174,7 +178,7 @@ class Answers:
         self.policy = policy
         self._sampling = self.SAMPLING.model_copy(update={"max_tokens": tokens})
 
-    def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
+    def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
         async def write() -> list[list[str]]:
             return [await gather(self._write(e, j, key) for j in range(count)) for e in auctions]
 
@@ -222,7 +226,7 @@ class Pages:
         """What the policy is asked."""
         return written.page(episode.auction, shown=episode.offer.digits, profile=self._profile)
 
-    def respond(self, auctions: Sequence[Episode], count: int, key: str) -> list[list[Drawn]]:
+    def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
         pages = [self.page(episode) for episode in auctions]
         if self.policy.device == "cpu":
             drawn = self._on_cpu(auctions, pages, count, key)
@@ -231,8 +235,10 @@ class Pages:
         out = []
         for asked, texts in zip(pages, drawn, strict=True):
             different = list(dict.fromkeys(text for text in texts if text.text.strip()))
-            with torch.no_grad():
-                logps = self.policy.written_logps(asked, different).tolist() if different else []
+            logps = [math.nan] * len(different)
+            if scored and different:
+                with torch.no_grad():
+                    logps = self.policy.written_logps(asked, different).tolist()
             known = dict(zip(different, logps, strict=True))
             out.append([Drawn(text, known[text]) for text in texts if text in known])
         return out

@@ -19,7 +19,7 @@ from .written import Page, Written
 if TYPE_CHECKING:
     from .policy import AdaptedLLM
 
-ROWS = 384
+ROWS = 1024
 """Texts that are sampled together."""
 
 

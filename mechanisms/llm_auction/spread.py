@@ -26,6 +26,8 @@ from .reward_model import PCTR
 
 PART = 32
 """Auctions of a part."""
+WRITTEN_PART = 128
+"""The same in the written format, where a GPU samples many answers in the time of one."""
 
 
 class Task(NamedTuple):
@@ -134,7 +136,8 @@ class Spread:
         config: Config,
         here: Callable[[Sequence[Episode]], list[Any]],
     ) -> list[Any]:
-        parts = [auctions[start : start + PART] for start in range(0, len(auctions), PART)]
+        size = WRITTEN_PART if config.level == "written" else PART
+        parts = [auctions[start : start + size] for start in range(0, len(auctions), size)]
         results: list[list[Any]] = []
         if self._config.engine == "local":
             results = [here(part) for part in parts]
