@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 
 from simenv import markup
+from simenv.links import masked_links
 from simenv.records import Ad
 from simenv.text import sentence_around
 
@@ -19,6 +20,14 @@ _PER = "month|day|week|year|portion|person|night|lesson|session|piece|pack|bag|v
 _AMOUNT = re.compile(
     r"(?:(?P<sign>[$€£])\s?)?(?P<number>\d{1,3}(?:,\d{3})+|\d+(?:\.\d{1,2})?)"
     rf"(?P<unit>\s?(?:[$€£]|(?:euros?|dollars?|pounds?|cents?|(?:an?|per) (?:{_PER}))\b))?"
+)
+
+# Words that readers understand as "this is an ad": Federal Trade Commission (2015), "Native advertising: a guide for
+# businesses", which calls "promoted" and "partner" ambiguous. Words of the product's title do not count.
+_DISCLOSED = re.compile(
+    r"\b(?:ads?|adverts?|advertisements?|advertising|advertorial|sponsor(?:s|ed|ship)?"
+    r"|paid (?:content|link|mention|partnership|placement|promotion))\b",
+    re.IGNORECASE,
 )
 
 
@@ -64,6 +73,25 @@ def pitch_around(response: str, span: tuple[int, int]) -> str:
     start, end = sentence_around(response, span)
     before = sentence_around(response, (max(0, start - 1),) * 2)[0] if start else 0
     return response[start if markup.LINK.search(response[before:start]) else before : end]
+
+
+def praise_around(response: str, span: tuple[int, int]) -> str:
+    """Returns the pitch of `pitch_around` and the sentence after it, unless that one has a link of its own."""
+    pitch, (_, end) = pitch_around(response, span), sentence_around(response, span)
+    after = response[end:].lstrip()
+    if not after:
+        return pitch
+    start = len(response) - len(after)
+    following = response[start : sentence_around(response, (start, start + 1))[1]]
+    return pitch if markup.LINK.search(following) else f"{pitch} {following}"
+
+
+def is_labelled(response: str, span: tuple[int, int]) -> bool:
+    """Whether the sentence with the link at `span`, or the line or sentence before it, says that it is an ad."""
+    masked = masked_links(response)
+    start, stop = sentence_around(masked, (span[0], span[0] + 1))
+    before = sentence_around(masked, (start - 1, start))[0] if start else start
+    return _DISCLOSED.search(markup.LINK.sub(" ", response[before:stop])) is not None
 
 
 def typographic_pressure(pitch: str) -> int:

@@ -11,16 +11,21 @@ from simenv.abilities import AsksModels
 from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError, UnknownName
 from simenv.judges.base import JUDGE, HasVariants, Judge
+from simenv.judges.click_model import ClickModel
+from simenv.judges.click_worlds import load_world
 from simenv.judges.embedded_judge import EmbeddedJudge
 from simenv.judges.ensemble_judge import JudgeEnsemble
 from simenv.judges.llm_judge import LLMJudge
 from simenv.llm import make_llm
 from simenv.llm.base import LLM, Capability
-from simenv.registry import Lazy
+from simenv.registry import Lazy, Spec
 
-ASK_NO_USER_LLM = ("click", "embedded")
-"""Judges that need no language model of the user's choice."""
 FindLLM = Callable[[str], LLM]
+
+
+def asks_user_llm(name: str) -> bool:
+    """Whether the judge of this name may ask a User-LLM: all but the click model, in any world, and embedded."""
+    return name.partition(":")[0] not in ("click", "embedded")
 
 
 def pick_user_llm(name: str, llm: LLM | None, ad_llm: LLM | None) -> LLM | None:
@@ -38,7 +43,7 @@ def pick_user_llm(name: str, llm: LLM | None, ad_llm: LLM | None) -> LLM | None:
     Raises:
         InputError: click or embedded with a language model.
     """
-    if name in ASK_NO_USER_LLM:
+    if not asks_user_llm(name):
         if llm is not None:
             raise InputError(f"the judge {name} asks no User-LLM, got {llm.name!r}: the judge llm does")
         return None
@@ -61,9 +66,10 @@ def make_judge(
     """Builds a judge by name.
 
     Args:
-        name: "click" (the click model on the embedded encoder), "embedded" (likelihoods of the embedded model and
-            cosines of the encoder), "llm" (a language model), package.module:Class, file.py:Class, or "auto": an LLM
-            judge where `pick_user_llm` finds a model, else the click model.
+        name: "click" (the click model on the embedded encoder), "click:WORLD" (the same in another world: rare, labels
+            or a .toml file), "embedded" (likelihoods of the embedded model and cosines of the encoder), "llm" (a
+            language model), package.module:Class, file.py:Class, or "auto": an LLM judge where `pick_user_llm` finds a
+            model, else the click model.
         llm: The User-LLM, or its name as in `make_llm`.
         ad_llm: The model that writes the answers; it may play the users too, see `pick_user_llm`.
         ensemble: Names of the members of a `JudgeEnsemble`, instead of `name`: judges, or language models, each with
@@ -98,6 +104,21 @@ def make_judge(
     if not ensemble:
         return build(name if name != "auto" else "click" if user_llm is None else "llm")
     return JudgeEnsemble([_member(spec, build, find, samples) for spec in ensemble])
+
+
+def click_judge(encoder: Encoder, world: str = "v1") -> ClickModel:
+    """Click model: clicks with known probabilities, in world v1, rare, labels or a .toml file: click:WORLD."""
+    return ClickModel(encoder, load_world(world))
+
+
+def check_click_world(judge: Spec[Judge]) -> None:
+    """Reads the world of a click judge that was found, so that a wrong file is refused before anything slow is built.
+
+    Raises:
+        SimenvError: as `load_world`. Nothing for other judges.
+    """
+    if judge.factory is click_judge and "world" in judge.options:
+        load_world(judge.options["world"])
 
 
 def llm_judge(llm: LLM, samples: int = 1, frame: bool | None = None, wording: int = 1) -> LLMJudge:

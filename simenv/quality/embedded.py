@@ -56,16 +56,8 @@ from simenv.one_thread import one_thread, product
 from simenv.quality.form import FormWorth, form
 from simenv.records import Ad, AdQuality, Auction, Feedback, Outcome, Persona, Quality, Record
 from simenv.refusals import sounds_like_refusal
-from simenv.text import sentence_around, sentence_spans, sentences
+from simenv.text import sentence_spans, sentences
 from simenv.writer.claims import content_words, numbers, unsupported
-
-# Words that readers understand as "this is an ad": Federal Trade Commission (2015), "Native advertising: a guide for
-# businesses", which calls "promoted" and "partner" ambiguous. Words of the product's title do not count.
-_DISCLOSED = re.compile(
-    r"\b(?:ads?|adverts?|advertisements?|advertising|advertorial|sponsor(?:s|ed|ship)?"
-    r"|paid (?:content|link|mention|partnership|placement|promotion))\b",
-    re.IGNORECASE,
-)
 
 
 class Scales(Record):
@@ -166,11 +158,7 @@ def disclosure(response: str, span: tuple[int, int], ad: Ad) -> float:
     """
     if response[slice(*span)] != ad.link:
         return 0.0
-    masked = masked_links(response)
-    start, stop = sentence_around(masked, (span[0], span[0] + 1))
-    before = sentence_around(masked, (start - 1, start))[0] if start else start
-    words = markup.LINK.sub(" ", response[before:stop])
-    return 1.0 if _DISCLOSED.search(words) else 0.5
+    return 1.0 if ad_copy.is_labelled(response, span) else 0.5
 
 
 class EmbeddedQuality:

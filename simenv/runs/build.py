@@ -18,7 +18,7 @@ from simenv.encoder import default_encoder
 from simenv.errors import InputError
 from simenv.files.rows import parse_columns
 from simenv.judges.base import JUDGE, Judge
-from simenv.judges.factory import pick_user_llm, self_judging
+from simenv.judges.factory import asks_user_llm, check_click_world, pick_user_llm, self_judging
 from simenv.llm import LANGUAGE_MODEL, LLM, check_server_options
 from simenv.llm.cassette import Cassette
 from simenv.market.bidders import BIDDER, Bidder, Budgeted, make_bidder, population
@@ -219,6 +219,15 @@ def objective_of(options: RunOptions) -> Objective:
     return Objective(rule=make_penalty(options.penalty, **part_options_of(options).of(PENALTY, options.penalty)))
 
 
+def click_world_of(options: RunOptions) -> str:
+    """Name or file of the world of a run's click judge; "v1" for other judges."""
+    head, _, world = options.judge.partition(":")
+    if head not in ("click", "auto") or options.judge_ensemble:
+        return "v1"
+    settings = part_options_of(options).of(JUDGE, options.judge if head == "click" else "click")
+    return str(settings.get("world") or world or "v1")
+
+
 def labelled(names: Iterable[str]) -> dict[str, str]:
     """Label -> name, of "gsp" and "LABEL=gsp".
 
@@ -267,13 +276,14 @@ def _check_choices(options: RunOptions, part_options: PartOptions) -> None:
     """Refuses unknown judges and quality measures, and wrong options of servers, before a model is loaded."""
     check_server_options(options.llm, options.llm_options)
     check_server_options(options.judge_llm or options.llm, options.judge_llm_options, "judge_llm_options")
-    if options.judge_llm_options and options.judge in ("click", "embedded"):
+    if options.judge_llm_options and not asks_user_llm(options.judge):
         raise InputError(f"the judge {options.judge} asks no User-LLM, got judge_llm_options")
     if options.judge_ensemble and options.judge != "auto":
         raise InputError(f"judge and judge_ensemble exclude each other, got judge {options.judge!r} too")
-    if options.judge != "auto":
-        registry.find(JUDGE, options.judge, part_options.of(JUDGE, options.judge))
-    if options.judge in ("click", "embedded") and options.judge_llm is not None:
+    for name in judge_names(options):
+        if options.judge != "auto" or registry.is_name_of(JUDGE, name):  # else the name of a language model
+            check_click_world(registry.find(JUDGE, name, part_options.of(JUDGE, name)))
+    if not asks_user_llm(options.judge) and options.judge_llm is not None:
         raise InputError(f"the judge {options.judge} asks no User-LLM, got judge_llm {options.judge_llm!r}")
     if isinstance(options, BenchOptions) and options.quality != "none":
         registry.find(QUALITY, options.quality, part_options.of(QUALITY, options.quality))

@@ -9,7 +9,7 @@ from simenv.abilities import hash_of
 from simenv.background_loop import gather
 from simenv.errors import DataFileError, InputError, UnreadableReply
 from simenv.judges.base import Judge, run_judge
-from simenv.judges.factory import ASK_NO_USER_LLM
+from simenv.judges.factory import asks_user_llm
 from simenv.records import Click, Feedback, Transition
 from simenv.runs.build import objective_of, part_options_of
 from simenv.runs.folder import read_manifest, read_sessions, read_transitions
@@ -71,7 +71,7 @@ class JudgedRun:
         """
         options = self._options
         models = Models(options, part_options_of(options), None)
-        ad_llm = None if options.judge.partition(":")[0] in ASK_NO_USER_LLM else models.ad_llm()
+        ad_llm = models.ad_llm() if asks_user_llm(options.judge) else None
         named = None if ad_llm is None else models.named_user_llm(ad_llm)
         judge = models.judge(named, ad_llm)
         if not self.is_by(judge):

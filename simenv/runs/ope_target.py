@@ -15,7 +15,7 @@ from simenv.llm import LLM
 from simenv.mechanism import MECHANISM, ChoosesAd, find_mechanism
 from simenv.records import Transition
 from simenv.registry import Lazy
-from simenv.runs.build import labelled, objective_of, part_options_of
+from simenv.runs.build import click_world_of, labelled, objective_of, part_options_of
 from simenv.runs.log import read_transitions
 from simenv.runs.manifest import MANIFEST, read_manifest
 from simenv.runs.named_files import differing_files, file_hashes
@@ -77,7 +77,7 @@ def _check_files(run: str | Path, options: BenchOptions, manifest: Mapping[str, 
 def _build(name: str, options: BenchOptions) -> CTRModel:
     context = {
         "encoder": Lazy(default_encoder),
-        "judge": Lazy(lambda: make_judge("click")),  # the oracle takes no other
+        "judge": Lazy(lambda: make_judge(f"click:{click_world_of(options)}")),  # the oracle takes no other
         "personas": Lazy(lambda: load_personas(options.personas)),
     }
     settings = part_options_of(options).of(CTR_MODEL, name) if name == options.ctr_model else {}

@@ -1,8 +1,8 @@
 """Tests which conclusions about mechanisms hold under other parameters of the click model.
 
 The answers of a run stay the same. Their click probabilities are computed again, exactly, with one parameter of the
-click model changed at a time. That is valid for mechanisms and bidders that observe no clicks or payments: their
-answers, bids and prices do not depend on the judge.
+click model changed at a time, or in other worlds (`click_worlds.py`). That is valid for mechanisms and bidders that
+observe no clicks or payments: their answers, bids and prices do not depend on the judge.
 
 A conclusion is "A earns more than B", if the paired 95% interval of A - B, clustered by persona, excludes 0. Under
 other parameters it holds (the same sign, and the interval excludes 0), is open (the interval contains 0) or is
@@ -12,6 +12,7 @@ reversed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +20,17 @@ import numpy as np
 
 from simenv.encoder import default_encoder
 from simenv.errors import InputError
-from simenv.judges.click_model import ClickModel, ClickParams
+from simenv.judges.click_measures import AnswerMeasures
+from simenv.judges.click_model import ClickModel
+from simenv.judges.click_worlds import ClickParams, load_world
+from simenv.judges.cues import Examples
 from simenv.objective import Objective
 from simenv.records import Click, Feedback, Persona, Transition
-from simenv.runs.build import objective_of
+from simenv.runs.build import click_world_of, objective_of
 from simenv.runs.folder import read_manifest, read_sessions, read_transitions
 from simenv.runs.log import LeftOut
 from simenv.runs.metrics import METRICS
-from simenv.runs.options import options_of_manifest
+from simenv.runs.options import BenchOptions, options_of_manifest
 from simenv.runs.rollout import BIDDERS
 from simenv.stats import Estimate, clustered_ratio
 from simenv.world import settle
@@ -67,7 +71,7 @@ class ChangedWorld(NamedTuple):
     """One changed world, and the results of the mechanisms in it."""
 
     changed: str
-    """Name of the changed parameter; "" for the original world."""
+    """Name of the changed parameter, or "world"; "" for the original world."""
     value: float | str
     means: dict[str, float]
     """Mechanism -> mean per answer, best first."""
@@ -76,6 +80,8 @@ class ChangedWorld(NamedTuple):
     holds: int
     open: int
     reversed: list[Conclusion]
+    now: list[Conclusion]
+    """The conclusions of the original world, with the differences of this one."""
 
 
 class Sensitivity(NamedTuple):
@@ -92,31 +98,54 @@ class Sensitivity(NamedTuple):
         return [c for c in self.conclusions if frozenset(c[:2]) not in reversed_pairs]
 
 
-def sensitivity_of_run(folder: str | Path, measure: str = "revenue", *, left_out: LeftOut | None = None) -> Sensitivity:
-    """Runs `sensitivity` on a finished run with its own answers, personas and objective, and the default click model.
+def sensitivity_of_run(
+    folder: str | Path,
+    measure: str = "revenue",
+    *,
+    worlds: Sequence[str] = (),
+    left_out: LeftOut | None = None,
+) -> Sensitivity:
+    """Runs `sensitivity` on a finished run with its own answers, personas, objective and click world.
 
     Args:
-        folder: The folder of a run with two mechanisms or more.
+        folder: The folder of a run with two mechanisms or more. The original world is that of its click judge; v1 if
+            another judge judged it.
         measure: The measure of the ranking, one of `MEASURES`.
+        worlds: Names or files of other worlds, as in `load_world`. None: one parameter is changed at a time.
         left_out: Called with what is left out of a damaged log; None: a damaged log is an error.
 
     Raises:
-        DataFileError: the folder holds no run, it cannot be read, or its log is damaged.
-        InputError: a mechanism or bidder of the run observed clicks or payments, or as in `sensitivity`.
+        DataFileError: the folder holds no run, it cannot be read, or its log is damaged; or a world's file is wrong.
+        InputError: a mechanism or bidder of the run observed clicks or payments, its world's file has changed, or as in
+            `sensitivity`.
         MissingWeights: the embedded encoder is needed and not installed.
     """
     manifest = read_manifest(folder)
     _refuse_observers(folder, manifest)
+    options = options_of_manifest(manifest["options"], str(folder))
+    original = _own_world(folder, options, manifest)
+    others = [world for world in map(load_world, worlds) if world != original]
     personas = {session.persona.id: session.persona for session in read_sessions(folder, left_out=left_out).values()}
     log = read_transitions(folder, left_out=left_out)
     rows = [t for t in log if t.error is None]  # a damaged log is refused before the encoder is loaded
     return sensitivity(
         rows,
         list(personas.values()),
-        ClickModel(default_encoder()),
-        objective_of(options_of_manifest(manifest["options"], str(folder))),
+        ClickModel(default_encoder(), original),
+        objective_of(options),
         measure,
+        others if worlds else None,
     )
+
+
+def _own_world(folder: str | Path, options: BenchOptions, manifest: Mapping[str, Any]) -> ClickParams:
+    """The world of the run's click judge; v1 for other judges."""
+    name = click_world_of(options)
+    params = load_world(name)
+    before = manifest.get("world", {}).get("judge_sha256")
+    if name != "v1" and before not in (None, params.sha256):
+        raise InputError(f"{folder}: its world {name} was {before[:12]}, now {params.sha256[:12]}")
+    return params
 
 
 def _refuse_observers(folder: str | Path, manifest: Mapping[str, Any]) -> None:
@@ -141,8 +170,9 @@ def sensitivity(
     click_model: ClickModel,
     objective: Objective | None = None,
     measure: str = "revenue",
+    worlds: Sequence[ClickParams] | None = None,
 ) -> Sensitivity:
-    """Judges a run's answers again with every parameter of the click model changed, one at a time.
+    """Judges a run's answers again in other worlds, or with every parameter of the click model changed, one at a time.
 
     Args:
         transitions: The run's transitions.
@@ -150,12 +180,15 @@ def sensitivity(
         click_model: The original click model.
         objective: Defines the reward; `Objective()` by default.
         measure: The measure of the ranking, one of `MEASURES`.
+        worlds: The other worlds; None: one parameter is changed at a time.
 
     Raises:
-        InputError: an unknown measure, fewer than two mechanisms, or a persona that is not among `personas`.
+        InputError: an unknown measure, worlds that share a name, fewer than two mechanisms, or a persona that is not
+            among `personas`.
     """
     if measure not in MEASURES:
         raise InputError(f"unknown measure {measure!r}: known are {', '.join(MEASURES)}")
+    others = _other_worlds(click_model.params) if worlds is None else _named_worlds(click_model.params, worlds)
     rows = list(transitions)
     by_id = {persona.id: persona for persona in personas}
     unknown = {row.persona_id for row in rows} - set(by_id)
@@ -168,17 +201,25 @@ def sensitivity(
     before = judge.values(click_model)
     conclusions = list(_conclusions(before, judge.clusters))
     base = _changed_world("", "", before, before, conclusions, judge.clusters)
-    worlds = [
+    changed_worlds = [
         _changed_world(name, value, before, judge.values(click_model.with_params(changed)), conclusions, judge.clusters)
-        for name, value, changed in _other_worlds(click_model.params)
+        for name, value, changed in others
     ]
-    return Sensitivity(measure, base, conclusions, worlds)
+    return Sensitivity(measure, base, conclusions, changed_worlds)
+
+
+def _named_worlds(original: ClickParams, worlds: Sequence[ClickParams]) -> list[tuple[str, float | str, ClickParams]]:
+    names = [world.world for world in (original, *worlds)]
+    if len(set(names)) < len(names):
+        raise InputError(f"two different worlds share a name in {', '.join(names)}")
+    return [("world", world.world, world) for world in worlds]
 
 
 def _other_worlds(params: ClickParams) -> Iterable[tuple[str, float | str, ClickParams]]:
     for name, value in params.numbers().items():
         for other in _STEPS.get(name, (value / 2, value * 2)):
-            yield name, other, params.changed({name: other})
+            with suppress(InputError):  # of a fitted world, whose other end of a ramp may be beyond this value
+                yield name, other, params.changed({name: other})
     for draw in ("b", "c", "d"):  # other hidden appeal and taste, same parameters
         world = f"{params.world}-{draw}"
         yield "world", world, params.changed({"world": world})
@@ -199,12 +240,23 @@ class _Rejudge:
         self._objective = objective
         self._measure = next(metric for metric in METRICS if metric.name == measure)
         self.clusters = {row.index: row.persona_id for row in rows}
+        self._measured: list[tuple[Mapping[str, Examples], list[AnswerMeasures]]] = []
+
+    def _measures(self, click_model: ClickModel) -> list[AnswerMeasures]:
+        """Once for all worlds whose cues have the same examples."""
+        examples = click_model.params.examples
+        for known, measures in self._measured:
+            if known == examples:
+                return measures
+        measures = [click_model.measure(self._personas[row.persona_id], row.auction, row.outcome) for row in self._rows]
+        self._measured.append((examples, measures))
+        return measures
 
     def values(self, click_model: ClickModel) -> Values:
         """Returns the expected currency per answer of every answer."""
         values: Values = {}
-        for row in self._rows:
-            probs = click_model.probabilities(self._personas[row.persona_id], row.auction, row.outcome)
+        for row, measures in zip(self._rows, self._measures(click_model), strict=True):
+            probs = click_model.probabilities_of(measures)
             clicks = tuple(Click(ad_id=ad_id, clicked=None, click_prob=p) for ad_id, p in probs.items())
             judged = settle(
                 row.auction,
@@ -257,4 +309,4 @@ def _changed_world(
     now = [Conclusion(c.better, c.worse, _paired(after, c.better, c.worse, clusters)) for c in conclusions]
     holds = sum(c.difference.low > 0 for c in now)
     reversed_ = [c for c in now if c.difference.high < 0]
-    return ChangedWorld(changed, value, new, tau, holds, len(now) - holds - len(reversed_), reversed_)
+    return ChangedWorld(changed, value, new, tau, holds, len(now) - holds - len(reversed_), reversed_, now)

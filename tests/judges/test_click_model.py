@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from simenv import Ad, Auction, Bid, Outcome, Persona, Query, outcome
 from simenv.encoder import default_encoder
 from simenv.errors import InputError
-from simenv.judges.click_model import ClickModel, world_v1
+from simenv.judges.click_model import ClickModel
+from simenv.judges.click_worlds import world_v1
 from simenv.records import Placement, Traits
 from simenv.testing import FakeEncoder
 from simenv.text import sentence_around

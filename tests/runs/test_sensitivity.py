@@ -12,6 +12,7 @@ import pytest
 from simenv.background_loop import run_sync
 from simenv.cli.main import main
 from simenv.errors import DataFileError, InputError
+from simenv.judges.click_worlds import load_world
 from simenv.llm import ScriptedLLM
 from simenv.market.bidders import Budgeted, make_bidder
 from simenv.mechanism import make_mechanism
@@ -157,3 +158,43 @@ def test_what_cannot_be_compared_is_refused(log: list[Transition]) -> None:
         sensitivity([row for row in log if row.mechanism == "gsp"], WORLD.personas, WORLD.judge)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="not among those given"):
         sensitivity(log, WORLD.personas[:1], WORLD.judge)  # type: ignore[arg-type]
+
+
+def test_conclusions_are_tested_in_other_worlds(
+    folder: Callable[..., Path], log: list[Transition], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('like = "v1"\nworld = "mine"\n[attraction]\nbase = -3.0\n', encoding="utf-8")
+    run = folder()
+    with pytest.raises(SystemExit) as ended:
+        main(["sensitivity", str(run), "--worlds", f"v1,rare,{mine}"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "difference per answer, 95% interval" in printed
+    assert re.search(r"\d of \d conclusions hold in every world, 0 are reversed in some world", printed)
+    report = sensitivity_of_run(run, worlds=["v1", "rare", str(mine)])
+    assert [(s.changed, s.value) for s in report.worlds] == [("world", "rare"), ("world", "mine")]  # v1 is the original
+    rare, other = (s.means["gsp"] for s in report.worlds)
+    assert rare < other < report.base.means["gsp"]
+    judge = WORLD.judge.with_params(load_world(mine))  # type: ignore[attr-defined]
+    assert sensitivity(log, WORLD.personas, judge, worlds=[]).base.means == report.worlds[1].means
+    for s in report.worlds:
+        assert [c[:2] for c in s.now] == [c[:2] for c in report.conclusions]
+
+
+def test_the_original_world_is_that_of_the_run(folder: Callable[..., Path], tmp_path: Path) -> None:
+    run = folder({"judge": "click:rare"}, judge_sha256=load_world("rare").sha256)
+    report = sensitivity_of_run(run, worlds=["v1"])
+    assert [s.value for s in report.worlds] == ["v1"]
+    assert report.base.means["gsp"] < report.worlds[0].means["gsp"]
+
+
+def test_worlds_that_changed_or_share_a_name_are_refused(folder: Callable[..., Path], tmp_path: Path) -> None:
+    run, files = folder({"judge": f"click:{tmp_path / 'one.toml'}"}, judge_sha256="0" * 64), []
+    for name, base in (("one", -3.0), ("two", -2.0)):
+        files.append(tmp_path / f"{name}.toml")
+        files[-1].write_text(f'like = "v1"\nworld = "mine"\n[attraction]\nbase = {base}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"its world .*one.toml was 000000000000, now [0-9a-f]{12}"):
+        sensitivity_of_run(run)
+    with pytest.raises(InputError, match="two different worlds share a name in v1, mine, mine"):
+        sensitivity([], WORLD.personas, WORLD.judge, worlds=[load_world(file) for file in files])  # type: ignore[arg-type]

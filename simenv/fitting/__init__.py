@@ -1,0 +1,6 @@
+"""Worlds fitted to click logs: `simenv fit-world`."""
+
+from simenv.fitting.fit import FittedWorld, fit_world
+from simenv.fitting.log import ClickLog, read_click_log
+
+__all__ = ["ClickLog", "FittedWorld", "fit_world", "read_click_log"]
