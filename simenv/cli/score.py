@@ -60,6 +60,7 @@ def score(
         raise
     print_result(result)
     console.written_to(out)
+    console.line(f"its tables, plots and answers in a browser: simenv view {shlex.quote(str(out))}", style="dim")
     if result.stopped is not None:
         console.error(result.stopped.text)
         console.note(f"{go_on}, with --{result.stopped.ceiling.replace('_', '-')} HIGHER")

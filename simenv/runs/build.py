@@ -32,7 +32,7 @@ from simenv.registry import Kind, Lazy
 from simenv.runs.ceilings import refuse_unpriced
 from simenv.runs.metrics import METRIC, Metric
 from simenv.runs.models import Models, judge_names
-from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, check_ranges
+from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, ScoreOptions, check_ranges
 from simenv.runs.settings import Part, PartOptions
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries
@@ -300,7 +300,7 @@ def _bidder(options: RunOptions, part_options: PartOptions) -> Bidder:
 
 
 def _conversions(options: RunOptions) -> Conversions | None:
-    if not isinstance(options, BenchOptions) or options.conversions is None:
+    if not isinstance(options, BenchOptions | ScoreOptions) or options.conversions is None:
         return None
     return Conversions(options.conversions)
 

@@ -243,6 +243,8 @@ class ScoreOptions(PersonaOptions, CatalogOptions, ModelOptions, FileOptions, An
     """What extra ads and violations cost: linear, package.module:Class or file.py:Class."""
     quality: str = "embedded"
     """Answer quality: embedded, likelihood, llm, none, package.module:Class or file.py:Class."""
+    conversions: float | None = None
+    """Conversions per click, for instance 0.05: users may buy after a click (simenv.conversions). Off by default."""
     metrics: tuple[str, ...] = ()
     """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
     settings: tuple[str, ...] = ()
