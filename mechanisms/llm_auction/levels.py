@@ -214,6 +214,9 @@ class Pages:
         ads_at_end: Whether the sentences with ads are moved to the end, for experiments.
     """
 
+    _SCORED = 8
+    """Auctions whose answers share a pass on a GPU."""
+
     def __init__(
         self, policy: AdaptedLLM, *, temperature: float = 1.0, profile: bool = True, ads_at_end: bool = False
     ) -> None:
@@ -232,16 +235,19 @@ class Pages:
             drawn = self._on_cpu(auctions, pages, count, key)
         else:
             drawn = sample_pages(self.policy, pages, count, self._sampling, f"{auctions[0].auction.id} {key}")
-        out = []
-        for asked, texts in zip(pages, drawn, strict=True):
-            different = list(dict.fromkeys(text for text in texts if text.text.strip()))
-            logps = [math.nan] * len(different)
-            if scored and different:
+        different = [list(dict.fromkeys(text for text in texts if text.text.strip())) for texts in drawn]
+        known = [dict.fromkeys(texts, math.nan) for texts in different]
+        if scored:
+            some = [i for i, texts in enumerate(different) if texts]
+            for start in range(0, len(some), self._SCORED):
+                part = some[start : start + self._SCORED]
                 with torch.no_grad():
-                    logps = self.policy.written_logps(asked, different).tolist()
-            known = dict(zip(different, logps, strict=True))
-            out.append([Drawn(text, known[text]) for text in texts if text in known])
-        return out
+                    logps = self.policy.written_logps_of([(pages[i], different[i]) for i in part])
+                for i, row in zip(part, logps, strict=True):
+                    known[i] = dict(zip(different[i], row.tolist(), strict=True))
+        return [
+            [Drawn(text, one[text]) for text in texts if text in one] for texts, one in zip(drawn, known, strict=True)
+        ]
 
     def _on_cpu(
         self, auctions: Sequence[Episode], pages: Sequence[written.Page], count: int, key: str
@@ -271,7 +277,7 @@ class Pages:
         return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in episode.auction.bids})
 
     def logps(self, batch: Sequence[tuple[Episode, Sequence[written.Written]]]) -> list[torch.Tensor]:
-        return [self.policy.written_logps(self.page(episode), texts) for episode, texts in batch]
+        return self.policy.written_logps_of([(self.page(episode), texts) for episode, texts in batch])
 
 
 def judge_clicks(judge: Judge, shown: Sequence[tuple[Episode, Outcome]]) -> list[tuple[Click, ...]]:

@@ -247,8 +247,10 @@ def fine_tune(
             optimizer.zero_grad()
             sizes = [policy.sampled_tokens(one.asked, one.text) for one in batch]
             total = 0.0
-            for one in batch:
-                loss = -policy.written_logps(one.asked, [one.text])[0] / sum(sizes)
+            parts = [batch] if policy.device != "cpu" else [[one] for one in batch]
+            for part in parts:
+                logps = policy.written_logps_of([(one.asked, [one.text]) for one in part])
+                loss = -torch.cat(logps).sum() / sum(sizes)
                 loss.backward()  # type: ignore[no-untyped-call]
                 total += float(loss.detach())
             done = epoch * steps + step

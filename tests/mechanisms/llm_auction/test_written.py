@@ -160,3 +160,16 @@ def test_the_tuned_writer_shows_each_winner_once_in_one_call() -> None:
 def test_texts_are_not_scored_under_labels(policy: AdaptedLLM) -> None:
     with pytest.raises(MissingCapability, match="LabelledLinks"):
         asyncio.run(policy.logprob("Hi", ["a"], sampling=PLAIN, constraint=page(AUCTION).links()))
+
+
+def test_several_pages_in_one_pass_have_the_same_probabilities(
+    policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [page(AUCTION), winners_page(AUCTION, [AUCTION.bids[1].ad])]
+    batch = list(zip(pages, sample_pages(policy, pages, 4, SHORT, "pass"), strict=True))
+    with torch.no_grad():
+        alone = policy.written_logps_of(batch)
+        monkeypatch.setattr(policy, "_device", torch.device("cpu"))  # no string "cpu": as on a GPU
+        together = policy.written_logps_of(batch)
+    for one, other in zip(alone, together, strict=True):
+        assert one.tolist() == pytest.approx(other.tolist(), abs=2e-3)
