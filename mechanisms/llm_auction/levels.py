@@ -245,9 +245,8 @@ class Pages:
                     logps = self.policy.written_logps_of([(pages[i], different[i]) for i in part])
                 for i, row in zip(part, logps, strict=True):
                     known[i] = dict(zip(different[i], row.tolist(), strict=True))
-        return [
-            [Drawn(text, one[text]) for text in texts if text in one] for texts, one in zip(drawn, known, strict=True)
-        ]
+        pairs = zip(drawn, known, strict=True)
+        return [[Drawn(text, one[text]) for text in texts if text in one] for texts, one in pairs]
 
     def _on_cpu(
         self, auctions: Sequence[Episode], pages: Sequence[written.Page], count: int, key: str

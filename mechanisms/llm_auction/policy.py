@@ -202,7 +202,7 @@ class AdaptedLLM(LocalLLM):
         states = self._model.model(input_ids=ids, use_cache=False).last_hidden_state  # padding is on the right
         hidden = [one[len(start) - 1 :] for one, start in zip(states, begun, strict=True)]
         logps = self._logps(hidden, rows, [len(asked.ads) for asked, _ in pairs])
-        return list(logps.split([len(texts) for _, texts in batch]))
+        return list(torch.split(logps, [len(texts) for _, texts in batch]))
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         width = max(map(len, rows))
