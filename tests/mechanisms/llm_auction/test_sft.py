@@ -1,0 +1,90 @@
+"""Examples for fine-tuning in the written format, and the fine-tuning itself on a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mechanisms.llm_auction import sft
+from mechanisms.llm_auction.irpo import Config
+from mechanisms.llm_auction.levels import Episode
+from mechanisms.llm_auction.policy import AdaptedLLM
+from mechanisms.llm_auction.slim import offer
+from mechanisms.llm_auction.written import Written, page
+from simenv import make_mechanism, make_writer, markup
+from simenv.errors import DataFileError, InputError, UnknownName
+from simenv.llm import ScriptedLLM
+from simenv.llm.requests import ScoreRequest, Scores
+from simenv.records import Persona
+from tests.support.auctions import make_auction
+
+pytestmark = pytest.mark.weights
+
+PERSONA = Persona.model_validate({"id": "p", "info": "x", "traits": {}})
+
+
+def episode(number: int) -> Episode:
+    auction = make_auction([90.0, 20.0, 55.0]).model_copy(update={"id": f"a-{number}"})
+    return Episode(PERSONA, auction, offer(auction))
+
+
+class FakeLikelihoods(ScriptedLLM):
+    """Scores any text, by its length: the filler's own scores are -inf for other texts."""
+
+    async def _score(self, request: ScoreRequest) -> Scores:
+        words = len(request.prompt.user.split())
+        return Scores(logprobs=tuple((-1.0 - words % 7 / 10,) for _ in request.continuations))
+
+
+@pytest.fixture(scope="module")
+def made() -> list[sft.Example]:
+    episodes = [episode(number) for number in range(24)]
+    return sft.examples(FakeLikelihoods(), episodes[:18], episodes[18:], profile=True)
+
+
+def test_examples_have_ads_at_varied_places_and_valid_mark_up(made: list[sft.Example]) -> None:
+    kinds = {example.kind for example in made}
+    assert {"auction", "winners", "plain"} <= kinds
+    places = set()
+    for example in made:
+        auction = make_auction([90.0, 20.0, 55.0])
+        links, violations = markup.parse(example.text.text.strip(), auction)
+        assert not violations
+        assert set(links) <= {ad.id for ad in example.asked.ads}
+        assert len(links) == 0 if example.kind == "plain" else 1 <= len(links) <= sft.MOST
+        if example.kind == "winners":
+            assert set(links) == {ad.id for ad in example.asked.ads}
+        places |= {start for start, _ in links.values()}
+    assert len(places) > 3
+    assert "examples (auction" in sft.summary(made)
+
+
+def test_examples_are_kept_in_a_file(made: list[sft.Example], tmp_path: Path) -> None:
+    sft.save(made, tmp_path / "sft.jsonl")
+    assert sft.load(tmp_path / "sft.jsonl") == made
+    (tmp_path / "sft.jsonl").write_text('{"kind": "auction"}\n', encoding="utf-8")
+    with pytest.raises(DataFileError, match="not examples for fine-tuning"):
+        sft.load(tmp_path / "sft.jsonl")
+
+
+def test_fine_tuning_makes_the_examples_more_likely(tiny: Path) -> None:
+    policy = AdaptedLLM(tiny, r=2)
+    auction = make_auction([90.0, 20.0])
+    example = sft.Example("auction", page(auction), Written(f"Walk. {auction.bids[0].ad.link} is near."))
+    config = Config(level="written", sft_epochs=6, sft_batch=2, sft_rate=0.05)
+    optimizer = torch.optim.AdamW(policy.trained.values(), lr=config.sft_rate)
+    said: list[str] = []
+    losses = sft.fine_tune(policy, [example] * 4, optimizer, config, said.append)
+    assert len(losses) == 12
+    assert losses[-1] < losses[0] - 0.2
+    assert said == [f"update 10/12, loss {sum(losses[:10]) / 10:.3f}"]
+
+
+def test_a_writer_is_a_plug_in() -> None:
+    assert type(make_writer("plain", ScriptedLLM())).__name__ == "Writer"
+    with pytest.raises(UnknownName, match="known are plain, tuned"):
+        make_writer("fancy", ScriptedLLM())
+    with pytest.raises(InputError, match="no fine-tuned writer ships"):
+        make_mechanism("gsp", context={"llm": ScriptedLLM()}, writer="tuned")
