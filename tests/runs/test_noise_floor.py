@@ -48,7 +48,7 @@ def test_a_judge_that_only_reads_the_answer_has_no_noise() -> None:
     assert floor.expected
     assert (floor.change, floor.same_verdict) == (0, 0)
     assert {move for of in floor.moves.values() for others in of.values() for move in others.values()} == {0}
-    assert set(floor.moves) == {"revenue", "bid_weighted_clicks", "reward", "welfare", "surplus", "ctr"}
+    assert set(floor.moves) == {"revenue", "bid_weighted_clicks", "reward", "welfare", "surplus", "ctr", "conversions"}
 
 
 def test_a_floor_by_hand() -> None:
