@@ -212,7 +212,7 @@ class AnswerOptions(Options):
     """Column of the ads that the answer shows: ids with | between them, or JSON."""
     ads_as: str = "auto"
     """How answers show ads: markup (the links of mechanisms), links (Markdown links), names (in the text), list (the
-    column of ads), none; auto: the first of list, markup and links that a file has, else names."""
+    column of ads), none; auto: the first of list, markup and links that a system's answers have, else names."""
     persona: str | None = None
     """Column of the user: a persona's id, or a description. By default drawn from the personas, by the question."""
     system: str | None = None

@@ -225,7 +225,9 @@ def amount(value: Any, name: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number < math.inf:
-        raise InputError(f"{name}: expected a finite number of at least 0, got {value!r:.60}")
+        comma = isinstance(value, str) and re.fullmatch(r"\s*\d+,\d+\s*", value)
+        hint = f": write {value.strip().replace(',', '.')}, with a decimal point" if comma else ""
+        raise InputError(f"{name}: expected a finite number of at least 0, got {value!r:.60}{hint}")
     return number
 
 

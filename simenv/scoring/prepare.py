@@ -166,8 +166,14 @@ def _note(source: Source, reading: Reading) -> str:
         "list": "in a column",
         "none": "not read",
     }
-    shown = sum(len({place.ad.id for place in it.places}) for it in reading.answers)
-    text = f"{source.name}: {len(reading.answers)} answers; columns {columns}; {shown} ads, {ways[reading.form]}"
+    shown: dict[str, int] = dict.fromkeys(reading.forms, 0)
+    for it in reading.answers:
+        shown[it.system] += len({place.ad.id for place in it.places})
+    text = f"{source.name}: {len(reading.answers)} answers; columns {columns}; "
+    if len(set(reading.forms.values())) == 1:
+        text += f"{sum(shown.values())} ads, {ways[next(iter(reading.forms.values()))]}"
+    else:
+        text += ", ".join(f"{shown[it]} ads of {it} {ways[form]}" for it, form in reading.forms.items())
     if reading.plain_links:
         text += f" ({reading.plain_links} links lead to no ad)"
     return text + (f"; not read: {', '.join(source.unread)}" if source.unread else "")

@@ -49,13 +49,14 @@ class Reading(NamedTuple):
     answers: list[Written]
     bad: list[str]
     """Rows that cannot be scored, one message each."""
-    form: Form
+    forms: dict[str, Form]
+    """System -> how its answers show ads."""
     plain_links: int
     """Markdown links that lead to no ad."""
 
 
-def form_of(source: Source, finder: AdFinder, asked: str) -> Form:
-    """How the answers of a source show ads.
+def forms_of(source: Source, finder: AdFinder, asked: str) -> dict[str, Form]:
+    """How the answers of each system of a source show ads: one may write links, and another names.
 
     Args:
         source: The rows.
@@ -71,19 +72,32 @@ def form_of(source: Source, finder: AdFinder, asked: str) -> Form:
             raise InputError(f"ads_as must be auto, {', '.join(FORMS)}, got {asked!r}")
         if form == "list" and "ads" not in source.columns:
             raise InputError(f"{source.name}: ads_as is list, and there is no column of ads")
-        return form
+        return {system: form for system, _ in _responses(source)}
     if "ads" in source.columns:
-        return "list"
-    responses = list(_responses(source))
+        return {system: "list" for system, _ in _responses(source)}
+    responses: dict[str, list[str]] = {}
+    for system, text in _responses(source):
+        responses.setdefault(system, []).append(text)
+    return {system: _detected(texts, finder) for system, texts in responses.items()}
+
+
+def _detected(responses: Sequence[str], finder: AdFinder) -> Form:
     if any(markup.LINK.search(text) for text in responses):
         return "markup"
     return "links" if any(_leads_to_ad(text, finder) for text in responses) else "names"
 
 
-def _responses(source: Source) -> Iterator[str]:
+def _responses(source: Source) -> Iterator[tuple[str, str]]:
+    """System and response of each row."""
     for row in source.rows:
         with suppress(InputError):  # the row says so when it is read
-            yield said_by("assistant", row.fields.get(source.columns["response"]), "response")
+            response = said_by("assistant", row.fields.get(source.columns["response"]), "response")
+            yield _system(row, source), response
+
+
+def _system(row: Row, source: Source) -> str:
+    cell = row.fields.get(source.columns["system"]) if "system" in source.columns else None
+    return text_of(cell, "system").strip() or source.label
 
 
 def _leads_to_ad(response: str, finder: AdFinder) -> bool:
@@ -119,30 +133,31 @@ class Reader:
         """The answers of a source.
 
         Raises:
-            InputError: as `form_of`.
+            InputError: as `forms_of`.
         """
-        form = form_of(source, self._finder, self._options.ads_as)
-        reading = Reading([], list(source.bad), form, 0)
+        forms = forms_of(source, self._finder, self._options.ads_as)
+        reading = Reading([], list(source.bad), forms, 0)
         plain = 0
         for row in source.rows:
             try:
-                written = self._answer(row, source, form)
+                written = self._answer(row, source, forms)
             except InputError as error:
                 text = str(error)
                 reading.bad.append(text if text.startswith(row.where) else f"{row.where}: {text}")
                 continue
             reading.answers.append(written)
-            if form == "links":
+            if written.form == "links":
                 plain += sum(1 for _ in links(written.response)) - len(written.places)
         return reading._replace(plain_links=plain)
 
-    def _answer(self, row: Row, source: Source, form: Form) -> Written:
+    def _answer(self, row: Row, source: Source, forms: Mapping[str, Form]) -> Written:
         cells = {name: row.fields.get(column) for name, column in source.columns.items()}
         query = without_links(said_by("user", cells["query"], "query").strip())
         if not query:
             raise InputError("query: is empty, expected a question")
         response = said_by("assistant", cells["response"], "response")
-        system = text_of(cells.get("system"), "system").strip() or source.label
+        system = _system(row, source)
+        form = forms[system]
         if not system.isprintable() or len(system) > _LONGEST_LABEL:
             raise InputError(
                 f"system: expected a name of printable characters, at most {_LONGEST_LABEL}, got {system!r:.60}"

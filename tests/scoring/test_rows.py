@@ -184,6 +184,7 @@ def test_without_a_catalog_a_title_describes_an_ad() -> None:
         ),
         ({"bid": "free"}, "bid: expected a finite number of at least 0, got 'free'"),
         ({"price": -1}, "price: expected a finite number of at least 0, got -1"),
+        ({"bid": "1,50"}, "bid: expected a finite number of at least 0, got '1,50': write 1.50, with a decimal point"),
         ({"bid": "inf"}, "bid: expected a finite number"),
         ({"bid": True}, "bid: expected a finite number"),
         ({"bid": "1|2|3"}, "bid: 3 amounts for 2 ads: expected one for each"),
@@ -247,14 +248,20 @@ def test_a_bad_row_does_not_count_as_the_first_of_two() -> None:
     assert len(reading.answers) == len(reading.bad) == 1
 
 
-def test_the_form_is_that_of_the_file() -> None:
+def test_the_form_is_that_of_a_system_s_answers() -> None:
     def form(*responses: str, **cells: Any) -> str:
-        return read([row(response=it, query=f"Q {i}?", **cells) for i, it in enumerate(responses)])[0].form
+        (found,) = read([row(response=it, query=f"Q {i}?", **cells) for i, it in enumerate(responses)])[
+            0
+        ].forms.values()
+        return found
 
     assert form("plain TrailFox Hiking Boots", "@Fake@[x]") == "markup"
     assert form("no", "[x](ad-1)") == "links"
     assert form("no", "[x](https://w.example)") == "names"
     assert form("TrailFox Hiking Boots", "no", ads=None) == "list"
+    (both,) = read([row(system="a", response="[x](ad-1)"), row(system="b", response="TrailFox Hiking Boots")])
+    assert both.forms == {"a": "links", "b": "names"}
+    assert [len(it.places) for it in both.answers] == [1, 1]
     assert read([row(ads="ad-1")], ads_as="none")[0].answers[0].places == ()
     with pytest.raises(InputError, match="ads_as must be auto, markup, links, names, list, none, got 'spans'"):
         read([row()], ads_as="spans")
