@@ -11,7 +11,7 @@ from simenv.errors import InputError, UnknownName
 from simenv.files.folders import check_new_file
 from simenv.records import Transition
 from simenv.report.bids import allocation
-from simenv.report.data import differences, frontier, label
+from simenv.report.data import AXES, differences, frontier, label
 from simenv.report.papers import ENDINGS, LINES, draw_allocation, draw_differences, draw_frontier, save
 from simenv.runs.compare import compare_runs, labelled, labels_of, open_runs
 from simenv.runs.log import LeftOut
@@ -79,6 +79,9 @@ def plot(
     measured = list(dict.fromkeys(cell.metric for cell in table.cells))
     for name in (metric, x) if kind == "frontier" else (metric,):
         if name not in measured:
+            if name == "satisfaction":
+                hint = f"name another metric for x: {', '.join(axis for axis in AXES if axis in measured)}"
+                raise InputError("the runs did not measure satisfaction: their quality is none", hint=hint)
             raise UnknownName("metric of the runs", name, measured)
     if kind == "frontier":
         found = frontier(table._replace(cells=[cell for cell in table.cells if cell.mechanism in shown]), x, metric)

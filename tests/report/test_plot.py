@@ -77,6 +77,12 @@ def test_several_runs_are_labelled(run: Path, tmp_path: Path) -> None:
     assert "minus run/gsp" in said
 
 
+def test_a_run_without_quality_needs_another_axis(tmp_path: Path) -> None:
+    plain = save(tmp_path / "plain", transitions(small_world(), "gsp"))
+    with pytest.raises(InputError, match="did not measure satisfaction: their quality is none"):
+        simenv.plot(plain, "frontier", tmp_path / "figure.svg")
+
+
 def test_what_cannot_be_drawn_is_refused(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "figure.svg"
     with pytest.raises(UnknownName, match="unknown kind of figure 'pie'"):
