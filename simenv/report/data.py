@@ -17,6 +17,25 @@ AXES = ("satisfaction", "quality_loss", "kept", "welfare", "surplus", "ctr", "ad
 """What revenue may be shown against."""
 _LESS_IS_BETTER = frozenset({"quality_loss"})
 """Shown as 1 minus the metric."""
+_COSTS = frozenset(
+    [
+        "losing",
+        "losing_expected",
+        "tokens",
+        "llm_calls",
+        "violations",
+        "overcharges",
+        "abstentions",
+        "abstained",
+        "asked_again",
+        "ad_text_share",
+        "surprise",
+        "empty",
+        "refusals",
+        "cpa",
+    ]
+)
+"""Metrics of which less is better, shown as they are."""
 _CHOSEN_BY_MECHANISM = frozenset({"ads"})
 """More of it is neither better nor worse."""
 
@@ -63,7 +82,8 @@ def frontier(table: Table, x: str, y: str = "revenue") -> Frontier | None:
 
     Args:
         table: A run's table.
-        x: One of the metrics of the table. Of `quality_loss`, 1 minus the loss is shown, so that more is better.
+        x: One of the metrics of the table. Of `quality_loss`, 1 minus the loss is shown, so that more is better. Of
+            metrics such as `losing` and `tokens`, less is better.
         y: The other metric.
     """
     xs, ys = (_more_is_better(estimates(table, metric), metric) for metric in (x, y))
@@ -71,7 +91,8 @@ def frontier(table: Table, x: str, y: str = "revenue") -> Frontier | None:
     if not known:
         return None
     ranked = not {x, y} & _CHOSEN_BY_MECHANISM
-    best = {name for name in known if ranked and not any(_better(xs, ys, other, name) for other in known)}
+    signs = (-1.0 if x in _COSTS else 1.0, -1.0 if y in _COSTS else 1.0)
+    best = {name for name in known if ranked and not any(_better(xs, ys, other, name, signs) for other in known)}
     points = [Point(name, xs[name], ys[name], name in best) for name in known]
     return Frontier(x, y, label(table, x), label(table, y), points)
 
@@ -110,6 +131,6 @@ def _more_is_better(of: dict[str, Estimate], metric: str) -> dict[str, Estimate]
     return {name: Estimate(value=1 - e.value, low=1 - e.high, high=1 - e.low) for name, e in of.items()}
 
 
-def _better(xs: dict[str, Estimate], ys: dict[str, Estimate], one: str, other: str) -> bool:
-    pairs = [(xs[one].value, xs[other].value), (ys[one].value, ys[other].value)]
+def _better(xs: dict[str, Estimate], ys: dict[str, Estimate], one: str, other: str, signs: tuple[float, float]) -> bool:
+    pairs = [(sign * of[one].value, sign * of[other].value) for sign, of in zip(signs, (xs, ys), strict=True)]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)

@@ -41,6 +41,17 @@ def test_the_frontier_has_what_no_other_mechanism_beats_in_both() -> None:
     assert found.points[1].y == estimates(TABLE, "revenue")["b"]
 
 
+def test_of_a_cost_less_is_better() -> None:
+    """With fewer tokens and more revenue, a mechanism beats another one."""
+    cells = [cell._replace(metric="tokens") if cell.metric == "quality_loss" else cell for cell in TABLE.cells]
+    found = frontier(TABLE._replace(cells=cells), "tokens")
+    same = frontier(TABLE, "quality_loss")
+    assert found is not None
+    assert same is not None
+    assert [p.best for p in found.points] == [p.best for p in same.points]
+    assert found.x_label == "tokens (unit)"
+
+
 def test_the_number_of_ads_ranks_nobody() -> None:
     found = frontier(TABLE, "ads")
     assert found is not None
