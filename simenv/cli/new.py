@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,8 @@ def new(
     """Makes a package for mechanisms of your own: with an example, its tests and continuous integration."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise InputError(f"name must be lower-case words and digits joined by -, got {name!r}")
+    if find_spec(name.replace("-", "_")) is not None:
+        raise InputError(f"name: {name!r} is the name of a package that is installed here: the new one would hide it")
     folder = out or Path(name)
     check_folder(folder)
     template = _template()

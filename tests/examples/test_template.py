@@ -43,6 +43,8 @@ def test_new_makes_it_under_another_name(tmp_path: Path, capsys: pytest.CaptureF
     assert "is not empty: give a new folder" in capsys.readouterr().err
     assert called(["new", "Our Auctions"]) == 2
     assert "lower-case words and digits joined by -, got 'Our Auctions'" in capsys.readouterr().err
+    assert called(["new", "simenv"]) == 2
+    assert "'simenv' is the name of a package that is installed here" in capsys.readouterr().err
 
 
 @pytest.mark.slow
