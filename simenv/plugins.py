@@ -17,6 +17,7 @@ from simenv.quality.factory import QUALITY
 from simenv.registry import Kind
 from simenv.runs.metrics import METRIC
 from simenv.training import TRAINER
+from simenv.writer.factory import WRITER
 
 KINDS: tuple[Kind[Any], ...] = (
     MECHANISM,
@@ -29,6 +30,7 @@ KINDS: tuple[Kind[Any], ...] = (
     METRIC,
     PENALTY,
     TRAINER,
+    WRITER,
 )
 
 

@@ -41,6 +41,10 @@ from .slim import Score
 Floats = npt.NDArray[np.float64]
 
 
+_WRITTEN = ("sft_auctions", "plain_share", "temperature", "profile", "ads_at_end")
+"""Options of the level written alone."""
+
+
 class Config(Record):
     """All options of a training. The paper's values, for a model of 4 billion parameters, are in `examples/`."""
 
@@ -145,6 +149,11 @@ class Config(Record):
     def _checked(self) -> Config:
         if self.score == "pctr" and self.reward == "oracle":
             raise ValueError('score "pctr" needs a reward model, and with reward "oracle" none is fitted')
+        if self.level == "written" and self.llm == "embedded" and not self.sft_auctions:
+            raise ValueError("level written needs sft_auctions, for instance 600: the embedded model shows no ads")
+        only_written = [name for name in _WRITTEN if getattr(self, name) != type(self).model_fields[name].default]
+        if self.level != "written" and only_written:
+            raise ValueError(f"{', '.join(only_written)}: only for level written, got level {self.level}")
         return self
 
     @property

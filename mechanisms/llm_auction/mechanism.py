@@ -173,8 +173,10 @@ def tuned_writer(llm: LLM, adapter: str | Path | None = None) -> TunedWriter:
         DataFileError: the folder has no adapter, or the adapter belongs to another model.
     """
     folder = SHIPPED if adapter is None else Path(adapter)
-    if adapter is None and _trained(folder).get("level") != "written":
-        raise InputError("no fine-tuned writer ships", hint="give tuned:FOLDER, a training in the written format")
+    level = _trained(folder).get("level", "written")  # a copied adapter may have no manifest
+    if level != "written":
+        got = "no fine-tuned writer ships" if adapter is None else f"{folder} is a training of level {level!r}"
+        raise InputError(f"{got}", hint="give tuned:FOLDER, a training of level written")
     return TunedWriter(adapted(llm, folder))
 
 

@@ -190,7 +190,12 @@ def fit(log: Sequence[PCTRExample], encoder: Encoder, seed: int, *, steps: int =
     """
     judged = [row for row in log if row.clicked is not None]
     clicked = torch.tensor([float(row.clicked or 0) for row in judged])
-    if not judged or clicked.min() == clicked.max():
+    if not judged:
+        raise InputError(
+            "pCTR needs clicks and non-clicks, and no answer showed an ad that the judge decided on",
+            hint="a base model that shows no ads needs fine-tuning first: sft_auctions, with level written",
+        )
+    if clicked.min() == clicked.max():
         raise InputError(
             f"pCTR needs clicks and non-clicks, got {int(clicked.sum())} clicks of {len(judged)}",
             hint="raise clicked_auctions",

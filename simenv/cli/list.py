@@ -15,7 +15,9 @@ from simenv.cli import console
 def list_plugins(
     kind: Annotated[
         str | None,
-        typer.Argument(help="mechanism, judge, llm, bidder, values, ctr_model, quality, metric, penalty or trainer."),
+        typer.Argument(
+            help="mechanism, judge, llm, bidder, values, ctr_model, quality, metric, penalty, trainer or writer."
+        ),
     ] = None,
 ) -> None:
     """Lists registered plug-ins with one line each."""

@@ -51,7 +51,7 @@ def front_matter(parts: Sequence[Part], licence: str) -> str:
     for format, own in of_format.items():
         lines += [f"- config_name: {format}", "  features:", *_features(format), "  splits:"]
         for part in own:
-            lines += [f"  - name: {part.split}", f"    num_examples: {part.rows}"]
+            lines += [f"  - name: {part.split}", f"    num_bytes: {part.size}", f"    num_examples: {part.rows}"]
         lines.append(f"  download_size: {sum(part.size for part in own)}")
     return "\n".join([*lines, "---"])
 

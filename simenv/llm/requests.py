@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field, model_validator
 
+from simenv.links import LINK
 from simenv.records import Record, Usage
 from simenv.seeding import KeyPart
 
@@ -60,20 +61,26 @@ class OneOf(Record):
 class LabelledLinks(Record):
     """Free text in which the model may insert ad links by their labels.
 
-    At any place the model may open a link. It then chooses one of the labels, and the link is written in its place:
-    the link's tokens are given, not sampled. A link is inserted at most once. No other mark-up occurs.
+    At any place the model may open a link, with " @". It then chooses one of the labels, and the link is written in
+    its place: the link's tokens are given, not sampled. A link is inserted at most once. No other mark-up occurs. The
+    prompt has to tell the model which label stands for which ad; a model that was not trained for it opens no link.
+
+    Attributes:
+        links: Ad links, such as "@Harbour Inn@[A1]".
+        labels: As many labels; each must be one token of the model after a space, such as the letters A to X.
+        required: Whether the text may end by itself only when it has all links. At the limit of tokens it ends without.
     """
 
     links: tuple[str, ...]
     labels: tuple[str, ...]
-    """As many as links; each is one token after a space."""
     required: bool = False
-    """Whether the text may end by itself only when it has all links."""
 
     @model_validator(mode="after")
     def _as_many(self) -> LabelledLinks:
         if len(self.links) != len(self.labels) or len(set(self.labels)) < len(self.labels):
             raise ValueError(f"each link needs its own label, got {len(self.links)} links and labels {self.labels}")
+        if not all(self.labels) or not all(LINK.fullmatch(link) for link in self.links):
+            raise ValueError(f"expected labels and links such as @Title@[id], got {self.labels} for {self.links}")
         return self
 
 

@@ -96,4 +96,4 @@ def test_an_odd_file_name_is_still_yaml() -> None:
     head = front_matter([Part("sft", "train", "- a: #1 'x\".parquet", 3, 100)], "unknown")
     told = yaml.safe_load(head.strip("-"))
     assert told["configs"][0]["data_files"] == [{"split": "train", "path": "- a: #1 'x\".parquet"}]
-    assert told["dataset_info"][0]["splits"] == [{"name": "train", "num_examples": 3}]
+    assert told["dataset_info"][0]["splits"] == [{"name": "train", "num_bytes": 100, "num_examples": 3}]

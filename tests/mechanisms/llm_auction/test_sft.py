@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from mechanisms.llm_auction import sft
+from mechanisms.llm_auction.folder import parse
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode
+from mechanisms.llm_auction.mechanism import SHIPPED
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.written import Written, page
@@ -73,7 +75,7 @@ def test_fine_tuning_makes_the_examples_more_likely(tiny: Path) -> None:
     policy = AdaptedLLM(tiny, r=2)
     auction = make_auction([90.0, 20.0])
     example = sft.Example("auction", page(auction), Written(f"Walk. {auction.bids[0].ad.link} is near."))
-    config = Config(level="written", sft_epochs=6, sft_batch=2, sft_rate=0.05)
+    config = Config(level="written", sft_auctions=4, sft_epochs=6, sft_batch=2, sft_rate=0.05)
     optimizer = torch.optim.AdamW(policy.trained.values(), lr=config.sft_rate)
     said: list[str] = []
     losses = sft.fine_tune(policy, [example] * 4, optimizer, config, said.append)
@@ -88,3 +90,12 @@ def test_a_writer_is_a_plug_in() -> None:
         make_writer("fancy", ScriptedLLM())
     with pytest.raises(InputError, match="no fine-tuned writer ships"):
         make_mechanism("gsp", context={"llm": ScriptedLLM()}, writer="tuned")
+    with pytest.raises(InputError, match="is a training of level 'links'"):
+        make_writer(f"tuned:{SHIPPED}", ScriptedLLM())
+
+
+def test_options_that_do_not_fit_the_level_are_refused() -> None:
+    with pytest.raises(InputError, match="level written needs sft_auctions, for instance 600"):
+        parse(Config, {"level": "written"})
+    with pytest.raises(InputError, match="sft_auctions, plain_share: only for level written, got level links"):
+        parse(Config, {"sft_auctions": 5, "plain_share": 0.5})
