@@ -28,6 +28,7 @@ from mechanisms.best_of_n import BestOfN
 from mechanisms.fixed_slots import FixedSlots
 from mechanisms.gsp import GSP
 from mechanisms.llm_auction import lora, reward_model
+from mechanisms.llm_auction.adapter_files import read_adapter
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode, episodes
 from mechanisms.llm_auction.models import new_policy
@@ -150,7 +151,7 @@ def load(policy: AdaptedLLM, untrained: dict[str, torch.Tensor], folder: Path | 
     if folder is None:
         lora.assign(policy.trained, untrained)
     else:
-        factors = lora.read_adapter(folder).factors
+        factors = read_adapter(folder).factors
         lora.assign(policy.trained, {name: torch.from_numpy(value) for name, value in factors.items()})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ from simenv.llm.model_folder import damaged_file
 PREFIX = "base_model.model."
 """Of all names of weights in the file."""
 A, B = ".lora_A.weight", ".lora_B.weight"
+Changes = dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+"""Name of a weight -> two matrices whose product is added to it."""
 
 
 class Adapter(NamedTuple):
@@ -69,7 +71,7 @@ def of_another_model(folder: Path) -> DataFileError:
     return DataFileError(f"{folder}: the adapter belongs to another model: its layers do not match this model's")
 
 
-def changes_of(folder: Path, base: Path) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+def changes_of(folder: Path, base: Path) -> Changes:
     """What an adapter adds to the weights of its base model.
 
     Args:
@@ -84,13 +86,24 @@ def changes_of(folder: Path, base: Path) -> dict[str, tuple[npt.NDArray[np.float
     """
     adapter = read_adapter(folder)
     shapes = {name: value.shape for name, value in read_weights(base / "model.safetensors").items()}
-    changes: dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
-    for name, a in adapter.factors.items():
-        if not name.endswith(A):
-            continue
-        b = adapter.factors.get(name.removesuffix(A) + B)
-        weight = f"{name.removeprefix(PREFIX).removesuffix(A)}.weight"
-        if b is None or b.shape[1:] != a.shape[:1] or shapes.get(weight) != (b.shape[0], a.shape[1]):
+    if any(name.removesuffix(A) + B not in adapter.factors for name in adapter.factors if name.endswith(A)):
+        raise of_another_model(folder)
+    changes = changes_by(adapter.factors, adapter.alpha / adapter.r)
+    for weight, (b, a) in changes.items():
+        if b.shape[1:] != a.shape[:1] or shapes.get(weight) != (b.shape[0], a.shape[1]):
             raise of_another_model(folder)
-        changes[weight] = np.float32(adapter.alpha / adapter.r) * b, a
     return changes
+
+
+def changes_by(factors: Mapping[str, npt.NDArray[np.float32]], scale: float) -> Changes:
+    """What factors add to the weights of their base model: as `changes_of`.
+
+    Args:
+        factors: As in `Adapter`.
+        scale: alpha / r.
+    """
+    layers = [name.removesuffix(A) for name in factors if name.endswith(A)]
+    return {
+        f"{layer.removeprefix(PREFIX)}.weight": (np.float32(scale) * factors[layer + B], factors[layer + A])
+        for layer in layers
+    }

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -19,7 +17,7 @@ from simenv.errors import InputError
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.folders import ensure_folder
 
-from .adapter_files import PREFIX, A, B, blocks_of, of_another_model, read_adapter
+from .adapter_files import PREFIX, Changes, blocks_of, changes_by, of_another_model, read_adapter
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block: names as in Llama and Qwen models."""
@@ -118,24 +116,9 @@ def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
     return trained
 
 
-def changes(
-    trained: dict[str, nn.Parameter], scale: float
-) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """What an adapter adds to the weights of its base model: as `changes_of` reads it from a folder.
-
-    Args:
-        trained: What `inject` returned.
-        scale: alpha / r.
-    """
-    values = {name: value.detach().float().cpu().numpy().copy() for name, value in trained.items()}
-    return {
-        f"{name.removeprefix(PREFIX).removesuffix(A)}.weight": (
-            np.float32(scale) * values[name.removesuffix(A) + B],
-            value,
-        )
-        for name, value in values.items()
-        if name.endswith(A)
-    }
+def changes(trained: dict[str, nn.Parameter], scale: float) -> Changes:
+    """What an adapter in training adds to the weights of its base model; `scale` is alpha / r."""
+    return changes_by({name: value.detach().float().cpu().numpy().copy() for name, value in trained.items()}, scale)
 
 
 def assign(trained: dict[str, nn.Parameter], tensors: dict[str, torch.Tensor]) -> None:

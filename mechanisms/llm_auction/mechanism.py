@@ -100,9 +100,6 @@ class LLMAuction:
             self._writer = Writer(llm if self.slim else self.policy)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
-        if self.format == "written":
-            response = await self._writer.own_choice(auction, show_bids=True)
-            return outcome(auction, response, {b.ad.id: b.amount for b in auction.bids})
         if not self.slim:
             response = await self._writer.own_choice(auction, show_bids=True)
             # A text may link an ad that the prompt did not offer (its bid is below the reserve): it pays the reserve.

@@ -23,7 +23,6 @@ from simenv.llm.constraints import TokenTable
 from simenv.llm.local import LocalLLM
 
 from . import lora
-from .adapter_files import read_adapter
 from .slim import LABELS, NONE, Offer
 from .written import Page, Written
 
@@ -62,11 +61,8 @@ class AdaptedLLM(LocalLLM):
         self._onnx: tuple[int, LocalLLM] | None = None
         if adapter is None:
             self.trained = lora.inject(self._model, r, alpha, seed, blocks)
-            self._scale = alpha / r
         else:
             self.trained = lora.load(self._model, Path(adapter))
-            saved = read_adapter(Path(adapter))
-            self._scale = saved.alpha / saved.r
         if checkpointing:
             # transformers 5.23 renamed it
             enable = getattr(self._model, "activation_checkpointing_enable", self._model.gradient_checkpointing_enable)
@@ -78,12 +74,13 @@ class AdaptedLLM(LocalLLM):
         version = sum(parameter._version for parameter in self.trained.values())
         if self._onnx is None or self._onnx[0] != version:
             self._onnx = None  # frees its weights first
+            scale = next(layer.scale for layer in self._model.modules() if isinstance(layer, lora.LoRALinear))
             llm = LocalLLM(
                 self.folder,
                 name=f"{self.name} {version}",
                 follows_formats=False,
                 runtime="onnx",
-                changes=lora.changes(self.trained, self._scale),
+                changes=lora.changes(self.trained, scale),
             )
             self._onnx = version, llm
         return self._onnx[1]
@@ -278,13 +275,13 @@ class AdaptedLLM(LocalLLM):
         labels: list[tuple[int, int]] = []
         for piece in re.split(rf"({'|'.join(map(re.escape, links))})", text.text) if links else [text.text]:
             if piece in links:
-                tokens = self._table.link(piece[1:])
                 free.append(len(ids))  # the opener
                 labels.append((len(ids) + 1, links.index(piece)))
+                ids += self._table.link(piece[1:])
             else:
                 tokens = self._table.encode(piece)
                 free += range(len(ids), len(ids) + len(tokens))
-            ids += tokens
+                ids += tokens
         if text.ended:
             free.append(len(ids))
             ids.append(self._table.eos)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from simenv.llm import Sampling
+from simenv.llm.constraints import LabelGuide
 from simenv.seeding import keyed_rng
 
 from .written import Page, Written
@@ -50,14 +51,12 @@ def sample_pages(
 class _Row:
     """One text that is being written."""
 
-    def __init__(self, links: dict[int, list[int]], opener: int) -> None:
-        self.left = dict(links)
+    def __init__(self, guide: LabelGuide) -> None:
+        self.guide = guide
         self.given: list[int] = []
-        self.open = False
         self.tokens: list[int] = []
         self.done = False
         self.ended = False
-        self._opener = opener
 
     def take(self, token: int, eos: int, limit: int) -> int:
         """Takes a sampled token, or the next one that is given in its place. Returns what is fed to the model."""
@@ -65,14 +64,13 @@ class _Row:
             return eos
         if self.given:
             token = self.given.pop(0)
-        elif self.open:
-            token, *self.given = self.left.pop(token)
-            self.open = False
+        elif self.guide.unfinished:
+            token, *self.given = self.guide.written_for(token)
         elif token == eos:
             self.done = self.ended = True
             return eos
         else:
-            self.open = token == self._opener
+            self.guide.advance(token)
         self.tokens.append(token)
         self.done = len(self.tokens) >= limit and not self.given
         return token
@@ -102,11 +100,7 @@ def _sample(
     logits = out.logits[:, -1].repeat_interleave(count, 0)
     mask = mask.repeat_interleave(count, 0)
     positions = mask.sum(-1, keepdim=True)
-    rows = []
-    for one in pages:
-        constraint = one.links()
-        links = {table.label(a): table.link(b)[1:] for a, b in zip(constraint.labels, constraint.links, strict=True)}
-        rows += [_Row(links, opener) for _ in range(count)]
+    rows = [_Row(LabelGuide(one.links(required=required), table)) for one in pages for _ in range(count)]
     closed = torch.tensor(table.markup, device=device)
     closed[opener] = False
     generator = torch.Generator(device=device).manual_seed(seed)
@@ -140,13 +134,13 @@ def _draw(
     generator: torch.Generator,
 ) -> torch.Tensor:
     """One token for each row, under its constraint: shape (rows,)."""
-    choosing = {i: row.left for i, row in enumerate(rows) if row.open}
+    choosing = {i: row.guide.left for i, row in enumerate(rows) if row.guide.unfinished}
     label_logits = {i: logits[i, list(left)] for i, left in choosing.items()}
     logits = logits.masked_fill(closed, -torch.inf)
-    barred = [i for i, row in enumerate(rows) if not row.left]
+    barred = [i for i, row in enumerate(rows) if not row.guide.left]
     logits[barred, opener] = -torch.inf
     if required:
-        logits[[i for i, row in enumerate(rows) if row.left], eos] = -torch.inf
+        logits[[i for i, row in enumerate(rows) if row.guide.left], eos] = -torch.inf
     for i, scores in label_logits.items():
         logits[i] = -torch.inf
         logits[i, list(choosing[i])] = scores
@@ -160,5 +154,5 @@ def _draw(
 
 
 def _text(policy: Any, row: _Row) -> Written:
-    tokens = row.tokens[:-1] if row.open else row.tokens  # a link that was opened at the limit
+    tokens = row.tokens[:-1] if row.guide.unfinished else row.tokens  # a link that was opened at the limit
     return Written(policy.text_of(tokens), row.ended)

@@ -131,6 +131,7 @@ class Training:
             part: [part_world(part, config, n, self.judge) for n in config.candidates]
             for part in ("train", "validation")
         }
+        self.plain_worlds: dict[Part, list[World]] = {}
         self.state: dict[str, Any] = {
             "epoch": 0,
             "step": 0,
@@ -358,9 +359,11 @@ class Training:
         return drawn + (self._draw_plain(part, without, seed) if without else [])
 
     def _draw_plain(self, part: Part, count: int, seed: int) -> list[Episode]:
-        questions = FileQueries(PLAIN_QUESTIONS)
-        worlds = [part_world(part, self.config, n, self.judge, questions) for n in self.config.candidates]
-        return self._alternating(worlds, count, seed + 500_000)
+        if part not in self.plain_worlds:
+            questions = FileQueries(PLAIN_QUESTIONS)
+            worlds = [part_world(part, self.config, n, self.judge, questions) for n in self.config.candidates]
+            self.plain_worlds[part] = worlds
+        return self._alternating(self.plain_worlds[part], count, seed + 500_000)
 
     def _alternating(self, worlds: Sequence[World], count: int, seed: int) -> list[Episode]:
         config = self.config

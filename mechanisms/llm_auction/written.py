@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from simenv import Writer, markup
 from simenv.ctr.models import CTRModel
+from simenv.links import masked_links
 from simenv.llm import LLM, Completion, LabelledLinks, Prompt, Sampling
 from simenv.records import Ad, Auction
 from simenv.text import sentence_spans
@@ -103,10 +104,7 @@ def read(auction: Auction, written: Completion | Written) -> str:
 def ads_at_end(auction: Auction, text: str) -> str:
     """The answer with the sentences that link ads moved behind the others, in their order."""
     links = [bid.ad.link for bid in auction.bids]
-    masked = text
-    for link in links:
-        masked = masked.replace(link, "-" * len(link))  # no sentence ends within a link
-    pieces = [text[start:stop].strip() for start, stop in sentence_spans(masked)]
+    pieces = [text[start:stop].strip() for start, stop in sentence_spans(masked_links(text))]
     with_ads = [piece for piece in pieces if any(link in piece for link in links)]
     return " ".join([*(piece for piece in pieces if piece and piece not in with_ads), *with_ads])
 

@@ -58,6 +58,7 @@ class TokenTable:
         ] = True
         self.markup_ids = self.markup.nonzero()[0]
         self.trie = lru_cache(maxsize=512)(self._trie)
+        self.link = lru_cache(maxsize=4096)(self._link)
 
     def encode(self, text: str) -> list[int]:
         """Tokens of `text` as a continuation: none is a special one, not even where the text spells one.
@@ -86,7 +87,7 @@ class TokenTable:
             raise MissingCapability(f"the tokenizer splits the label {label!r} into {len(ids)} tokens")
         return ids[0]
 
-    def link(self, link: str) -> list[int]:
+    def _link(self, link: str) -> tuple[int, ...]:
         """Tokens of a link with the space before it, as decoding under `LabelledLinks` writes it: the opener is one.
 
         Raises:
@@ -95,7 +96,7 @@ class TokenTable:
         opener = self.encode(f" {link[0]}")
         if len(opener) != 1:
             raise MissingCapability(f"the tokenizer splits {link[0]!r}, which opens a link")
-        return opener + self.encode(link[1:])
+        return (*opener, *self.encode(link[1:]))
 
     def encode_under(self, text: str, constraint: object) -> list[int]:
         """Tokens of `text` as decoding under `constraint` writes it: each link, with its space, is a separate piece.
@@ -127,6 +128,7 @@ class LabelGuide:
         needs: As in `Guide`: 0.
         unfinished: 1 after a link was opened and before its label is chosen, else 0.
         may_end: As in `Guide`: False.
+        left: Token of a label that may still be chosen -> its link's tokens after the opener.
     """
 
     needs = 0
@@ -137,38 +139,36 @@ class LabelGuide:
         self._required = constraint.required
         links = [table.link(link) for link in constraint.links]
         self._opener = links[0][0] if links else -1
-        self._left = {
-            table.label(label): link[1:] for label, link in zip(constraint.labels, links, strict=True)
-        }  # token of the label -> the link's tokens after its opener
+        self.left = {table.label(label): link[1:] for label, link in zip(constraint.labels, links, strict=True)}
         self.unfinished = 0
 
     def allowed(self) -> list[int] | None:
         """The allowed next token ids; None in free text."""
-        return list(self._left) if self.unfinished else None
+        return list(self.left) if self.unfinished else None
 
     def mask(self, logits: npt.NDArray[np.float32]) -> None:
         """Sets the logits of forbidden tokens to -inf, in place. Shape (..., vocab_size)."""
         if self.unfinished:
-            kept = logits[..., list(self._left)]
+            kept = logits[..., list(self.left)]
             logits.fill(-np.inf)
-            logits[..., list(self._left)] = kept
+            logits[..., list(self.left)] = kept
             return
         opener = logits[..., self._opener].copy()
         logits[..., self._table.markup_ids] = -np.inf
-        if self._left:
+        if self.left:
             logits[..., self._opener] = opener
             if self._required:
                 logits[..., self._table.eos] = -np.inf
 
     def advance(self, token: int) -> bool:
         """Updates the state with a token that was sampled in free text. Returns False: the text never ends here."""
-        self.unfinished = int(bool(self._left) and token == self._opener)
+        self.unfinished = int(bool(self.left) and token == self._opener)
         return False
 
-    def written_for(self, label: int) -> list[int]:
+    def written_for(self, label: int) -> tuple[int, ...]:
         """The tokens that stand in the place of a sampled label. The link cannot be inserted again."""
         self.unfinished = 0
-        return self._left.pop(label)
+        return self.left.pop(label)
 
 
 class Guide:
