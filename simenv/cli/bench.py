@@ -11,8 +11,7 @@ import typer
 
 from simenv.cli import console
 from simenv.cli.options import takes
-from simenv.cli.progress import run_progress
-from simenv.errors import SimenvError
+from simenv.cli.progress import followed
 from simenv.runs.options import BenchOptions
 
 if TYPE_CHECKING:
@@ -102,7 +101,6 @@ def run_and_print(
     Returns:
         The finished benchmark.
     """
-    from simenv.runs.answering import Progress
     from simenv.runs.bench import run_bench
 
     tracker = None
@@ -110,42 +108,15 @@ def run_and_print(
         from simenv.integrations.tracking import make_tracker, tracked
 
         tracker = make_tracker(track)
-    begun = False
-    try:
-        with run_progress(console.err) as shown:
-
-            def started(answers: int) -> None:
-                nonlocal begun
-                begun = True
-                shown.started(answers)
-
-            progress = Progress(
-                stage=shown.stage,
-                encoded=shown.counted,
-                started=started,
-                answered=shown.answered,
-                skipped=shown.skipped,
-                warned=console.warn,
-                noted=console.note,
-            )
-            if tracker is not None:
-                progress = tracked(tracker, progress)
-            result = run_bench(
-                options,
-                folder,
-                resume=resume,
-                allow_changed_code=allow_changed_code,
-                ignore_disk_space=ignore_disk_space,
-                progress=progress,
-            )
-    except SimenvError as error:
-        if begun and go_on is not None:
-            error.add_note(go_on)
-        raise
-    except (KeyboardInterrupt, SystemExit):
-        if begun and go_on is not None:
-            console.note(go_on)
-        raise
+    with followed(go_on) as progress:
+        result = run_bench(
+            options,
+            folder,
+            resume=resume,
+            allow_changed_code=allow_changed_code,
+            ignore_disk_space=ignore_disk_space,
+            progress=progress if tracker is None else tracked(tracker, progress),
+        )
     print_result(result)
     return result
     return result.problems

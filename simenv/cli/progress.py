@@ -11,12 +11,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from simenv.cli import console
+from simenv.errors import SimenvError
 from simenv.llm.server_health import longest_wait
+
+if TYPE_CHECKING:
+    from simenv.runs.answering import Progress as Report
 
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -138,9 +144,9 @@ class RunProgress:
 
 
 @contextmanager
-def run_progress(console: Console) -> Iterator[RunProgress]:
-    """Shows a run's progress on `console`."""
-    progress = RunProgress(console)
+def run_progress(screen: Console) -> Iterator[RunProgress]:
+    """Shows a run's progress on `screen`."""
+    progress = RunProgress(screen)
     ended = threading.Event()
 
     def tick() -> None:
@@ -148,13 +154,53 @@ def run_progress(console: Console) -> Iterator[RunProgress]:
             progress.tick()
 
     ticker = threading.Thread(target=tick, name="simenv progress", daemon=True)
-    if not console.is_terminal:
+    if not screen.is_terminal:
         ticker.start()
     try:
         yield progress
     finally:
         ended.set()
         progress.end()
+
+
+@contextmanager
+def followed(go_on: str | None) -> Iterator[Report]:
+    """Shows the progress of a run on the terminal, for a `with` block that runs it.
+
+    Args:
+        go_on: What to say if the run stops after it has begun; None: nothing.
+
+    Yields:
+        What the run reports to.
+    """
+    from simenv.runs.answering import Progress as Report
+
+    begun = False
+    try:
+        with run_progress(console.err) as shown:
+
+            def started(answers: int) -> None:
+                nonlocal begun
+                begun = True
+                shown.started(answers)
+
+            yield Report(
+                stage=shown.stage,
+                encoded=shown.counted,
+                started=started,
+                answered=shown.answered,
+                skipped=shown.skipped,
+                warned=console.warn,
+                noted=console.note,
+            )
+    except SimenvError as error:
+        if begun and go_on is not None:
+            error.add_note(go_on)
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        if begun and go_on is not None:
+            console.note(go_on)
+        raise
 
 
 class _Pace(ProgressColumn):

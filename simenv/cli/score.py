@@ -11,8 +11,7 @@ import typer
 from simenv.cli import console
 from simenv.cli.bench import print_result, report
 from simenv.cli.options import takes
-from simenv.cli.progress import run_progress
-from simenv.errors import SimenvError
+from simenv.cli.progress import followed
 from simenv.runs.options import ScoreOptions
 
 
@@ -30,34 +29,11 @@ def score(
     ] = False,
 ) -> None:
     """Judges and measures answers that somebody else's system wrote, as if a mechanism had written them."""
-    from simenv.runs.answering import Progress
     from simenv.scoring.score import run_score
 
     go_on = f"go on with the same command and --resume; finished chunks are in {shlex.quote(str(out))}"
-    begun = False
-    try:
-        with run_progress(console.err) as shown:
-
-            def started(answers: int) -> None:
-                nonlocal begun
-                begun = True
-                shown.started(answers)
-
-            progress = Progress(
-                stage=shown.stage,
-                started=started,
-                answered=shown.answered,
-                skipped=shown.skipped,
-                warned=console.warn,
-                noted=console.note,
-            )
-            result = run_score(
-                files, options, out, resume=resume, allow_changed_code=allow_changed_code, progress=progress
-            )
-    except SimenvError as error:
-        if begun:
-            error.add_note(go_on)
-        raise
+    with followed(go_on) as progress:
+        result = run_score(files, options, out, resume=resume, allow_changed_code=allow_changed_code, progress=progress)
     print_result(result)
     console.written_to(out)
     console.line(f"its tables, plots and answers in a browser: simenv view {shlex.quote(str(out))}", style="dim")
