@@ -27,6 +27,7 @@ from simenv.cli.demo import demo
 from simenv.cli.export import export
 from simenv.cli.fetch_weights import fetch_weights
 from simenv.cli.fit_ctr import fit_ctr
+from simenv.cli.fit_evaluator import fit_evaluator
 from simenv.cli.fit_world import fit_world
 from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
@@ -66,6 +67,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "validate-judge": validate_judge,
     "validate-quality": validate_quality,
     "fit-ctr": fit_ctr,
+    "fit-evaluator": fit_evaluator,
     "fit-world": fit_world,
     "make-pack": make_pack,
     "fetch-weights": fetch_weights,
