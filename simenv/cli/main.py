@@ -40,6 +40,7 @@ from simenv.cli.score import score
 from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
+from simenv.cli.validate_ctr import validate_ctr
 from simenv.cli.validate_judge import validate_judge
 from simenv.cli.validate_quality import validate_quality
 from simenv.cli.view import view
@@ -65,6 +66,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_plugins,
     "new": new,
     "validate-judge": validate_judge,
+    "validate-ctr": validate_ctr,
     "validate-quality": validate_quality,
     "fit-ctr": fit_ctr,
     "fit-evaluator": fit_evaluator,

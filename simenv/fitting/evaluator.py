@@ -31,7 +31,7 @@ from simenv.ctr.monotone_map import MonotoneMap, fit_map
 from simenv.ctr.ordinal import AUXILIARY, GRADES, UNITS, OrdinalHead, fit_head
 from simenv.encoder import Encoder
 from simenv.errors import InputError
-from simenv.fitting.readings import Reading
+from simenv.fitting.readings import SHOWN, SOURCES, Reading
 
 Floats = npt.NDArray[np.float64]
 Grades = npt.NDArray[np.int64]
@@ -67,6 +67,7 @@ def fit_evaluator(
     encoder: Encoder,
     *,
     grades: Grades | None = None,
+    graded_by: str = "",
     seed: int = 0,
     log: str = "",
     units: int = UNITS,
@@ -79,6 +80,7 @@ def fit_evaluator(
         encoder: The encoder, which stays as it is.
         grades: Grades of `TARGETS` from a grader: shape (rows, 4), 1 to 5, 0 where there is none. By default they
             come from the click probabilities and from cosines, as above.
+        graded_by: Name of that grader.
         seed: Names the draw of the first weights.
         log: Name of the run, for the model's name.
         units: Number of hidden units.
@@ -110,10 +112,10 @@ def fit_evaluator(
     learned: dict[str, JsonValue] = {
         "log": log,
         "readings": len(rows),
-        "of them with another ad": sum(row.swapped for row in rows),
+        "sources": {source: sum(row.source == source for row in rows) for source in SOURCES},
         "personas": len({row.impression.persona for row in rows}),
         "ads": len({row.impression.ad for row in rows}),
-        "grades": "click probabilities and cosines, at quintiles" if of_cosines else "a grader's",
+        "grades": "click probabilities and cosines, at quintiles" if of_cosines else f"by {graded_by or 'a grader'}",
     }
     file = EvaluatorFile(
         encoder=encoder.name,
@@ -130,7 +132,7 @@ def fit_evaluator(
         "evaluator": found(scores),
         "its grades as they are": (head.expected_grades(x)[:, 0] - 1) / (GRADES - 1),
     }
-    own = np.array([not row.swapped for row in rows])
+    own = np.array([row.source in SHOWN for row in rows])
     parts = [
         _measured(name, rows, np.flatnonzero((held == name) & own), head_rows, predicted)
         for name in ("personas", "ads")
@@ -141,11 +143,13 @@ def fit_evaluator(
 
 def _split(rows: Sequence[Reading]) -> npt.NDArray[np.str_]:
     """Which part each reading is in: "head", "map", "personas" (held-out readers) or "ads" (held-out ads)."""
-    personas = sorted({row.impression.persona for row in rows})
-    ads = sorted({row.impression.ad for row in rows})
+    of_run = [row.impression for row in rows if row.source in SHOWN]
+    personas, ads = sorted({shown.persona for shown in of_run}), sorted({shown.ad for shown in of_run})
     measured, mapped, left_out = set(personas[::_HELD_OUT]), set(personas[1::_HELD_OUT]), set(ads[::_HELD_OUT])
 
     def part(row: Reading) -> str:
+        if row.source == "wordings":  # of people and ads of their own
+            return "head"
         if row.impression.persona in measured:
             return "personas"
         if row.impression.ad in left_out:
@@ -203,7 +207,7 @@ def _measured(
     truth = np.array([row.clicked for row in shown], dtype=np.float64)
     if not len(test) or truth.min() == truth.max():
         return Part(name, len(test), int(truth.sum()), [], {})
-    training = [rows[i].impression for i in train if not rows[i].swapped]
+    training = [rows[i].impression for i in train if rows[i].source in SHOWN]
     cosine = CosineCTR()
     all_predicted = {model: np.clip(values[test], 1e-6, 1 - 1e-6) for model, values in predicted.items()}
     logits = cosine.slope * (np.array([row.cosine for row in shown]) - cosine.centre)

@@ -2,7 +2,9 @@
 
 The run's own judge already read each answer as one persona. It can read the answers as other personas too, and with
 another ad in place of the one shown: the sentence of an ad of another auction, which few readers want here. Without
-such answers an evaluator never sees an ad that does not fit, since retrieval and mechanisms choose ads that do.
+such answers an evaluator never sees an ad that does not fit, since retrieval and mechanisms choose ads that do. And it
+can read the development part of the contrast suite, where one ad is worded in several ways: a mechanism words all its
+ads alike.
 """
 
 from __future__ import annotations
@@ -25,6 +27,13 @@ from simenv.seeding import keyed_rng
 from simenv.text import sentence_around
 from simenv.validity.ask import CachedJudge
 from simenv.validity.cases import Case
+from simenv.validity.scenarios import Scenario, build, load_scenarios, persona, shouted
+
+SHOWN = ("run", "readers")
+"""Sources whose answers a mechanism gave."""
+SOURCES = (*SHOWN, "swaps", "wordings")
+WORDINGS = ("native", "paraphrase", "spliced", "hard_sell", "other", "rival", "cheap", "dear")
+"""Sentences of a scenario that are read; the spliced one is read shouted too."""
 
 
 class Reading(NamedTuple):
@@ -36,10 +45,10 @@ class Reading(NamedTuple):
     """What an evaluator reads of it."""
     intent: float
     """The reader's click probability; where the judge gives none, 1.0 for a click and 0.0 else."""
-    swapped: bool = False
-    """Whether the ad was put in place of the one that the mechanism showed."""
-    case: Case | None = None
-    """What was read, for a grader."""
+    source: str
+    """"run", "readers" (other readers of a run's answer), "swaps" or "wordings"."""
+    case: Case
+    """What was read."""
 
 
 async def readings(
@@ -49,6 +58,7 @@ async def readings(
     mechanism: str | None = None,
     readers: int = 0,
     swaps: int = 0,
+    wordings: bool = False,
     seed: int = 0,
     judge: Judge | None = None,
     watch: Callable[[str, int, int], None] = lambda *progress: None,
@@ -61,8 +71,9 @@ async def readings(
         mechanism: Only answers of this mechanism; of all by default.
         readers: Number of further personas of the run that read each answer.
         swaps: Number of answers with another ad that are made of each answer, and read by its persona.
+        wordings: Whether the scenarios of the development part are read too, in `WORDINGS`, by three people each.
         seed: Names the draws of readers and ads.
-        judge: Who reads as these; the run's judge by default. It is built only if there are readers or swaps.
+        judge: Who reads all this; the run's judge by default. It is built only if there is something to read.
         watch: Called with (section, judgements done, judgements planned).
 
     Raises:
@@ -73,15 +84,18 @@ async def readings(
         raise InputError(f"readers and swaps must be at least 0, got {readers} and {swaps}")
     answers = [t for t in run.rows if mechanism in (None, t.mechanism) and t.outcome.placements]
     found = [reading for t in answers for reading in _own(t, run.personas[t.persona_id])]
-    further = [case for t in answers for case in _read_by_others(t, run.personas, readers, seed)]
-    swapped = _swapped(answers, run.personas, encoder, swaps, seed)
-    if further or swapped:
+    cases = {
+        "readers": [case for t in answers for case in _read_by_others(t, run.personas, readers, seed)],
+        "swaps": _swapped(answers, run.personas, encoder, swaps, seed),
+        "wordings": [case for s in load_scenarios("dev") for case in _worded(s)] if wordings else [],
+    }
+    if any(cases.values()):
         cached = CachedJudge(judge or run.judge(), repeats=1, watch=watch)
-        for section, cases in (("readers", further), ("swaps", swapped)):
-            verdicts = await cached.ask(cases, section)
-            for case, verdict in zip(cases, verdicts, strict=True):
+        for source, of_source in cases.items():
+            verdicts = await cached.ask(of_source, source)
+            for case, verdict in zip(of_source, verdicts, strict=True):
                 if verdict.clicked is not None and verdict.prob is not None:
-                    found.append(_reading(case, verdict.clicked, verdict.prob, swapped=section == "swaps"))
+                    found.append(_reading(case, verdict.clicked, verdict.prob, source))
     return found
 
 
@@ -91,18 +105,19 @@ def _own(t: Transition, persona: Persona) -> list[Reading]:
             Case(persona, t.auction, t.outcome, click.ad_id),
             click.clicked,
             float(click.clicked) if click.click_prob is None else click.click_prob,
+            "run",
         )
         for click in t.feedback.clicks
         if click.clicked is not None
     ]
 
 
-def _reading(case: Case, clicked: bool, intent: float, *, swapped: bool = False) -> Reading:
+def _reading(case: Case, clicked: bool, intent: float, source: str) -> Reading:
     shown = [placement.ad_id for placement in case.outcome.placements]
     rank = shown.index(case.ad_id)
     bid = case.auction.bid_of(case.ad_id)
     impression = Impression(case.persona.id, bid.ad.id, bid.ad.category, bid.relevance, rank, clicked)
-    return Reading(impression, views(case.auction, case.outcome.response, shown)[rank], intent, swapped, case)
+    return Reading(impression, views(case.auction, case.outcome.response, shown)[rank], intent, source, case)
 
 
 def _read_by_others(t: Transition, personas: dict[str, Persona], readers: int, seed: int) -> list[Case]:
@@ -157,3 +172,21 @@ def _swap(t: Transition, persona: Persona, out: str, ad: Ad, sentence: str, enco
 def _bid(bid: Bid, ad: Ad, auction: Auction, encoder: Encoder) -> Bid:
     query, text = encoder.encode([auction.query.text, ad.text]).astype(np.float64)
     return bid.model_copy(update={"ad": ad, "relevance": float(product(query, text))})
+
+
+def _worded(scenario: Scenario) -> list[Case]:
+    readers = (
+        persona(scenario),
+        persona(scenario, scenario.interested, affinity=0.8),
+        persona(scenario, scenario.uninterested, affinity=-0.8),
+    )
+    built = [build(scenario, [wording], who=who) for who in readers for wording in WORDINGS]
+    built += [build(shouted(scenario), ["spliced"], who=who) for who in readers]
+    return [
+        case._replace(
+            auction=case.auction.model_copy(
+                update={"id": f"{case.auction.id}.wording-{number}", "profile": case.persona.profile}
+            )
+        )
+        for number, case in enumerate(built)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,17 @@ from simenv.errors import InputError
 from simenv.fitting import evaluator as fitting
 from simenv.fitting.evaluator import fit_evaluator
 from simenv.fitting.evaluator_report import blocks_of
+from simenv.fitting.grading import graded
 from simenv.fitting.readings import Reading, readings
+from simenv.judges.intent_grader import IntentGrader
+from simenv.llm import ScriptedLLM
+from simenv.llm.base import Request
 from simenv.records import Transition
 from simenv.runs.folder import RunFolder
 from simenv.runs.judged_again import JudgedRun
 from simenv.runs.rollout import Finished
 from simenv.testing import FakeEncoder, small_world
+from simenv.validity.scenarios import load_scenarios
 from tests.support.runs import transitions
 
 ENCODER = FakeEncoder(64)
@@ -60,18 +66,17 @@ def test_further_readers_and_other_ads_are_read_by_the_judge(run: Path, rows: li
     own = len(read(run))
     more = read(run, readers=2, swaps=1)[own:]
     assert len(more) == 2 * own + len([t for t in rows if t.outcome.placements])
-    swapped = [r for r in more if r.swapped]
+    swapped = [r for r in more if r.source == "swaps"]
     for reading in swapped:
-        assert reading.case is not None
         text, bid = reading.case.outcome.response, reading.case.auction.bid_of(reading.impression.ad)
         assert text.count(bid.ad.link) == 1
         assert not reading.case.outcome.violations
         query, ad = ENCODER.encode([reading.case.auction.query.text, bid.ad.text])
         assert bid.relevance == pytest.approx(float(query @ ad), abs=1e-6)
-    others = [r for r in more if not r.swapped]
+    others = [r for r in more if r.source == "readers"]
     assert np.mean([r.intent for r in swapped]) < np.mean([r.intent for r in others])
     assert {r.impression.persona for r in others} == {p.id for p in WORLD.personas}
-    assert all(r.case is not None and r.view.profile == r.case.persona.profile for r in others)
+    assert all(r.view.profile == r.case.persona.profile for r in others)
     with pytest.raises(InputError, match="at least 0, got -1 and 0"):
         read(run, readers=-1)
 
@@ -97,8 +102,6 @@ def test_an_evaluator_is_learned_and_measured(run: Path) -> None:
         ours, grades, *_ = part.quality
         assert ours.auc == pytest.approx(grades.auc, abs=0.05)  # the map is monotone; flat ends may tie
         assert ours.calibration_error < grades.calibration_error
-    again = fit_evaluator(read(run, readers=3, swaps=1), ENCODER, log="here")
-    assert again.evaluator.file == fitted.evaluator.file
     titles = [block.title for block in blocks_of(fitted)]
     assert titles[0] == "Map from scores to click probabilities"
     assert titles[1].startswith("Held-out personas: ")
@@ -109,6 +112,44 @@ def test_verdicts_without_probabilities_are_the_grades_one_and_five() -> None:
     assert fitting._graded(levels, levels).tolist() == [1, 5, 5, 1]
     probs = np.linspace(0, 1, 11)
     assert fitting._graded(probs, probs).tolist() == [1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+def test_wordings_of_the_development_part_are_read_and_never_measure(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three scenarios; there are 24."""
+    monkeypatch.setattr("simenv.fitting.readings.load_scenarios", lambda part: load_scenarios(part, 3))
+    own = len(read(run))
+    worded = read(run, wordings=True)[own:]
+    assert len(worded) == 3 * 9 * 3
+    assert {r.source for r in worded} == {"wordings"}
+    assert len({r.case.auction.id for r in worded}) == len(worded)
+    assert set(fitting._split([*read(run), *worded])[own:]) == {"head"}
+    assert sum("!!!" in r.case.outcome.response for r in worded) >= 3 * 3
+
+
+def test_a_language_models_grades_are_learned_instead(run: Path) -> None:
+    """A fake grader, which likes what has the word trail in it; some replies cannot be read."""
+
+    def reply(request: Request) -> str:
+        ids = request.prompt.user.rpartition(": ")[2].split(", ")
+        if str(request.key[0]).endswith("9"):
+            return "no grades"
+        likes = 5 if "trail" in request.prompt.user.partition("<answer")[2] else 1
+        grades = {"intent": likes, "relevance": 3, "coherence": 3, "effectiveness": 2}
+        return json.dumps({"ads": [{"ad_id": ad_id.strip(), **grades} for ad_id in ids]})
+
+    rows = read(run, readers=3)
+    llm = ScriptedLLM(reply, follows_formats=True)
+    grades = run_sync(lambda: graded(rows, IntentGrader(llm)))
+    assert grades.shape == (len(rows), 4)
+    assert set(grades[:, 0]) <= {0, 1, 5}
+    answers = {(r.case.persona.id, r.case.auction.id, r.case.outcome.response) for r in rows}
+    assert len(llm.requests) == len(answers) < len(rows)
+    fitted = fit_evaluator(rows, ENCODER, grades=grades, graded_by="fake")
+    assert fitted.evaluator.file.learned["grades"] == "by fake"
+    with pytest.raises(InputError, match="none of the 1 replies of llm:scripted could be read as grades"):
+        run_sync(lambda: graded(rows[:1], IntentGrader(ScriptedLLM(["no"], follows_formats=True))))
 
 
 def test_too_few_readers_are_refused(run: Path) -> None:
