@@ -23,10 +23,11 @@ def fit_evaluator(
         int,
         typer.Option(help="Number of copies of each answer with another ad in it, which the run's judge reads too."),
     ] = 1,
-    wordings: Annotated[
+    contrasts: Annotated[
         bool,
         typer.Option(
-            "--wordings", help="Let the run's judge also read the development part of the contrast suite (648 answers)."
+            "--contrasts",
+            help="Let the run's judge also read the development part of the contrast suite (936 answers).",
         ),
     ] = False,
     llm: Annotated[
@@ -67,7 +68,7 @@ def fit_evaluator(
                 mechanism=mechanism,
                 readers=readers,
                 swaps=swaps,
-                wordings=wordings,
+                contrasts=contrasts,
                 seed=seed,
                 watch=watch,
             )

@@ -23,8 +23,8 @@ Floats = npt.NDArray[np.float64]
 
 PAIRS = ("query-offer", "query-words", "before-words", "profile-offer", "offer-words")
 """The pairs of texts whose vectors are compared: cosine, and product of each dimension."""
-COUNTS = ("rank", "words before", "other ads", "typographic pressure", "leaked process")
-"""Numbers of an ad in an answer, in the order of `AdView.counts`."""
+COUNTS = ("rank", "words before", "other ads", "typographic pressure", "leaked process", "nearest other ad")
+"""Numbers of an ad in an answer. The last is a cosine, 0 without another ad."""
 
 
 class AdView(NamedTuple):
@@ -38,13 +38,15 @@ class AdView(NamedTuple):
     """The ad's sentence without link and brand."""
     before: tuple[str, ...]
     """Query and sentences before the ad; the nearest to `words` is compared."""
+    others: tuple[str, ...]
+    """Title and copy of the other ads shown; the nearest to `offer` is compared."""
     counts: tuple[float, ...] | None
-    """`COUNTS`; None before any text is written: those of an average ad at the first place."""
+    """`COUNTS` without the last; None before any text is written: those of an average ad at the first place."""
 
     @property
     def texts(self) -> list[str]:
         """All texts whose vectors are needed."""
-        return [self.query, self.profile, self.offer, self.words, *self.before]
+        return [self.query, self.profile, self.offer, self.words, *self.before, *self.others]
 
 
 def views(auction: Auction, response: str, shown: Sequence[str]) -> list[AdView]:
@@ -56,7 +58,9 @@ def views(auction: Auction, response: str, shown: Sequence[str]) -> list[AdView]
     links, violations = markup.parse(response, auction)
     leaked = any(violation.kind == "leaked_process" for violation in violations)
     rows = []
+    offers = {ad_id: ad_copy.offer(auction.bid_of(ad_id).ad) for ad_id in shown}
     for rank, ad_id in enumerate(shown):
+        others = [offer for other, offer in offers.items() if other != ad_id]
         ad = auction.bid_of(ad_id).ad
         span = links.get(ad_id, (len(response), len(response)))
         start, end = sentence_around(response, span)
@@ -71,17 +75,17 @@ def views(auction: Auction, response: str, shown: Sequence[str]) -> list[AdView]
         )
         words = ad_copy.words_around(response[start:end], ad) or ad_copy.offer_title(ad)
         read = sentences(markup.strip_markup(response[:start]))
-        rows.append(_view(auction, ad, words, read, counts))
+        rows.append(_view(auction, ad, words, read, others, counts))
     return rows
 
 
 def bare_views(auction: Auction) -> list[AdView]:
     """Reads every candidate before any text is written: its own copy stands for its sentence."""
-    return [_view(auction, bid.ad, ad_copy.offer(bid.ad), [], None) for bid in auction.bids]
+    return [_view(auction, bid.ad, ad_copy.offer(bid.ad), [], [], None) for bid in auction.bids]
 
 
 def inputs(encoder: Encoder, rows: Sequence[AdView]) -> Floats:
-    """The numbers of ads in answers: shape (len(rows), 6 d + 10) with vectors of d dimensions.
+    """The numbers of ads in answers: shape (len(rows), 6 d + 11) with vectors of d dimensions.
 
     These are, for each of `PAIRS`, the products of each dimension, then the vector of `words`, the cosines of `PAIRS`,
     and the counts (nan where there are none).
@@ -95,7 +99,8 @@ def inputs(encoder: Encoder, rows: Sequence[AdView]) -> Floats:
         nearest = earlier[int(product(earlier, words).argmax())]
         query, offer = known[row.query], known[row.offer]
         products = [query * offer, query * words, nearest * words, known[row.profile] * offer, offer * words]
-        counts = [np.nan] * len(COUNTS) if row.counts is None else list(row.counts)
+        rivals = [float(product(known[other], offer)) for other in row.others]
+        counts = [np.nan] * len(COUNTS) if row.counts is None else [*row.counts, max([0.0, *rivals])]
         found.append(np.concatenate([*products, words, [float(pair.sum()) for pair in products], counts]))
     return np.stack(found) if found else np.zeros((0, 0))
 
@@ -105,12 +110,15 @@ def width(dimension: int) -> int:
     return (len(PAIRS) + 1) * dimension + len(PAIRS) + len(COUNTS)
 
 
-def _view(auction: Auction, ad: Ad, words: str, read: Sequence[str], counts: tuple[float, ...] | None) -> AdView:
+def _view(
+    auction: Auction, ad: Ad, words: str, read: Sequence[str], others: Sequence[str], counts: tuple[float, ...] | None
+) -> AdView:
     return AdView(
         query=auction.query.text,
         profile=auction.profile or auction.query.text,
         offer=ad_copy.offer(ad),
         words=words,
         before=(auction.query.text, *read),
+        others=tuple(others),
         counts=counts,
     )

@@ -148,7 +148,7 @@ def _split(rows: Sequence[Reading]) -> npt.NDArray[np.str_]:
     measured, mapped, left_out = set(personas[::_HELD_OUT]), set(personas[1::_HELD_OUT]), set(ads[::_HELD_OUT])
 
     def part(row: Reading) -> str:
-        if row.source == "wordings":  # of people and ads of their own
+        if row.source == "contrasts":  # of people and ads of their own
             return "head"
         if row.impression.persona in measured:
             return "personas"

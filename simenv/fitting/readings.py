@@ -3,8 +3,8 @@
 The run's own judge already read each answer as one persona. It can read the answers as other personas too, and with
 another ad in place of the one shown: the sentence of an ad of another auction, which few readers want here. Without
 such answers an evaluator never sees an ad that does not fit, since retrieval and mechanisms choose ads that do. And it
-can read the development part of the contrast suite, where one ad is worded in several ways: a mechanism words all its
-ads alike.
+can read the development part of the contrast suite, where one ad is worded in several ways, alone and beside others: a
+mechanism words all its ads alike.
 """
 
 from __future__ import annotations
@@ -27,13 +27,19 @@ from simenv.seeding import keyed_rng
 from simenv.text import sentence_around
 from simenv.validity.ask import CachedJudge
 from simenv.validity.cases import Case
-from simenv.validity.scenarios import Scenario, build, load_scenarios, persona, shouted
+from simenv.validity.scenarios import EXTRAS, Scenario, build, load_scenarios, persona, shouted
 
 SHOWN = ("run", "readers")
 """Sources whose answers a mechanism gave."""
-SOURCES = (*SHOWN, "swaps", "wordings")
-WORDINGS = ("native", "paraphrase", "spliced", "hard_sell", "other", "rival", "cheap", "dear")
-"""Sentences of a scenario that are read; the spliced one is read shouted too."""
+SOURCES = (*SHOWN, "swaps", "contrasts")
+_CONTRASTS = (
+    *((wording,) for wording in ("native", "paraphrase", "spliced", "hard_sell", "other", "rival", "cheap", "dear")),
+    ("native", "second"),
+    ("native", "rival"),
+    ("native", "second", "rival", *EXTRAS),
+)
+"""Ads of a scenario in one answer; the first one is read. The native one is also read before a leak of the ad process,
+and the spliced one shouted."""
 
 
 class Reading(NamedTuple):
@@ -46,7 +52,7 @@ class Reading(NamedTuple):
     intent: float
     """The reader's click probability; where the judge gives none, 1.0 for a click and 0.0 else."""
     source: str
-    """"run", "readers" (other readers of a run's answer), "swaps" or "wordings"."""
+    """"run", "readers" (other readers of a run's answer), "swaps" or "contrasts"."""
     case: Case
     """What was read."""
 
@@ -58,7 +64,7 @@ async def readings(
     mechanism: str | None = None,
     readers: int = 0,
     swaps: int = 0,
-    wordings: bool = False,
+    contrasts: bool = False,
     seed: int = 0,
     judge: Judge | None = None,
     watch: Callable[[str, int, int], None] = lambda *progress: None,
@@ -71,7 +77,7 @@ async def readings(
         mechanism: Only answers of this mechanism; of all by default.
         readers: Number of further personas of the run that read each answer.
         swaps: Number of answers with another ad that are made of each answer, and read by its persona.
-        wordings: Whether the scenarios of the development part are read too, in `WORDINGS`, by three people each.
+        contrasts: Whether the scenarios of the development part are read too, 13 answers each, by three people.
         seed: Names the draws of readers and ads.
         judge: Who reads all this; the run's judge by default. It is built only if there is something to read.
         watch: Called with (section, judgements done, judgements planned).
@@ -87,7 +93,7 @@ async def readings(
     cases = {
         "readers": [case for t in answers for case in _read_by_others(t, run.personas, readers, seed)],
         "swaps": _swapped(answers, run.personas, encoder, swaps, seed),
-        "wordings": [case for s in load_scenarios("dev") for case in _worded(s)] if wordings else [],
+        "contrasts": [case for s in load_scenarios("dev") for case in _contrasts(s)] if contrasts else [],
     }
     if any(cases.values()):
         cached = CachedJudge(judge or run.judge(), repeats=1, watch=watch)
@@ -174,18 +180,19 @@ def _bid(bid: Bid, ad: Ad, auction: Auction, encoder: Encoder) -> Bid:
     return bid.model_copy(update={"ad": ad, "relevance": float(product(query, text))})
 
 
-def _worded(scenario: Scenario) -> list[Case]:
+def _contrasts(scenario: Scenario) -> list[Case]:
     readers = (
         persona(scenario),
         persona(scenario, scenario.interested, affinity=0.8),
         persona(scenario, scenario.uninterested, affinity=-0.8),
     )
-    built = [build(scenario, [wording], who=who) for who in readers for wording in WORDINGS]
+    built = [build(scenario, ads, who=who) for who in readers for ads in _CONTRASTS]
     built += [build(shouted(scenario), ["spliced"], who=who) for who in readers]
+    built += [build(scenario, tail=scenario.leak, who=who) for who in readers]
     return [
         case._replace(
             auction=case.auction.model_copy(
-                update={"id": f"{case.auction.id}.wording-{number}", "profile": case.persona.profile}
+                update={"id": f"{case.auction.id}.contrast-{number}", "profile": case.persona.profile}
             )
         )
         for number, case in enumerate(built)

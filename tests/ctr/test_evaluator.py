@@ -40,6 +40,16 @@ def test_it_predicts_a_probability_of_every_candidate_and_of_every_shown_ad() ->
     assert model.click_probs(AUCTION, "No ads.", []) == {}
 
 
+def test_a_rival_beside_the_ad_is_read() -> None:
+    """One sentence after the ad, about another ad: the same number of ads, and the same text before them."""
+    model = random_evaluator()
+    beside = {
+        other.id: model.click_probs(AUCTION, f"Try {BOOTS.link}. See {other.link}.", [BOOTS.id, other.id])[BOOTS.id]
+        for other in (SHOES, BANK)
+    }
+    assert beside[SHOES.id] != beside[BANK.id]
+
+
 def test_bids_and_the_brand_change_nothing() -> None:
     model = random_evaluator()
     renamed = BOOTS.model_copy(update={"advertiser": "Fuchs", "title": BOOTS.title.replace("TrailFox", "Fuchs")})
@@ -84,7 +94,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     }
     said = {
         "one number": "its content has the hash ",
-        "too short": "mean has another length than 202 numbers",
+        "too short": "mean has another length than 203 numbers",
         "not finite": "mean has numbers that are not finite",
         "no hash": "it has no sha256 of its content",
     }

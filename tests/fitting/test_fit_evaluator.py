@@ -114,15 +114,15 @@ def test_verdicts_without_probabilities_are_the_grades_one_and_five() -> None:
     assert fitting._graded(probs, probs).tolist() == [1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
-def test_wordings_of_the_development_part_are_read_and_never_measure(
+def test_contrasts_of_the_development_part_are_read_and_never_measure(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of three scenarios; there are 24."""
     monkeypatch.setattr("simenv.fitting.readings.load_scenarios", lambda part: load_scenarios(part, 3))
     own = len(read(run))
-    worded = read(run, wordings=True)[own:]
-    assert len(worded) == 3 * 9 * 3
-    assert {r.source for r in worded} == {"wordings"}
+    worded = read(run, contrasts=True)[own:]
+    assert len(worded) == 3 * 13 * 3
+    assert {r.source for r in worded} == {"contrasts"}
     assert len({r.case.auction.id for r in worded}) == len(worded)
     assert set(fitting._split([*read(run), *worded])[own:]) == {"head"}
     assert sum("!!!" in r.case.outcome.response for r in worded) >= 3 * 3
