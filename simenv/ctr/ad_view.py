@@ -88,7 +88,7 @@ def inputs(encoder: Encoder, rows: Sequence[AdView]) -> Floats:
     """The numbers of ads in answers: shape (len(rows), 6 d + 11) with vectors of d dimensions.
 
     These are, for each of `PAIRS`, the products of each dimension, then the vector of `words`, the cosines of `PAIRS`,
-    and the counts (nan where there are none).
+    and the counts (before any text, place 0 and nan).
     """
     texts = list(dict.fromkeys(text for row in rows for text in row.texts))
     known = dict(zip(texts, encoder.encode(texts).astype(np.float64), strict=True)) if texts else {}
@@ -100,7 +100,7 @@ def inputs(encoder: Encoder, rows: Sequence[AdView]) -> Floats:
         query, offer = known[row.query], known[row.offer]
         products = [query * offer, query * words, nearest * words, known[row.profile] * offer, offer * words]
         rivals = [float(product(known[other], offer)) for other in row.others]
-        counts = [np.nan] * len(COUNTS) if row.counts is None else [*row.counts, max([0.0, *rivals])]
+        counts = [0.0, *[np.nan] * (len(COUNTS) - 1)] if row.counts is None else [*row.counts, max([0.0, *rivals])]
         found.append(np.concatenate([*products, words, [float(pair.sum()) for pair in products], counts]))
     return np.stack(found) if found else np.zeros((0, 0))
 

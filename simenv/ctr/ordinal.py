@@ -26,7 +26,8 @@ GRADES = 5
 UNITS = 8
 """Hidden units."""
 RIDGE = 40.0
-"""Penalty on W and v, beside a loss that is a sum over rows, for inputs of about unit length."""
+"""Penalty on W and v, beside a loss that is a sum over rows, for inputs of about unit length. Of 5, 15, 46 and
+154, the values near 46 had the highest rank correlation with held-out readers and ads, on one run of 1,541 readings."""
 AUXILIARY = 0.3
 """Weight of each auxiliary target's loss."""
 _GAP_RIDGE = 0.001
