@@ -198,6 +198,26 @@ class AdaptedLLM(LocalLLM):
         logps = self._logps(list(hidden), rows, [len(batch[place][0].ads) for place in owners])
         return list(torch.split(logps, [len(texts) for _, texts in batch]))
 
+    def label_logps(self, batch: Sequence[tuple[Page, str]]) -> list[torch.Tensor]:
+        """Log-probability of each ad of a page where a link opens after a text: shape (ads,) for each pair.
+
+        -inf for the ads that the text has. On a GPU all pairs share one pass. Differentiable.
+        """
+        if self._device == "cpu" and len(batch) > 1:
+            return [self.label_logps([one])[0] for one in batch]
+        rows = [self._sampled(asked, Written(text, ended=False)) for asked, text in batch]
+        texts = [[*row.ids, self.opener, self._table.eos] for row in rows]  # a state stands before each token
+        prompts = [self._encode(asked.prompt) for asked, _ in batch]
+        states = self._hidden(prompts, list(range(len(batch))), texts)
+        result = []
+        for hidden, row, text, (asked, _) in zip(states, rows, texts, batch, strict=True):
+            head = self._model.lm_head.weight[self._words[: len(asked.ads)].to(hidden.device)]
+            scores = torch.nn.functional.linear(hidden[len(text) - 1], head).float()
+            used = torch.zeros(len(asked.ads), dtype=torch.bool, device=hidden.device)
+            used[[label for _, label in row.labels]] = True
+            result.append(scores.masked_fill(used, -torch.inf).log_softmax(0).cpu())
+        return result
+
     def written_tokens(self, asked: Page, text: Written) -> list[int]:
         """The tokens of a text as `written_logps` reads it, without its end."""
         ids = self._sampled(asked, text).ids

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 MOST = 2
 """Ads of an example at most."""
+ANCHORED = 4
+"""Examples of an update of IRPO."""
 COHERENT = 0.8
 """Share of the sentences that count as coherent."""
 OPENINGS = (
@@ -228,6 +230,20 @@ def load(file: Path) -> list[Example]:
         raise DataFileError(f"{file}: not examples for fine-tuning, or damaged: {error!r:.200}") from None
 
 
+def _logps(policy: AdaptedLLM, made: Sequence[Example]) -> torch.Tensor:
+    return torch.cat(policy.written_logps_of([(one.asked, [one.text]) for one in made]))
+
+
+def anchor(policy: AdaptedLLM, made: Sequence[Example], config: Config, step: int) -> torch.Tensor:
+    """The loss that keeps update `step` of IRPO near the examples: `Config.anchor` times their mean -log pi.
+
+    Examples with bids take no part: their ads were not chosen by bid.
+    """
+    known = [one for one in made if one.kind != "auction"]
+    places = keyed_rng("sft anchor", config.seed, step).choice(len(known), min(ANCHORED, len(known)), replace=False)
+    return -config.anchor * _logps(policy, [known[i] for i in places]).mean()
+
+
 def fine_tune(
     policy: AdaptedLLM,
     made: Sequence[Example],
@@ -251,8 +267,7 @@ def fine_tune(
             total = 0.0
             parts = [batch] if policy.device != "cpu" else [[one] for one in batch]
             for part in parts:
-                logps = policy.written_logps_of([(one.asked, [one.text]) for one in part])
-                loss = -torch.cat(logps).sum() / sum(sizes)
+                loss = -_logps(policy, part).sum() / sum(sizes)
                 loss.backward()  # type: ignore[no-untyped-call]
                 total += float(loss.detach())
             done = epoch * steps + step
