@@ -92,7 +92,7 @@ def test_the_parts_share_no_reader_and_no_held_out_ad(run: Path) -> None:
 
 
 def test_an_evaluator_is_learned_and_measured(run: Path) -> None:
-    fitted = fit_evaluator(read(run, readers=3, swaps=1), ENCODER, log="here")
+    fitted = fit_evaluator(read(run, readers=2, swaps=1), ENCODER, log="here", units=4)
     assert isinstance(fitted.evaluator, Evaluator)
     assert fitted.evaluator.name.endswith(" of here")
     assert fitted.evaluator.file.targets == fitting.TARGETS

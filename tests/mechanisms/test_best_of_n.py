@@ -110,9 +110,9 @@ class Shaded(BestOfN):
 
 
 def test_check_keeps_best_of_n_to_its_claims_with_an_evaluator() -> None:
-    assert check_mechanism(BestOfN(ScriptedLLM(), EVALUATOR), auctions=6).runs > 6
+    assert check_mechanism(BestOfN(ScriptedLLM(), EVALUATOR), auctions=2).runs > 2
     with pytest.raises(ClaimViolated, match="truthful"):
-        check_mechanism(Shaded(ScriptedLLM(), EVALUATOR), auctions=6)
+        check_mechanism(Shaded(ScriptedLLM(), EVALUATOR), auctions=2)
 
 
 @pytest.mark.parametrize("name", mechanism_names())
