@@ -86,16 +86,20 @@ class Production(FixedSlots):
         claims = {Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.BID_FREE_CANDIDATES}
         self.claims = frozenset(claims | {Claim.TRUTHFUL_UM} if slots <= 1 else claims)
 
+    def allocate(self, auction: Auction, weights: Floats | None = None) -> dict[str, float]:
+        """Winners with their price per click, or per view; `weights` are those of the query by default."""
+        return super().allocate(auction, self.weights(auction) if weights is None else weights)
+
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         answer = await self._writer.answer(auction)
         seen = in_context(auction, answer, self._encoder) if self._context == "answer" else auction
-        return self.listed(auction, answer, self.allocate(auction, self._weights(seen)))
+        return self.listed(auction, answer, self.allocate(auction, self.weights(seen)))
 
     def reserve(self, auction: Auction, bid: Bid, q: float) -> float:
         """The lowest eligible bid, in currency per click or per view."""
         return max(super().reserve(auction, bid, q), self._view_reserve / bid.units(q))
 
-    def _weights(self, auction: Auction) -> Floats:
+    def weights(self, auction: Auction) -> Floats:
         """w_i of every candidate, in (0, 1]: shape (n,)."""
         cosines = np.clip([bid.relevance for bid in auction.bids], -1.0, 1.0)
         return np.maximum(_LEAST_WEIGHT, ((1 + cosines) / 2) ** self._power)

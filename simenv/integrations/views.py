@@ -85,7 +85,7 @@ def utility(transition: Transition, ad_id: str, expected: bool) -> float | None:
     for click in transition.feedback.clicks:
         if click.ad_id == ad_id:
             chance = click.click_prob if expected else click.clicked
-            units = None if chance is None else bid.units(chance)
+            units = None if chance is None and bid.unit == "click" else bid.units(chance or 0.0)
     return None if units is None or payments is None else value * units - payments.get(ad_id, 0.0)
 
 
