@@ -51,7 +51,7 @@ FACTS = {
         "GSP per click",
     ),
     "production": Facts(
-        "no auction",
+        "pre-generation",
         "production.py",
         "ChatGPT ads, help pages (2026); our reading",
         "relevance x b q per click, relevance x b per view; one card under the answer",

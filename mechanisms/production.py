@@ -2,8 +2,9 @@
 
 Source: the help pages for advertisers of ChatGPT ads, September 2026. They say: cards below the answer, set apart and
 labelled; bids are a maximum per click (CPC) or per thousand views (CPM); the auction is "relevance-weighted,
-second-price"; the answer is not influenced. They do not say how relevance weighs, nor reserves, nor what happens in
-ties. The formulas here are our reading. That no bid gains with one card is derived by us and checked numerically.
+second-price". That the answer is not influenced is from public notes, unchecked. Not public are how relevance weighs,
+reserves and ties: the formulas here are our reading. That no bid gains with one card is derived by us and checked
+numerically. A bid per view is of one view here, not of a thousand.
 
 Score. u_i = 1 for a bid per view and q_i for a bid per click; w_i in (0, 1] is the relevance in context;
 
@@ -16,9 +17,9 @@ Payment. The winner pays the smallest bid that keeps the card, max(s_(2), w_1 r)
 it bids.
 
 The weights depend on no bid, so with one card the rule is a second price with weights, and truth is a dominant strategy
-for utility maximisers of both kinds: a threshold does not depend on the own bid. It is not for value maximisers. With
-more cards it is GSP, which is not truthful. With w = 1, bids per click alone and no reserve per view it is
-`fixed_slots` with one slot.
+for utility maximisers of both kinds: a threshold does not depend on the own bid. It is not for value maximisers whose
+target is over many auctions: what one leaves below its target pays for another. With more cards it is GSP, which is not
+truthful. With w = 1, bids per click alone and no reserve per view it is `fixed_slots` with one slot.
 """
 
 from __future__ import annotations

@@ -25,8 +25,7 @@ from tests.support.auctions import make_auction
 from tests.support.bidding import run
 from tests.support.fakes import FormulaJudge
 
-VIEWS = tuple(bid.model_copy(update={"unit": "view"}) for bid in make_auction([5.0, 4.0]).bids)
-AUCTION = make_auction([5.0, 4.0]).model_copy(update={"bids": VIEWS})
+AUCTION = make_auction([5.0, 4.0], per_view={0, 1})
 
 
 def auction_of(world: World) -> Auction:
@@ -55,7 +54,7 @@ def test_values_and_bids_per_view_are_those_per_click_times_the_clicks_of_a_view
 
 
 def test_a_bid_per_click_is_written_as_it_always_was() -> None:
-    click, view = make_auction([5.0]).bids[0], VIEWS[0]
+    click, view = make_auction([5.0]).bids[0], AUCTION.bids[0]
     assert "unit" not in json.loads(click.model_dump_json())
     assert json.loads(view.model_dump_json())["unit"] == "view"
     assert [Bid.model_validate_json(bid.model_dump_json()) for bid in (click, view)] == [click, view]

@@ -97,10 +97,7 @@ def test_the_price_is_the_smallest_bid_that_keeps_the_card() -> None:
 
 def test_the_formula_by_hand() -> None:
     """Weights 0.75 and 0.5, q = 0.2; a bids 50 per click, b bids 12 per view."""
-    auction = make_auction([50.0, 12.0], [0.5, 0.0])
-    per_view = auction.model_copy(
-        update={"bids": (auction.bids[0], auction.bids[1].model_copy(update={"unit": "view"}))}
-    )
+    per_view = make_auction([50.0, 12.0], [0.5, 0.0], per_view={1})
     mechanism = production(ctr_model=GivenCTR(0.2))
     assert mechanism.allocate(per_view) == {"c0": pytest.approx(0.5 * 12 / (0.75 * 0.2))}
     assert mechanism.allocate(with_bid(per_view, "c1", 16.0)) == {"c1": pytest.approx(0.75 * 50 * 0.2 / 0.5)}
@@ -120,9 +117,7 @@ def test_equal_weights_and_clicks_alone_are_fixed_slots_with_one_slot() -> None:
 
 
 def test_a_view_is_paid_by_a_transfer_below_the_answer_without_ads() -> None:
-    auction = make_auction([50.0, 12.0, 11.0], [0.5, 0.5, 0.5])
-    views = tuple(bid.model_copy(update={"unit": "view"}) for bid in auction.bids[1:])
-    auction = auction.model_copy(update={"bids": (auction.bids[0], *views)})
+    auction = make_auction([50.0, 12.0, 11.0], per_view={1, 2})
     made = run(production(ctr_model=GivenCTR(0.2)), auction)
     assert [(placement.ad_id, placement.price) for placement in made.placements] == [("c1", 0.0)]
     assert made.transfers == {"c1": pytest.approx(11.0)}
