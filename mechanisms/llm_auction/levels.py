@@ -22,7 +22,7 @@ from simenv.background_loop import gather, run_sync
 from simenv.ctr.models import CTRModel
 from simenv.judges.base import Judge, run_judge
 from simenv.judges.click_model import ClickModel
-from simenv.llm import Prompt, Sampling
+from simenv.llm import LLM, Prompt, Sampling
 from simenv.objective import Objective
 from simenv.records import Auction, Click, Outcome, Persona
 from simenv.seeding import keyed_rng
@@ -32,6 +32,7 @@ from simenv.writer.choices import one_call_prompt
 from . import written
 from .policy import AdaptedLLM, cell
 from .sampling import sample_pages
+from .served import AdapterServer
 from .slim import Choice, Offer, Score, offer
 
 Floats = npt.NDArray[np.float64]
@@ -170,17 +171,23 @@ class Answers:
     Args:
         policy: The model with its adapter.
         tokens: Maximum number of tokens of an answer.
+        server: Samples them; None: the policy does.
     """
 
     SAMPLING = Sampling()  # the paper's: T 0.7, top-p 0.8, top-k 20
 
-    def __init__(self, policy: AdaptedLLM, tokens: int = 400) -> None:
+    def __init__(self, policy: AdaptedLLM, tokens: int = 400, server: AdapterServer | None = None) -> None:
         self.policy = policy
+        self._server = server
         self._sampling = self.SAMPLING.model_copy(update={"max_tokens": tokens})
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
+        llm: LLM = self.policy if self._server is None else self._server.llm()
+
         async def write() -> list[list[str]]:
-            return [await gather(self._write(e, j, key) for j in range(count)) for e in auctions]
+            if self._server is None:
+                return [await gather(self._write(llm, e, j, key) for j in range(count)) for e in auctions]
+            return await gather([gather([self._write(llm, e, j, key) for j in range(count)]) for e in auctions])
 
         drawn = []
         for episode, texts in zip(auctions, run_sync(write), strict=True):
@@ -189,9 +196,9 @@ class Answers:
             drawn.append([Drawn(text, logp) for text, logp in zip(texts, logps.tolist(), strict=True)])
         return drawn
 
-    async def _write(self, episode: Episode, j: int, key: str) -> str:
+    async def _write(self, llm: LLM, episode: Episode, j: int, key: str) -> str:
         draw = (episode.auction.id, "llm-auction", key, j)
-        return (await self.policy.complete(_paper_prompt(episode), key=draw, sampling=self._sampling)).text.strip()
+        return (await llm.complete(_paper_prompt(episode), key=draw, sampling=self._sampling)).text.strip()
 
     def outcome(self, episode: Episode, response: str) -> Outcome:
         return markup.outcome(episode.auction, response, {bid.ad.id: bid.amount for bid in episode.auction.bids})
