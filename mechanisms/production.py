@@ -49,7 +49,8 @@ class Production(FixedSlots):
 
     Args:
         llm, ctr_model, writer: See `RankingAuction`.
-        slots: Number of cards. With one, truthful for utility maximisers; with more it is GSP and claims no truth.
+        slots: Number of cards, if the auction's max_ads allows as many. With one, truthful for utility maximisers; with
+            more it is GSP and claims no truth.
         view_reserve: r, currency per view: what showing a card must be expected to pay at least.
         relevance_power: Power of the relevance in the score, at least 0; 0 gives all ads the weight 1.
         context: What relevance is to: "query" takes the retriever's cosines; "answer" computes those of query and
@@ -86,6 +87,10 @@ class Production(FixedSlots):
         self._encoder = encoder
         claims = {Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.BID_FREE_CANDIDATES}
         self.claims = frozenset(claims | {Claim.TRUTHFUL_UM} if slots <= 1 else claims)
+
+    def places(self, auction: Auction) -> int:
+        """Number of cards."""
+        return min(super().places(auction), auction.max_ads)
 
     def allocate(self, auction: Auction, weights: Floats | None = None) -> dict[str, float]:
         """Winners with their price per click, or per view; `weights` are those of the query by default."""
