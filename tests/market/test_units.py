@@ -11,6 +11,7 @@ from mechanisms.first_price import FirstPrice
 from mechanisms.production import Production
 from mechanisms.vcg import VCG
 from simenv.background_loop import run_sync
+from simenv.conversions import Conversions
 from simenv.errors import InputError
 from simenv.llm import ScriptedLLM
 from simenv.market.bidders import Budgeted, Exp3Bidder, ShadedBidder, UniformBidder
@@ -116,3 +117,15 @@ def test_learning_counts_a_view_as_a_view() -> None:
         risen = np.exp(learner.rate * gain / (0.5 * 2))  # both shares were as likely
         share = risen / (1 + risen)
         assert learner.strategy(bid.ad.id)[arm] == pytest.approx((1 - learner.rate) * share + learner.rate / 2)
+
+
+def test_a_conversion_is_worth_the_same_whatever_the_advertiser_bids_for() -> None:
+    """Its worth follows from the value per click, not from the smaller value of a view."""
+    worth = []
+    for view_bids in (0.0, 1.0):
+        world = small_world(view_bids=view_bids, conversions=Conversions(0.5))
+        session = run_sync(world.session, 0, 0)
+        made = run_sync(lambda w=world, s=session: w.step(s, 0, ShowsAll()))
+        worth.append({click.ad_id: click.conversion_value for click in made.feedback.clicks})
+    assert worth[0].keys() == worth[1].keys() != set()
+    assert worth[1] == pytest.approx(worth[0])
