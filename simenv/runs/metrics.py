@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from simenv import registry
 from simenv.records import AdQuality, Quality, Transition
 from simenv.registry import Kind
+from simenv.runs.gem_metrics import GEM_METRICS
 from simenv.runs.useless import is_empty, is_refusal
 from simenv.writer.copy_check import in_own_words
 
@@ -435,6 +436,7 @@ METRICS: tuple[Metric, ...] = (
     Surprise(),
     Disclosure(),
     OwnCopy(),
+    *GEM_METRICS,
 )
 """The built-in metrics, in the order of tables."""
 IF_ANY = frozenset(metric.name for metric in METRICS if isinstance(metric, _Share))
