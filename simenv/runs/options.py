@@ -177,7 +177,8 @@ class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     """Answer quality: embedded, likelihood (by the Ad-LLM too), llm (by the User-LLM), gem (GEM-Bench's quantities
     too), gem_judged (and its six grades), none, package.module:Class or file.py:Class."""
     metrics: tuple[str, ...] = ()
-    """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
+    """Metrics beside the built-in ones, comma-separated: detection (how well a frozen classifier finds the ads),
+    package.module:Class or file.py:Class."""
     conversions: float | None = None
     """Conversions per click, for instance 0.05: users may buy after a click (simenv.conversions). Off by default."""
     chunk: int = 16
@@ -246,7 +247,8 @@ class ScoreOptions(PersonaOptions, CatalogOptions, ModelOptions, FileOptions, An
     conversions: float | None = None
     """Conversions per click, for instance 0.05: users may buy after a click (simenv.conversions). Off by default."""
     metrics: tuple[str, ...] = ()
-    """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
+    """Metrics beside the built-in ones, comma-separated: detection (how well a frozen classifier finds the ads),
+    package.module:Class or file.py:Class."""
     settings: tuple[str, ...] = ()
     """NAME.OPTION=VALUE for the judge, the model and other plug-ins. Repeatable."""
     baseline: str | None = None

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.blocks import Block, csv_text, markdown_table, print_table
-from simenv.runs.metrics import METRICS
+from simenv.runs.metrics import METRIC_SETS, METRICS
 from simenv.runs.summary import Cell, Table
 from simenv.stats import Estimate
 
@@ -31,7 +31,7 @@ _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
 _GEM = ("flow", "coherence", "transition", "transition_least", "alignment", "has_ad", "injected")
 _GEM_GRADES = ("accuracy", "naturalness", "personality", "trust", "notice", "click", "unread")
-_BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS])
+_BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS, *METRIC_SETS["detection"]])
 _BOUNDS = "Bounds: ads on which the judge abstained are never clicked, or always"
 _TIES = ("noise_floor", "tied")
 _WHERE_ABSTAINED = ("abstained", "overlap", "difference_least", "difference_most")
@@ -203,6 +203,8 @@ def blocks(table: Table) -> Iterator[Block]:
     if any(cell.metric == "gem_unread" for cell in table.cells):
         title = "GEM-Bench's grades, 0 to 90 (abstained: grades of 6)"
         yield from _block(table, title, [f"gem_{name}" for name in _GEM_GRADES])
+    title = "Ads that a frozen classifier finds (detectability: AUC, 0.5 is chance; detected: at 1% false alarms)"
+    yield from _block(table, title, METRIC_SETS["detection"])
     yield from _block(table, "Further metrics", own)
     title = f"Difference against {table.baseline}, currency per answer"
     yield from _block(table, title, _MONEY, difference=True)

@@ -1,0 +1,208 @@
+"""Fits the frozen classifier of `simenv.quality.detector`, which tells sentences with an ad from others.
+
+python -m benchmarks.fit_detector write --webis FOLDER --out texts.jsonl    # the embedded model writes: 15 minutes
+python -m benchmarks.fit_detector fit --texts texts.jsonl    # prints held-out figures, writes the weights
+
+FOLDER has TOPIC_query_pairs.csv and TOPIC_qualities.csv of "Detecting Generated Native Ads in Conversational Search"
+(Schmidt, Zelch, Bevendorff, Stein, Hagen, Potthast 2024; repository webis-de/ads-in-generative-ir, MIT licence): search
+queries with brands, and the brands' qualities. The texts follow the recipe of that data set: a language model answers
+the query, and writes an ad for the brand that mentions its qualities. Nothing of simenv is in them: no persona, no
+query, no ad, and no prompt of a mechanism or writer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from simenv import stats
+from simenv.llm import LLM, Prompt, Sampling, make_llm
+from simenv.quality.detector import Weights, features, score_sentence
+from simenv.seeding import keyed_rng
+from simenv.text import sentences
+
+PER_TOPIC = 100
+LEAST = 3
+"""Sentences that a feature is in at least."""
+LABELS = ("Sponsored: {}", "Sponsored · {}", "Ad: {}", "[Ad] {}", "Advertisement: {}", "Promoted: {}", "{} (sponsored)")
+ABOUT = (
+    "Naive Bayes weights of simenv.quality.detector, written by benchmarks/fit_detector.py. Fitted to texts that "
+    "SmolLM2-135M (Apache 2.0) wrote for queries and brands of webis-de/ads-in-generative-ir (MIT, copyright 2024 "
+    "Webis Group). None of these texts is in the file."
+)
+_QUESTIONS = (
+    "What should I know about {query}?",
+    "Explain {query} in a few sentences.",
+    "Give some advice to someone who searches for {query}.",
+    "{query}: how does one choose?",
+)
+_AD = 'Write one sentence that recommends {brand} ({kind}) to someone who searched for "{query}". Mention: {qualities}.'
+
+
+class Pair(NamedTuple):
+    """A query, and a brand that its authors found relevant."""
+
+    topic: str
+    query: str
+    brand: str
+    kind: str
+    qualities: str
+
+
+def pairs(folder: Path) -> Iterator[Pair]:
+    """A sample of the pairs of every topic; each query once."""
+    for path in sorted(folder.glob("*_query_pairs.csv")):
+        topic = path.name.removesuffix("_query_pairs.csv")
+        with (folder / f"{topic}_qualities.csv").open(encoding="utf-8", newline="") as file:
+            about = {row[0].strip(): (row[1].strip(), row[2].strip()) for row in csv.reader(file) if len(row) == 3}
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [tuple(cell.strip() for cell in row) for row in csv.reader(file)][1:]
+        by_query = {query: brand for query, brand in (row for row in rows if len(row) == 2) if brand in about}
+        order = keyed_rng("detector", topic).permutation(len(by_query))
+        for query, brand in [[*by_query.items()][i] for i in order[:PER_TOPIC]]:
+            yield Pair(topic, query, brand, *about[brand])
+
+
+async def write(llm: LLM, pair: Pair, number: int) -> dict[str, str]:
+    """The answer without an ad, and the ad, of one pair."""
+    begins = f"{pair.brand}" if keyed_rng("detector-begins", number).random() < 0.5 else ""
+    ad_prompt = Prompt(user=_AD.format(**pair._asdict()), prefill=begins)
+    question = Prompt(user=_QUESTIONS[number % len(_QUESTIONS)].format(query=pair.query))
+    answer, ad = await asyncio.gather(
+        llm.complete(question, key=("detector", number, 0), sampling=Sampling(max_tokens=140)),
+        llm.complete(ad_prompt, key=("detector", number, 1), sampling=Sampling(max_tokens=60)),
+    )
+    return {**pair._asdict(), "answer": answer.text.strip(), "ad": (begins + ad.text).strip()}
+
+
+async def write_all(folder: Path, out: Path, model: str) -> None:
+    """Writes one line per pair."""
+    llm = make_llm(model)
+    every = list(pairs(folder))
+    with out.open("w", encoding="utf-8") as file:
+        for start in range(0, len(every), 32):
+            batch = enumerate(every[start : start + 32], start)
+            for row in await asyncio.gather(*(write(llm, pair, number) for number, pair in batch)):
+                file.write(json.dumps(row) + "\n")
+            file.flush()
+            print(f"{min(start + 32, len(every))} of {len(every)}", flush=True)
+
+
+class Text(NamedTuple):
+    """What was written for a pair, as it is fitted."""
+
+    topic: str
+    query: str
+    brand: str
+    answer: list[str]
+    """Sentences without an ad; one that breaks off is left out."""
+    ad: str
+    """One sentence, of every third pair with a label."""
+    place: int
+    """Before which sentence of the answer the ad stands."""
+
+
+def read_texts(path: Path) -> Iterator[Text]:
+    """The texts of `write`, but for those without a sentence of an answer or of an ad."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        row = json.loads(line)
+        answer = [s for s in sentences(row["answer"]) if len(s.split()) > 2 and s[-1] in ".!?:"]
+        ads = [s for s in sentences(row["ad"].strip('"')) if len(s.split()) > 3]
+        if answer and ads:
+            rng = keyed_rng("detector-ad", number)
+            label = LABELS[int(rng.integers(len(LABELS)))] if rng.random() < 1 / 3 else "{}"
+            place = int(rng.integers(len(answer) + 1))
+            yield Text(row["topic"], row["query"], row["brand"], answer, label.format(ads[0]), place)
+
+
+def fit(texts: Sequence[Text], threshold: float = 0.0) -> Weights:
+    """Multinomial naive Bayes with add-one smoothing, on features of at least three sentences."""
+    counts, sentences_with = (Counter[str](), Counter[str]()), Counter[str]()
+    number = [0, 0]
+    for text in texts:
+        for is_ad, sentence in [(0, s) for s in text.answer] + [(1, text.ad)]:
+            found = features(sentence)
+            counts[is_ad].update(found)
+            sentences_with.update(set(found))
+            number[is_ad] += 1
+    known = sorted(feature for feature, count in sentences_with.items() if count >= LEAST)
+    totals = [sum(of[feature] for feature in known) + len(known) for of in counts]
+    of = {f: math.log((counts[1][f] + 1) / totals[1]) - math.log((counts[0][f] + 1) / totals[0]) for f in known}
+    return Weights(round(math.log(number[1] / number[0]), 3), threshold, {f: round(w, 2) for f, w in of.items()}, "")
+
+
+def held_out(texts: Sequence[Text]) -> tuple[list[tuple[Text, list[float], float]], float]:
+    """Every text scored by weights of the other topics: its sentences, and its ad. And the best threshold, by F1."""
+    scored = []
+    for topic in sorted({text.topic for text in texts}):
+        known = fit([text for text in texts if text.topic != topic])
+        for text in texts:
+            if text.topic == topic:
+                others = [score_sentence(sentence, known) for sentence in text.answer]
+                scored.append((text, others, score_sentence(text.ad, known)))
+    negatives = np.sort([score for _, others, _ in scored for score in others])
+    positives = np.sort([ad for *_, ad in scored])
+    at = np.linspace(-3, 3, 121)
+    right = len(positives) - np.searchsorted(positives, at, side="right")
+    wrong = len(negatives) - np.searchsorted(negatives, at, side="right")
+    return scored, float(at[np.argmax(2 * right / (right + wrong + len(positives)))])
+
+
+def report(scored: Iterable[tuple[Text, list[float], float]]) -> None:
+    """Prints how held-out ads are told from other sentences, and answers with them from those without."""
+    scored = list(scored)
+    for name, labelled in (("all ads", None), ("with a label", True), ("without a label", False)):
+        rows = [row for row in scored if labelled is None or _is_labelled(row[0].ad) == labelled]
+        clusters = [text.query for text, *_ in rows]
+        answers = [max([ad, *others]) for _, others, ad in rows], [max(others) for _, others, _ in rows]
+        area = stats.auc([1] * len(rows) + [0] * len(rows), [*answers[0], *answers[1]], clusters * 2, name)
+        bound = np.sort(answers[1])[math.ceil(0.99 * len(rows)) - 1]
+        share = np.mean([score > bound for score in answers[0]])
+        print(f"{name}: {len(rows)} answers, AUC {area.value:.3f} ({area.low:.3f} to {area.high:.3f}), ", end="")
+        print(f"found at 1% false alarms {share:.3f}")
+
+
+def _is_labelled(ad: str) -> bool:
+    return any(word in ad for word in ("Sponsored", "sponsored", "Ad:", "[Ad]", "Advertisement", "Promoted"))
+
+
+def fit_all(path: Path, out: Path) -> None:
+    """Prints held-out figures, and writes the weights that are fitted to all topics."""
+    texts = list(read_texts(path))
+    scored, threshold = held_out(texts)
+    report(scored)
+    found = fit(texts, round(threshold, 2))
+    kept = {feature: weight for feature, weight in found.of.items() if weight}
+    content = {"about": ABOUT, "prior": found.prior, "threshold": found.threshold, "weights": kept}
+    out.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+    print(f"{len(kept)} features, threshold {threshold:.2f}, {out.stat().st_size} bytes to {out}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    commands = parser.add_subparsers(dest="command", required=True)
+    writing = commands.add_parser("write")
+    writing.add_argument("--webis", type=Path, required=True)
+    writing.add_argument("--out", type=Path, required=True)
+    writing.add_argument("--llm", default="embedded")
+    fitting = commands.add_parser("fit")
+    fitting.add_argument("--texts", type=Path, required=True)
+    fitting.add_argument("--out", type=Path, default=Path("simenv/quality/detector.json"))
+    args = parser.parse_args()
+    if args.command == "write":
+        asyncio.run(write_all(args.webis, args.out, args.llm))
+    else:
+        fit_all(args.texts, args.out)
+
+
+if __name__ == "__main__":
+    main()
