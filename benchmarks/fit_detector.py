@@ -18,7 +18,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +45,20 @@ _QUESTIONS = (
     "Give some advice to someone who searches for {query}.",
     "{query}: how does one choose?",
 )
-_AD = 'Write one sentence that recommends {brand} ({kind}) to someone who searched for "{query}". Mention: {qualities}.'
+_PRAISE = (
+    'Write one sentence that recommends {brand} ({kind}) to someone who searched for "{query}". Mention: {qualities}.'
+)
+_TIP = (
+    'Mention {brand} ({kind}) in passing, as something to try, to a friend who asks about "{query}". Say: {qualities}.'
+)
+_NOTE = "Write one plain sentence about {brand} ({kind}), with facts and without praise: {qualities}."
+_TIPS = (
+    "Have you tried {brand}",
+    "Perhaps try {brand}",
+    "{brand} might suit you",
+    "Others use {brand}",
+    "There is {brand}",
+)
 
 
 class Pair(NamedTuple):
@@ -72,16 +85,26 @@ def pairs(folder: Path) -> Iterator[Pair]:
             yield Pair(topic, query, brand, *about[brand])
 
 
-async def write(llm: LLM, pair: Pair, number: int) -> dict[str, str]:
-    """The answer without an ad, and the ad, of one pair."""
-    begins = f"{pair.brand}" if keyed_rng("detector-begins", number).random() < 0.5 else ""
-    ad_prompt = Prompt(user=_AD.format(**pair._asdict()), prefill=begins)
-    question = Prompt(user=_QUESTIONS[number % len(_QUESTIONS)].format(query=pair.query))
-    answer, ad = await asyncio.gather(
-        llm.complete(question, key=("detector", number, 0), sampling=Sampling(max_tokens=140)),
-        llm.complete(ad_prompt, key=("detector", number, 1), sampling=Sampling(max_tokens=60)),
-    )
-    return {**pair._asdict(), "answer": answer.text.strip(), "ad": (begins + ad.text).strip()}
+def prompts(pair: Pair, number: int) -> list[tuple[Prompt, Sampling]]:
+    """What the model is asked for: the answer without an ad, and three ads: praise, a tip, a note."""
+    fields = pair._asdict()
+    begins = pair.brand if keyed_rng("detector-begins", number).random() < 0.5 else ""
+    ad = Sampling(max_tokens=60)
+    return [
+        (Prompt(user=_QUESTIONS[number % len(_QUESTIONS)].format(query=pair.query)), Sampling(max_tokens=140)),
+        (Prompt(user=_PRAISE.format(**fields), prefill=begins), ad),
+        (Prompt(user=_TIP.format(**fields), prefill=_TIPS[number % len(_TIPS)].format(brand=pair.brand)), ad),
+        (Prompt(user=_NOTE.format(**fields), prefill=pair.brand), ad),
+    ]
+
+
+async def write(llm: LLM, pair: Pair, number: int) -> dict[str, object]:
+    """The texts of one pair."""
+    texts = [
+        (prompt.prefill + (await llm.complete(prompt, key=("detector", number, place), sampling=sampling)).text).strip()
+        for place, (prompt, sampling) in enumerate(prompts(pair, number))
+    ]
+    return {**pair._asdict(), "answer": texts[0], "ads": texts[1:]}
 
 
 async def write_all(folder: Path, out: Path, model: str) -> None:
@@ -102,26 +125,25 @@ class Text(NamedTuple):
 
     topic: str
     query: str
-    brand: str
     answer: list[str]
     """Sentences without an ad; one that breaks off is left out."""
-    ad: str
-    """One sentence, of every third pair with a label."""
-    place: int
-    """Before which sentence of the answer the ad stands."""
+    ads: list[str]
+    """The first sentence of each ad, of every third one with a label."""
 
 
 def read_texts(path: Path) -> Iterator[Text]:
-    """The texts of `write`, but for those without a sentence of an answer or of an ad."""
+    """The texts of `write`, but for pairs without a sentence of an answer or of an ad."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
         row = json.loads(line)
         answer = [s for s in sentences(row["answer"]) if len(s.split()) > 2 and s[-1] in ".!?:"]
-        ads = [s for s in sentences(row["ad"].strip('"')) if len(s.split()) > 3]
-        if answer and ads:
-            rng = keyed_rng("detector-ad", number)
+        rng = keyed_rng("detector-ad", number)
+        ads = []
+        for ad in row["ads"]:
+            whole = [s for s in sentences(ad.strip('"')) if len(s.split()) > 3]
             label = LABELS[int(rng.integers(len(LABELS)))] if rng.random() < 1 / 3 else "{}"
-            place = int(rng.integers(len(answer) + 1))
-            yield Text(row["topic"], row["query"], row["brand"], answer, label.format(ads[0]), place)
+            ads += [label.format(sentence) for sentence in whole[:1]]
+        if answer and ads:
+            yield Text(row["topic"], row["query"], answer, ads)
 
 
 def fit(texts: Sequence[Text], threshold: float = 0.0) -> Weights:
@@ -129,7 +151,7 @@ def fit(texts: Sequence[Text], threshold: float = 0.0) -> Weights:
     counts, sentences_with = (Counter[str](), Counter[str]()), Counter[str]()
     number = [0, 0]
     for text in texts:
-        for is_ad, sentence in [(0, s) for s in text.answer] + [(1, text.ad)]:
+        for is_ad, sentence in [(0, s) for s in text.answer] + [(1, s) for s in text.ads]:
             found = features(sentence)
             counts[is_ad].update(found)
             sentences_with.update(set(found))
@@ -140,33 +162,42 @@ def fit(texts: Sequence[Text], threshold: float = 0.0) -> Weights:
     return Weights(round(math.log(number[1] / number[0]), 3), threshold, {f: round(w, 2) for f, w in of.items()}, "")
 
 
-def held_out(texts: Sequence[Text]) -> tuple[list[tuple[Text, list[float], float]], float]:
-    """Every text scored by weights of the other topics: its sentences, and its ad. And the best threshold, by F1."""
+class Scored(NamedTuple):
+    """An ad and the answer without it, scored by weights of the other topics."""
+
+    query: str
+    ad: str
+    score: float
+    others: list[float]
+    """Scores of the answer's sentences."""
+
+
+def held_out(texts: Sequence[Text]) -> tuple[list[Scored], float]:
+    """Every ad scored by weights of the other topics, and the threshold that is best for sentences, by F1."""
     scored = []
     for topic in sorted({text.topic for text in texts}):
         known = fit([text for text in texts if text.topic != topic])
-        for text in texts:
-            if text.topic == topic:
-                others = [score_sentence(sentence, known) for sentence in text.answer]
-                scored.append((text, others, score_sentence(text.ad, known)))
-    negatives = np.sort([score for _, others, _ in scored for score in others])
-    positives = np.sort([ad for *_, ad in scored])
-    at = np.linspace(-3, 3, 121)
+        for text in (text for text in texts if text.topic == topic):
+            others = [score_sentence(sentence, known) for sentence in text.answer]
+            scored += [Scored(text.query, ad, score_sentence(ad, known), others) for ad in text.ads]
+    positives = np.sort([row.score for row in scored])
+    negatives = np.sort([score for row in scored for score in row.others])
+    at = np.linspace(-5, 5, 201)
     right = len(positives) - np.searchsorted(positives, at, side="right")
     wrong = len(negatives) - np.searchsorted(negatives, at, side="right")
     return scored, float(at[np.argmax(2 * right / (right + wrong + len(positives)))])
 
 
-def report(scored: Iterable[tuple[Text, list[float], float]]) -> None:
-    """Prints how held-out ads are told from other sentences, and answers with them from those without."""
-    scored = list(scored)
+def report(scored: Sequence[Scored]) -> None:
+    """Prints how answers with one of the held-out ads are told from the same answers without it."""
     for name, labelled in (("all ads", None), ("with a label", True), ("without a label", False)):
-        rows = [row for row in scored if labelled is None or _is_labelled(row[0].ad) == labelled]
-        clusters = [text.query for text, *_ in rows]
-        answers = [max([ad, *others]) for _, others, ad in rows], [max(others) for _, others, _ in rows]
-        area = stats.auc([1] * len(rows) + [0] * len(rows), [*answers[0], *answers[1]], clusters * 2, name)
-        bound = np.sort(answers[1])[math.ceil(0.99 * len(rows)) - 1]
-        share = np.mean([score > bound for score in answers[0]])
+        rows = [row for row in scored if labelled is None or _is_labelled(row.ad) == labelled]
+        clusters = [row.query for row in rows]
+        without = [max(row.others) for row in rows]
+        with_ads = [max(row.score, score) for row, score in zip(rows, without, strict=True)]
+        area = stats.auc([1] * len(rows) + [0] * len(rows), [*with_ads, *without], clusters * 2, name)
+        bound = np.sort(without)[math.ceil(0.99 * len(rows)) - 1]
+        share = np.mean(np.array(with_ads) > bound)
         print(f"{name}: {len(rows)} answers, AUC {area.value:.3f} ({area.low:.3f} to {area.high:.3f}), ", end="")
         print(f"found at 1% false alarms {share:.3f}")
 
