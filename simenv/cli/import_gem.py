@@ -1,4 +1,4 @@
-"""`simenv import-gem`: GEM-Bench's questions, products and grades."""
+"""`simenv import-gem`: GEM-Bench's questions, products, answers and grades."""
 
 from __future__ import annotations
 
@@ -20,12 +20,23 @@ def import_gem(
         Path | None, typer.Option(help="Its prompts.json, or queries.tsv of CA-Prod: becomes queries.jsonl.")
     ] = None,
     categories: Annotated[Path | None, typer.Option(help="The categories.json beside prompts.json.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="A result.json of its solutions: becomes answers.jsonl, for simenv score.")
+    ] = None,
     grades: Annotated[Path | None, typer.Option(help="Its evaluation_result.json of the answers of a run.")] = None,
     run: Annotated[Path | None, typer.Option(help="That run: it is copied, with the grades.")] = None,
 ) -> None:
-    """Reads GEM-Bench's questions and products as packs, or its grades of a run's answers as feedback."""
+    """Reads GEM-Bench's questions and products as packs, its answers, or its grades of a run's answers as feedback."""
     if (grades is None) != (run is None):
         raise InputError("grades and run belong together: give both")
+    if results is not None:
+        if products or questions or categories or grades:
+            raise InputError("results are imported alone: give no products, questions, categories or grades")
+        from simenv.datasets.gem_answers import ANSWERS, import_answers
+
+        written = import_answers(results, out)
+        console.line(f"{written.answers} answers in {out / ANSWERS}, {written.without} without an ad in the text")
+        return
     if grades is None or run is None:
         from simenv.datasets.gem_packs import ADS, QUERIES, import_packs
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from simenv.datasets.gem_answers import import_answers
 from simenv.datasets.gem_packs import import_packs
 from simenv.datasets.gem_results import export_results, import_grades, read_grades, result
 from simenv.errors import DataFileError, InputError, UnknownName
@@ -127,6 +129,37 @@ def test_mechanisms_can_be_chosen_and_other_endings_are_refused(run: Path, tmp_p
     with pytest.raises(InputError, match=r"expected \.json"):
         export_results(run, tmp_path / "two.parquet")
     assert not (tmp_path / "two.json").exists()
+
+
+# Answers of its solutions
+
+
+def test_its_answers_become_rows_that_score_reads(tmp_path: Path) -> None:
+    product = {"name": "Acme Gym", "category": "Fitness", "desc": "A gym.", "url": "https://acme.example/"}
+    rows = [
+        {"prompt": "Which?", "content": "Any. [Acme Gym](https://acme.example/): a gym. Go often.", "product": product},
+        {"prompt": "How?", "content": "Often.", "product": product},
+        {"prompt": "Why?", "content": "So.", "product": dict.fromkeys(product)},
+    ]
+    results = write(tmp_path / "result.json", {"GI-R|MT-Human|0": rows, "Ad-Chat|MT-Human|0": rows[1:]})
+    assert import_answers(results, tmp_path) == (5, 4)
+    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = {(row["system"], row["query"]): row for row in lines}
+    ad = {"title": "Acme Gym", "advertiser": "Acme Gym", "body": "A gym.", "category": "Fitness", "url": product["url"]}
+    assert found["GI-R", "Which?"]["ads"] == [ad]
+    assert found["GI-R", "How?"]["ads"] == []  # chosen, but not in the text
+    assert found["GI-R", "How?"]["auction_id"] == found["Ad-Chat", "How?"]["auction_id"]
+    assert found["GI-R", "How?"]["auction_id"] != found["GI-R", "Why?"]["auction_id"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [([], "got list"), ({"GI-R": []}, "SOLUTION|DATA SET|REPEAT"), ({"a|b|0": [{"prompt": "x"}]}, "result 1 of")],
+)
+def test_results_of_another_form_are_refused(content: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match=re.escape(said)):
+        import_answers(write(tmp_path / "result.json", content), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # Grades
