@@ -9,7 +9,7 @@ only the `Auction`. Advertisers' values, personas' traits and the judge's privat
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -268,6 +268,52 @@ class AdQuality(Record):
     """Mean -log p per token of the ad's sentence, given the query and the text before it, nats. None: not measured."""
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+Gem100 = Annotated[float | None, Field(ge=-100, le=100)]
+GemGrade = Annotated[float | None, Field(default=None, ge=0, le=100, exclude_if=_is_none)]
+
+
+class Gem(Record):
+    """GEM-Bench's quantities of one answer (Hu, Zhang, Shi and Xiao 2025, arXiv 2509.14221); see `simenv.quality.gem`.
+
+    All are on a scale up to 100. Those of embeddings are 100 x a cosine, and their levels depend on the encoder. Grades
+    are 0, 30, 60 or 90; None, and left out of logs: not judged, or an abstention.
+    """
+
+    flow: Gem100
+    """Mean cosine of neighbouring sentences. None: fewer than two sentences."""
+    coherence: Gem100
+    """Mean cosine of each sentence with the mean of all. None: fewer than two sentences."""
+    transition: Gem100
+    """Mean over ad sentences of exp(-|cosine with the sentence before - cosine with the sentence after|): what
+    GEM-Bench computes. None: no ad sentence stands between two sentences."""
+    transition_least: Gem100
+    """Mean over ad sentences of the smaller of the two cosines: what GEM-Bench's comments describe. None: as above."""
+    alignment: Gem100
+    """Mean cosine of ad sentences with the mean of the other sentences. None: there are none of either."""
+    has_ad: float = Field(ge=0, le=100)
+    """100 if a sentence has the title or the address of an ad that was chosen, else 0."""
+    injected: float = Field(ge=0, le=100)
+    """100 if an ad was chosen, whether or not the text has it, else 0."""
+    accuracy: GemGrade
+    """Relevant and correct."""
+    naturalness: GemGrade
+    """Does not interrupt, is not formulaic."""
+    personality: GemGrade
+    """Helps, rather than sells."""
+    trust: GemGrade
+    """Credible and unbiased."""
+    notice: GemGrade
+    """The user notices the products, and likes them: 90 positive, 60 neutral, 30 not noticed, 0 negative."""
+    click: GemGrade
+    """The user clicks: 90 likely, 60 noticed alone, 30 hardly noticed, 0 not noticed."""
+    unread: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
+    """Grades whose verdict could not be read: abstentions. Left out of logs if there are none."""
+
+
 class Quality(Record):
     """Quality of one answer, apart from its clicks, from a quality measure (`simenv.quality.embedded`)."""
 
@@ -281,6 +327,8 @@ class Quality(Record):
     """Number of words in sentences that advertise, divided by the number of words of the answer."""
     ads: tuple[AdQuality, ...] = ()
     """One row per placement, in the same order."""
+    gem: Gem | None = Field(default=None, exclude_if=_is_none)
+    """GEM-Bench's quantities. None, and left out of logs: not measured."""
     usage: Usage = Usage()
     """Language model use of the measurement: a judge's calls, and the ad-free answer unless the mechanism requested the
     same completion itself. It is never part of the mechanism's usage. Completions from memory count."""

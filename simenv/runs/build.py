@@ -30,7 +30,7 @@ from simenv.quality.factory import QUALITY, make_quality
 from simenv.records import Ad, Persona
 from simenv.registry import Kind, Lazy
 from simenv.runs.ceilings import refuse_unpriced
-from simenv.runs.metrics import METRIC, Metric
+from simenv.runs.metrics import METRIC, Metric, metrics_named, names_in_sets
 from simenv.runs.models import Models, judge_names
 from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, ScoreOptions, check_ranges
 from simenv.runs.settings import Part, PartOptions
@@ -211,7 +211,7 @@ def metrics_of(options: BenchOptions) -> tuple[Metric, ...]:
         SimenvError: one cannot be found or built.
     """
     part_options = part_options_of(options)
-    return tuple(registry.make(METRIC, name, **part_options.of(METRIC, name)) for name in options.metrics)
+    return metrics_named(options.metrics, lambda name: part_options.of(METRIC, name))
 
 
 def objective_of(options: RunOptions) -> Objective:
@@ -269,7 +269,7 @@ def parts_of(options: RunOptions, mechanisms: Mapping[str, str]) -> Iterable[Par
         (PENALTY, (options.penalty,)),
         (BIDDER, (options.bidder,) if isinstance(options, BidderOptions) else ()),
         (QUALITY, (options.quality,) if isinstance(options, BenchOptions) else ()),
-        (METRIC, options.metrics if isinstance(options, BenchOptions) else ()),
+        (METRIC, names_in_sets(options.metrics) if isinstance(options, BenchOptions) else ()),
     ]
     for kind, names in named:
         for name in names:

@@ -6,17 +6,23 @@ Those that add up clicks also give their parts (`SumsClicks`), so that an answer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from simenv import registry
 from simenv.records import AdQuality, Quality, Transition
 from simenv.registry import Kind
+from simenv.runs.gem_metrics import GEM_METRICS
 from simenv.runs.useless import is_empty, is_refusal
 from simenv.writer.copy_check import in_own_words
 
 Ratio = tuple[float, float]
 """Numerator and denominator of one answer."""
+Floats = npt.NDArray[np.float64]
+Name = TypeVar("Name")
 
 
 class Metric(Protocol):
@@ -55,6 +61,31 @@ class SumsClicks(Protocol):
         ...
 
 
+@runtime_checkable
+class OfAllAnswers(Protocol):
+    """A metric of all answers together: `measure` returns two scores of an answer, and no ratio."""
+
+    def values(self, ours: Floats, theirs: Floats) -> Floats:
+        """One number per answer. Their mean is the metric, and their spread gives its interval.
+
+        Args:
+            ours, theirs: What `measure` returned for every answer that has scores: shape (answers,), at least one.
+        """
+        ...
+
+
+METRIC_SETS: Mapping[str, tuple[str, ...]] = {
+    "detection": (
+        "detectability",
+        "detected",
+        "span_precision",
+        "span_recall",
+        "span_granularity",
+        "span_f1",
+        "span_iou",
+    ),
+}
+"""Metrics on request that one name asks for."""
 METRIC: Kind[Metric] = Kind("metric", "simenv.metrics", ("measure", "unit", "optional"), "measures answers for tables")
 
 
@@ -66,6 +97,26 @@ def make_metric(name: str, **options: Any) -> Metric:
         InputError: it cannot be loaded, or an option is wrong.
     """
     return registry.make(METRIC, name, **options)
+
+
+def metrics_named(
+    names: Iterable[str | Metric], options: Callable[[str], Mapping[str, Any]] = lambda name: {}
+) -> tuple[Metric, ...]:
+    """The metrics that names ask for: a name of `METRIC_SETS` asks for several.
+
+    Args:
+        names: As for `make_metric`; metrics are returned as they are.
+        options: The options of the metric of a name.
+
+    Raises:
+        UnknownName, InputError: as `make_metric`.
+    """
+    return tuple(make_metric(it, **options(it)) if isinstance(it, str) else it for it in names_in_sets(names))
+
+
+def names_in_sets(names: Iterable[Name]) -> list[Name | str]:
+    """The names, with those of its metrics in place of that of a set."""
+    return [one for it in names for one in (METRIC_SETS.get(it, (it,)) if isinstance(it, str) else (it,))]
 
 
 def clicks_of(transition: Transition, expected: bool) -> dict[str, float] | None:
@@ -435,6 +486,7 @@ METRICS: tuple[Metric, ...] = (
     Surprise(),
     Disclosure(),
     OwnCopy(),
+    *GEM_METRICS,
 )
 """The built-in metrics, in the order of tables."""
 IF_ANY = frozenset(metric.name for metric in METRICS if isinstance(metric, _Share))

@@ -180,10 +180,11 @@ class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     baseline: str | None = None
     """What differences are against; the first mechanism by default."""
     quality: str = "embedded"
-    """Answer quality: embedded, likelihood (by the Ad-LLM too), llm (by the User-LLM), none, package.module:Class or
-    file.py:Class."""
+    """Answer quality: embedded, likelihood (by the Ad-LLM too), llm (by the User-LLM), gem (GEM-Bench's quantities
+    too), gem_judged (and its six grades), none, package.module:Class or file.py:Class."""
     metrics: tuple[str, ...] = ()
-    """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
+    """Metrics beside the built-in ones, comma-separated: detection (how well a frozen classifier finds the ads),
+    package.module:Class or file.py:Class."""
     conversions: float | None = None
     """Conversions per click, for instance 0.05: users may buy after a click (simenv.conversions). Off by default."""
     chunk: int = 16
@@ -248,11 +249,12 @@ class ScoreOptions(PersonaOptions, CatalogOptions, ModelOptions, FileOptions, An
     penalty: str = "linear"
     """What extra ads and violations cost: linear, package.module:Class or file.py:Class."""
     quality: str = "embedded"
-    """Answer quality: embedded, likelihood, llm, none, package.module:Class or file.py:Class."""
+    """Answer quality: embedded, likelihood, llm, gem, gem_judged, none, package.module:Class or file.py:Class."""
     conversions: float | None = None
     """Conversions per click, for instance 0.05: users may buy after a click (simenv.conversions). Off by default."""
     metrics: tuple[str, ...] = ()
-    """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
+    """Metrics beside the built-in ones, comma-separated: detection (how well a frozen classifier finds the ads),
+    package.module:Class or file.py:Class."""
     settings: tuple[str, ...] = ()
     """NAME.OPTION=VALUE for the judge, the model and other plug-ins. Repeatable."""
     baseline: str | None = None

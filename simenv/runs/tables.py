@@ -14,7 +14,7 @@ from rich.text import Text
 
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.blocks import Block, csv_text, markdown_table, print_table
-from simenv.runs.metrics import METRICS
+from simenv.runs.metrics import METRIC_SETS, METRICS
 from simenv.runs.summary import Cell, Table
 from simenv.stats import Estimate
 
@@ -29,7 +29,9 @@ _BOUNDED = ("revenue", "bid_weighted_clicks", "welfare", "ctr")
 _TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
 _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
-_BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS])
+_GEM = ("flow", "coherence", "transition", "transition_least", "alignment", "has_ad", "injected")
+_GEM_GRADES = ("accuracy", "naturalness", "personality", "trust", "notice", "click", "unread")
+_BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS, *METRIC_SETS["detection"]])
 _BOUNDS = "Bounds: ads on which the judge abstained are never clicked, or always"
 _TIES = ("noise_floor", "tied")
 _WHERE_ABSTAINED = ("abstained", "overlap", "difference_least", "difference_most")
@@ -44,6 +46,11 @@ TITLES = {
     "quality_loss": "quality loss",
     "ad_text_share": "ad text",
     "own_copy": "own copy",
+    **{f"gem_{name}": name.replace("_", " ") for name in (*_GEM, *_GEM_GRADES)},
+    "gem_transition": "ad transition",
+    "gem_transition_least": "ad transition, least",
+    "gem_alignment": "ad alignment",
+    "gem_unread": "abstained",
 }
 
 
@@ -192,6 +199,12 @@ def blocks(table: Table) -> Iterator[Block]:
     yield from _block(table, title, _CONVERSIONS)
     if any(cell.metric == "satisfaction" for cell in table.cells):
         yield from _block(table, "Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", _QUALITY)
+    yield from _block(table, "GEM-Bench's quantities, up to 100", [f"gem_{name}" for name in _GEM])
+    if any(cell.metric == "gem_unread" for cell in table.cells):
+        title = "GEM-Bench's grades, 0 to 90 (abstained: grades of 6)"
+        yield from _block(table, title, [f"gem_{name}" for name in _GEM_GRADES])
+    title = "Ads that a frozen classifier finds (detectability: AUC, 0.5 is chance; detected: at 1% false alarms)"
+    yield from _block(table, title, METRIC_SETS["detection"])
     yield from _block(table, "Further metrics", own)
     title = f"Difference against {table.baseline}, currency per answer"
     yield from _block(table, title, _MONEY, difference=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from simenv.records import MarkupViolation, Transition
-from simenv.report.answer import faults, pieces
+from simenv.records import Gem, MarkupViolation, Quality, Transition
+from simenv.report.answer import faults, pack, pieces
 from simenv.report.answers import Sample
 from tests.support.hand_made import turn
 
@@ -33,6 +33,17 @@ def test_a_violation_may_cut_through_an_ad() -> None:
     cut = t.model_copy(update={"outcome": t.outcome.model_copy(update={"violations": (part,)})})
     link = t.outcome.response[start:end]
     assert pieces(cut) == ["x ", (link[:3], 0, -1), (link[3:], 0, 0)]
+
+
+def test_an_answer_has_the_quantities_that_were_measured() -> None:
+    gem = Gem(
+        flow=50, coherence=60, transition=None, transition_least=None, alignment=None, has_ad=0, injected=0, trust=30
+    )
+    t = turn(0, {"a": CLICKED})
+    feedback = t.feedback.model_copy(update={"quality": Quality(gem=gem)})
+    fields = pack(t.model_copy(update={"feedback": feedback}), {}).fields
+    assert fields["gem"] == [("flow", 50), ("coherence", 60), ("has ad", 0), ("injected", 0), ("trust", 30)]
+    assert "gem" not in pack(t, {}).fields
 
 
 def sampled(answers: list[Transition], most: int) -> tuple[Sample, dict[str, Any]]:

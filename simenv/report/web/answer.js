@@ -64,6 +64,7 @@ function measures(summary, answer) {
   if (answer.qualityLoss !== undefined) found.push(["quality loss", number(answer.qualityLoss)]);
   if (answer.kept !== undefined) found.push(["kept", number(answer.kept)]);
   if (answer.adText !== undefined) found.push(["ad text", number(answer.adText)]);
+  for (const [name, value] of answer.gem ?? []) found.push([`GEM ${name}`, number(value)]);
   found.push(["calls", number(answer.calls)]);
   if (answer.tokens !== undefined) found.push(["tokens", number(answer.tokens)]);
   return found;
