@@ -83,6 +83,13 @@ FACTS = {
         "best matching of ads to sentences, logit clicks",
         "VCG per click",
     ),
+    "genre_vcg": Facts(
+        "pre-generation",
+        "genre_vcg.py",
+        "Xu, Chen, Deng, Huang, Schoenebeck (2026)",
+        "best matching of ads to paragraph ends by b x coherence of the genre",
+        "VCG per click",
+    ),
     "lera": Facts(
         "pre-generation",
         "lera.py",
