@@ -137,7 +137,8 @@ BROKEN = [
 
 @pytest.mark.parametrize(("broken", "said"), BROKEN, ids=[broken.__name__ for broken, _ in BROKEN])
 def test_a_broken_mechanism_is_caught(broken: type, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    options: dict[str, object] = {"encoder": FakeEncoder()} if issubclass(broken, PositionAuction | Segment | GenreVCG) else {}
+    encodes = issubclass(broken, PositionAuction | Segment | GenreVCG)
+    options: dict[str, object] = {"encoder": FakeEncoder()} if encodes else {}
     if issubclass(broken, Mosaic):
         options = {"samples": 4}
     mechanism = broken(ScriptedLLM(), **options)
