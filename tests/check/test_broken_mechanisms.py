@@ -18,7 +18,7 @@ from simenv import Auction, Claim, Outcome, check_mechanism, outcome
 from simenv.errors import ClaimViolated
 from simenv.llm import ScriptedLLM
 from simenv.testing import FakeEncoder
-from tests.support.broken import Free, Overcharging, Shaded, ShadedGenres, ShadedPositions
+from tests.support.broken import Free, Overcharging, Shaded, ShadedGenres, ShadedLama, ShadedPositions
 
 
 class OtherPropensity(Softmax):
@@ -120,6 +120,7 @@ BROKEN = [
     (Shaded, "not truthful_um_in_expectation"),
     (ShadedPositions, "not truthful_um:"),
     (ShadedGenres, "not truthful_um:"),
+    (ShadedLama, "not truthful_um_in_expectation"),
     (OtherPropensity, "it logs the propensity"),
     (OtherProbabilities, "number . by probability came"),
     (HalfPrices, "of the bid on average, and the lottery expects"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mechanisms.genre_vcg import GenreVCG
+from mechanisms.lama import Lama, Pair
 from mechanisms.mosaic import Mosaic
 from mechanisms.position_auction import PositionAuction
 from simenv import Auction, Outcome
@@ -48,3 +51,9 @@ class ShadedGenres(GenreVCG):
     def allocate(self, auction: Auction, coherence: Floats) -> tuple[dict[str, int], dict[str, float]]:
         places, paid = super().allocate(auction, coherence)
         return places, {ad_id: 0.95 * amount for ad_id, amount in paid.items()}
+
+
+class ShadedLama(Lama):
+    def prices(self, auction: Auction, pairs: Sequence[Pair]) -> dict[str, float]:
+        prices = super().prices(auction, pairs)
+        return {ad_id: max(auction.reserve, 0.95 * price) for ad_id, price in prices.items()}
