@@ -36,6 +36,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from simenv import Writer, markup, outcome
 from simenv.background_loop import gather
@@ -53,6 +54,7 @@ from .passages import in_context
 
 Coherence = Literal["embeddings", "judge"]
 Charge = Literal["click", "answer"]
+Indices = npt.NDArray[np.intp]
 _NEEDED = (Capability.LOGPROBS, Capability.CONSTRAINT, Capability.PREFILL)
 _GRADES = ("1", "2", "3", "4", "5")
 _GRADE = re.compile(r"^\W*([1-5])\b(?!\s*[-–]\s*\d)")
@@ -188,17 +190,13 @@ class GenreVCG:
             auction: The auction.
             coherence: C of each genre of `genres` at each point: shape (genres, points).
         """
-        most = min(auction.max_ads if self.slots is None else self.slots, coherence.shape[1])
+        most = auction.max_ads if self.slots is None else self.slots
         row = {name: k for k, name in enumerate(genres(auction))}
         values = np.array([bid.amount - auction.reserve for bid in auction.bids], dtype=np.float64)
         genre = np.array([row[bid.ad.category] for bid in auction.bids], dtype=np.intp)
-        kept = best_of_each(values, genre, most + 1)
-        gains = values[kept, None] * coherence[genre[kept]]
-        places = best_places(gains, most)
-        lost = losses(gains, places)
-        ids = [auction.bids[i].ad.id for i in kept]
-        paid = {ids[i]: float(np.clip(lost[i], 0.0, gains[i, j])) for i, j in places.items()}
-        return {ids[i]: j for i, j in places.items()}, paid
+        places, paid = clear(values, genre, coherence, most)
+        ids = [bid.ad.id for bid in auction.bids]
+        return {ids[i]: j for i, j in places.items()}, {ids[i]: amount for i, amount in paid.items()}
 
     async def _grade(self, auction: Auction, passages: Sequence[str]) -> int:
         """Grades each genre after each passage; returns the number of grades that could not be read."""
@@ -231,12 +229,28 @@ class GenreVCG:
         return (int(grade[1]) - 1) / 4 if grade else None
 
 
+def clear(values: Floats, genre: Indices, coherence: Floats, most: int) -> tuple[dict[int, int], dict[int, float]]:
+    """Shown candidate -> its point, and -> its VCG payment, in currency per answer.
+
+    Args:
+        values: Bids above the reserve, currency per click: shape (n,).
+        genre: Row of each candidate's genre in `coherence`: shape (n,).
+        coherence: C of each genre at each point: shape (genres, points).
+        most: The largest number of ads.
+    """
+    kept = best_of_each(values, genre, min(most, coherence.shape[1]) + 1)
+    gains = values[kept, None] * coherence[genre[kept]]
+    places = best_places(gains, most)
+    paid = {int(kept[i]): float(np.clip(lost, 0.0, gains[i, places[i]])) for i, lost in losses(gains, places).items()}
+    return {int(kept[i]): j for i, j in places.items()}, paid
+
+
 def genres(auction: Auction) -> list[str]:
     """The categories of the candidates, in alphabetical order."""
     return sorted({bid.ad.category for bid in auction.bids})
 
 
-def best_of_each(values: Floats, genre: np.ndarray[tuple[int], np.dtype[np.intp]], most: int) -> list[int]:
+def best_of_each(values: Floats, genre: Indices, most: int) -> Indices:
     """Indices of the `most` highest positive values of each genre, in the candidates' order; ties to the earlier one.
 
     Args:
@@ -247,7 +261,7 @@ def best_of_each(values: Floats, genre: np.ndarray[tuple[int], np.dtype[np.intp]
     eligible = np.flatnonzero(values > 0)
     order = eligible[np.lexsort((-values[eligible], genre[eligible]))]
     starts = np.searchsorted(genre[order], genre[order])
-    return sorted(int(i) for i in order[np.arange(len(order)) - starts < most])
+    return np.sort(order[np.arange(len(order)) - starts < most])
 
 
 def _title(name: str) -> str:

@@ -115,9 +115,9 @@ def test_with_one_ad_it_is_second_price_on_bid_times_coherence() -> None:
 
 def test_the_best_of_each_genre_are_kept_and_ties_go_to_the_earlier() -> None:
     values, kinds = np.array([5.0, 7.0, 7.0, 1.0, 0.0, -2.0, 7.0]), np.array([0, 0, 0, 1, 1, 1, 0])
-    assert best_of_each(values, kinds, 2) == [1, 2, 3]
-    assert best_of_each(values, kinds, 4) == [0, 1, 2, 3, 6]
-    assert best_of_each(values[:0], kinds[:0], 2) == []
+    assert list(best_of_each(values, kinds, 2)) == [1, 2, 3]
+    assert list(best_of_each(values, kinds, 4)) == [0, 1, 2, 3, 6]
+    assert list(best_of_each(values[:0], kinds[:0], 2)) == []
 
 
 @pytest.mark.parametrize(
