@@ -138,9 +138,11 @@ class Lama:
             log_weight = item.log_weight - item.penalty / self.kl_weight
             if not item.click_probs:
                 pairs.append(Pair("", item.response, 0.0, log_weight))
-            for ad_id in item.click_probs:
-                response = linked_alone(item.response, auction.bid_of(ad_id).ad.link)
-                prob = self.ctr_model.click_probs(auction, response, [ad_id])[ad_id]
+            for ad_id, alone in item.click_probs.items():
+                response, prob = item.response, alone
+                if len(item.click_probs) > 1:
+                    response = linked_alone(item.response, auction.bid_of(ad_id).ad.link)
+                    prob = self.ctr_model.click_probs(auction, response, [ad_id])[ad_id]
                 pairs.append(Pair(ad_id, response, prob, log_weight))
         return pairs
 
