@@ -90,6 +90,13 @@ FACTS = {
         "best matching of ads to sentences, logit clicks",
         "VCG per click",
     ),
+    "genre_vcg": Facts(
+        "pre-generation",
+        "genre_vcg.py",
+        "Xu, Chen, Deng, Huang, Schoenebeck (2026)",
+        "best matching of ads to paragraph ends by b x coherence of the genre",
+        "VCG per click",
+    ),
     "lera": Facts(
         "pre-generation",
         "lera.py",
@@ -139,12 +146,26 @@ FACTS = {
         "one of M answers, drawn by weight x exp(sum b q / tilt)",
         "VCG-like transfer per answer",
     ),
+    "lama": Facts(
+        "post-generation",
+        "lama.py",
+        "Liu, Zhang, Yu, Ye, Qi (2026)",
+        "answer and the ad that wins it, drawn by prior x exp(b q / kl_weight)",
+        "potential (envelope) price per click of the winner",
+    ),
     "token_auction": Facts(
         "generative",
         "token_auction.py",
         "Duetting, Mirrokni, Paes Leme, Xu, Zuo (2024)",
         "every token from the bidders' mixed models",
         "second price by stable sampling, a transfer",
+    ),
+    "lama_tokens": Facts(
+        "generative",
+        "lama_tokens.py",
+        "Liu, Zhang, Yu, Ye, Qi (2026)",
+        "every token from a latent bidder's model, the winner from the posterior",
+        "potential (envelope) price per click of the winner",
     ),
     "llm_auction": Facts(
         "generative", "llm_auction/", "LLM-Auction (2025)", "the trained model chooses", "first price per click"

@@ -12,11 +12,14 @@ segment             segment.py             Hajiaghayi, Lahaie, Rezaei, Shin (202
 summary             summary.py             Dubey, Feng, Kidambi, Mehta, Wang (2024)
 rewrite             rewrite.py             Feizi et al. (2023); Mordo, Tennenholtz, Kurland (2024); GEM-Bench (2025)
 position_auction    position_auction.py    Balseiro et al. (2025), with multinomial logit clicks
+genre_vcg           genre_vcg.py           Xu, Chen, Deng, Huang, Schoenebeck (2026): bids are for genres, not queries
 lera                lera.py                Sun et al. (2026): the language model judges relevance on a short list
 screened_vcg        quality_preserving.py  Han, Dai (2026), several ads: a reserve from each ad's quality cost
 quality_preserving  quality_preserving.py  Han, Dai (2026), one ad or none, KL-regularised
 mosaic              mosaic.py              Soumalias, Curry, Seuken (2025)
+lama                lama.py                Liu, Zhang, Yu, Ye, Qi (2026): winner and answer drawn together from a menu
 token_auction       token_auction.py       Duetting, Mirrokni, Paes Leme, Xu, Zuo (2024)
+lama_tokens         lama_tokens.py         the same token by token, with prompts as policies: no claims
 tilted_optimum      tilted_optimum.py      LLM-Auction (2025), section 3: its optimum, exact on a finite menu
 menu_optimum        menu_optimum.py        LLM-Auction (2025), eq. 5: the best answer of the same menu
 best_of_n           best_of_n.py           LLM-Auction (2025), section 2, with VCG payments
@@ -24,5 +27,6 @@ softmax             softmax.py             one ad or none at random, with known 
 
 Mechanisms are looked up by name in the entry-point group `simenv.mechanisms` of pyproject.toml; third-party packages
 register in the same group. Texts come from `simenv.Writer`. `ranking.py` is shared by auctions that rank candidates
-before a text is written. `menu.py` is shared by mechanisms that choose among written texts.
+before a text is written, `menu.py` by mechanisms that choose among written texts, `matching.py` by those that match ads
+to places in an answer, `joint_sentence.py` by those that decode a sentence from several models.
 """

@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from simenv import Writer, markup, outcome
 from simenv.ctr.models import CosineCTR, CTRModel, Floats
@@ -36,6 +35,7 @@ from simenv.mechanism import Claim
 from simenv.records import Auction, Outcome
 from simenv.text import sentences_with_space
 
+from .matching import best_places
 from .passages import in_context
 
 _MAX_CLICK_PROB = 0.999
@@ -97,15 +97,8 @@ def best_matching(values: Floats, weights: Floats, most: int) -> Matching:
         most: K, the largest number of ads.
     """
     best = Matching(0.0, {}, 1.0)
-    spare = weights.shape[1] - most
     while True:
-        gains = np.maximum(weights * (values - best.welfare)[:, None], 0.0)
-        # One dummy for each position that must stay empty, with a value above that of any matching.
-        dummies = np.full((max(0, spare), weights.shape[1]), 1 + gains.sum())
-        rows, columns = linear_sum_assignment(np.vstack([gains, dummies]), maximize=True)
-        places = {
-            int(i): int(j) for i, j in zip(rows, columns, strict=True) if i < len(values) and gains[i, j] > 0 and most
-        }
+        places = best_places(np.maximum(weights * (values - best.welfare)[:, None], 0.0), most)
         total = 1 + sum(weights[i, j] for i, j in places.items())
         welfare = float(sum(values[i] * weights[i, j] for i, j in places.items()) / total)
         if not welfare > best.welfare:
