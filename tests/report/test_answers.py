@@ -81,3 +81,11 @@ def test_candidates_that_differ_between_mechanisms_are_told_apart() -> None:
     assert len(page["questions"]) == 1
     assert [answer["candidates"] for answer in page["answers"]] == [0, 1]
     assert [row[0][1] for row in page["candidates"]] == [10.0, 5.0]
+
+
+def test_questions_of_linked_turns_name_their_session() -> None:
+    apart = turn(0, {"a": CLICKED}, mechanism="m")
+    auction = apart.auction.model_copy(update={"horizon": 3, "session_id": "0.4.walker"})
+    _, plain = sampled([apart], most=10)
+    _, linked = sampled([apart.model_copy(update={"auction": auction})], most=10)
+    assert linked["questions"] == [[*plain["questions"][0], "0.4.walker", 3]]
