@@ -111,8 +111,28 @@ class Bid(Record):
     """The retriever's score: cosine similarity of query and ad in [-1, 1]."""
 
 
+class Exchange(Record):
+    """An earlier turn of a session: what the user asked and was answered."""
+
+    query: Query
+    response: str
+    """The answer with its ads in mark-up; empty if it failed."""
+
+
+class ShownAd(Record):
+    """An ad that an earlier answer of the session showed."""
+
+    ad_id: str
+    turn: int = Field(ge=0)
+    """Position of that answer in the session."""
+
+
 class Auction(Record):
-    """All data of one user turn that a mechanism may see. Source: LLM-Auction, section 3."""
+    """All data of one user turn that a mechanism may see. Source: LLM-Auction, section 3.
+
+    Where the turns of a session are linked (`simenv.sessions`) it also has the session's horizon and what was asked,
+    answered and shown before. These three are left out of logs where turns are apart.
+    """
 
     id: str
     """Unique in a run; it also keys all random draws of this turn."""
@@ -120,6 +140,12 @@ class Auction(Record):
     """The session of this turn: unique in a run."""
     turn: int = Field(default=0, ge=0)
     """Position of this turn in its session."""
+    horizon: int | None = Field(default=None, ge=1, exclude_if=lambda horizon: horizon is None)
+    """Number of turns of the session. None: turns are apart, each with values and bids of its own."""
+    history: tuple[Exchange, ...] = Field(default=(), exclude_if=lambda history: not history)
+    """The session's turns before this one, in order."""
+    shown: tuple[ShownAd, ...] = Field(default=(), exclude_if=lambda shown: not shown)
+    """The ads of the answers before, in the order of the turns and then in reading order."""
     query: Query
     profile: OutsideText = ""
     """The user as the platform sees it."""

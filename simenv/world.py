@@ -1,7 +1,8 @@
 """The world: personas, market, judge and objective. Environments, runs and audits build it here.
 
 A session belongs to one persona; its turns are auctions. Every draw is keyed by the auction's id, so two mechanisms
-that answer the same auction get the same values, bids and user.
+that answer the same auction get the same values, bids and user. In a world of linked turns (`simenv.sessions`) values
+and bids are drawn once for a session, and are keyed by its id.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from simenv.charges import overcharges, refuse_overcharges
 from simenv.conversions import Conversions
 from simenv.deadlines import check_timeout, time_limit
 from simenv.encoder import Encoder, default_encoder, know
-from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError
+from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError, UnknownName
 from simenv.importing import reason
-from simenv.judges.base import Judge, run_judge
+from simenv.judges.base import Judge, Remembers, run_judge
 from simenv.judges.factory import make_judge, pick_user_llm
 from simenv.llm import make_llm
 from simenv.llm.base import LLM, Meter, metered
@@ -33,6 +34,8 @@ from simenv.objective import Objective
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Usage
+from simenv.seeding import keyed_rng
+from simenv.sessions import TURNS, SessionMechanism, SessionStart
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
 
@@ -73,6 +76,8 @@ class World:
             cannot be ended, so its thread is left behind (`simenv.background_loop.run_sync`).
         strict: Whether charges that no bid covers (`simenv.charges`) are errors; otherwise transitions list them.
         conversions: The stage after the click; None: users do nothing after it.
+        turns: How the turns of a session relate (`simenv.sessions`): "apart", "linked", or "auto": linked if the judge
+            remembers ads.
 
     Raises:
         InputError: a pack is empty, ids are duplicate, or a number is out of range.
@@ -98,6 +103,7 @@ class World:
         answer_timeout: float | None = None,
         strict: bool = False,
         conversions: Conversions | None = None,
+        turns: str = "auto",
     ) -> None:
         if not personas:
             raise InputError("there are no personas")
@@ -105,6 +111,10 @@ class World:
             if not number >= least:
                 raise InputError(f"{name} must be at least {least}, got {number}")
         check_timeout(answer_timeout)
+        if turns not in TURNS:
+            raise UnknownName("way to relate turns", turns, TURNS)
+        self.linked = turns == "linked" or (turns == "auto" and isinstance(judge, Remembers) and judge.remembers)
+        """Whether the turns of a session are linked."""
         self.personas = tuple(personas)
         self.retriever = Retriever(catalog, encoder, candidates)
         self.queries = queries
@@ -154,12 +164,17 @@ class World:
                 known = ", ".join(p.id for p in self.personas[:8])
                 raise InputError(f"unknown persona {persona_id!r}: the pack has {len(self.personas)}, such as {known}")
         questions = await self.queries.session(persona, self.horizon, seed, number)
+        name = f"{seed}.{number}.{persona.id}"
+        if self.linked:
+            questions = [questions[i] for i in keyed_rng("question order", name).permutation(len(questions))]
         if encoded:
             await know(self.retriever.encoder, [question.text for question in questions])
-        return Session(f"{seed}.{number}.{persona.id}", persona, questions)
+        return Session(name, persona, questions)
 
     def auction(self, session: Session, turn: int, bidder: Bidder | None = None) -> Auction:
         """The auction of one turn: candidates by retrieval, bids from private values.
+
+        Where turns are linked it knows nothing of the turns before: `simenv.conversation.Conversation` does.
 
         Args:
             session, turn: Session and turn of the auction.
@@ -169,25 +184,62 @@ class World:
             InputError: a bid is negative or not finite.
         """
         bidder = bidder or self.bidder
+        if self.linked:
+            start, asked = self.start(session, bidder), session.questions[: turn + 1]
+            return start.auction(start.numbers(question.text for question in asked))
         auction_id = f"{session.id}.{turn}"
-        question = session.questions[turn]
-        candidates = self._candidates(question.text)
-        values = self._values(auction_id, tuple(ad for ad, _ in candidates))
-        bids = tuple(
-            Bid(
-                ad=ad,
-                amount=_amount(bidder, BidRequest(auction_id, session.id, turn, ad, values[ad.id])),
-                relevance=relevance,
-            )
-            for ad, relevance in candidates
+        candidates = self._candidates(session.questions[turn].text)
+        values = self._values(auction_id, auction_id, tuple(ad for ad, _ in candidates))
+        amounts = {
+            ad.id: _amount(bidder, BidRequest(auction_id, session.id, turn, ad, values[ad.id])) for ad, _ in candidates
+        }
+        return self._auction(session, session.questions[turn], auction_id, turn, amounts)
+
+    def start(self, session: Session, bidder: Bidder | None = None) -> SessionStart:
+        """A session of linked turns before its first one: its possible questions, and the bids for all of it.
+
+        Args:
+            session: The session.
+            bidder: The bidder; the world's bidder by default. It bids once per ad.
+
+        Raises:
+            InputError: a bid is negative or not finite.
+        """
+        bidder = bidder or self.bidder
+        questions = sorted(session.questions)
+        ads = {ad.id: ad for question in questions for ad, _ in self._candidates(question.text)}
+        values = self._values(session.id, session.id, tuple(ads.values()))
+        turns = len(questions)
+        amounts = {
+            ad.id: _amount(bidder, BidRequest(session.id, session.id, 0, ad, values[ad.id], turns))
+            for ad in ads.values()
+        }
+        auctions = (
+            self._auction(session, question, f"{session.id}.q{number}", 0, amounts, horizon=turns)
+            for number, question in enumerate(questions)
         )
+        return SessionStart(id=session.id, auctions=tuple(auctions))
+
+    def _auction(
+        self,
+        session: Session,
+        question: Question,
+        auction_id: str,
+        turn: int,
+        amounts: Mapping[str, float],
+        horizon: int | None = None,
+    ) -> Auction:
         return Auction(
             id=auction_id,
             session_id=session.id,
             turn=turn,
+            horizon=horizon,
             query=Query(text=question.text, topic=question.topic),
             profile=session.persona.profile,
-            bids=bids,
+            bids=tuple(
+                Bid(ad=ad, amount=amounts[ad.id], relevance=relevance)
+                for ad, relevance in self._candidates(question.text)
+            ),
             max_ads=self.max_ads,
             reserve=self.reserve,
         )
@@ -212,11 +264,17 @@ class World:
             auction: The auction; built if it is not given.
 
         Raises:
+            InputError: a session mechanism where turns are apart.
             OutcomeError: the outcome breaks the rules of its auction.
             MechanismFailed: the mechanism's own code raised, or it is late.
             PlugInFailed: the judge's own code raised, its clicks are not of the ads that the answer shows, or it is
                 late.
         """
+        if isinstance(action, SessionMechanism) and not self.linked:
+            raise InputError(
+                f"{mechanism_name(action)} commits to bids for a session, and the turns of this world are apart",
+                hint='make it with turns="linked"',
+            )
         auction = auction or self.auction(session, turn)
         if self.answer_timeout is not None:
             self.prepare()
@@ -239,7 +297,7 @@ class World:
             measured = await self.quality.measure(session.persona, auction, outcome, plain)
             extra = Usage() if set(plain_meter.requests) <= set(mechanism_meter.requests) else plain_meter.usage
             feedback = _with_quality(feedback, measured, extra)
-        values = self._values(auction.id, tuple(bid.ad for bid in auction.bids))
+        values = self._values_in(auction)
         if self.conversions is not None:
             feedback = self.conversions.after(session.persona, auction, feedback, values)
         return settle(
@@ -277,7 +335,7 @@ class World:
             auction=auction,
             outcome=Outcome(response=""),
             feedback=Feedback(),
-            values=self._values(auction.id, tuple(bid.ad for bid in auction.bids)),
+            values=self._values_in(auction),
             payments={},
             expected_payments=None,
             reward=None,
@@ -303,16 +361,21 @@ class World:
             _remember(self._known_candidates, query, known)
         return known
 
-    def _values(self, auction_id: str, ads: tuple[Ad, ...]) -> dict[str, float]:
-        """The values of these ads by id, drawn once for all mechanisms that answer the auction."""
+    def _values_in(self, auction: Auction) -> dict[str, float]:
+        """The values of an auction's candidates by id."""
+        key = auction.session_id if self.linked else auction.id
+        return self._values(auction.id, key, tuple(bid.ad for bid in auction.bids))
+
+    def _values(self, auction_id: str, key: str, ads: tuple[Ad, ...]) -> dict[str, float]:
+        """The values of these ads by id, drawn by key once for all mechanisms that answer the auction."""
         known = self._known_values.get(auction_id)
         if known is None or known[0] != ads:
-            known = ads, {ad.id: self._value(auction_id, ad) for ad in ads}
+            known = ads, {ad.id: self._value(key, ad) for ad in ads}
             _remember(self._known_values, auction_id, known)
         return known[1]
 
-    def _value(self, auction_id: str, ad: Ad) -> float:
-        value = self.values.value(auction_id, ad)
+    def _value(self, key: str, ad: Ad) -> float:
+        value = self.values.value(key, ad)
         if not 0 <= value < math.inf:
             name = self.values.name
             raise InputError(f"values {name!r} give {value} for {ad.id}: expected a finite number, at least 0")
@@ -422,6 +485,7 @@ def make_world(
     answer_timeout: float | None = None,
     strict: bool = False,
     conversions: float | Conversions | None = None,
+    turns: str = "auto",
 ) -> World:
     """Builds a world from names and defaults. Names are those of the command line.
 
@@ -435,7 +499,7 @@ def make_world(
         encoder: Text encoder; the embedded MiniLM by default.
         bidder, values: A bidder and a value distribution, or their names.
         quality: A measure, or its name, see `make_quality`; None: quality is not measured.
-        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict: See `World`.
+        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict, turns: See `World`.
         conversions: The stage after the click, or its base rate; None: there is none.
 
     Raises:
@@ -480,6 +544,7 @@ def make_world(
         answer_timeout=answer_timeout,
         strict=strict,
         conversions=conversions,
+        turns=turns,
     )
 
 

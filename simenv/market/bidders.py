@@ -28,6 +28,7 @@ class BidRequest(NamedTuple):
     """Information that an advertiser has when it bids."""
 
     auction_id: str
+    """What the bid is for: an auction; where turns are linked (`simenv.sessions`) a session."""
     session_id: str
     turn: int
     """Position of the turn in its session."""
@@ -35,6 +36,8 @@ class BidRequest(NamedTuple):
     """The advertiser's own ad."""
     value: float
     """The advertiser's private value, currency per click."""
+    turns: int = 1
+    """Number of auctions that the bid holds for."""
 
 
 class Bidder(Protocol):
@@ -222,7 +225,8 @@ class Budgeted:
         purse = self._purse(request.session_id, request.ad.id)
         bid = self._inner.bid(request)
         left = self._budget - self._spent[purse]
-        return max(0.0, min(bid / (1 + self._mu[purse]), left))  # a click may not cost more than the rest
+        # Clicks may not cost more than the rest: one in each of the auctions that the bid holds for.
+        return max(0.0, min(bid / (1 + self._mu[purse]), left / request.turns))
 
     def observe(self, transition: Transition) -> None:
         """Adds the payments to the spending and updates mu."""

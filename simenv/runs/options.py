@@ -49,6 +49,10 @@ class WorldOptions(PersonaOptions):
     """OURS=THEIRS,... for other column names in the queries file."""
     horizon: int = 5
     """Queries per persona and session."""
+    turns: str = "auto"
+    """How the turns of a session relate: apart (each is an auction of its own), linked (one bid for the session, in an
+    order of questions that is drawn; answers know the history), or auto: linked if a mechanism commits to bids for a
+    session or the judge remembers ads, else apart."""
 
 
 class ModelOptions(Options):
@@ -280,6 +284,7 @@ OLDEST: Mapping[str, Any] = {
     "judge_llm_options": {},
     "shard": None,
     "conversions": None,
+    "turns": "apart",
 }
 """What a run did whose manifest does not have the option."""
 _LEAST = {
