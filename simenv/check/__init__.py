@@ -6,8 +6,9 @@ suite checks the claims that the mechanism makes, and no others.
 
 suite.py         runs the suite
 runner.py        runs the mechanism
-sweep.py         varies one advertiser's bid
-cases.py         the auctions
+sweep.py         varies one advertiser's bid in an auction
+sessions.py      varies it for a whole session
+cases.py         the auctions and sessions
 expected.py      expected clicks and payments, and what each claim says of them at several bids
 draws.py         tests draws of `run` against the lottery
 conduct.py       what is counted in outcomes: ads shown, charges above the bid, bids in the text
