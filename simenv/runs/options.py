@@ -73,8 +73,8 @@ class ModelOptions(Options):
     judge_llm_options: OptionsByName = Field(default_factory=dict)
     """The same for the User-LLM. By default those of the Ad-LLM if it is the same model."""
     judge: str = "auto"
-    """auto, click (the click model), click:WORLD (the same in the world v1, rare, labels or a .toml file), embedded
-    (embedded models' likelihoods), llm, package.module:Class or file.py:Class."""
+    """auto, click (the click model), click:WORLD (the same in the world v1, rare, labels, fatigue or a .toml file),
+    embedded (embedded models' likelihoods), llm, package.module:Class or file.py:Class."""
     judge_ensemble: tuple[str, ...] = ()
     """Several judges in one: NAME,NAME,... (click, embedded, a language model's name; NAME#wording2)."""
     judge_samples: int = 1

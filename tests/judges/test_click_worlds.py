@@ -24,6 +24,7 @@ HASHES = {
     "v1": "5a15f0f269d65f4ffe9ea41d3793703577153e2ba7319022840f60b45b08833b",
     "rare": "0aca557d90d7284f1d2019ec7ad47c57c1149734a9005ea74194281a177853e3",
     "labels": "fd386394dd3876337bc8de06daf5a355812304455afc130502518220e99d5409",
+    "fatigue": "f0bdd3eb8fa8a4046c61deab22b73a8f38f0da9584dea2891dd94a56059232b0",
 }
 AD = Ad(id="A1", advertiser="Tern", title="Tern hiking boots", body="Boots for wet trails.", category="outdoor")
 AUCTION = Auction(id="t", query=Query(text="which hiking boots for wet trails"), bids=(Bid(ad=AD, amount=1),))
@@ -68,7 +69,7 @@ def test_appeals_of_a_file_are_used_in_place_of_the_hidden_draws(tmp_path: Path)
     [
         ('world = "mine"', "attraction: field required; examination: field required; nativeness: field required"),
         ('like = "v1"\nworld = "v1"\n', "world: 'v1' is the name of a world of simenv: give it another name"),
-        ('like = "v2"\nworld = "mine"\n', "like: unknown world 'v2', known are v1, rare, labels"),
+        ('like = "v2"\nworld = "mine"\n', "like: unknown world 'v2', known are v1, rare, labels, fatigue"),
         ('like = "v1"\nworld = "my world"\n', r"world: string should match pattern .*, got 'my world'"),
         (
             'like = "v1"\nworld = "mine"\n[examination]\nrank_discount = 2\ndeth_loss = 1\n',
