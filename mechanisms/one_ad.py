@@ -83,11 +83,12 @@ class OneAdASession:
         survival: float = 1.0,
         reserve: float = 0.0,
     ) -> None:
-        for option, number, most in (("cost", cost, np.inf), ("survival", survival, 1.0), ("reserve", reserve, np.inf)):
-            if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= most:
-                raise InputError(f"{option} must be a number from 0 to {most:g}, got {number!r}")
-            if np.isinf(number):
-                raise InputError(f"{option} must be finite, got {number!r}")
+        for option, number in (("cost", cost), ("survival", survival), ("reserve", reserve)):
+            if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < np.inf:
+                allowed = "number from 0 to 1" if option == "survival" else "finite number of at least 0"
+                raise InputError(f"{option} must be a {allowed}, got {number!r}")
+        if survival > 1:
+            raise InputError(f"survival must be a number from 0 to 1, got {survival!r}")
         self.ctr_model = ctr_model or CosineCTR()
         self.cost = cost
         self.survival = survival

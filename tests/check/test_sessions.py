@@ -140,7 +140,7 @@ class Forgetful(FixedTurn):
 
 
 def test_sessions_that_draw_or_differ_are_refused() -> None:
-    with pytest.raises(ClaimViolated, match="draws from its generator in a session, so its claim monotone_in_expectation"):
+    with pytest.raises(ClaimViolated, match="draws from its generator in a session, so its claim monotone"):
         check_mechanism(Drawing(ScriptedLLM()))
     with pytest.raises(ClaimViolated, match="begun a second time, with the same bids, it gave another outcome"):
         check_mechanism(Forgetful(ScriptedLLM()))
