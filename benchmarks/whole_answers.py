@@ -48,14 +48,16 @@ from simenv.llm import LLM, ScriptedLLM, make_llm
 from simenv.objective import Objective
 from simenv.records import Ad, Auction, Outcome
 from simenv.seeding import keyed_rng
-from simenv.stats import mean
+from simenv.stats import Estimate, clustered_ratio
 from simenv.users.queries import FileQueries
 
 POOL = 64
 BIDS = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
-SWEPT = 24
+UNCOMMERCIAL = 50
+"""Auctions of questions without commercial intent."""
+SWEPT = 32
 """Auctions of the sweep over bids."""
-PER_BID = 24
+PER_BID = 12
 """Answers at each bid."""
 
 
@@ -70,6 +72,12 @@ class Cell(NamedTuple):
         queries = FileQueries("no_commercial_intent") if self.seed < 0 else None
         world = part_world("test", config, self.n, queries=queries)
         return episodes(world, count, 90_000 + abs(self.seed))
+
+
+QUIET = Cell(8, -1)
+"""Questions without commercial intent."""
+SWEEP = Cell(8, 0)
+"""Where bids are swept."""
 
 
 class Replayed(Writer):
@@ -105,45 +113,54 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     config = config_of(given.training)
     policy = new_policy(config)
     untrained = {name: value.detach().clone() for name, value in policy.trained.items()}
-    pctr = PredictedCTR(reward_model.load(given.training, default_encoder()))
+    epochs = epochs_of(given.training)
+    pctr = pctr_of(given.training)
     gsp = GSP(ScriptedLLM(), pctr)
-    epochs = sorted((given.training / "epochs").iterdir(), key=lambda folder: int(folder.name))
+
+    def asked(auction: Auction, *, show_bids: bool = True) -> Page:
+        return page(auction, show_bids=show_bids, shown=digits(auction, "pctr", pctr), profile=config.profile)
+
     with given.out.open("w", encoding="utf-8") as file:
 
-        def write(cell: Cell, kind: str, rows: Sequence[Sequence[Written]]) -> None:
-            for i, texts in enumerate(rows):
-                file.write(json.dumps({"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": texts}) + "\n")
+        def write(rows: Sequence[tuple[Cell, int, str, Page]], count: int = 1, *, required: bool = False) -> None:
+            """Each row: where it belongs, the kind of its texts, and what is asked."""
+            name = f"{rows[0][2]} of {len(rows)}"
+            texts = sample_pages(policy, [asked for *_, asked in rows], count, SAMPLING, name, required=required)
+            for (cell, i, kind, _), some in zip(rows, texts, strict=True):
+                file.write(json.dumps({"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": some}) + "\n")
             file.flush()
-            print(kind, cell, flush=True)
+            print(name, flush=True)
 
-        drawn = {cell: cell.episodes(config, given.auctions) for cell in cells}
-        drawn |= {cell: cell.episodes(config, 50) for cell in (Cell(8, -1),)}
+        drawn = [(cell, i, e.auction) for cell in cells for i, e in enumerate(cell.episodes(config, given.auctions))]
+        plain = [(QUIET, i, e.auction) for i, e in enumerate(QUIET.episodes(config, UNCOMMERCIAL))]
+        pages = [asked(auction) for *_, auction in drawn + plain]
         for folder in [None, *epochs[1:]]:
             load(policy, untrained, folder)
-            for cell, some in drawn.items():
-                asked = [page(e.auction, shown=digits(e.auction, "pctr", pctr), profile=config.profile) for e in some]
-                name = "base" if folder is None else f"epoch {folder.name}"
-                write(cell, name, sample_pages(policy, asked, 1, SAMPLING, f"{cell} {name}"))
+            kind = "base" if folder is None else f"epoch {folder.name}"
+            write([(cell, i, kind, one) for (cell, i, _), one in zip(drawn + plain, pages, strict=True)])
         load(policy, untrained, given.training)
-        cell = Cell(8, 0)
-        swept = drawn[cell][:SWEPT]
-        for bid in BIDS:
-            asked = [
-                page(rebid(e.auction, bid), shown=digits(e.auction, "pctr", pctr), profile=config.profile)
-                for e in swept
-            ]
-            write(cell, f"bid {bid}", sample_pages(policy, asked, PER_BID, SAMPLING, f"sweep {bid}"))
+        swept = [(i, e.auction) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
+        write([(SWEEP, i, f"bid {bid}", asked(rebid(one, bid))) for bid in BIDS for i, one in swept], PER_BID)
         load(policy, untrained, epochs[1])
-        for cell in cells:
-            some = drawn[cell]
-            winners = [[e.auction.bid_of(i).ad for i in gsp.allocate(e.auction)] for e in some]
-            asked = [winners_page(e.auction, ads, profile=config.profile) for e, ads in zip(some, winners, strict=True)]
-            write(cell, "winners", sample_pages(policy, asked, 1, SAMPLING, f"{cell} winners", required=True))
-            free: list[Page] = [
-                page(e.auction, show_bids=False, shown=digits(e.auction, "pctr", pctr), profile=config.profile)
-                for e in some
-            ]
-            write(cell, "pool", sample_pages(policy, free, POOL, SAMPLING, f"{cell} pool"))
+        winners = [[auction.bid_of(i).ad for i in gsp.allocate(auction)] for *_, auction in drawn]
+        write(
+            [
+                (cell, i, "winners", winners_page(auction, ads, profile=config.profile))
+                for (cell, i, auction), ads in zip(drawn, winners, strict=True)
+            ],
+            required=True,
+        )
+        write([(cell, i, "pool", asked(auction, show_bids=False)) for cell, i, auction in drawn], POOL)
+
+
+def epochs_of(training: Path) -> list[Path]:
+    """The adapters of all epochs: untrained, fine-tuned, and each epoch of IRPO."""
+    return sorted((training / "epochs").iterdir(), key=lambda folder: int(folder.name))
+
+
+def pctr_of(training: Path) -> PredictedCTR:
+    """The last epoch's reward model, which all rows of the table use."""
+    return PredictedCTR(reward_model.load(epochs_of(training)[-1], default_encoder()))
 
 
 def load(policy: AdaptedLLM, untrained: dict[str, torch.Tensor], folder: Path | None) -> None:
@@ -170,7 +187,7 @@ def config_of(training: Path) -> Config:
 def plain(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     """Writes the answers of GSP and of fixed slots with the plain writer, on this machine."""
     config = config_of(given.training)
-    pctr = PredictedCTR(reward_model.load(given.training, default_encoder()))
+    pctr = pctr_of(given.training)
     llm: LLM = make_llm(config.llm)
     writer = Writer(llm)
     gsp = GSP(llm, pctr)
@@ -207,7 +224,7 @@ class Measured(NamedTuple):
 def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     """Judges all answers, and writes the tables."""
     config = config_of(given.training)
-    pctr = PredictedCTR(reward_model.load(given.training, default_encoder()))
+    pctr = pctr_of(given.training)
     judge, objective = ClickModel(default_encoder()), Objective()
     texts: dict[tuple[int, int, int], dict[str, list[Written]]] = defaultdict(dict)
     for file in given.answers:
@@ -295,6 +312,11 @@ def measure(episode: Episode, shown: Outcome, judge: ClickModel, objective: Obje
     )
 
 
+def mean(values: Sequence[float], people: Sequence[str]) -> Estimate:
+    """A mean in currency with its interval, clustered by persona."""
+    return clustered_ratio([(value, 1.0) for value in values], people)
+
+
 def write_table(rows: dict[str, list[tuple[Cell, Measured]]], out: Path) -> None:
     """One line for each row and number of candidates, with paired differences to GSP with the tuned writer."""
     with out.open("w", encoding="utf-8", newline="") as file:
@@ -353,10 +375,10 @@ def write_sweep(config: Config, texts: dict[Any, dict[str, list[Written]]], judg
         writer.writerow(["bid", "itctr", "shown"])
         for bid in BIDS:
             clicks, there = [], []
-            for i, episode in enumerate(Cell(8, 0).episodes(config, SWEPT)):
+            for i, episode in enumerate(SWEEP.episodes(config, SWEPT)):
                 auction = rebid(episode.auction, bid)
                 ad = max(auction.bids, key=lambda b: b.relevance).ad
-                for text in texts.get((8, 0, i), {}).get(f"bid {bid}", []):
+                for text in texts.get((*SWEEP, i), {}).get(f"bid {bid}", []):
                     shown = outcome(auction, read(auction, text), {b.ad.id: b.amount for b in auction.bids})
                     probs = judge.probabilities(episode.persona, auction, shown)
                     clicks.append(probs.get(ad.id, 0.0))
@@ -368,8 +390,8 @@ def write_sweep(config: Config, texts: dict[Any, dict[str, list[Written]]], judg
 def write_plain(config: Config, texts: dict[Any, dict[str, list[Written]]], out: Path) -> None:
     """Share of answers without an ad to questions without commercial intent."""
     counts: dict[str, list[bool]] = defaultdict(list)
-    for i, episode in enumerate(Cell(8, -1).episodes(config, 50)):
-        for kind, (text, *_) in texts.get((8, -1, i), {}).items():
+    for i, episode in enumerate(QUIET.episodes(config, UNCOMMERCIAL)):
+        for kind, (text, *_) in texts.get((*QUIET, i), {}).items():
             links, _ = markup.parse(read(episode.auction, text), episode.auction)
             counts[kind].append(not links)
     with out.open("w", encoding="utf-8", newline="") as file:

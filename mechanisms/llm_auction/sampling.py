@@ -7,7 +7,7 @@ depends on what else is sampled with it; a mechanism's own answers are keyed dra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,10 +15,8 @@ from simenv.llm import Sampling
 from simenv.llm.constraints import LabelGuide
 from simenv.seeding import keyed_rng
 
+from .policy import AdaptedLLM, positions_of
 from .written import Page, Written
-
-if TYPE_CHECKING:
-    from .policy import AdaptedLLM
 
 ROWS = 1024
 """Texts that are sampled together."""
@@ -91,7 +89,7 @@ def _sample(
     out = model(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+        position_ids=positions_of(mask),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,

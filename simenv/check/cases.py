@@ -1,4 +1,4 @@
-"""Auctions and sessions on which mechanisms are checked."""
+"""Auctions on which mechanisms are checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from simenv.records import Ad, Auction, Bid, Query
 from simenv.seeding import keyed_rng
-from simenv.sessions import SessionStart
 
 _WORDS = (
     "boots",
@@ -56,38 +55,6 @@ def degenerate_auctions() -> Iterator[tuple[str, Auction]]:
         "64 candidates",
         _auction("check.many", [float(1 + i % 7) for i in range(64)], [0.9 - i / 80 for i in range(64)]),
     )
-
-
-def random_session(seed: int, index: int) -> tuple[str, SessionStart]:
-    """A random session of 2 or 3 turns with 2 to 5 artificial ads; returns its name and the session.
-
-    There is one question more than turns, so that nobody knows what will be asked. Each ad is a candidate for about
-    three quarters of the questions, with a relevance of its own.
-    """
-    rng = keyed_rng("check-session", seed, index)
-    turns, n = int(rng.integers(2, 4)), int(rng.integers(2, 6))
-    name = f"check.session.{seed}.{index}"
-    bids = [float(b) for b in rng.integers(1, 101, n)]
-    ads = _auction(name, bids, [0.0] * n).bids
-    reserve = float(rng.choice([0.0, 0.0, 20.0]))
-    auctions = []
-    for question in range(turns + 1):
-        relevance = rng.uniform(-0.1, 0.8, n)
-        there = rng.uniform(size=n) < 0.75
-        candidates = [ads[i].model_copy(update={"relevance": float(relevance[i])}) for i in range(n) if there[i]]
-        auctions.append(
-            Auction(
-                id=f"{name}.q{question}",
-                session_id=name,
-                horizon=turns,
-                query=Query(text=f"Which {_WORDS[question]} should I choose?"),
-                profile="A person.",
-                bids=tuple(sorted(candidates, key=lambda bid: -bid.relevance)),
-                max_ads=int(rng.integers(1, 3)),
-                reserve=reserve,
-            )
-        )
-    return f"random session {index}", SessionStart(id=name, auctions=tuple(auctions))
 
 
 def _auction(

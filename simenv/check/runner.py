@@ -59,24 +59,13 @@ class Runner:
         """Those of these claims that the mechanism makes, in order."""
         return [claim for claim in claims if claim in self.claims]
 
-    def run(
-        self,
-        case: str,
-        auction: Auction,
-        rng: np.random.Generator | None = None,
-        begun: Mechanism | None = None,
-    ) -> tuple[Outcome, Requests]:
-        """Runs the mechanism once, or what it has begun a session with.
-
-        Returns:
-            Its outcome, verified against its text, and its requests to language models.
-        """
+    def run(self, case: str, auction: Auction, rng: np.random.Generator | None = None) -> tuple[Outcome, Requests]:
+        """Runs the mechanism once: its outcome, verified against its text, and its requests to language models."""
         self.runs += 1
-        mechanism = self.mechanism if begun is None else begun
 
         async def run() -> tuple[Outcome, Requests]:
             with metered() as meter:
-                outcome = await run_mechanism(mechanism, auction, rng)
+                outcome = await run_mechanism(self.mechanism, auction, rng)
             return outcome, frozenset(meter.requests)
 
         try:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from simenv.check.cases import degenerate_auctions, random_auction, random_session
+from simenv.check.cases import degenerate_auctions, random_auction
 from simenv.check.conduct import Conduct
 from simenv.check.draws import FALSE_ALARM, LotteryTest, answer_of, draw_rngs, has_drawn
 from simenv.check.expected import expectation
 from simenv.check.runner import ABOUT_BIDS, EXPECTED, Runner, slack
-from simenv.check.sessions import play, sweeps
+from simenv.check.session_cases import sessions_of
 from simenv.check.sweep import BidSweep
 from simenv.errors import ClaimViolated
 from simenv.mechanism import Claim, Lottery, Mechanism, mechanism_rng
 from simenv.records import Auction, Outcome, Record
-from simenv.sessions import SessionMechanism, SessionStart
-
-_AUCTIONS_PER_SESSION = 4
+from simenv.sessions import SessionMechanism
 
 
 class CheckReport(Record):
@@ -25,7 +23,7 @@ class CheckReport(Record):
     auctions: int
     """Auctions answered, counterfactual bids not counted."""
     sessions: int = 0
-    """Sessions answered in every order of their questions, by a mechanism that commits to the bids of a session."""
+    """Sessions played in every order of their questions; 0 if it is no session mechanism."""
     runs: int
     """Times the mechanism was run."""
     draws: int = 0
@@ -50,8 +48,8 @@ def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) 
 
     Args:
         mechanism: The mechanism. If it makes claims about bids, it needs a `ctr_model` with the predictions it uses.
-        auctions: Number of random auctions, in addition to the degenerate ones. A mechanism that commits to the bids of
-            a session is also checked on a quarter as many random sessions, in every order of their questions.
+        auctions: Number of random auctions, in addition to the degenerate ones. A session mechanism answers each as a
+            session of one turn, and a quarter as many random sessions of two or three turns.
         seed: Seed of the random auctions.
 
     Raises:
@@ -61,16 +59,13 @@ def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) 
     cases = [*degenerate_auctions(), *(random_auction(seed, i) for i in range(auctions))]
     for name, auction in cases:
         suite.check(name, auction)
-    sessions = [random_session(seed, i) for i in range(-(-auctions // _AUCTIONS_PER_SESSION))]
-    if isinstance(mechanism, SessionMechanism):
-        for name, session in sessions:
-            suite.check_session(mechanism, name, session)
     suite.finish(cases)
+    sessions = sessions_of(suite.runner, auctions, seed) if isinstance(mechanism, SessionMechanism) else 0
     return CheckReport(
         mechanism=suite.runner.name,
         claims=tuple(sorted(suite.runner.claims)),
         auctions=len(cases),
-        sessions=len(sessions) if isinstance(mechanism, SessionMechanism) else 0,
+        sessions=sessions,
         runs=suite.runner.runs,
         draws=suite.lottery_test.draws,
         warnings=tuple(suite.conduct.warnings()),
@@ -113,17 +108,6 @@ class _Suite:
             sweep.check()
         if sweeps:
             max(sweeps, key=lambda sweep: sweep.gap()).refine()
-
-    def check_session(self, mechanism: SessionMechanism, case: str, session: SessionStart) -> None:
-        """Checks one session in every order of its questions."""
-        runner = self.runner
-        truth = play(runner, mechanism, case, session)
-        if play(runner, mechanism, case, session) != truth:
-            runner.fail(case, "deterministic: begun a second time, with the same bids, it gave another outcome")
-        for turn in truth.turns.values():
-            self._check_charges(case, turn.auction, turn.outcome)
-        for sweep in sweeps(runner, mechanism, case, session, truth):
-            sweep.check()
 
     def finish(self, cases: list[tuple[str, Auction]]) -> None:
         """Checks what only all auctions together show."""

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from simenv.check.cases import with_bid
 from simenv.check.conduct import tells_bids
-from simenv.check.expected import TOLERANCE, Expected, Responses, broken, expectation, grid, widest
+from simenv.check.expected import TOLERANCE, Expected, broken, expectation, grid, widest
 from simenv.check.runner import EX_POST, EXPECTED, Requests, Runner
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
-TRUTHFUL = (Claim.TRUTHFUL_UM, Claim.TRUTHFUL_UM_IN_EXPECTATION)
+_TRUTHFUL = (Claim.TRUTHFUL_UM, Claim.TRUTHFUL_UM_IN_EXPECTATION)
 _HALVINGS = 6
 """How often a gap between two bids is halved."""
-
-
-def halve_gaps(responses: Responses, attempt: Callable[[float], None]) -> None:
-    """Halves the gap in which most can be hidden again and again, to 1/64 of its width.
-
-    For a claim of truthfulness the pair of bids around a step then fixes the payment to within the width of the gap,
-    and so does a pair on a smooth curve.
-
-    Args:
-        responses: What was found at the bids that were tried; an attempt adds to it.
-        attempt: Tries one more bid.
-    """
-    size, low, high = widest(responses)
-    for _ in range(_HALVINGS if size else 0):
-        middle = (low + high) / 2
-        attempt(middle)
-        _, low, high = max(widest(responses, (low, middle)), widest(responses, (middle, high)))
-        if low == high:
-            break
 
 
 class BidSweep:
@@ -76,13 +55,22 @@ class BidSweep:
         return max((widest(responses)[0] for _, responses in self._curves()), default=0.0)
 
     def refine(self) -> None:
-        """Tries bids in the gaps in which most can be hidden: see `halve_gaps`.
+        """Tries bids in the gap in which most can be hidden: halves it again and again, to 1/64 of its width.
+
+        For a claim of truthfulness the pair of bids around a step then fixes the payment to within the width of the
+        gap, and so does a pair on a smooth curve.
 
         Raises:
             ClaimViolated: a claim does not hold.
         """
         for _, responses in self._curves():
-            halve_gaps(responses, self._try)
+            size, low, high = widest(responses)
+            for _ in range(_HALVINGS if size else 0):
+                middle = (low + high) / 2
+                self._try(middle)
+                _, low, high = max(widest(responses, (low, middle)), widest(responses, (middle, high)))
+                if low == high:
+                    break
         self._hold()
 
     @property
@@ -92,7 +80,7 @@ class BidSweep:
 
     def _curves(self) -> list[tuple[Claim, dict[float, Expected]]]:
         """Claims of truthfulness with what they are about."""
-        claimed = self._runner.claimed(TRUTHFUL)
+        claimed = self._runner.claimed(_TRUTHFUL)
         return [(claim, self._ex_post if claim in EX_POST else self._expected) for claim in claimed]
 
     def _try(self, amount: float) -> None:
