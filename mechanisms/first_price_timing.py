@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from simenv.mechanism import Claim
 
-from .one_ad import OneAdASession, Planned
+from .one_ad import Charge, OneAdASession, Planned
 from .stopping import highest
 
 
@@ -27,6 +27,6 @@ class FirstPriceTiming(OneAdASession):
     claims = frozenset({Claim.INDIVIDUALLY_RATIONAL})
     stop_values = staticmethod(highest)
 
-    def price(self, planned: Planned, turn: int, state: int) -> float:
+    def charge(self, planned: Planned, turn: int, state: int) -> Charge:
         winner, _ = planned.winner(turn, state)
-        return float(planned.bids[winner])
+        return Charge(float(planned.bids[winner]), "its bid")

@@ -56,8 +56,17 @@ class Planned(NamedTuple):
         return i, float(self.problem.layers[turn].q[state, i])
 
 
+class Charge(NamedTuple):
+    """A price with its reason."""
+
+    price: float
+    """Currency per click."""
+    why: str
+    """For readers: where it comes from."""
+
+
 class OneAdASession:
-    """Base of mechanisms that plan the one ad of a session. A subclass defines `stop_values` and `price`.
+    """Base of mechanisms that plan the one ad of a session. A subclass defines `stop_values` and `charge`.
 
     Args:
         llm: The Ad-LLM.
@@ -101,8 +110,8 @@ class OneAdASession:
         """What the platform counts as earned where it shows the ad: see `stopping.StopValues`."""
         raise NotImplementedError
 
-    def price(self, planned: Planned, turn: int, state: int) -> float:
-        """The price of a click on the ad that is shown in a state, in currency; at most the bid up to rounding."""
+    def charge(self, planned: Planned, turn: int, state: int) -> Charge:
+        """What a click on the ad that is shown in a state costs; at most the bid up to rounding."""
         raise NotImplementedError
 
     def begin(self, session: SessionStart) -> _PlannedSession:
@@ -152,12 +161,13 @@ class _PlannedSession:
         ad = auction.bid_of(self._chain.ads[i]).ad
         now, later = float(decision.stop_value[state]), float(decision.continuation[state])
         details: dict[str, JsonValue] = {"best_ad": ad.id, "stop_value": now, "continuation": later}
-        compared = f"showing {ad.id} now is worth {now:.2f}, the rest of the session without it {later:.2f}"
+        compared = f"showing {ad.id} now is worth {now:.2f}, waiting {later:.2f}"
         if not decision.stop[state]:
             return await self._without_ad(auction, {**details, "note": f"waits: {compared}"})
-        price = min(float(self._planned.bids[i]), self._rule.price(self._planned, turn, state))
-        response = await self._writer.with_ads(auction, [ad])
-        return outcome(auction, response, {ad.id: price}, details={**details, "note": f"shows the ad: {compared}"})
+        charge = self._rule.charge(self._planned, turn, state)
+        price = min(float(self._planned.bids[i]), charge.price)
+        details["note"] = f"shows an ad: {compared}. A click costs {price:.2f}: {charge.why}"
+        return outcome(auction, await self._writer.with_ads(auction, [ad]), {ad.id: price}, details=details)
 
     async def _without_ad(self, auction: Auction, details: dict[str, JsonValue]) -> Outcome:
         return outcome(auction, await self._writer.answer(auction), details=details)

@@ -13,7 +13,7 @@ from simenv.ctr.models import CTRModel
 from simenv.llm import LLM
 from simenv.mechanism import Claim
 
-from .one_ad import OneAdASession, Planned
+from .one_ad import Charge, OneAdASession, Planned
 from .stopping import highest
 
 
@@ -62,6 +62,13 @@ class OptimalStopping(OneAdASession):
         if survival == 1:
             self.claims |= {Claim.MONOTONE_IN_EXPECTATION, Claim.TRUTHFUL_UM_IN_EXPECTATION}
 
-    def price(self, planned: Planned, turn: int, state: int) -> float:
+    def charge(self, planned: Planned, turn: int, state: int) -> Charge:
         winner, _ = planned.winner(turn, state)
-        return planned.problem.clarke_price(planned.plan, planned.bids, winner, planned.reserve)
+        bid = float(planned.bids[winner])
+        paid = planned.problem.clarke(planned.plan, planned.bids, winner, planned.reserve)
+        return Charge(
+            paid.price,
+            f"its {paid.clicks:.3f} expected clicks are worth {bid * paid.clicks:.2f}, of which it keeps "
+            f"{paid.value - paid.without:.2f}, what the session is worth with its bid ({paid.value:.2f}) less without "
+            f"it ({paid.without:.2f})",
+        )

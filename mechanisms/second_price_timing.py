@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from simenv.mechanism import Claim
 
-from .one_ad import OneAdASession, Planned
+from .one_ad import Charge, OneAdASession, Planned
 from .stopping import second_highest
 
 
@@ -29,7 +29,7 @@ class SecondPriceTiming(OneAdASession):
     claims = frozenset({Claim.INDIVIDUALLY_RATIONAL})
     stop_values = staticmethod(second_highest)
 
-    def price(self, planned: Planned, turn: int, state: int) -> float:
+    def charge(self, planned: Planned, turn: int, state: int) -> Charge:
         _, q = planned.winner(turn, state)
         earned = float(planned.plan.decisions[turn].stop_value[state]) + planned.problem.costs[turn]
-        return max(planned.reserve, earned / q)
+        return Charge(max(planned.reserve, earned / q), "the least bid at which it still has the highest score")

@@ -74,6 +74,19 @@ class Plan(NamedTuple):
     """Probability that the ad is shown in each turn: shape (T,)."""
 
 
+class Clarke(NamedTuple):
+    """What an ad pays: b_i X_i - (V(b) - V(r, b_-i)), its value less what V gains by its bid above the reserve r."""
+
+    price: float
+    """That divided by the expected clicks: currency per click, from the reserve to the bid."""
+    clicks: float
+    """X_i."""
+    value: float
+    """V(b), currency."""
+    without: float
+    """V(r, b_-i), currency."""
+
+
 def highest(scores: Floats, at_reserve: Floats) -> Floats:
     """The highest score: the advertiser's value, and what a first-price rule earns."""
     return np.asarray(scores.max(axis=1, initial=-np.inf), dtype=np.float64)
@@ -156,11 +169,8 @@ class StoppingProblem:
         at_turn = [it._replace(stop=(it.winner >= 0) & (t == turn)) for t, it in enumerate(decisions)]
         return self.value_of(at_turn, bids)
 
-    def clarke_price(self, plan: Plan, bids: Floats, winner: int, reserve: float = 0.0) -> float:
-        """The price per click that makes an ad's true value its best bid, in expectation over the conversation.
-
-        The expected payment is b_i X_i - (V(b) - V(r, b_-i)): the ad's value less what V gains by the part of the bid
-        above the reserve r. Divided by the expected clicks it is a price per click, from r to b_i.
+    def clarke(self, plan: Plan, bids: Floats, winner: int, reserve: float = 0.0) -> Clarke:
+        """The payment that makes an ad's true value its best bid, in expectation over the conversation.
 
         Args:
             plan: What `plan` returns for these bids and this reserve.
@@ -170,9 +180,10 @@ class StoppingProblem:
         """
         lowest = bids.copy()
         lowest[winner] = reserve
-        gain = plan.value - self.plan(lowest, reserve).value
+        without = self.plan(lowest, reserve).value
+        clicks, bid = float(plan.clicks[winner]), float(bids[winner])
         # between reserve and bid but for rounding, which a division by few clicks enlarges
-        return float(min(bids[winner], max(reserve, bids[winner] - gain / plan.clicks[winner])))
+        return Clarke(min(bid, max(reserve, bid - (plan.value - without) / clicks)), clicks, plan.value, without)
 
     def _before(self, turn: int, values: Floats) -> Floats:
         """d E[values | state] for each state of the turn before: shape (states of that turn,)."""

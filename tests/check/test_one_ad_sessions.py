@@ -7,7 +7,7 @@ import pytest
 
 from mechanisms.first_price_timing import FirstPriceTiming
 from mechanisms.fixed_turn import FixedTurn
-from mechanisms.one_ad import OneAdASession, Planned
+from mechanisms.one_ad import Charge, OneAdASession, Planned
 from mechanisms.optimal_stopping import OptimalStopping
 from mechanisms.second_price_timing import SecondPriceTiming
 from simenv import Claim, check_mechanism
@@ -23,9 +23,10 @@ class Dearer(OptimalStopping):
 
     factor = 1.05
 
-    def price(self, planned: Planned, turn: int, state: int) -> float:
-        right = super().price(planned, turn, state)
-        return right if len(planned.problem.layers) == 1 else max(planned.reserve, self.factor * right)
+    def charge(self, planned: Planned, turn: int, state: int) -> Charge:
+        right = super().charge(planned, turn, state)
+        wrong = right._replace(price=max(planned.reserve, self.factor * right.price))
+        return right if len(planned.problem.layers) == 1 else wrong
 
 
 class Cheaper(Dearer):
@@ -37,10 +38,10 @@ class Cheaper(Dearer):
 class SecondPriceOfTheTurn(OptimalStopping):
     """Charges what is right for the turn alone: its bid also decides whether there is a later one."""
 
-    def price(self, planned: Planned, turn: int, state: int) -> float:
+    def charge(self, planned: Planned, turn: int, state: int) -> Charge:
         winner, q = planned.winner(turn, state)
         scores = planned.problem.layers[turn].q[state] * np.where(planned.bids >= planned.reserve, planned.bids, 0.0)
-        return float(max(planned.reserve, np.delete(scores, winner).max(initial=0.0) / q))
+        return Charge(float(max(planned.reserve, np.delete(scores, winner).max(initial=0.0) / q)), "a second price")
 
 
 class Myopic(OptimalStopping):

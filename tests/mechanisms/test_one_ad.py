@@ -148,7 +148,7 @@ def test_a_session_has_one_ad_and_says_why_it_waits() -> None:
                 ads += len(row.outcome.placements)
                 notes.append(row.outcome.details["note"])
             assert ads == 1
-            shown = next(i for i, note in enumerate(notes) if note.startswith("shows the ad: showing"))
+            shown = next(i for i, note in enumerate(notes) if note.startswith("shows an ad: showing"))
             assert all(note.startswith("waits: showing") for note in notes[:shown])
             assert notes[shown + 1 :] == ["the ad of this session was shown before"] * (1 - shown)
 

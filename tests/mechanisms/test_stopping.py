@@ -70,7 +70,7 @@ def test_the_payment_is_the_integral_of_the_clicks() -> None:
                 clicks.append(problem.plan(other, reserve).clicks[i])
             assert (np.diff(clicks) > -1e-12).all()
             integral = np.trapezoid(clicks, steps)
-            paid = problem.clarke_price(plan, bids, int(i), reserve) * plan.clicks[i]
+            paid = problem.clarke(plan, bids, int(i), reserve).price * plan.clicks[i]
             step = steps[1] - steps[0]
             assert abs(paid - (bids[i] * plan.clicks[i] - integral)) <= step * plan.clicks[i] / 2 + 1e-9
 
@@ -82,7 +82,7 @@ def test_prices_lie_between_the_reserve_and_the_bid_and_no_other_bid_is_better()
         for i in range(len(values)):
             truthful = 0.0
             if plan.clicks[i]:
-                price = problem.clarke_price(plan, values, i, reserve)
+                price = problem.clarke(plan, values, i, reserve).price
                 assert reserve <= price <= values[i]
                 truthful = (values[i] - price) * plan.clicks[i]
             for bid in [*rng.uniform(0, 150, 3), 0.9 * values[i], 1.1 * values[i]]:
@@ -90,7 +90,7 @@ def test_prices_lie_between_the_reserve_and_the_bid_and_no_other_bid_is_better()
                 bids[i] = bid
                 other = problem.plan(bids, reserve)
                 if other.clicks[i]:
-                    price = problem.clarke_price(other, bids, i, reserve)
+                    price = problem.clarke(other, bids, i, reserve).price
                     assert (values[i] - price) * other.clicks[i] <= truthful + 1e-9
 
 
@@ -111,7 +111,7 @@ def test_one_turn_without_a_cost_is_the_second_price() -> None:
         winner = int(scores.argmax())
         assert plan.decisions[0].winner[0] == winner
         second = max(0.0, np.sort(scores)[-2]) / problem.layers[0].q[0, winner]
-        assert problem.clarke_price(plan, bids, winner, reserve) == pytest.approx(max(second, reserve))
+        assert problem.clarke(plan, bids, winner, reserve).price == pytest.approx(max(second, reserve))
 
 
 def test_wrong_values_change_decisions_only_where_stop_and_continuation_are_close() -> None:
