@@ -113,6 +113,7 @@ def part_world(
         bidder=UniformBidder(),
         candidates=candidates,
         max_ads=config.max_ads,
+        turns="apart",  # answers are sampled one by one
     )
 
 

@@ -94,3 +94,11 @@ def test_a_note_of_the_mechanism_is_shown() -> None:
         plain = noted.model_copy(update={"outcome": row.outcome.model_copy(update={"details": other})})
         assert "note" not in pack(plain, {}).fields
         assert "note" not in transcript(plain)
+
+
+def test_questions_of_linked_turns_name_their_session() -> None:
+    apart = turn(0, {"a": CLICKED}, mechanism="m")
+    auction = apart.auction.model_copy(update={"horizon": 3, "session_id": "0.4.walker"})
+    _, plain = sampled([apart], most=10)
+    _, linked = sampled([apart.model_copy(update={"auction": auction})], most=10)
+    assert linked["questions"] == [[*plain["questions"][0], "0.4.walker", 3]]
