@@ -1,12 +1,12 @@
 """LLM-Auction in the written format against its rivals, on held-out personas and ads.
 
-python -m benchmarks.whole_answers sample --training FOLDER --out answers.jsonl    # needs a GPU, or hours
+python -m benchmarks.whole_answers sample --training FOLDER --out answers.jsonl    # minutes on a GPU, hours on a CPU
 python -m benchmarks.whole_answers plain --training FOLDER --out plain.jsonl       # answers of the plain writer
 python -m benchmarks.whole_answers score --training FOLDER --answers answers.jsonl plain.jsonl --out FOLDER
 
 All rivals have the same base model and the same pCTR and, where their row says so, the same fine-tuned writer. The
 digits in all prompts are that pCTR's predictions.
-Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of 64 answers. Clicks are
+Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of its answers. Clicks are
 those of world v1; bids are uniform in 1 to 100. Each row is measured on the same auctions.
 """
 
@@ -27,14 +27,13 @@ import torch
 from mechanisms.best_of_n import BestOfN
 from mechanisms.fixed_slots import FixedSlots
 from mechanisms.gsp import GSP
-from mechanisms.llm_auction import lora, reward_model
+from mechanisms.llm_auction import lora, reward_model, sampling
 from mechanisms.llm_auction.adapter_files import read_adapter
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode, episodes
 from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import PredictedCTR
-from mechanisms.llm_auction.sampling import sample_pages
 from mechanisms.llm_auction.slim import digits
 from mechanisms.llm_auction.train import part_world
 from mechanisms.llm_auction.written import SAMPLING, Page, Written, page, read, winners_page
@@ -51,7 +50,10 @@ from simenv.seeding import keyed_rng
 from simenv.stats import Estimate, clustered_ratio
 from simenv.users.queries import FileQueries
 
-POOL = 64
+POOL = 20
+"""Answers of the fine-tuned policy without bids for each auction, for best of n and MOSAIC."""
+BEST, SEARCHED = 64, 8
+"""Answers among which the judge's clicks find the best one, for so many auctions of each cell."""
 BIDS = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 UNCOMMERCIAL = 50
 """Auctions of questions without commercial intent."""
@@ -125,7 +127,8 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
         def write(rows: Sequence[tuple[Cell, int, str, Page]], count: int = 1, *, required: bool = False) -> None:
             """Each row: where it belongs, the kind of its texts, and what is asked."""
             name = f"{rows[0][2]} of {len(rows)}"
-            texts = sample_pages(policy, [asked for *_, asked in rows], count, SAMPLING, name, required=required)
+            named = [(f"{cell} {i} {kind}", one) for cell, i, kind, one in rows]
+            texts = sampling.sample(policy, named, count, SAMPLING, name, required=required)
             for (cell, i, kind, _), some in zip(rows, texts, strict=True):
                 file.write(json.dumps({"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": some}) + "\n")
             file.flush()
@@ -150,7 +153,9 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
             ],
             required=True,
         )
-        write([(cell, i, "pool", asked(auction, show_bids=False)) for cell, i, auction in drawn], POOL)
+        free = [(cell, i, asked(auction, show_bids=False)) for cell, i, auction in drawn]
+        write([(cell, i, "pool", one) for cell, i, one in free], POOL)
+        write([(cell, i, "more", one) for cell, i, one in free if i < SEARCHED], BEST - POOL)
 
 
 def epochs_of(training: Path) -> list[Path]:
@@ -231,12 +236,12 @@ def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
         for line in file.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             texts[row["n"], row["seed"], row["i"]][row["kind"]] = [Written(*text) for text in row["texts"]]
-    rows: dict[str, list[tuple[Cell, Measured]]] = defaultdict(list)
+    rows: Rows = defaultdict(dict)
     for cell in cells:
         for i, episode in enumerate(cell.episodes(config, given.auctions)):
             known = texts.get((*cell, i), {})
             for name, shown in outcomes(episode.auction, known, pctr, objective, judge, episode):
-                rows[name].append((cell, measure(episode, shown, judge, objective)))
+                rows[name][cell, i] = measure(episode, shown, judge, objective)
         print(cell, flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
     write_table(rows, given.out / "rivals.csv")
@@ -289,11 +294,13 @@ def outcomes(
         place = int(keyed_rng("whole answers", auction.id).choice(len(items), p=probs / probs.sum()))
         paid = mosaic.payments(auction, items)
         yield "mosaic 20, tuned policy", mosaic._outcome(auction, items[place], float(probs[place]), paid)
+    if "more" in known:
+        answers = [read(auction, text) for kind in ("pool", "more") for text in known[kind]]
         shown = [outcome(auction, text, bids) for text in dict.fromkeys(answers)]
         true = [
             objective.reward(auction, judge.probabilities(episode.persona, auction, o), o.violations) for o in shown
         ]
-        yield f"best of {POOL} by the judge's clicks", shown[int(np.argmax(true))]
+        yield f"best of {BEST} by the judge's clicks", shown[int(np.argmax(true))]
 
 
 def measure(episode: Episode, shown: Outcome, judge: ClickModel, objective: Objective) -> Measured:
@@ -317,7 +324,11 @@ def mean(values: Sequence[float], people: Sequence[str]) -> Estimate:
     return clustered_ratio([(value, 1.0) for value in values], people)
 
 
-def write_table(rows: dict[str, list[tuple[Cell, Measured]]], out: Path) -> None:
+Rows = dict[str, dict[tuple[Cell, int], Measured]]
+"""Row -> cell and auction -> its answer."""
+
+
+def write_table(rows: Rows, out: Path) -> None:
     """One line for each row and number of candidates, with paired differences to GSP with the tuned writer."""
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -338,18 +349,19 @@ def write_table(rows: dict[str, list[tuple[Cell, Measured]]], out: Path) -> None
                 "words before",
             ]
         )
+        rival = rows.get("gsp, tuned writer", {})
         for n in sorted({cell.n for some in rows.values() for cell, _ in some}):
-            rival = [m for cell, m in rows.get("gsp, tuned writer", []) if cell.n == n]
             for name, some in rows.items():
-                own = [m for cell, m in some if cell.n == n]
+                places = [place for place in some if place[0].n == n]
+                own = [some[place] for place in places]
                 if not own:
                     continue
                 people = [m.persona for m in own]
                 reward = mean([m.reward for m in own], people)
                 revenue = mean([m.revenue for m in own], people)
                 gap: Any = ("", "")
-                if len(rival) == len(own):
-                    paired = mean([a.reward - b.reward for a, b in zip(own, rival, strict=True)], people)
+                if all(place in rival for place in places):
+                    paired = mean([some[place].reward - rival[place].reward for place in places], people)
                     gap = (f"{paired.value:.2f}", f"{paired.margin:.2f}")
                 before = [int(words) for m in own for words in m.links]
                 writer.writerow(

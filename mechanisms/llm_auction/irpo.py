@@ -67,6 +67,10 @@ class Config(Record):
     """Ads per auction; auctions cycle through these numbers. The paper puts 100 ads into every prompt."""
     answer_tokens: int = Field(default=400, ge=1)
     """Maximum number of tokens of a whole answer."""
+    sampler: str | None = None
+    """answers: URL of a server that samples with the present adapter (`served.py`); None: this process samples."""
+    sampler_folder: str | None = None
+    """Where adapters are written for the server to read; None: a new temporary folder."""
     samples: int = Field(default=16, ge=2)
     """M. The paper samples 5 whole answers. At link level one forward pass gives the log-probability of every choice,
     so more samples need no more passes."""
@@ -152,6 +156,8 @@ class Config(Record):
 
     @model_validator(mode="after")
     def _checked(self) -> Config:
+        if self.sampler is not None and self.level != "answers":
+            raise ValueError(f"sampler: only for level answers, got level {self.level}: no server inserts links")
         if self.label_epochs > self.epochs:
             raise ValueError(f"label_epochs is at most epochs ({self.epochs}), got {self.label_epochs}")
         if self.anchor and not self.sft_auctions:

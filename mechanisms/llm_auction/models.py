@@ -15,6 +15,7 @@ from .label_choice import LabelChoices
 from .levels import Answers, Level, Links, Pages
 from .pair_data import PairConfig
 from .policy import AdaptedLLM
+from .served import AdapterServer
 
 
 class Models:
@@ -27,7 +28,12 @@ class Models:
         if config.level == "links":
             self.level = Links(self.policy)
         elif config.level == "answers":
-            self.level = Answers(self.policy, config.answer_tokens)
+            server = None
+            if config.sampler is not None:
+                server = AdapterServer(
+                    self.policy, config.sampler, r=config.r, alpha=config.alpha, folder=config.sampler_folder
+                )
+            self.level = Answers(self.policy, config.answer_tokens, server)
         else:
             pages = Pages(
                 self.policy, temperature=config.temperature, profile=config.profile, ads_at_end=config.ads_at_end

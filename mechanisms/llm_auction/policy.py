@@ -69,9 +69,14 @@ class AdaptedLLM(LocalLLM):
             enable({"use_reentrant": False})
             self._model.train()  # checkpointing needs training mode; the model has no dropout
 
+    @property
+    def version(self) -> int:
+        """A number that changes whenever the adapter does."""
+        return sum(parameter._version for parameter in self.trained.values())
+
     def on_onnx(self) -> LocalLLM:
         """The present policy on onnxruntime: built again when the adapter has changed."""
-        version = sum(parameter._version for parameter in self.trained.values())
+        version = self.version
         if self._onnx is None or self._onnx[0] != version:
             self._onnx = None  # frees its weights first
             scale = next(layer.scale for layer in self._model.modules() if isinstance(layer, lora.LoRALinear))

@@ -70,6 +70,8 @@ CURVE = (
 )
 
 
+FREE = ("threads", "engine", "ray_address", "workers", "sampler", "sampler_folder")
+"""Options that an interrupted training may change."""
 PLAIN_QUESTIONS = Path(__file__).parent / "plain_questions.txt"
 """Questions without commercial intent; others than those of the pack no_commercial_intent, which is for tests."""
 
@@ -123,7 +125,7 @@ class Training:
     def __init__(self, config: Config, out: Path, console: Console) -> None:
         self.config, self.out, self.console = config, out, console
         torch.set_num_threads(config.threads)
-        saved = read_state(out, config, ("threads", "engine", "ray_address", "workers"))
+        saved = read_state(out, config, FREE)
         self.models = Models(config)
         self.policy, self.level, self.judge = self.models.policy, self.models.level, self.models.judge
         self.objective = self.models.objective
