@@ -241,7 +241,14 @@ class Outcome(Record):
     usage: Usage = Usage()
     """Language model use for this answer."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """Data that the mechanism logs (scores, candidates, propensities). The world never reads it."""
+    """Data that the mechanism logs (scores, candidates, propensities). The world never reads it. A text `note` is shown
+    in transcripts and reports."""
+
+    @property
+    def note(self) -> str:
+        """What the mechanism says of its decision, for readers: the text `note` of its details, or ""."""
+        note = self.details.get("note")
+        return note if isinstance(note, str) else ""
 
 
 class Click(Record):

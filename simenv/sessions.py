@@ -4,7 +4,8 @@ Where turns are apart, which is the default, every turn is an auction of its own
 and no turn depends on another. Where turns are linked,
 
 - an advertiser has one value and one bid per click for the session, which holds at each of its turns;
-- the order of the session's questions is drawn uniformly, by key, so that what may be asked next is a known chain;
+- the session's questions are drawn uniformly, by key, so that what may be asked next is a known chain: from all frozen
+  questions of the persona; where they are written for the session or come from a file, only their order is drawn;
 - an auction has the session's horizon, its history (questions and answers so far) and the ads shown before;
 - the turns of a session are answered one after another.
 

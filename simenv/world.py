@@ -164,12 +164,14 @@ class World:
                 known = ", ".join(p.id for p in self.personas[:8])
                 raise InputError(f"unknown persona {persona_id!r}: the pack has {len(self.personas)}, such as {known}")
         questions = await self.queries.session(persona, self.horizon, seed, number)
-        name = f"{seed}.{number}.{persona.id}"
+        session = Session(f"{seed}.{number}.{persona.id}", persona, questions)
+        possible = self._possible(session) if self.linked else questions
         if self.linked:
-            questions = [questions[i] for i in keyed_rng("question order", name).permutation(len(questions))]
+            order = keyed_rng("question order", session.id).permutation(len(possible))
+            session = session._replace(questions=[possible[i] for i in order[: self.horizon]])
         if encoded:
-            await know(self.retriever.encoder, [question.text for question in questions])
-        return Session(name, persona, questions)
+            await know(self.retriever.encoder, [question.text for question in possible])
+        return session
 
     def auction(self, session: Session, turn: int, bidder: Bidder | None = None) -> Auction:
         """The auction of one turn: candidates by retrieval, bids from private values.
@@ -206,10 +208,10 @@ class World:
             InputError: a bid is negative or not finite.
         """
         bidder = bidder or self.bidder
-        questions = sorted(session.questions)
+        questions = sorted(self._possible(session))
         ads = {ad.id: ad for question in questions for ad, _ in self._candidates(question.text)}
         values = self._values(session.id, session.id, tuple(ads.values()))
-        turns = len(questions)
+        turns = len(session.questions)
         amounts = {
             ad.id: _amount(bidder, BidRequest(session.id, session.id, 0, ad, values[ad.id], turns))
             for ad in ads.values()
@@ -219,6 +221,13 @@ class World:
             for number, question in enumerate(questions)
         )
         return SessionStart(id=session.id, auctions=tuple(auctions))
+
+    def _possible(self, session: Session) -> list[Question]:
+        """The questions that a session of linked turns may have: all of the persona's frozen ones, or the session's."""
+        if not isinstance(self.queries, FrozenQueries):
+            return session.questions
+        frozen = [Question(text) for text in session.persona.queries]
+        return frozen if set(session.questions) <= set(frozen) else session.questions
 
     def _auction(
         self,

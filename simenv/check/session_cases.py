@@ -22,6 +22,8 @@ from simenv.session_play import PlayedTurn, answering, in_order, play_orders
 from simenv.sessions import SessionStart
 
 _QUESTIONS = 3
+_MOST_ADS = 5
+"""Few ads have rivals that are close, so that a bid moves what is shown when."""
 _PROBED = 3
 """Ads whose bids are varied."""
 _HALVINGS = 6
@@ -35,10 +37,11 @@ def random_session(seed: int, index: int) -> tuple[str, SessionStart]:
     rng = keyed_rng("check session", seed, index)
     _, auction = random_auction(seed, index)
     name = f"check.session.{seed}.{index}"
+    turns = _QUESTIONS - index // 2 % 2
 
     def asked(number: int) -> Auction:
         bids: list[Bid] = []
-        for bid in auction.bids:
+        for bid in auction.bids[:_MOST_ADS]:
             relevance, drawn = float(rng.uniform(-0.1, 0.8)), bool(rng.random() < 2 / 3)
             bids += [bid.model_copy(update={"relevance": relevance})] if drawn else []
         query = auction.query.model_copy(update={"text": f"{auction.query.text} ({number + 1})"})
@@ -46,7 +49,7 @@ def random_session(seed: int, index: int) -> tuple[str, SessionStart]:
             update={
                 "id": f"{name}.q{number}",
                 "session_id": name,
-                "horizon": _QUESTIONS,
+                "horizon": turns,
                 "query": query,
                 "bids": tuple(sorted(bids, key=lambda bid: -bid.relevance)),
             }

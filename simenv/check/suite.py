@@ -49,7 +49,7 @@ def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) 
     Args:
         mechanism: The mechanism. If it makes claims about bids, it needs a `ctr_model` with the predictions it uses.
         auctions: Number of random auctions, in addition to the degenerate ones. A session mechanism answers each as a
-            session of one turn, and a quarter as many random sessions of three turns.
+            session of one turn, and a quarter as many random sessions of two or three turns.
         seed: Seed of the random auctions.
 
     Raises:

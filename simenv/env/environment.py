@@ -295,6 +295,8 @@ def transcript(transition: Transition) -> str:
         lines.append(
             f"  [{placement.ad_id}] bid {amount:g}, price {placement.price:.2f} per click: {verdict}{chance}{reason}"
         )
+    note = transition.outcome.note
+    lines.extend([f"  note: {_line(note)}"] if note else [])
     lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
     lines.extend(f"  overcharge: {it.kind} {it.ad_id}, {it.excess:.2f} too much" for it in transition.overcharges)
     return "\n".join(lines)

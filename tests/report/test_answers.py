@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from simenv.env.environment import transcript
 from simenv.records import MarkupViolation, Transition
-from simenv.report.answer import faults, pieces
+from simenv.report.answer import faults, pack, pieces
 from simenv.report.answers import Sample
 from tests.support.hand_made import turn
 
@@ -81,6 +82,18 @@ def test_candidates_that_differ_between_mechanisms_are_told_apart() -> None:
     assert len(page["questions"]) == 1
     assert [answer["candidates"] for answer in page["answers"]] == [0, 1]
     assert [row[0][1] for row in page["candidates"]] == [10.0, 5.0]
+
+
+def test_a_note_of_the_mechanism_is_shown() -> None:
+    row = turn(0, {"a": CLICKED})
+    details = {"note": "waits:\nit\x1b is early"}
+    noted = row.model_copy(update={"outcome": row.outcome.model_copy(update={"details": details})})
+    assert pack(noted, {}).fields["note"] == "waits:\nit\x1b is early"
+    assert "\n  note: waits: it\\x1b is early" in transcript(noted)
+    for other in ({}, {"note": 3}):
+        plain = noted.model_copy(update={"outcome": row.outcome.model_copy(update={"details": other})})
+        assert "note" not in pack(plain, {}).fields
+        assert "note" not in transcript(plain)
 
 
 def test_questions_of_linked_turns_name_their_session() -> None:
