@@ -141,7 +141,16 @@ class SessionStart(Record):
 
 
 def alone(auction: Auction) -> SessionStart:
-    """An auction that is apart, as a session of one turn."""
+    """An auction that is apart, as a session of one turn.
+
+    Raises:
+        InputError: it is a turn of a longer session, which a mechanism must begin.
+    """
+    if auction.horizon is not None and auction.horizon > 1:
+        raise InputError(
+            f"auction {auction.id} is a turn of a session of {auction.horizon}: begin the session, then run its turns",
+            hint="environments and runs do so; without them, simenv.sessions.BegunMechanism(mechanism, start)",
+        )
     return SessionStart(id=auction.id, auctions=(auction.model_copy(update={"horizon": 1}),))
 
 

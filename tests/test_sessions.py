@@ -108,6 +108,9 @@ def test_an_auction_apart_is_a_session_of_one_turn() -> None:
     start = alone(auction)
     assert (start.horizon, start.after([]), start.after([0])) == (1, {0: 1.0}, {})
     assert start.bids == {"c0": 4.0, "c1": 2.0}
+    turn = start_of(linked()).auction((0,))
+    with pytest.raises(InputError, match="is a turn of a session of 3: begin the session"):
+        OnceASession().run(turn, keyed_rng("any"))
     assert isinstance(OnceASession(), SessionMechanism)
     assert not isinstance(make_mechanism("organic", context={"llm": ScriptedLLM()}), SessionMechanism)
 
