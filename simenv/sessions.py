@@ -23,7 +23,7 @@ import numpy as np
 
 from simenv.errors import InputError, MechanismFailed, OutcomeError, SimenvError
 from simenv.importing import reason
-from simenv.mechanism import Mechanism, mechanism_name
+from simenv.mechanism import Mechanism, mechanism_name, units_of
 from simenv.records import Ad, Auction, Bid, Exchange, Outcome, Record, ShownAd, Transition
 
 TURNS = ("auto", "apart", "linked")
@@ -182,6 +182,7 @@ class BegunMechanism:
 
     def __init__(self, mechanism: SessionMechanism, start: SessionStart) -> None:
         self.name = mechanism_name(mechanism)
+        self.units = units_of(mechanism)
         self._mechanism = mechanism
         self._start = start
         self._answers: Mechanism | None = None

@@ -28,12 +28,13 @@ from simenv.llm.base import LLM, Meter, metered
 from simenv.market.bidders import Bidder, BidRequest, ShadedBidder, make_bidder
 from simenv.market.catalog import load_catalog
 from simenv.market.retrieval import Retriever
+from simenv.market.units import CLICKS_PER_VIEW, check_view_bids, unit_of
 from simenv.market.values import UniformValues, ValueDistribution, make_values
 from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
 from simenv.objective import Objective
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
-from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Usage
+from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Unit, Usage
 from simenv.seeding import keyed_rng
 from simenv.sessions import TURNS, SessionMechanism, SessionStart
 from simenv.users.personas import load_personas
@@ -78,6 +79,10 @@ class World:
         conversions: The stage after the click; None: users do nothing after it.
         turns: How the turns of a session relate (`simenv.sessions`): "apart", "linked", or "auto": linked if the judge
             remembers ads.
+        view_bids: Share of the advertisers who bid, and value an ad, per view instead of per click: drawn by the ad's
+            id, so that an ad bids for the same unit in every auction.
+        clicks_per_view: Clicks that such an advertiser expects of a view: its value per view is this times the value
+            per click that `values` draws.
 
     Raises:
         InputError: a pack is empty, ids are duplicate, or a number is out of range.
@@ -104,9 +109,12 @@ class World:
         strict: bool = False,
         conversions: Conversions | None = None,
         turns: str = "auto",
+        view_bids: float = 0.0,
+        clicks_per_view: float = CLICKS_PER_VIEW,
     ) -> None:
         if not personas:
             raise InputError("there are no personas")
+        check_view_bids(view_bids, clicks_per_view)
         for name, number, least in (("horizon", horizon, 1), ("max_ads", max_ads, 0), ("reserve", reserve, 0)):
             if not number >= least:
                 raise InputError(f"{name} must be at least {least}, got {number}")
@@ -130,6 +138,8 @@ class World:
         self.answer_timeout = answer_timeout
         self.strict = strict
         self.conversions = conversions
+        self.view_bids = view_bids
+        self.clicks_per_view = clicks_per_view
         self._prepared = False
         self._known_candidates: dict[str, list[tuple[Ad, float]]] = {}
         self._known_values: dict[str, tuple[tuple[Ad, ...], dict[str, float]]] = {}
@@ -193,7 +203,8 @@ class World:
         candidates = self._candidates(session.questions[turn].text)
         values = self._values(auction_id, auction_id, tuple(ad for ad, _ in candidates))
         amounts = {
-            ad.id: _amount(bidder, BidRequest(auction_id, session.id, turn, ad, values[ad.id])) for ad, _ in candidates
+            ad.id: self._bid(bidder, BidRequest(auction_id, session.id, turn, ad, values[ad.id]))
+            for ad, _ in candidates
         }
         return self._auction(session, session.questions[turn], auction_id, turn, amounts)
 
@@ -213,7 +224,7 @@ class World:
         values = self._values(session.id, session.id, tuple(ads.values()))
         turns = len(session.questions)
         amounts = {
-            ad.id: _amount(bidder, BidRequest(session.id, session.id, 0, ad, values[ad.id], turns))
+            ad.id: self._bid(bidder, BidRequest(session.id, session.id, 0, ad, values[ad.id], turns=turns))
             for ad in ads.values()
         }
         auctions = (
@@ -221,6 +232,10 @@ class World:
             for number, question in enumerate(questions)
         )
         return SessionStart(id=session.id, auctions=tuple(auctions))
+
+    def _bid(self, bidder: Bidder, request: BidRequest) -> float:
+        unit, clicks = self.unit_of(request.ad), self.clicks_per_unit(request.ad)
+        return _amount(bidder, request._replace(unit=unit, clicks=clicks))
 
     def _possible(self, session: Session) -> list[Question]:
         """The questions that a session of linked turns may have: all of the persona's frozen ones, or the session's."""
@@ -246,7 +261,7 @@ class World:
             query=Query(text=question.text, topic=question.topic),
             profile=session.persona.profile,
             bids=tuple(
-                Bid(ad=ad, amount=amounts[ad.id], relevance=relevance)
+                Bid(ad=ad, amount=amounts[ad.id], relevance=relevance, unit=self.unit_of(ad))
                 for ad, relevance in self._candidates(question.text)
             ),
             max_ads=self.max_ads,
@@ -308,7 +323,8 @@ class World:
             feedback = _with_quality(feedback, measured, extra)
         values = self._values_in(auction)
         if self.conversions is not None:
-            feedback = self.conversions.after(session.persona, auction, feedback, values)
+            per_click = {bid.ad.id: values[bid.ad.id] / self.clicks_per_unit(bid.ad) for bid in auction.bids}
+            feedback = self.conversions.after(session.persona, auction, feedback, per_click)
         return settle(
             auction,
             outcome,
@@ -352,6 +368,26 @@ class World:
             error=error,
         )
 
+    def unit_of(self, ad: Ad) -> Unit:
+        """What the ad's advertiser bids for."""
+        return unit_of(ad, self.view_bids)
+
+    def value_of(self, auction_id: str, ad: Ad) -> float:
+        """The private value of the ad's advertiser in an auction: currency per click, or per view if it bids per view.
+
+        Raises:
+            InputError: the distribution gives a number that is negative or not finite.
+        """
+        value = self.values.value(auction_id, ad)
+        if not 0 <= value < math.inf:
+            name = self.values.name
+            raise InputError(f"values {name!r} give {value} for {ad.id}: expected a finite number, at least 0")
+        return value * self.clicks_per_unit(ad)
+
+    def clicks_per_unit(self, ad: Ad) -> float:
+        """Clicks that the ad's advertiser expects of a unit of its bid: 1 if it bids per click."""
+        return self.clicks_per_view if self.unit_of(ad) == "view" else 1.0
+
     def without(self, ads: Iterable[str]) -> World:
         """Returns the same world without the ads of these ids: in their place the next ones become candidates.
 
@@ -379,16 +415,9 @@ class World:
         """The values of these ads by id, drawn by key once for all mechanisms that answer the auction."""
         known = self._known_values.get(auction_id)
         if known is None or known[0] != ads:
-            known = ads, {ad.id: self._value(key, ad) for ad in ads}
+            known = ads, {ad.id: self.value_of(key, ad) for ad in ads}
             _remember(self._known_values, auction_id, known)
         return known[1]
-
-    def _value(self, key: str, ad: Ad) -> float:
-        value = self.values.value(key, ad)
-        if not 0 <= value < math.inf:
-            name = self.values.name
-            raise InputError(f"values {name!r} give {value} for {ad.id}: expected a finite number, at least 0")
-        return value
 
     async def _answer_without_ads(self, auction: Auction) -> tuple[str | None, Meter]:
         """Returns the answer without ads, if quality needs it, and the meter of its requests.
@@ -495,6 +524,8 @@ def make_world(
     strict: bool = False,
     conversions: float | Conversions | None = None,
     turns: str = "auto",
+    view_bids: float = 0.0,
+    clicks_per_view: float = CLICKS_PER_VIEW,
 ) -> World:
     """Builds a world from names and defaults. Names are those of the command line.
 
@@ -508,7 +539,8 @@ def make_world(
         encoder: Text encoder; the embedded MiniLM by default.
         bidder, values: A bidder and a value distribution, or their names.
         quality: A measure, or its name, see `make_quality`; None: quality is not measured.
-        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict, turns: See `World`.
+        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict, turns, view_bids,
+            clicks_per_view: See `World`.
         conversions: The stage after the click, or its base rate; None: there is none.
 
     Raises:
@@ -554,6 +586,8 @@ def make_world(
         strict=strict,
         conversions=conversions,
         turns=turns,
+        view_bids=view_bids,
+        clicks_per_view=clicks_per_view,
     )
 
 

@@ -158,7 +158,9 @@ class SessionCheck:
 
     def _sum(self, turns: Sequence[PlayedTurn], ad_id: str) -> Expected:
         parts = [
-            expectation([(turn.weight, turn.outcome)], self._runner.predictions, turn.auction, ad_id) for turn in turns
+            expectation([(turn.weight, turn.outcome)], self._runner.predictions, turn.auction, ad_id)
+            for turn in turns
+            if any(bid.ad.id == ad_id for bid in turn.auction.bids)
         ]
         return Expected(sum(part.itctr for part in parts), sum(part.payment for part in parts))
 

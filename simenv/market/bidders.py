@@ -21,7 +21,7 @@ from simenv import registry
 from simenv.abilities import Observer
 from simenv.errors import InputError, UnknownName
 from simenv.market.values import HIGHEST
-from simenv.records import Ad, Transition
+from simenv.records import Ad, Transition, Unit
 from simenv.registry import Kind
 from simenv.seeding import keyed_rng
 
@@ -37,7 +37,11 @@ class BidRequest(NamedTuple):
     ad: Ad
     """The advertiser's own ad."""
     value: float
-    """The advertiser's private value, currency per click."""
+    """The advertiser's private value, currency per click, or per view if it bids per view."""
+    unit: Unit = "click"
+    """What the bid is for."""
+    clicks: float = 1.0
+    """Clicks that the advertiser expects of one unit: 1 for a bid per click."""
     turns: int = 1
     """Number of auctions that the bid holds for."""
 
@@ -48,7 +52,7 @@ class Bidder(Protocol):
     name: str
 
     def bid(self, request: BidRequest) -> float:
-        """Returns the bid: currency per click, at least 0 and finite."""
+        """Returns the bid: currency per click, or per view as `request.unit` says, at least 0 and finite."""
         ...
 
 
@@ -92,12 +96,16 @@ class ValueMaximiser(ShadedBidder):
 
 
 class UniformBidder:
-    """Bids a uniform integer in 1..100, independent of the value, as in the paper's experiments (section 5.1)."""
+    """Bids a uniform integer in 1..100, independent of the value, as in the paper's experiments (section 5.1).
+
+    A bid per view is such a number per click, times the clicks that the advertiser expects of a view.
+    """
 
     name = "uniform"
 
     def bid(self, request: BidRequest) -> float:
-        return float(keyed_rng("bid", request.auction_id, request.ad.id).integers(1, HIGHEST + 1))
+        per_click = float(keyed_rng("bid", request.auction_id, request.ad.id).integers(1, HIGHEST + 1))
+        return per_click * request.clicks
 
 
 @dataclass
@@ -157,7 +165,8 @@ class Exp3Bidder:
             clicked = clicks.get(bid.ad.id, False)
             if bid.ad.id in tried:
                 paid, value = transition.payments.get(bid.ad.id, 0.0), tried[bid.ad.id].value
-                tried[bid.ad.id].utility += math.nan if clicked is None else value * clicked - paid
+                units = math.nan if clicked is None else bid.units(clicked) if bid.ad.id in clicks else 0.0
+                tried[bid.ad.id].utility += value * units - paid
         if auction.horizon is None or auction.turn == auction.horizon - 1:
             for ad_id, it in tried.items():
                 if it.value > 0 and math.isfinite(it.utility):
@@ -245,7 +254,7 @@ class Budgeted:
         purse = self._purse(request.session_id, request.ad.id)
         bid = self._inner.bid(request)
         left = self._budget - self._spent[purse]
-        # Clicks may not cost more than the rest: one in each of the auctions that the bid holds for.
+        # Clicks or views may not cost more than the rest: one in each of the auctions that the bid holds for.
         return max(0.0, min(bid / (1 + self._mu[purse]), left / request.turns))
 
     def observe(self, transition: Transition) -> None:

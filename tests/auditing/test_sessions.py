@@ -54,7 +54,7 @@ def test_clicks_and_payments_are_the_mean_over_all_orders_of_the_sums_over_turns
     start = truthful_start(world, session)
     auction = whole_session(start)
     values = np.array([bid.amount for bid in auction.bids])
-    once, case = OnceASession(), AuditCase(session.persona, auction, values, start)
+    once, case = OnceASession(), AuditCase(session.persona, auction, values, np.ones(len(values)), start)
     lab = BidEvaluator(world.judge)
     measured = run_sync(lab.play, AuditedMechanism("it", once, once.ctr_model, 0), case, values)
     clicks, paid = np.zeros(len(values)), np.zeros(len(values))
