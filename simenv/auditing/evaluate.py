@@ -30,7 +30,7 @@ from simenv.judges.base import Judge, run_judge
 from simenv.llm.base import AnyRequest, ScoreRequest, metered
 from simenv.mechanism import Lottery, Mechanism, Randomised, lottery_of, mechanism_rng, run_mechanism
 from simenv.records import Auction, Click, Outcome, Persona, ShownAd
-from simenv.session_play import answering
+from simenv.session_play import answering, play_order
 from simenv.sessions import SessionStart
 
 Bools = npt.NDArray[np.bool_]
@@ -61,12 +61,13 @@ class AuditCase(NamedTuple):
         name = self.auction.id if replica is None else f"{self.auction.id}~{replica}"
         return self.auction.model_copy(update={"id": name, "bids": changed})
 
-    def first_turns(self, mechanism: Mechanism, bids: Floats) -> tuple[Mechanism, list[Auction]]:
-        """What answers the case at other bids, shape (n,), and auctions to try it on; of a session one per question."""
+    async def draws(self, mechanism: Mechanism, bids: Floats) -> bool:
+        """Runs the mechanism once at other bids, shape (n,): whether it drew from its generator."""
         if self.start is None:
-            return mechanism, [self.at(bids)]
+            return await _draws(mechanism, self.at(bids))
         start = session_case.at(self.start, bids.tolist(), [bid.ad.id for bid in self.auction.bids], None)
-        return answering(mechanism, start), [start.auction([number]) for number in range(len(start.auctions))]
+        answers, turns = answering(mechanism, start), await play_order(mechanism, start, range(start.horizon))
+        return any([await _draws(answers, turn.auction) for turn in turns])
 
 
 class AuditedMechanism(NamedTuple):
@@ -195,14 +196,20 @@ async def _answers(
     return [(turn.weight, turn.auction, turn.outcome) for turn in turns]
 
 
+async def _draws(mechanism: Mechanism, auction: Auction) -> bool:
+    rng = mechanism_rng(auction)
+    await run_mechanism(mechanism, auction, rng)
+    return has_drawn(rng, auction)
+
+
 async def is_exact(mechanism: Mechanism, cases: Sequence[AuditCase]) -> bool:
     """Returns whether a mechanism is measured exactly; the module docstring defines this.
 
     A mechanism with a lottery is exact; its lottery is not tested here. Otherwise an auction is run at truthful bids
     and with all bids a tenth higher, and the state of the generator is compared before and after each run. The
     mechanism is sampled if it drew from its generator, or if the requests for sampled texts differ between the runs in
-    three auctions. A session is probed at its first turn, with each of its questions; lotteries of turns are not joined
-    to one of the session, so that a mechanism with a lottery is sampled there.
+    three auctions. A session is probed in one order of its questions. Lotteries of turns are not joined to one of the
+    session, so that a mechanism with a lottery is sampled there.
     """
     cases = [case for case in cases if case.auction.bids][:_PROBE_AUCTIONS]
     if isinstance(mechanism, Randomised):
@@ -220,12 +227,8 @@ async def is_exact(mechanism: Mechanism, cases: Sequence[AuditCase]) -> bool:
         requests = []
         for scale in (1.0, _PROBE_BID_SCALE):
             with metered() as meter:
-                answers, auctions = case.first_turns(mechanism, scale * case.values)
-                for auction in auctions:
-                    rng = mechanism_rng(auction)
-                    await run_mechanism(answers, auction, rng)
-                    if has_drawn(rng, auction):
-                        return False
+                if await case.draws(mechanism, scale * case.values):
+                    return False
             requests.append(_sampled_requests(meter.requests))
         if requests[0] == requests[1]:
             return True
