@@ -82,7 +82,8 @@ async def rollout(
         failures: Which failed answers become rows of the log. Without, the first one ends the run.
 
     Raises:
-        InputError: n, chunk or in_flight below 1, no mechanisms, or chunks that do not exist or do not ascend.
+        InputError: n, chunk or in_flight below 1, no mechanisms, chunks that do not exist or do not ascend, or one that
+            goes on with a session of linked turns which another chunk begins.
         SimenvError: a mechanism, a model or a judge raised it. Chunks passed on before it remain valid.
     """
     if n < 1 or chunk < 1:
@@ -92,9 +93,11 @@ async def rollout(
     if not mechanisms:
         raise InputError("no mechanisms to run")
     sessions = sessions or Sessions()
+    indices = _indices(n, chunk, chunks)
+    if world.linked:
+        indices = _whole_sessions(indices, world.horizon)
     answers = _Answers(world, mechanisms, seed, sessions, done or {}, failures or Failures(0))
     answers.on_chunk, answers.on_answer, answers.may_begin = on_chunk, on_answer, may_begin
-    indices = _indices(n, chunk, chunks)
     try:
         if in_flight is None:
             await run_in_turns(indices, answers)
@@ -115,6 +118,20 @@ def _indices(n: int, chunk: int, chunks: Iterable[int] | None) -> Iterator[range
             raise InputError(f"chunks must be ascending numbers below {count}, got {number} after {last}")
         last = number
         yield auctions_of(number, chunk, n)
+
+
+def _whole_sessions(chunks: Iterable[range], horizon: int) -> Iterator[range]:
+    """The same chunks. Refuses one whose first turn goes on from a chunk that does not run."""
+    end = 0
+    for indices in chunks:
+        if indices.start % horizon and indices.start != end:
+            raise InputError(
+                f"the auctions from {indices.start} on go on with a session of {horizon} linked turns, and the chunk "
+                "before them does not run",
+                hint="chunks of a multiple of horizon hold whole sessions",
+            )
+        end = indices.stop
+        yield indices
 
 
 class _Answers:

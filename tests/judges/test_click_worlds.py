@@ -9,12 +9,14 @@ import pytest
 
 from simenv import Ad, Auction, Bid, Query, outcome
 from simenv.background_loop import run_sync
+from simenv.ctr.oracle import OracleCTR
 from simenv.encoder import default_encoder
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.judges.click_model import ClickModel
 from simenv.judges.click_worlds import WORLDS, ClickParams, load_world
 from simenv.judges.factory import make_judge, pick_user_llm
 from simenv.llm import ScriptedLLM
+from simenv.records import ShownAd
 from simenv.runs.build import click_world_of, plan
 from simenv.runs.named_files import file_hashes
 from simenv.runs.options import BenchOptions
@@ -181,3 +183,22 @@ def test_worlds_without_readers_say_nothing_of_noticing() -> None:
     assert [click.reason for click in run_sync(judge.judge, PERSONAS[0], AUCTION, answer).clicks] == [""]
     params: ClickParams = judge.params
     assert "readers" not in params.model_dump()
+
+
+def test_in_the_world_fatigue_an_earlier_showing_halves_the_odds() -> None:
+    """And any other ad takes a fifth: the odds of attraction, with the oracle's predictions following."""
+    judge, v1 = ClickModel(FakeEncoder(), load_world("fatigue")), ClickModel(FakeEncoder())
+    assert (judge.remembers, v1.remembers) == (True, False)
+    seen = (ShownAd(ad_id="A1", turn=0), ShownAd(ad_id="A2", turn=0), ShownAd(ad_id="A1", turn=1))
+    later = AUCTION.model_copy(update={"shown": seen})
+    oracle = OracleCTR(judge, PERSONAS)
+    first, second = (
+        float(oracle.relevance(it.model_copy(update={"profile": PERSONAS[0].profile}))[0]) for it in (AUCTION, later)
+    )
+    assert odds(second) / odds(first) == pytest.approx(math.exp(2 * -0.69 - 0.22))
+    assert math.exp(-0.69) == pytest.approx(0.5, abs=0.002)
+    assert math.exp(-0.22) == pytest.approx(0.8, abs=0.003)
+    answer = outcome(AUCTION, f"{ANSWER} {PLAIN}", {"A1": 1.0})
+    chances = [judge.probabilities(PERSONAS[0], it, answer)["A1"] for it in (AUCTION, later)]
+    assert chances[1] / chances[0] == pytest.approx(second / first)
+    assert v1.probabilities(PERSONAS[0], AUCTION, answer) == v1.probabilities(PERSONAS[0], later, answer)
