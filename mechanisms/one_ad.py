@@ -208,8 +208,8 @@ def chain_of(session: SessionStart, ctr_model: CTRModel) -> Chain:
         q = np.zeros((len(known), len(ads)))
         for (asked, number), at in known.items():
             auction = _auction(session, asked, number)
-            for bid, prob in zip(auction.bids, ctr_model.relevance(auction) if auction.max_ads else (), strict=False):
-                q[at, column[bid.ad.id]] = prob
+            relevance = ctr_model.relevance(auction) if auction.max_ads else np.zeros(len(auction.bids))
+            q[at, [column[bid.ad.id] for bid in auction.bids]] = relevance
         source, target, probs = zip(*steps, strict=True)
         layers.append(Layer(q, np.array(source), np.array(target), np.array(probs)))
         states.append(known)

@@ -127,3 +127,31 @@ class Forgetful(FixedTurn):
 def test_a_session_that_differs_when_it_is_begun_again_is_refused() -> None:
     with pytest.raises(ClaimViolated, match="begun a second time it gave other answers"):
         check_mechanism(Forgetful(ScriptedLLM()), auctions=4)
+
+
+class InOneTurn:
+    """A timing rule in auctions that are apart: with one turn there is no timing, and a second price is truthful."""
+
+    claims = frozenset({Claim.TRUTHFUL_UM})
+
+    def __init__(self, rule: OneAdASession) -> None:
+        self.ctr_model, self.run = rule.ctr_model, rule.run
+
+
+class DearerSecondPrice(SecondPriceTiming):
+    factor = 1.05
+
+    def charge(self, planned: Planned, turn: int, state: int) -> Charge:
+        right = super().charge(planned, turn, state)
+        return right._replace(price=max(planned.reserve, self.factor * right.price))
+
+
+class CheaperSecondPrice(DearerSecondPrice):
+    factor = 0.95
+
+
+def test_second_price_timing_is_truthful_in_one_turn_and_5_percent_are_noticed() -> None:
+    assert check_mechanism(InOneTurn(SecondPriceTiming(ScriptedLLM()))).sessions == 0
+    for wrong in (DearerSecondPrice, CheaperSecondPrice):
+        with pytest.raises(ClaimViolated, match="not truthful_um"):
+            check_mechanism(InOneTurn(wrong(ScriptedLLM())))
