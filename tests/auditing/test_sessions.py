@@ -24,9 +24,9 @@ from tests.support.session_mechanisms import OnceASession
 QUICK = AuditOptions(n=2, advertisers=2, bids=6, curve_bids=6, collusion=0, wrong_ctr=0, play=0, replicas=4)
 
 
-def run(mechanism: Mechanism, **world: object) -> Audit:
+def run(mechanism: Mechanism, options: AuditOptions = QUICK, **world: object) -> Audit:
     place = small_world(**{"turns": "linked", **world})
-    return run_sync(lambda: audit(place, {"it": mechanism}, QUICK))
+    return run_sync(lambda: audit(place, {"it": mechanism}, options))
 
 
 def test_a_truthful_session_mechanism_passes_and_one_that_charges_more_does_not() -> None:
@@ -71,10 +71,11 @@ def test_clicks_and_payments_are_the_mean_over_all_orders_of_the_sums_over_turns
 
 
 def test_mechanisms_for_single_auctions_and_drawing_ones_are_audited_over_sessions() -> None:
-    gsp = run(make_mechanism("gsp", context={"llm": ScriptedLLM()})).mechanisms["it"]
+    once = QUICK.model_copy(update={"n": 1, "advertisers": 1})
+    gsp = run(make_mechanism("gsp", context={"llm": ScriptedLLM()}), once).mechanisms["it"]
     assert gsp.measured == "exact"
     assert gsp.verdicts[Claim.INDIVIDUALLY_RATIONAL].verdict == "passed"
-    softmax = run(make_mechanism("softmax", context={"llm": ScriptedLLM()})).mechanisms["it"]
+    softmax = run(make_mechanism("softmax", context={"llm": ScriptedLLM()}), once).mechanisms["it"]
     assert softmax.measured == "sampled"
 
 
