@@ -539,8 +539,8 @@ def make_world(
         encoder: Text encoder; the embedded MiniLM by default.
         bidder, values: A bidder and a value distribution, or their names.
         quality: A measure, or its name, see `make_quality`; None: quality is not measured.
-        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict, turns, view_bids,
-            clicks_per_view: See `World`.
+        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict: See `World`.
+        turns, view_bids, clicks_per_view: See `World`.
         conversions: The stage after the click, or its base rate; None: there is none.
 
     Raises:
