@@ -97,6 +97,30 @@ FACTS = {
         "best matching of ads to paragraph ends by b x coherence of the genre",
         "VCG per click",
     ),
+    "fixed_turn": Facts(
+        "one ad a session", "fixed_turn.py", "-", "b q, in a turn that is an option", "second price per click"
+    ),
+    "optimal_stopping": Facts(
+        "one ad a session",
+        "optimal_stopping.py",
+        "Fang et al. (2026)",
+        "b q, in the turn that maximises its expectation",
+        "Clarke payment of the session per click",
+    ),
+    "first_price_timing": Facts(
+        "one ad a session",
+        "first_price_timing.py",
+        "Banchio, Mehta, Perlroth (2024)",
+        "b q, in the turn where it is worth most",
+        "the bid per click",
+    ),
+    "second_price_timing": Facts(
+        "one ad a session",
+        "second_price_timing.py",
+        "Banchio, Mehta, Perlroth (2024)",
+        "b q, in the turn where the second one is worth most",
+        "second price per click",
+    ),
     "lera": Facts(
         "pre-generation",
         "lera.py",

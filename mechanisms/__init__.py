@@ -23,10 +23,15 @@ lama_tokens         lama_tokens.py         the same token by token, with prompts
 tilted_optimum      tilted_optimum.py      LLM-Auction (2025), section 3: its optimum, exact on a finite menu
 menu_optimum        menu_optimum.py        LLM-Auction (2025), eq. 5: the best answer of the same menu
 best_of_n           best_of_n.py           LLM-Auction (2025), section 2, with VCG payments
+fixed_turn          fixed_turn.py          one ad a session: second price in a turn that bids do not move
+optimal_stopping    optimal_stopping.py    Fang et al. (2026), LLM-OSDA: one ad a session, at the best time to stop
+first_price_timing  first_price_timing.py  Banchio, Mehta, Perlroth (2024): bids decide the turn of the one ad
+second_price_timing second_price_timing.py the same under the second price
 softmax             softmax.py             one ad or none at random, with known propensities: McSherry and Talwar (2007)
 
 Mechanisms are looked up by name in the entry-point group `simenv.mechanisms` of pyproject.toml; third-party packages
 register in the same group. Texts come from `simenv.Writer`. `ranking.py` is shared by auctions that rank candidates
-before a text is written, `menu.py` by mechanisms that choose among written texts, `matching.py` by those that match ads
-to places in an answer, `joint_sentence.py` by those that decode a sentence from several models.
+before a text is written; `one_ad.py` and `stopping.py` by those that plan the one ad of a session; `menu.py` by those
+that choose among written texts; `matching.py` by those that match ads to places in an answer; `joint_sentence.py` by
+those that decode a sentence from several models.
 """

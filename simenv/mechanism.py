@@ -40,7 +40,9 @@ class Claim(StrEnum):
     post, for every
     realisation of the mechanism's randomness (its generator and its language model, keyed alike for all bids). The
     claims in expectation are about the exact distribution that `lottery_of` gives, over the mechanism's own draw, while
-    the texts that it chooses among are fixed.
+    the texts that it chooses among are fixed. Of a mechanism that commits to the bids of a session
+    (`simenv.sessions.SessionMechanism`) the claims hold for the clicks and payments of the whole session: ex post
+    whatever is asked, in expectation over what may be asked.
     """
 
     # The documentation has these as a table; a test compares it with the members.

@@ -125,8 +125,28 @@ class Bid(Record):
         return 1.0 if self.unit == "view" else click
 
 
+class Exchange(Record):
+    """An earlier turn of a session: what the user asked and was answered."""
+
+    query: Query
+    response: str
+    """The answer with its ads in mark-up; empty if it failed."""
+
+
+class ShownAd(Record):
+    """An ad that an earlier answer of the session showed."""
+
+    ad_id: str
+    turn: int = Field(ge=0)
+    """Position of that answer in the session."""
+
+
 class Auction(Record):
-    """All data of one user turn that a mechanism may see. Source: LLM-Auction, section 3."""
+    """All data of one user turn that a mechanism may see. Source: LLM-Auction, section 3.
+
+    Where the turns of a session are linked (`simenv.sessions`) it also has the session's horizon and what was asked,
+    answered and shown before. These three are left out of logs where turns are apart.
+    """
 
     id: str
     """Unique in a run; it also keys all random draws of this turn."""
@@ -134,6 +154,12 @@ class Auction(Record):
     """The session of this turn: unique in a run."""
     turn: int = Field(default=0, ge=0)
     """Position of this turn in its session."""
+    horizon: int | None = Field(default=None, ge=1, exclude_if=lambda horizon: horizon is None)
+    """Number of turns of the session. None: turns are apart, each with values and bids of its own."""
+    history: tuple[Exchange, ...] = Field(default=(), exclude_if=lambda history: not history)
+    """The session's turns before this one, in order."""
+    shown: tuple[ShownAd, ...] = Field(default=(), exclude_if=lambda shown: not shown)
+    """The ads of the answers before, in the order of the turns and then in reading order."""
     query: Query
     profile: OutsideText = ""
     """The user as the platform sees it."""
@@ -235,7 +261,14 @@ class Outcome(Record):
     usage: Usage = Usage()
     """Language model use for this answer."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """Data that the mechanism logs (scores, candidates, propensities). The world never reads it."""
+    """Data that the mechanism logs (scores, candidates, propensities). The world never reads it. A text `note` is shown
+    in transcripts and reports."""
+
+    @property
+    def note(self) -> str:
+        """What the mechanism says of its decision, for readers: the text `note` of its details, or ""."""
+        note = self.details.get("note")
+        return note if isinstance(note, str) else ""
 
 
 class Click(Record):

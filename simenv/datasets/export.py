@@ -66,6 +66,7 @@ def _row(t: Transition, bid: Bid) -> dict[str, Any]:
         "mechanism": t.mechanism,
         "auction_id": t.auction.id,
         "index": t.index,
+        "session_id": t.auction.session_id,
         "turn": t.turn,
         "persona_id": t.persona_id,
         "profile": t.auction.profile,

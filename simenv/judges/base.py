@@ -39,6 +39,16 @@ class HasVariants(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A judge whose users may remember ads: `auction.shown` then changes its verdicts."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether they do."""
+        ...
+
+
 async def run_judge(judge: Judge, persona: Persona, auction: Auction, outcome: Outcome) -> Feedback:
     """`ask_judge`, and checks that the reply has one click per shown ad in the same order.
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from simenv.abilities import AsksModels, hash_of
 from simenv.background_loop import gather
 from simenv.errors import InputError
-from simenv.judges.base import Judge, run_judge
+from simenv.judges.base import Judge, Remembers, run_judge
 from simenv.llm.base import LLM
 from simenv.records import Auction, Click, Feedback, Outcome, Persona, Usage
 from simenv.seeding import keyed_rng
@@ -38,6 +38,11 @@ class JudgeEnsemble:
         self.llms: tuple[LLM, ...] = tuple(
             llm for judge in judges if isinstance(judge, AsksModels) for llm in judge.llms
         )
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the users of one of the members remember ads."""
+        return any(isinstance(judge, Remembers) and judge.remembers for judge in self.judges)
 
     @property
     def sha256(self) -> str:

@@ -41,6 +41,7 @@ def pack(t: Transition, ads: dict[Ad, Ad]) -> Row:
         "ads": _shown(t),
         "violations": [violation.kind for violation in t.outcome.violations],
         "faults": faults(t),
+        "note": t.outcome.note or None,
         "paid": sum(t.payments.values()),
         "expectedPaid": None if t.expected_payments is None else sum(t.expected_payments.values()),
         "transfers": [[ad_id, amount] for ad_id, amount in t.outcome.transfers.items() if amount],

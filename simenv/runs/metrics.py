@@ -357,6 +357,38 @@ class ROAS(_OfConversions, _Share):
         return sum(values[ad_id] * number for ad_id, number in conversions.items()), paid
 
 
+class SessionRevenue(_SumOfClicks):
+    """Payments collected in a session of linked turns."""
+
+    name, unit, optional = "session_revenue", "currency per session", True
+
+    def parts(self, transition: Transition) -> ClickSum | None:
+        horizon = transition.auction.horizon
+        return None if horizon is None else Revenue().parts(transition)._replace(below=1 / horizon)
+
+
+class SessionAds:
+    """Number of ads shown in a session of linked turns."""
+
+    name, unit, optional = "session_ads", "per session", True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        horizon = transition.auction.horizon
+        return None if horizon is None else (float(len(transition.outcome.placements)), 1 / horizon)
+
+
+class StopTurn:
+    """Turn of a session's first ad, counted from 0, over the sessions of linked turns that show one."""
+
+    name, unit, optional = "stop_turn", "turn", True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        if transition.auction.horizon is None:
+            return None
+        first = bool(transition.outcome.placements) and not transition.auction.shown
+        return (float(transition.auction.turn), 1.0) if first else (0.0, 0.0)
+
+
 class LLMCalls(_Required):
     """Number of completions of the mechanism."""
 
@@ -466,6 +498,9 @@ METRICS: tuple[Metric, ...] = (
     Conversions(),
     CPA(),
     ROAS(),
+    SessionRevenue(),
+    SessionAds(),
+    StopTurn(),
     CTR(),
     Ads(),
     Violations(),

@@ -50,6 +50,10 @@ class WorldOptions(PersonaOptions):
     """OURS=THEIRS,... for other column names in the queries file."""
     horizon: int = 5
     """Queries per persona and session."""
+    turns: str = "auto"
+    """How the turns of a session relate: apart (each is an auction of its own), linked (one bid for the session, in an
+    order of questions that is drawn; answers know the history), or auto: linked if a mechanism commits to bids for a
+    session or the judge remembers ads, else apart."""
 
 
 class ModelOptions(Options):
@@ -70,8 +74,8 @@ class ModelOptions(Options):
     judge_llm_options: OptionsByName = Field(default_factory=dict)
     """The same for the User-LLM. By default those of the Ad-LLM if it is the same model."""
     judge: str = "auto"
-    """auto, click (the click model), click:WORLD (the same in the world v1, rare, labels or a .toml file), embedded
-    (embedded models' likelihoods), llm, package.module:Class or file.py:Class."""
+    """auto, click (the click model), click:WORLD (the same in the world v1, rare, labels, fatigue or a .toml file),
+    embedded (embedded models' likelihoods), llm, package.module:Class or file.py:Class."""
     judge_ensemble: tuple[str, ...] = ()
     """Several judges in one: NAME,NAME,... (click, embedded, a language model's name; NAME#wording2)."""
     judge_samples: int = 1
@@ -288,6 +292,7 @@ OLDEST: Mapping[str, Any] = {
     "judge_llm_options": {},
     "shard": None,
     "conversions": None,
+    "turns": "apart",
     "view_bids": 0.0,
     "clicks_per_view": CLICKS_PER_VIEW,
 }

@@ -25,6 +25,7 @@ _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "abstained", "ads", "violations", "abstentions")
 _ADVERTISERS = ("surplus", "losing", "losing_expected", "transfers")
 _CONVERSIONS = ("conversions", "cpa", "roas")
+_SESSIONS = ("session_revenue", "session_ads", "stop_turn")
 _BOUNDED = ("revenue", "bid_weighted_clicks", "welfare", "ctr")
 _TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
 _COST = ("llm_calls", "tokens")
@@ -51,6 +52,9 @@ TITLES = {
     "gem_transition_least": "ad transition, least",
     "gem_alignment": "ad alignment",
     "gem_unread": "abstained",
+    "session_revenue": "revenue per session",
+    "session_ads": "ads per session",
+    "stop_turn": "turn of first ad",
 }
 
 
@@ -193,6 +197,7 @@ def blocks(table: Table) -> Iterator[Block]:
     own = dict.fromkeys(cell.metric for cell in table.cells if cell.metric not in _BUILT_IN)
     yield from _block(table, "Money, currency per answer", _MONEY)
     yield from _block(table, "Behaviour, per answer (CTR: per shown ad)", (*_BEHAVIOUR, *_TROUBLE))
+    yield from _block(table, "Sessions of linked turns (turn of the first ad: from 0, if there is one)", _SESSIONS)
     yield from _block(table, "Cost, per answer", _COST)
     yield from _block(table, "Advertisers: surplus and transfers per answer, share with a loss", _ADVERTISERS)
     title = "Conversions per answer, cost per conversion (CPA), value of conversions per payment (ROAS)"

@@ -44,6 +44,7 @@ function answerCard(data, summary, answer, matches, words, seriesOf) {
     answer.error
       ? el("p", { class: "error", dir: "auto" }, el("b", {}, answer.error[0]), ` ${answer.error[1]}`)
       : answerText(answer, words, choose),
+    answer.note && el("p", { class: "figures-line", dir: "auto" }, answer.note),
     answer.faults &&
       el(
         "p",
