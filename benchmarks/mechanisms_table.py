@@ -83,6 +83,13 @@ FACTS = {
         "best matching of ads to sentences, logit clicks",
         "VCG per click",
     ),
+    "sponsored_questions": Facts(
+        "pre-generation",
+        "sponsored_questions.py",
+        "Bhawalkar, Psomas, Wang (2025)",
+        "best set of follow-up questions, with the best ad of each",
+        "VCG per click",
+    ),
     "lera": Facts(
         "pre-generation",
         "lera.py",

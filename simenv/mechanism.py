@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,7 +75,8 @@ class Mechanism(Protocol):
     """The interface. `run` may be a plain `def` or an `async def`.
 
     Optional abilities are protocols of their own: `Claiming` (claims about incentives), `Randomised` (the exact
-    distribution of its outcomes), `ChoosesAd` (known propensities), `simenv.abilities.Observer` (learning) and
+    distribution of its outcomes), `ChoosesAd` (known propensities), `Suggests` (the user chooses a follow-up
+    question), `simenv.abilities.Observer` (learning) and
     `simenv.ctr.models.PredictsClicks` (a CTR model of its own).
     """
 
@@ -117,6 +118,34 @@ class ChoosesAd(Protocol):
         ...
 
 
+@runtime_checkable
+class Suggests(Protocol):
+    """A mechanism that offers follow-up questions, of which the user chooses one or none.
+
+    In a world, `offer` and `answer` are called in place of `run`, and the judge chooses in between
+    (`simenv.choosing`). `run` is for callers without a user, such as `check_mechanism`: it draws the choice from the
+    probabilities that the mechanism predicts, and `lottery` has all of them.
+    """
+
+    def run(self, auction: Auction, rng: np.random.Generator) -> Outcome | Awaitable[Outcome]:
+        """As of any mechanism, with the choice drawn."""
+        ...
+
+    def offer(self, auction: Auction, rng: np.random.Generator) -> Outcome | Awaitable[Outcome]:
+        """An outcome with `suggestions` and without a response. Without suggestions, the query is answered."""
+        ...
+
+    def answer(self, auction: Auction, offer: Outcome, chosen: int | None) -> Outcome | Awaitable[Outcome]:
+        """The outcome after the user's choice, with the offer's `suggestions` and this `chosen`.
+
+        Args:
+            auction: The auction with the user's query; `auction.answered(outcome)` has the chosen question.
+            offer: What `offer` returned.
+            chosen: Place of the question in `offer.suggestions`. None: the user chose none of them.
+        """
+        ...
+
+
 def mechanism_name(mechanism: Mechanism) -> str:
     """How tables and logs call it: its `name`, else its class's name."""
     return str(getattr(mechanism, "name", type(mechanism).__name__))
@@ -139,10 +168,35 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction, rng: np.random.G
         OutcomeError: it returned something else than an Outcome.
         MechanismFailed: its own code raised, or it took longer than `simenv.deadlines.time_limit` allows.
     """
+    generator = mechanism_rng(auction) if rng is None else rng
+    return await _run(mechanism, auction, lambda: mechanism.run(auction, generator))
+
+
+async def offer_questions(mechanism: Suggests, auction: Auction) -> Outcome:
+    """What `mechanism` offers the user, with the completions it used. Raises as `run_mechanism`."""
+    return await _run(mechanism, auction, lambda: mechanism.offer(auction, mechanism_rng(auction)))
+
+
+async def answer_choice(mechanism: Suggests, auction: Auction, offer: Outcome, chosen: int | None) -> Outcome:
+    """The answer after the user's choice, with the completions of offer and answer. Raises as `run_mechanism`.
+
+    Raises:
+        OutcomeError: also if the answer has other suggestions than the offer, or another choice.
+    """
+    outcome = await _run(mechanism, auction, lambda: mechanism.answer(auction, offer, chosen))
+    if (outcome.suggestions, outcome.chosen) != (offer.suggestions, chosen):
+        raise OutcomeError(
+            f"{mechanism_name(mechanism)}.answer must return the suggestions of its offer and chosen={chosen}, "
+            f"got {len(outcome.suggestions)} suggestions and chosen={outcome.chosen}"
+        )
+    return outcome.model_copy(update={"usage": offer.usage + outcome.usage})
+
+
+async def _run(mechanism: Mechanism, auction: Auction, job: Callable[[], Outcome | Awaitable[Outcome]]) -> Outcome:
     with metered() as meter:
         try:
             outcome = await limited(
-                lambda: mechanism.run(auction, mechanism_rng(auction) if rng is None else rng),
+                job,
                 late=lambda when: MechanismFailed(
                     f"{mechanism_name(mechanism)} gave no answer to auction {auction.id} {when}"
                 ),
