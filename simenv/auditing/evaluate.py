@@ -22,10 +22,10 @@ from simenv.background_loop import gather
 from simenv.check.draws import has_drawn
 from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError, OutcomeError
-from simenv.judges.base import Judge, run_judge
+from simenv.judges.base import Judge, ask_choice, run_judge
 from simenv.llm.base import AnyRequest, ScoreRequest, metered
 from simenv.mechanism import Lottery, Mechanism, Randomised, lottery_of, mechanism_rng, run_mechanism
-from simenv.records import Auction, Click, Outcome, Persona
+from simenv.records import Auction, Click, Outcome, Persona, Suggestion
 
 Bools = npt.NDArray[np.bool_]
 
@@ -90,7 +90,8 @@ class BidEvaluator:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
-        self._judged: dict[tuple[str, str], dict[str, float]] = {}
+        self._judged: dict[tuple[str, str, str], dict[str, float]] = {}
+        self._chosen: dict[tuple[str, tuple[str, ...]], dict[int | None, float]] = {}
         self._best: dict[str, float] = {}
 
     def best_welfare(self, case: AuditCase) -> float:
@@ -112,42 +113,80 @@ class BidEvaluator:
         place = {bid.ad.id: i for i, bid in enumerate(auction.bids)}
         fields = np.zeros((5, len(place)))
         own_clicks, own_payments, clicks, payments, overcharged = fields
-        for weight, outcome in await _lottery(subject, auction):
+        lottery = await _lottery(subject, auction)
+        chances = await self._world_chances(case, auction, lottery)
+        for (weight, outcome), chance in zip(lottery, chances, strict=True):
             shown = [placement.ad_id for placement in outcome.placements]
-            predicted = subject.ctr_model.click_probs(auction, outcome.response, shown) if shown else {}
+            answered = auction.answered(outcome)
+            predicted = subject.ctr_model.click_probs(answered, outcome.response, shown) if shown else {}
             world = await self._world_click_probs(case, auction, outcome)
             utility = dict.fromkeys(outcome.transfers, 0.0)
             for placement in outcome.placements:
                 i, own, true = place[placement.ad_id], predicted[placement.ad_id], world[placement.ad_id]
                 own_clicks[i] += weight * own
                 own_payments[i] += weight * own * placement.price
-                clicks[i] += weight * true
-                payments[i] += weight * true * placement.price
+                clicks[i] += chance * true
+                payments[i] += chance * true * placement.price
                 utility[placement.ad_id] = own * (auction.bids[i].amount - placement.price)
             for ad_id, amount in outcome.transfers.items():
                 own_payments[place[ad_id]] += weight * amount
-                payments[place[ad_id]] += weight * amount
+                payments[place[ad_id]] += chance * amount
                 utility[ad_id] -= amount
             for ad_id, amount in utility.items():
                 i = place[ad_id]
                 if weight > 0 and amount < -_ROUNDING * max(1.0, auction.bids[i].amount):
                     overcharged[i] = 1.0
+        if any(outcome.suggestions for _, outcome in lottery):
+            self._note(case, clicks.tolist())
         return list(fields)
+
+    async def _world_chances(self, case: AuditCase, auction: Auction, lottery: Lottery) -> list[float]:
+        """Probability of each outcome in the world: the lottery's, with users who choose questions as the judge does.
+
+        Raises:
+            InputError: there are questions, and the judge gives no probabilities of choosing them.
+        """
+        offered: dict[tuple[Suggestion, ...], float] = {}
+        for weight, outcome in lottery:
+            offered[outcome.suggestions] = offered.get(outcome.suggestions, 0.0) + weight
+        known = {it: await self._choice_probs(case, auction, it) for it in offered if it}
+        return [
+            weight if not it.suggestions else offered[it.suggestions] * known[it.suggestions][it.chosen]
+            for weight, it in lottery
+        ]
+
+    async def _choice_probs(
+        self, case: AuditCase, auction: Auction, suggestions: tuple[Suggestion, ...]
+    ) -> dict[int | None, float]:
+        texts = tuple(it.text for it in suggestions)
+        key = auction.id, texts
+        if key not in self._chosen:
+            probs = (await ask_choice(self._judge, case.persona, auction, texts)).probs
+            if probs is None:
+                raise InputError(
+                    f"judge {self._judge.name!r} gives no probabilities of follow-up questions, which an audit needs",
+                    hint="ask it for several samples, or take the judge click",
+                )
+            self._chosen[key] = {**dict(enumerate(probs)), None: max(0.0, 1 - sum(probs))}
+        return self._chosen[key]
 
     async def _world_click_probs(self, case: AuditCase, auction: Auction, outcome: Outcome) -> dict[str, float]:
         """Returns the click probabilities in the world; nan where the judge abstained."""
-        key = auction.id, outcome.response
+        key = auction.id, auction.answered(outcome).query.text, outcome.response
         if key not in self._judged:
             markup.verify(outcome, auction)
             feedback = await run_judge(self._judge, case.persona, auction, outcome)
             probs = {click.ad_id: _prob(click) for click in feedback.clicks}
             self._judged[key] = probs
-            welfare = sum(
-                value * probs.get(bid.ad.id, 0.0) for bid, value in zip(auction.bids, case.values, strict=True)
-            )
-            if welfare > self.best_welfare(case):  # False if welfare is nan
-                self._best[case.auction.id] = float(welfare)
+            if not outcome.suggestions:  # else nobody can bring about this answer: the user chose it
+                self._note(case, [probs.get(bid.ad.id, 0.0) for bid in auction.bids])
         return self._judged[key]
+
+    def _note(self, case: AuditCase, clicks: Sequence[float]) -> None:
+        """Keeps the highest welfare."""
+        welfare = sum(value * click for value, click in zip(case.values, clicks, strict=True))
+        if welfare > self.best_welfare(case):  # False if welfare is nan
+            self._best[case.auction.id] = float(welfare)
 
 
 def _prob(click: Click) -> float:
