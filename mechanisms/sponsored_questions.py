@@ -36,7 +36,7 @@ import numpy as np
 
 from simenv import Writer, outcome
 from simenv.ctr.models import CosineCTR, CTRModel, Floats
-from simenv.encoder import Encoder, default_encoder
+from simenv.encoder import Encoder, Vectors, default_encoder
 from simenv.errors import InputError
 from simenv.files.prompts import read_prompt
 from simenv.judges.click_worlds import QuestionParams
@@ -48,7 +48,7 @@ from simenv.records import Auction, Outcome, Query, Suggestion
 from simenv.users.personas import load_personas
 from simenv.users.queries import LLMQueries, load_queries
 
-from .passages import in_context
+from .passages import in_context, with_cosines
 
 
 class Plan(NamedTuple):
@@ -156,8 +156,12 @@ class QuestionCTR:
 
     def by_question(self, auction: Auction, questions: Sequence[str]) -> Floats:
         """q_i(s): shape (questions, n)."""
-        asked = [auction.model_copy(update={"query": Query(text=text)}) for text in questions]
-        rows = [self.base.relevance(in_context(one, "", self._encoder)) for one in asked]
+        encoder = self._encoder or default_encoder()
+        vectors = encoder.encode([*questions, *(bid.ad.text for bid in auction.bids)])
+        rows = []
+        for place, text in enumerate(questions):
+            asked = auction.model_copy(update={"query": Query(text=text)})
+            rows.append(self.base.relevance(with_cosines(asked, vectors[place], vectors[len(questions) :])))
         return np.array(rows, dtype=np.float64).reshape(len(questions), len(auction.bids))
 
 
@@ -212,10 +216,15 @@ class SponsoredQuestions:
         self.candidates = candidates
         source = questions if questions != "auto" else "written" if llm.follows_formats else "everyday"
         self._pool = None if source == "written" else _pool(source)
+        self._pool_vectors: Vectors | None = None
         self._choice = QuestionParams()
         self._encoder = encoder
         self._llm = llm
         self._writer = Writer(llm)
+
+    @property
+    def _encoder_now(self) -> Encoder:
+        return self._encoder or default_encoder()
 
     async def offer(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         """The questions, each with its ad, price and predicted probability."""
@@ -256,13 +265,13 @@ class SponsoredQuestions:
     async def questions(self, auction: Auction) -> list[str]:
         """The candidate questions. They do not depend on the bids."""
         if self._pool is not None:
-            encoder = self._encoder or default_encoder()
-            texts = [text for text in self._pool if text != auction.query.text]
-            ads = [bid.ad.text for bid in auction.bids]
-            vectors = encoder.encode([auction.query.text, *ads, *texts])
-            cosines = product(vectors[1 + len(ads) :], vectors[: 1 + len(ads)].T)
-            order = np.argsort(-(cosines[:, 0] + cosines[:, 1:].max(1, initial=0.0)), kind="stable")
-            return [texts[place] for place in order[: self.candidates]]
+            known = self._encoder_now.encode([auction.query.text, *(bid.ad.text for bid in auction.bids)])
+            if self._pool_vectors is None:
+                self._pool_vectors = self._encoder_now.encode(self._pool)
+            cosines = product(self._pool_vectors, known.T)
+            nearest = np.argsort(-(cosines[:, 0] + cosines[:, 1:].max(1, initial=0.0)), kind="stable")
+            texts = [self._pool[place] for place in nearest[: self.candidates + 1]]
+            return [text for text in texts if text != auction.query.text][: self.candidates]
         user = read_prompt(__package__ or "mechanisms", "follow_up_questions").format(
             k=self.candidates,
             query=auction.query.text,
@@ -277,8 +286,11 @@ class SponsoredQuestions:
         q = self.ctr_model.by_question(auction, questions)
         values = np.array([bid.amount - auction.reserve for bid in auction.bids]) * (auction.max_ads > 0)
         known = [auction.profile] if auction.profile else []
-        encoder = self._encoder or default_encoder()
-        logs = log_weights(encoder, self._choice, auction.query.text, known, questions) if questions else np.zeros(0)
+        logs = (
+            log_weights(self._encoder_now, self._choice, auction.query.text, known, questions)
+            if questions
+            else np.zeros(0)
+        )
         return DESIGNS[self.design](values, q, logs, self._choice.none, self.offered)
 
 

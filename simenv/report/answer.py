@@ -40,6 +40,7 @@ def pack(t: Transition, ads: dict[Ad, Ad]) -> Row:
         "faults": faults(t),
         "paid": sum(t.payments.values()),
         "expectedPaid": None if t.expected_payments is None else sum(t.expected_payments.values()),
+        "asked": _asked(t),
         "transfers": [[ad_id, amount] for ad_id, amount in t.outcome.transfers.items() if amount],
         "satisfaction": t.feedback.satisfaction,
         "qualityLoss": None if quality is None else quality.quality_loss,
@@ -84,6 +85,16 @@ def faults(t: Transition) -> list[str]:
 def _covering(start: int, end: int, spans: Sequence[tuple[int, int]]) -> int:
     """The number of the first span that covers a piece; -1 if none does."""
     return next((number for number, (a, b) in enumerate(spans) if a <= start and end <= b), -1)
+
+
+def _asked(t: Transition) -> list[list[Any]]:
+    """Of each follow-up question: text, sponsor, price, predicted and actual probability, whether it was chosen."""
+    choice = t.feedback.choice
+    probs = (choice.probs if choice else None) or [None] * len(t.outcome.suggestions)
+    return [
+        [question.text, question.ad_id, question.price, question.prob, prob, place == t.outcome.chosen]
+        for place, (question, prob) in enumerate(zip(t.outcome.suggestions, probs, strict=True))
+    ]
 
 
 def _shown(t: Transition) -> list[list[Any]]:

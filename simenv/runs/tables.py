@@ -27,6 +27,7 @@ _ADVERTISERS = ("surplus", "losing", "losing_expected", "transfers")
 _CONVERSIONS = ("conversions", "cpa", "roas")
 _BOUNDED = ("revenue", "bid_weighted_clicks", "welfare", "ctr")
 _TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
+_QUESTIONS = ("question_chosen", "sponsored_chosen")
 _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
 _BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS])
@@ -41,6 +42,8 @@ TITLES = {
     "losing_expected": "losing, expected",
     "asked_again": "judge asked again",
     "llm_calls": "LLM calls",
+    "question_chosen": "chosen",
+    "sponsored_chosen": "sponsored chosen",
     "quality_loss": "quality loss",
     "ad_text_share": "ad text",
     "own_copy": "own copy",
@@ -186,6 +189,9 @@ def blocks(table: Table) -> Iterator[Block]:
     own = dict.fromkeys(cell.metric for cell in table.cells if cell.metric not in _BUILT_IN)
     yield from _block(table, "Money, currency per answer", _MONEY)
     yield from _block(table, "Behaviour, per answer (CTR: per shown ad)", (*_BEHAVIOUR, *_TROUBLE))
+    yield from _block(
+        table, "Follow-up questions: share of offers in which one is chosen, and a sponsored one", _QUESTIONS
+    )
     yield from _block(table, "Cost, per answer", _COST)
     yield from _block(table, "Advertisers: surplus and transfers per answer, share with a loss", _ADVERTISERS)
     title = "Conversions per answer, cost per conversion (CPA), value of conversions per payment (ROAS)"
