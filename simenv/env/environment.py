@@ -300,7 +300,7 @@ def _offered(transition: Transition) -> list[str]:
             ("probability", choice.probs[place] if choice and choice.probs else None),
         ]
         chances = "".join(f", {name} {prob:.2f}" for name, prob in probs if prob is not None)
-        lines.append(_line(f"  {mark} {question.text}{label}{chances}"))
+        lines.append("  " + _line(f"{mark} {question.text}{label}{chances}"))
     return lines
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +23,7 @@ from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, OneOf, Prompt, S
 from simenv.llm.replies import read_json, without_reasoning
 from simenv.records import Auction, Choice, Persona
 
+_OBJECT = re.compile(r"\{[^{}]*\}")
 _MAX_CHARS = 2_000
 """Characters of the query, and of each question."""
 
@@ -116,14 +118,24 @@ def _read(reply: str, n: int) -> _Reply:
     Raises:
         UnreadableReply: there is no choice in JSON, or it is of no question.
     """
+    text = without_reasoning(reply)
     try:
-        read = _Reply.model_validate(read_json(without_reasoning(reply)))
+        try:
+            values = [read_json(text)]
+        except ValueError:
+            values = [read_json(found[0]) for found in _OBJECT.finditer(text)]
+            if not values:
+                raise
+        read = [_Reply.model_validate(value) for value in values]
     except ValueError as error:  # ValidationError and JSONDecodeError are among them
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise UnreadableReply(f"no choice in JSON: {why}; got {reply.strip()[:120]!r}") from None
-    if read.choice > n:
-        raise UnreadableReply(f"choice must be 0 to {n}, got {read.choice}")
-    return read
+    choices = sorted({it.choice for it in read})
+    if len(choices) > 1:
+        raise UnreadableReply(f"one choice is asked for, got {choices}")
+    if choices[0] > n:
+        raise UnreadableReply(f"choice must be 0 to {n}, got {choices[0]}")
+    return read[0]
 
 
 def _place(number: int) -> int | None:
