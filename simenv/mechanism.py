@@ -38,7 +38,8 @@ class Claim(StrEnum):
     happens in the world is measured by experiments, not claimed here. The first three claims hold ex post, for every
     realisation of the mechanism's randomness (its generator and its language model, keyed alike for all bids). The
     claims in expectation are about the exact distribution that `lottery_of` gives, over the mechanism's own draw, while
-    the texts that it chooses among are fixed.
+    the texts that it chooses among are fixed. A user's choice among follow-up questions (`Suggests`) counts as such a
+    draw, with the probabilities that the mechanism predicts.
     """
 
     # The documentation has these as a table; a test compares it with the members.
