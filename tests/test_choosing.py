@@ -16,12 +16,13 @@ from simenv.datasets.training_data import NoRows, sft_rows
 from simenv.env.environment import transcript
 from simenv.errors import InputError, OutcomeError
 from simenv.judges.base import ask_choice
+from simenv.judges.llm_judge import LLMJudge
 from simenv.llm import ScriptedLLM
 from simenv.quality.embedded import EmbeddedQuality
 from simenv.records import Choice, Persona, Suggestion
 from simenv.report.answer import pack
 from simenv.runs.metrics import QuestionChosen, SponsoredChosen
-from simenv.testing import FakeEncoder, small_world
+from simenv.testing import FakeEncoder, FakeRoles, small_world
 from simenv.world import World
 from tests.support.fakes import ConstantJudge
 
@@ -113,6 +114,26 @@ def test_quality_is_measured_against_the_answer_to_the_chosen_question() -> None
     t = step(small_world(judge=FakeUser(None), quality=quality, ad_free=organic))
     assert t.feedback.quality.ad_free == t.outcome.response == f"On {t.auction.query.text}"
     assert t.feedback.quality.quality_loss == 0
+
+
+def test_a_language_model_may_write_the_questions_choose_and_judge() -> None:
+    roles = FakeRoles()
+    llm = ScriptedLLM(
+        lambda request: roles(
+            [
+                {"role": "system", "content": request.prompt.system or ""},
+                {"role": "user", "content": request.prompt.user},
+            ]
+        ),
+        follows_formats=True,
+        capabilities=frozenset(),
+    )
+    t = step(small_world(judge=LLMJudge(llm)), SponsoredQuestions(llm, encoder=FakeEncoder()))
+    choice = t.feedback.choice
+    assert len(t.outcome.suggestions) == 2  # of three, one is the query itself
+    assert (choice.abstained, choice.place) == (False, t.outcome.chosen)
+    assert (roles.seen["follow_ups"], roles.seen["choice"]) == (1, 1)
+    assert t.feedback.usage.calls == 1 + roles.seen.get("judge", 0)
 
 
 class FakeForgetful(SponsoredQuestions):

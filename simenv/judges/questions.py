@@ -4,8 +4,8 @@
     w_s  = exp(query cos(query, s) + interests max_k cos(interest_k, s))
 
 This is Luce's choice rule (Luce 1959) over the questions offered and "none of them". The three numbers are those of the
-click model's world (section `questions`). They are our assumption, not fitted to people: with the three questions of
-the everyday pack that are nearest to a query of its own, about one user in four chooses none.
+click model's world (section `questions`). They are our assumption, not fitted to people: offered the three questions of
+the everyday pack that are nearest to one of its 1,500 queries, 21% of its users choose none.
 """
 
 from __future__ import annotations
