@@ -31,6 +31,6 @@ async def answer_with_user(mechanism: Suggests, auction: Auction, judge: Judge, 
     choice = None
     with metered() as meter:
         if offer.suggestions:
-            choice = await ask_choice(judge, persona, auction, [it.text for it in offer.suggestions])
+            choice = await ask_choice(judge, persona, auction, offer.suggestions)
     outcome = await answer_choice(mechanism, auction, offer, None if choice is None else choice.place)
     return Answered(outcome, choice, meter.usage)

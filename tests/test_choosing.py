@@ -169,7 +169,7 @@ def test_an_audit_weighs_answers_by_the_users_own_choice() -> None:
     case, subject, lab = audited("joint", user)
     played = asyncio.run(lab.play(subject, case, case.values))
     offer = asyncio.run(subject.mechanism.offer(case.auction, np.random.default_rng(0)))
-    probs = asyncio.run(ask_choice(user, case.persona, case.auction, QUESTIONS)).probs
+    probs = asyncio.run(ask_choice(user, case.persona, case.auction, offer.suggestions)).probs
     ads = [bid.ad.id for bid in case.auction.bids]
     clicks, own = dict.fromkeys(ads, 0.0), dict.fromkeys(ads, 0.0)
     q = subject.mechanism.ctr_model.by_question(case.auction, [it.text for it in offer.suggestions])

@@ -91,7 +91,7 @@ class BidEvaluator:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._judged: dict[tuple[str, str, str], dict[str, float]] = {}
-        self._chosen: dict[tuple[str, tuple[str, ...]], dict[int | None, float]] = {}
+        self._chosen: dict[tuple[str, tuple[tuple[str, bool], ...]], dict[int | None, float]] = {}
         self._best: dict[str, float] = {}
 
     def best_welfare(self, case: AuditCase) -> float:
@@ -158,10 +158,9 @@ class BidEvaluator:
     async def _choice_probs(
         self, case: AuditCase, auction: Auction, suggestions: tuple[Suggestion, ...]
     ) -> dict[int | None, float]:
-        texts = tuple(it.text for it in suggestions)
-        key = auction.id, texts
+        key = auction.id, tuple((it.text, it.ad_id is not None) for it in suggestions)
         if key not in self._chosen:
-            probs = (await ask_choice(self._judge, case.persona, auction, texts)).probs
+            probs = (await ask_choice(self._judge, case.persona, auction, suggestions)).probs
             if probs is None:
                 raise InputError(
                     f"judge {self._judge.name!r} gives no probabilities of follow-up questions, which an audit needs",

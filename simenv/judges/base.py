@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from simenv.deadlines import limited
 from simenv.errors import InputError, PlugInFailed, SimenvError
 from simenv.importing import reason
-from simenv.records import Auction, Choice, Feedback, Outcome, Persona
+from simenv.records import Auction, Choice, Feedback, Outcome, Persona, Suggestion
 from simenv.registry import Kind
 
 T = TypeVar("T")
@@ -45,12 +45,15 @@ class HasVariants(Protocol):
 class ChoosesQuestion(Protocol):
     """A judge that also chooses among follow-up questions, for mechanisms with `simenv.mechanism.Suggests`."""
 
-    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[str]) -> Choice:
-        """Which of these questions the persona would go on with after the auction's query, if any."""
+    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
+        """Which of these questions the persona would go on with after the auction's query, if any.
+
+        One with an `ad_id` is labelled as sponsored. A user sees neither `price` nor `prob`.
+        """
         ...
 
 
-async def ask_choice(judge: Judge, persona: Persona, auction: Auction, questions: Sequence[str]) -> Choice:
+async def ask_choice(judge: Judge, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
     """Asks `judge` which question the persona chooses, and checks the reply.
 
     Raises:

@@ -56,7 +56,7 @@ from simenv.judges.click_worlds import ClickParams, world_v1
 from simenv.judges.cues import ramp
 from simenv.judges.questions import choose_by_cosines
 from simenv.one_thread import one_thread
-from simenv.records import Ad, Auction, Choice, Click, Feedback, Outcome, Persona, Traits
+from simenv.records import Ad, Auction, Choice, Click, Feedback, Outcome, Persona, Suggestion, Traits
 from simenv.seeding import keyed_rng
 
 Floats = npt.NDArray[np.float64]
@@ -107,7 +107,7 @@ class ClickModel:
             )
         )
 
-    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[str]) -> Choice:
+    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
         return await choose_by_cosines(self._encoder, self.params.questions, persona, auction, questions)
 
     def probabilities(self, persona: Persona, auction: Auction, outcome: Outcome) -> dict[str, float]:

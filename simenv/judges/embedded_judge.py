@@ -26,7 +26,7 @@ from simenv.judges.click_worlds import QuestionParams
 from simenv.judges.features import FEATURES, FeatureReader
 from simenv.judges.questions import choose_by_cosines
 from simenv.llm.base import LLM, metered
-from simenv.records import Auction, Choice, Click, Feedback, Outcome, Persona, Record
+from simenv.records import Auction, Choice, Click, Feedback, Outcome, Persona, Record, Suggestion
 from simenv.seeding import keyed_rng
 
 
@@ -101,7 +101,7 @@ class EmbeddedJudge:
             clicks.append(Click(ad_id=placement.ad_id, clicked=clicked, click_prob=prob))
         return Feedback(clicks=tuple(clicks), usage=meter.usage)
 
-    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[str]) -> Choice:
+    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
         """By the encoder's cosines, with the numbers of world v1."""
         return await choose_by_cosines(self._parts[1], QuestionParams(), persona, auction, questions)
 

@@ -12,7 +12,7 @@ from simenv.errors import InputError
 from simenv.judges.base import Judge, ask_choice, run_judge
 from simenv.judges.questions import drawn
 from simenv.llm.base import LLM
-from simenv.records import Auction, Choice, Click, Feedback, Outcome, Persona, Usage
+from simenv.records import Auction, Choice, Click, Feedback, Outcome, Persona, Suggestion, Usage
 from simenv.seeding import keyed_rng
 
 
@@ -62,7 +62,7 @@ class JudgeEnsemble:
             asked_again=sum(reply.asked_again for reply in replies),
         )
 
-    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[str]) -> Choice:
+    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
         """A draw with the mean of the members' probabilities, or of their choices as 0 or 1."""
         choices = await gather(ask_choice(judge, persona, auction, questions) for judge in self.judges)
         read = [choice for choice in choices if not choice.abstained]

@@ -21,7 +21,7 @@ from simenv.judges.fence import fence_code, neutralize
 from simenv.judges.questions import drawn
 from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, OneOf, Prompt, Sampling
 from simenv.llm.replies import read_json, without_reasoning
-from simenv.records import Auction, Choice, Persona
+from simenv.records import Auction, Choice, Persona, Suggestion
 
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _MAX_CHARS = 2_000
@@ -35,10 +35,13 @@ class _Reply(BaseModel):
     reason: str | None = None
 
 
-def choice_prompt(persona: Persona, auction: Auction, questions: Sequence[str]) -> Prompt:
+def choice_prompt(persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Prompt:
     """The prompt, with query and questions fenced and neutralized."""
     query = neutralize(auction.query.text, _MAX_CHARS)
-    offer = "\n".join(f"{number}. {neutralize(text, _MAX_CHARS)}" for number, text in enumerate(questions, 1))
+    offer = "\n".join(
+        f"{number}. {neutralize(it.text, _MAX_CHARS)}{' (sponsored)' if it.ad_id else ''}"
+        for number, it in enumerate(questions, 1)
+    )
     return Prompt(
         system=read_prompt("simenv.judges", "choose_system"),
         user=read_prompt("simenv.judges", "choose_user").format(
@@ -52,7 +55,7 @@ def choice_prompt(persona: Persona, auction: Auction, questions: Sequence[str]) 
     )
 
 
-async def choose_framed(llm: LLM, persona: Persona, auction: Auction, questions: Sequence[str]) -> Choice:
+async def choose_framed(llm: LLM, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
     """The choice of a model that is constrained to a number."""
     prompt = choice_prompt(persona, auction, questions).model_copy(update={"prefill": '{"choice":'})
     options = OneOf(options=tuple(f" {number}" for number in range(len(questions) + 1)))
@@ -69,7 +72,7 @@ async def choose_freely(
     llm: LLM,
     persona: Persona,
     auction: Auction,
-    questions: Sequence[str],
+    questions: Sequence[Suggestion],
     *,
     samples: int,
     sampling: Sampling,

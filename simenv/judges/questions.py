@@ -19,7 +19,7 @@ import numpy.typing as npt
 from simenv.encoder import Encoder, together
 from simenv.judges.click_worlds import QuestionParams
 from simenv.one_thread import one_thread, product
-from simenv.records import Auction, Choice, Persona
+from simenv.records import Auction, Choice, Persona, Suggestion
 from simenv.seeding import keyed_rng
 
 Floats = npt.NDArray[np.float64]
@@ -51,28 +51,29 @@ def choice_probs(logs: Floats, none: float) -> Floats:
     return np.asarray(weights / (math.exp(none - top) + weights.sum()))
 
 
-def drawn(auction: Auction, questions: Sequence[str], probs: Sequence[float]) -> int | None:
+def drawn(auction: Auction, questions: Sequence[Suggestion], probs: Sequence[float]) -> int | None:
     """Draws a question with these probabilities; None is none of them.
 
     Every question has its own draw, keyed by auction and text, so that two mechanisms that offer the same questions get
     the same choice: the largest ln P(s) + Gumbel noise wins.
     """
     chances = [*probs, max(0.0, 1 - sum(probs))]
-    noise = [float(keyed_rng("question", auction.id, text).gumbel()) for text in [*questions, ""]]
+    noise = [float(keyed_rng("question", auction.id, text).gumbel()) for text in [*(it.text for it in questions), ""]]
     sums = [math.log(p) + g if p > 0 else -math.inf for p, g in zip(chances, noise, strict=True)]
     place = int(np.argmax(sums))
     return None if place == len(questions) else place
 
 
 async def choose_by_cosines(
-    encoder: Encoder, params: QuestionParams, persona: Persona, auction: Auction, questions: Sequence[str]
+    encoder: Encoder, params: QuestionParams, persona: Persona, auction: Auction, questions: Sequence[Suggestion]
 ) -> Choice:
-    """The choice by the formula above."""
+    """The choice by the formula above. Whether a question is sponsored plays no part."""
+    texts = [question.text for question in questions]
 
     def compute() -> Floats:
         with one_thread():
-            return log_weights(encoder, params, auction.query.text, persona.interests, questions)
+            return log_weights(encoder, params, auction.query.text, persona.interests, texts)
 
-    logs = await together(encoder, compute, lambda: [auction.query.text, *persona.interests, *questions])
+    logs = await together(encoder, compute, lambda: [auction.query.text, *persona.interests, *texts])
     probs = tuple(choice_probs(logs, params.none).tolist())
     return Choice(place=drawn(auction, questions, probs), probs=probs)

@@ -77,8 +77,6 @@ class FakeRoles:
     def choice(self, user: str) -> str:
         offered = re.search(r"<offer (\w+)>\n(?P<text>.*)\n</offer \1>", user, re.DOTALL)
         assert offered
-        if unreadable(offered["text"]):
-            return "The first one, I think."
         return json.dumps({"choice": keyed_int("choice", user) % (offered["text"].count("\n") + 2), "reason": "so"})
 
     def answer(self, user: str) -> str:

@@ -21,13 +21,14 @@ from simenv.judges.ensemble_judge import JudgeEnsemble
 from simenv.judges.llm_judge import LLMJudge
 from simenv.judges.questions import choice_probs, drawn
 from simenv.llm import Capability, ScriptedLLM
-from simenv.records import Choice
+from simenv.records import Choice, Suggestion
 from simenv.testing import PERSONAS, FakeEncoder
 from tests.support.auctions import small_auction
 from tests.support.fakes import ConstantJudge
 
 AUCTION, PERSONA = small_auction(2), PERSONAS[0]
-QUESTIONS = ("Which boots are dry?", "Which trails are wet?", "What is a loan?")
+TEXTS = ("Which boots are dry?", "Which trails are wet?", "What is a loan?")
+QUESTIONS = tuple(Suggestion(text=text, ad_id="ad-1" if "boots" in text else None) for text in TEXTS)
 
 
 def choose(judge: Judge, auction: Auction = AUCTION, persona: Persona = PERSONA) -> Choice:
@@ -38,18 +39,18 @@ def test_the_click_model_chooses_by_the_formula_of_its_world() -> None:
     encoder, numbers = FakeEncoder(), QuestionParams(query=3.0, interests=2.0, none=1.0)
     params = world_v1().changed({"questions.query": 3.0, "questions.interests": 2.0, "questions.none": 1.0})
     assert params.questions == numbers
-    texts = [AUCTION.query.text, *PERSONA.interests, *QUESTIONS]
+    texts = [AUCTION.query.text, *PERSONA.interests, *TEXTS]
     vectors = dict(zip(texts, encoder.encode(texts).astype(float), strict=True))
     weights = [
         math.exp(
             3 * vectors[q] @ vectors[AUCTION.query.text] + 2 * max(vectors[q] @ vectors[i] for i in PERSONA.interests)
         )
-        for q in QUESTIONS
+        for q in TEXTS
     ]
     choice = choose(ClickModel(encoder, params))
     assert choice.probs == pytest.approx([weight / (math.e + sum(weights)) for weight in weights])
     nobody = PERSONA.model_copy(update={"interests": ()})
-    alone = [math.exp(3 * vectors[q] @ vectors[AUCTION.query.text]) for q in QUESTIONS]
+    alone = [math.exp(3 * vectors[q] @ vectors[AUCTION.query.text]) for q in TEXTS]
     assert choose(ClickModel(encoder, params), persona=nobody).probs == pytest.approx(
         [weight / (math.e + sum(alone)) for weight in alone]
     )
@@ -90,7 +91,7 @@ def asked(*replies: str, **options: Any) -> tuple[Choice, ScriptedLLM]:
 def test_a_capable_model_replies_with_a_number() -> None:
     choice, llm = asked('Well: {"choice": 2, "reason": "wet"}')
     assert (choice.place, choice.probs, choice.reason, choice.abstained) == (1, None, "wet", False)
-    assert "2. Which trails are wet?" in llm.requests[0].prompt.user
+    assert "1. Which boots are dry? (sponsored)\n2. Which trails are wet?\n" in llm.requests[0].prompt.user
     assert AUCTION.query.text in llm.requests[0].prompt.user
     assert asked('{"choice": 0}')[0].place is None
 
