@@ -135,7 +135,21 @@ class ForgetsProminence(Summary):
         return high - low
 
 
-@pytest.mark.parametrize("broken", [NextScore, ForgetsProminence])
+class Shaded(Summary):
+    """Charges 5% too little."""
+
+    def price(self, auction: Auction, ranked, place: int) -> float:
+        return max(auction.reserve, 0.95 * super().price(auction, ranked, place))
+
+
+class PositionOutside(Summary):
+    """Takes the others' prominence as if it did not depend on their places."""
+
+    def _others(self, scores: list[float], rank: int) -> float:
+        return sum(score ** (1 / (1 - self.summary_ctr.beta)) for score in scores)
+
+
+@pytest.mark.parametrize("broken", [NextScore, ForgetsProminence, Shaded, PositionOutside])
 def test_wrong_payments_are_refused(broken) -> None:
     with pytest.raises(ClaimViolated, match="truthful_um"):
         check_mechanism(broken(ScriptedLLM()), auctions=20)
