@@ -300,10 +300,11 @@ def _chances(offer: Outcome) -> dict[int | None, float]:
     return {**dict(enumerate(probs)), None: max(0.0, 1 - sum(probs))}
 
 
-@cache
 def _pool(source: str) -> tuple[str, ...]:
-    if source == "everyday":
-        texts = [text for persona in load_personas() for text in persona.queries]
-    else:
-        texts = [question.text for question in load_queries(source)]
-    return tuple(dict.fromkeys(texts))
+    """The distinct questions of a source."""
+    return _everyday() if source == "everyday" else tuple(dict.fromkeys(it.text for it in load_queries(source)))
+
+
+@cache
+def _everyday() -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for persona in load_personas() for text in persona.queries))
