@@ -158,7 +158,8 @@ def audited(design: str, judge: object) -> tuple[AuditCase, AuditedMechanism, Bi
     world = small_world(judge=judge)
     session = asyncio.run(world.session(0, 0))
     auction = world.auction(session, 0)
-    case = AuditCase(session.persona, auction, np.array([bid.amount for bid in auction.bids]))
+    values = np.array([bid.amount for bid in auction.bids])
+    case = AuditCase(session.persona, auction, values, np.ones(len(values)))
     mechanism = SponsoredQuestions(LLM, encoder=FakeEncoder(), design=design)
     return case, AuditedMechanism("it", mechanism, mechanism.ctr_model, 0), BidEvaluator(world.judge)
 
