@@ -121,6 +121,13 @@ FACTS = {
         "b q, in the turn where the second one is worth most",
         "second price per click",
     ),
+    "sponsored_questions": Facts(
+        "pre-generation",
+        "sponsored_questions.py",
+        "Bhawalkar, Psomas, Wang (2025)",
+        "best set of follow-up questions, with the best ad of each",
+        "VCG per click",
+    ),
     "lera": Facts(
         "pre-generation",
         "lera.py",

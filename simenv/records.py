@@ -186,6 +186,16 @@ class Auction(Record):
                 return bid
         raise UnknownName("candidate ad", ad_id, [bid.ad.id for bid in self.bids])
 
+    def answered(self, outcome: Outcome) -> Auction:
+        """This auction with the question that the outcome's answer is about: the follow-up question that was chosen.
+
+        The candidates' `relevance` stays that to the query. Without a chosen question it is this auction itself.
+        """
+        if outcome.chosen is None:
+            return self
+        text = outcome.suggestions[outcome.chosen].text
+        return self.model_copy(update={"query": Query(text=text, topic=self.query.topic)})
+
 
 class Placement(Record):
     """One clickable ad in an answer."""
@@ -243,6 +253,18 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
 
 
+class Suggestion(Record):
+    """A follow-up question that a mechanism offers: if the user chooses it, its answer is what the user sees."""
+
+    text: OutsideText = Field(min_length=1)
+    ad_id: str | None = None
+    """The ad in the answer to it: the question is then labelled as sponsored. None: its answer has no ad."""
+    price: float | None = Field(default=None, ge=0)
+    """What a click on this ad costs: currency. None: there is no ad."""
+    prob: float | None = Field(default=None, ge=0, le=1)
+    """The mechanism's own prediction that the user chooses this question. None: it makes none."""
+
+
 class Outcome(Record):
     """A mechanism's decision: the answer, the ads in it and their prices.
 
@@ -263,6 +285,12 @@ class Outcome(Record):
     details: dict[str, JsonValue] = Field(default_factory=dict)
     """Data that the mechanism logs (scores, candidates, propensities). The world never reads it. A text `note` is shown
     in transcripts and reports."""
+    suggestions: tuple[Suggestion, ...] = Field(default=(), exclude_if=lambda suggestions: not suggestions)
+    """The follow-up questions that the user could choose from (`simenv.mechanism.Suggests`). Left out of logs where
+    there are none."""
+    chosen: int | None = Field(default=None, ge=0, exclude_if=lambda chosen: chosen is None)
+    """Place in `suggestions` of the question that the user chose and that `response` answers. None, and left out of
+    logs: none of them, and `response` answers the query."""
 
     @property
     def note(self) -> str:
@@ -367,6 +395,18 @@ class Quality(Record):
     same completion itself. It is never part of the mechanism's usage. Completions from memory count."""
 
 
+class Choice(Record):
+    """Which of a mechanism's follow-up questions a user chooses."""
+
+    place: int | None = Field(default=None, ge=0)
+    """Place of the chosen question among the suggestions. None: none of them."""
+    probs: tuple[float, ...] | None = None
+    """Probability of each suggestion; what is missing to 1 is the probability of none. None: the judge gives none."""
+    reason: str = ""
+    abstained: bool = Field(default=False, exclude_if=lambda abstained: not abstained)
+    """Whether the judge's reply could not be read: `place` is then None. Left out of logs where False."""
+
+
 class Feedback(Record):
     """The judge's verdict on one answer, and its quality."""
 
@@ -384,6 +424,8 @@ class Feedback(Record):
     """Language model use for judging."""
     asked_again: int = Field(default=0, ge=0, exclude_if=lambda times: not times)
     """How often a judge was asked once more, because its reply could not be read. Left out of logs where 0."""
+    choice: Choice | None = Field(default=None, exclude_if=lambda choice: choice is None)
+    """Which follow-up question the user chose. None, and left out of logs: none was offered."""
 
 
 class Failure(Record):

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from simenv import markup
 from simenv.abilities import Prepares
 from simenv.charges import overcharges, refuse_overcharges
+from simenv.choosing import answer_with_user
 from simenv.conversions import Conversions
 from simenv.deadlines import check_timeout, time_limit
 from simenv.encoder import Encoder, default_encoder, know
@@ -30,7 +31,7 @@ from simenv.market.catalog import load_catalog
 from simenv.market.retrieval import Retriever
 from simenv.market.units import CLICKS_PER_VIEW, check_view_bids, unit_of
 from simenv.market.values import UniformValues, ValueDistribution, make_values
-from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
+from simenv.mechanism import Mechanism, Suggests, mechanism_name, run_mechanism
 from simenv.objective import Objective
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
@@ -308,17 +309,29 @@ class World:
     async def _step(
         self, session: Session, turn: int, action: Mechanism | Outcome, index: int, name: str | None, auction: Auction
     ) -> Transition:
-        # Before the mechanism, so that a local model gets the same batches as without quality measures.
-        plain, plain_meter = await self._answer_without_ads(auction)
+        # Before the mechanism, so that a local model gets the same batches as without quality measures. After a choice,
+        # the reference is the answer to the question that was chosen.
+        asks = isinstance(action, Suggests) or (isinstance(action, Outcome) and action.chosen is not None)
+        if not asks:
+            plain, plain_meter = await self._answer_without_ads(auction)
+        choice, choice_usage = None, Usage()
         with metered() as mechanism_meter:
             if isinstance(action, Outcome):
                 name, outcome = name or "outcome", action
+            elif isinstance(action, Suggests):
+                name = name or mechanism_name(action)
+                outcome, choice, choice_usage = await answer_with_user(action, auction, self.judge, session.persona)
             else:
                 name, outcome = name or mechanism_name(action), await run_mechanism(action, auction)
         self.verify(outcome, auction, name)
         feedback = await run_judge(self.judge, session.persona, auction, outcome)
+        if choice is not None:
+            feedback = feedback.model_copy(update={"choice": choice, "usage": feedback.usage + choice_usage})
         if self.quality is not None:
-            measured = await self.quality.measure(session.persona, auction, outcome, plain)
+            answered = auction.answered(outcome)
+            if asks:
+                plain, plain_meter = await self._answer_without_ads(answered)
+            measured = await self.quality.measure(session.persona, answered, outcome, plain)
             extra = Usage() if set(plain_meter.requests) <= set(mechanism_meter.requests) else plain_meter.usage
             feedback = _with_quality(feedback, measured, extra)
         values = self._values_in(auction)

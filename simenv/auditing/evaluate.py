@@ -26,10 +26,10 @@ from simenv.background_loop import gather
 from simenv.check.draws import has_drawn
 from simenv.ctr.models import CTRModel, Floats
 from simenv.errors import InputError, OutcomeError
-from simenv.judges.base import Judge, run_judge
+from simenv.judges.base import Judge, ask_choice, run_judge
 from simenv.llm.base import AnyRequest, ScoreRequest, metered
 from simenv.mechanism import Lottery, Mechanism, Randomised, lottery_of, mechanism_rng, run_mechanism
-from simenv.records import Auction, Click, Outcome, Persona, ShownAd
+from simenv.records import Auction, Click, Outcome, Persona, ShownAd, Suggestion
 from simenv.session_play import answering, play_order
 from simenv.sessions import SessionStart
 
@@ -111,6 +111,7 @@ class BidEvaluator:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._judged: dict[tuple[str, str, tuple[ShownAd, ...], str], dict[str, float]] = {}
+        self._chosen: dict[tuple[str, tuple[tuple[str, bool], ...]], dict[int | None, float]] = {}
         self._best: dict[str, float] = {}
 
     def best_welfare(self, case: AuditCase) -> float:
@@ -133,9 +134,12 @@ class BidEvaluator:
         place = {bid.ad.id: i for i, bid in enumerate(case.auction.bids)}
         fields = np.zeros((5, len(place)))
         own_clicks, own_payments, clicks, payments, overcharged = fields
-        for weight, auction, outcome in await _answers(subject, case, bids, replica):
+        answers = await _answers(subject, case, bids, replica)
+        chances = await self._world_chances(subject, case, answers)
+        for (weight, auction, outcome), chance in zip(answers, chances, strict=True):
             shown = [placement.ad_id for placement in outcome.placements]
-            predicted = subject.ctr_model.click_probs(auction, outcome.response, shown) if shown else {}
+            answered = auction.answered(outcome)
+            predicted = subject.ctr_model.click_probs(answered, outcome.response, shown) if shown else {}
             world = await self._world_click_probs(case, auction, outcome)
             utility = dict.fromkeys(outcome.transfers, 0.0)
             for placement in outcome.placements:
@@ -143,38 +147,73 @@ class BidEvaluator:
                 bid = auction.bid_of(placement.ad_id)
                 own_clicks[i] += weight * bid.units(own)
                 own_payments[i] += weight * own * placement.price
-                clicks[i] += weight * bid.units(true)
-                payments[i] += weight * true * placement.price
+                clicks[i] += chance * bid.units(true)
+                payments[i] += chance * true * placement.price
                 utility[placement.ad_id] = bid.units(own) * bid.amount - own * placement.price
             for ad_id, amount in outcome.transfers.items():
                 own_payments[place[ad_id]] += weight * amount
-                payments[place[ad_id]] += weight * amount
+                payments[place[ad_id]] += chance * amount
                 utility[ad_id] -= amount
             for ad_id, amount in utility.items():
                 i = place[ad_id]
                 if weight > 0 and amount < -_ROUNDING * max(1.0, float(bids[i])):
                     overcharged[i] = 1.0
-        if case.start is not None:
-            self._keep_best(case, float(clicks @ case.values))
+        if case.start is not None or any(outcome.suggestions for *_, outcome in answers):
+            self._keep_best(case, clicks)
         return list(fields)
+
+    async def _world_chances(
+        self, subject: AuditedMechanism, case: AuditCase, answers: Sequence[tuple[float, Auction, Outcome]]
+    ) -> list[float]:
+        """Probability of each answer in the world: its weight, with users who choose questions as the judge does.
+
+        A single draw has the choice that the mechanism predicts, in the world too.
+
+        Raises:
+            InputError: there are questions, and the judge gives no probabilities of choosing them.
+        """
+        if subject.replicas:
+            return [weight for weight, *_ in answers]
+        offered: dict[tuple[str, tuple[Suggestion, ...]], float] = {}
+        known: dict[tuple[str, tuple[Suggestion, ...]], dict[int | None, float]] = {}
+        for weight, auction, outcome in answers:
+            key = auction.id, outcome.suggestions
+            offered[key] = offered.get(key, 0.0) + weight
+            if outcome.suggestions and key not in known:
+                known[key] = await self._choice_probs(case, auction, outcome.suggestions)
+        keyed = [((auction.id, outcome.suggestions), weight, outcome) for weight, auction, outcome in answers]
+        return [weight if key not in known else offered[key] * known[key][it.chosen] for key, weight, it in keyed]
+
+    async def _choice_probs(
+        self, case: AuditCase, auction: Auction, suggestions: tuple[Suggestion, ...]
+    ) -> dict[int | None, float]:
+        key = auction.id, tuple((it.text, it.ad_id is not None) for it in suggestions)
+        if key not in self._chosen:
+            probs = (await ask_choice(self._judge, case.persona, auction, suggestions)).probs
+            if probs is None:
+                raise InputError(
+                    f"judge {self._judge.name!r} gives no probabilities of follow-up questions, which an audit needs",
+                    hint="ask it for several samples, or take the judge click",
+                )
+            self._chosen[key] = {**dict(enumerate(probs)), None: max(0.0, 1 - sum(probs))}
+        return self._chosen[key]
 
     async def _world_click_probs(self, case: AuditCase, auction: Auction, outcome: Outcome) -> dict[str, float]:
         """Returns the click probabilities in the world; nan where the judge abstained."""
-        key = auction.id, auction.query.text, auction.shown, outcome.response
+        key = auction.id, auction.answered(outcome).query.text, auction.shown, outcome.response
         if key not in self._judged:
             markup.verify(outcome, auction)
             feedback = await run_judge(self._judge, case.persona, auction, outcome)
             probs = {click.ad_id: _prob(click) for click in feedback.clicks}
             self._judged[key] = probs
-            if case.start is None:
-                welfare = sum(
-                    value * (bid.units(probs[bid.ad.id]) if bid.ad.id in probs else 0.0)
-                    for bid, value in zip(auction.bids, case.values, strict=True)
-                )
-                self._keep_best(case, float(welfare))
+            if case.start is None and not outcome.suggestions:  # else the user chose it, and no bids can
+                shown = [bid.units(probs[bid.ad.id]) if bid.ad.id in probs else 0.0 for bid in auction.bids]
+                self._keep_best(case, np.array(shown))
         return self._judged[key]
 
-    def _keep_best(self, case: AuditCase, welfare: float) -> None:
+    def _keep_best(self, case: AuditCase, clicks: Floats) -> None:
+        """Keeps the highest welfare; of an ad whose bid is per view, its views count as clicks."""
+        welfare = float(clicks @ case.values)
         if welfare > self.best_welfare(case):  # False if welfare is nan
             self._best[case.auction.id] = welfare
 

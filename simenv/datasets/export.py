@@ -70,7 +70,7 @@ def _row(t: Transition, bid: Bid) -> dict[str, Any]:
         "turn": t.turn,
         "persona_id": t.persona_id,
         "profile": t.auction.profile,
-        "query": t.auction.query.text,
+        "query": t.auction.answered(t.outcome).query.text,
         "response": t.outcome.response,
         "ad_id": bid.ad.id,
         "ad_title": bid.ad.title,

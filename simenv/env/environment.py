@@ -286,6 +286,7 @@ def transcript(transition: Transition) -> str:
     """Formats a turn as readable text. Control characters of ads, users and judges are shown as escapes."""
     clicks = {click.ad_id: click for click in transition.feedback.clicks}
     lines = [_line(f"User ({transition.persona_id}): {transition.auction.query.text}")]
+    lines.extend(_offered(transition))
     lines.append(printable(f"Assistant ({transition.mechanism}): {transition.outcome.response}"))
     for placement in transition.outcome.placements:
         click = clicks[placement.ad_id]
@@ -303,6 +304,21 @@ def transcript(transition: Transition) -> str:
     lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
     lines.extend(f"  overcharge: {it.kind} {it.ad_id}, {it.excess:.2f} too much" for it in transition.overcharges)
     return "\n".join(lines)
+
+
+def _offered(transition: Transition) -> list[str]:
+    """The follow-up questions, the chosen one marked."""
+    choice, lines = transition.feedback.choice, []
+    for place, question in enumerate(transition.outcome.suggestions):
+        mark = "*" if place == transition.outcome.chosen else "-"
+        label = f" (sponsored by {question.ad_id}, {question.price or 0:.2f} per click)" if question.ad_id else ""
+        probs = [
+            ("predicted", question.prob),
+            ("probability", choice.probs[place] if choice and choice.probs else None),
+        ]
+        chances = "".join(f", {name} {prob:.2f}" for name, prob in probs if prob is not None)
+        lines.append("  " + _line(f"{mark} {question.text}{label}{chances}"))
+    return lines
 
 
 def _line(text: str) -> str:

@@ -58,8 +58,20 @@ from simenv.encoder import Encoder, together
 from simenv.judges.click_measures import AdMeasures, AnswerMeasures, Measurer
 from simenv.judges.click_worlds import ClickParams, world_v1
 from simenv.judges.cues import ramp
+from simenv.judges.questions import choose_by_cosines
 from simenv.one_thread import one_thread
-from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, ShownAd, Traits
+from simenv.records import (
+    Ad,
+    Auction,
+    Choice,
+    Click,
+    Feedback,
+    Outcome,
+    Persona,
+    ShownAd,
+    Suggestion,
+    Traits,
+)
 from simenv.seeding import keyed_rng
 
 Floats = npt.NDArray[np.float64]
@@ -114,6 +126,9 @@ class ClickModel:
                 for i, prob in probs.items()
             )
         )
+
+    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
+        return await choose_by_cosines(self._encoder, self.params.questions, persona, auction, questions)
 
     def probabilities(self, persona: Persona, auction: Auction, outcome: Outcome) -> dict[str, float]:
         """Click probability of every shown ad: ad id -> [0, 1], in the order of the placements.

@@ -113,6 +113,17 @@ class Fatigue(Record):
     """For each other ad that an earlier answer showed; an ad counts once per answer."""
 
 
+class QuestionParams(Record):
+    """Which follow-up question a user chooses, in log-weights: see `questions.py`."""
+
+    query: float = 6.0
+    """Per unit of cosine of query and question."""
+    interests: float = 6.0
+    """Per unit of the largest cosine of an interest and the question."""
+    none: float = 3.4
+    """Of choosing none of them."""
+
+
 _RAMPS = (
     ("nativeness", "coherence_none", "coherence_full"),
     ("nativeness", "pressure_none", "pressure_full"),
@@ -136,6 +147,8 @@ class ClickParams(Record):
     flooding: Flooding
     readers: Readers | None = Field(default=None, exclude_if=lambda readers: readers is None)
     fatigue: Fatigue | None = Field(default=None, exclude_if=lambda fatigue: fatigue is None)
+    questions: QuestionParams = Field(default=QuestionParams(), exclude_if=lambda it: it == QuestionParams())
+    """Left out of files and hashes where it is the default, as in the worlds that ship."""
     examples: dict[str, Examples] = Field(default_factory=read_examples)
     """Cue name -> the example sentences that the cue is fitted to. A file adds its own to those of simenv."""
     appeals: dict[str, float] = Field(default_factory=dict, exclude_if=lambda appeals: not appeals)
@@ -163,7 +176,7 @@ class ClickParams(Record):
         Raises:
             InputError: unknown parameter, or value out of range.
         """
-        numbers: dict[str, Any] = self.model_dump()
+        numbers: dict[str, Any] = {"questions": self.questions.model_dump(), **self.model_dump()}
         for name, value in changes.items():
             section, dot, field = name.partition(".")
             target = numbers if not dot else numbers.get(section)

@@ -44,6 +44,7 @@ def pack(t: Transition, ads: dict[Ad, Ad]) -> Row:
         "note": t.outcome.note or None,
         "paid": sum(t.payments.values()),
         "expectedPaid": None if t.expected_payments is None else sum(t.expected_payments.values()),
+        "asked": _asked(t),
         "transfers": [[ad_id, amount] for ad_id, amount in t.outcome.transfers.items() if amount],
         "satisfaction": t.feedback.satisfaction,
         "qualityLoss": None if quality is None else quality.quality_loss,
@@ -103,6 +104,16 @@ def _gem(quality: Quality | None) -> list[tuple[str, float]] | None:
     numbers = quality.gem.model_dump(exclude={"unread"})
     known = [(name.replace("_", " "), value) for name, value in numbers.items() if value is not None]
     return known
+
+
+def _asked(t: Transition) -> list[list[Any]]:
+    """Of each follow-up question: text, sponsor, price, predicted and actual probability, whether it was chosen."""
+    choice = t.feedback.choice
+    probs = (choice.probs if choice else None) or [None] * len(t.outcome.suggestions)
+    return [
+        [question.text, question.ad_id, question.price, question.prob, prob, place == t.outcome.chosen]
+        for place, (question, prob) in enumerate(zip(t.outcome.suggestions, probs, strict=True))
+    ]
 
 
 def _shown(t: Transition) -> list[list[Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simenv import registry
-from simenv.records import AdQuality, Quality, Transition
+from simenv.records import AdQuality, Quality, Suggestion, Transition
 from simenv.registry import Kind
 from simenv.runs.gem_metrics import GEM_METRICS
 from simenv.runs.useless import is_empty, is_refusal
@@ -389,6 +389,34 @@ class StopTurn:
         return (float(transition.auction.turn), 1.0) if first else (0.0, 0.0)
 
 
+class QuestionChosen:
+    """Share of offers of follow-up questions in which the user chooses one."""
+
+    name, unit, optional = "question_chosen", "share of offers", True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        choice = transition.feedback.choice
+        if choice is None or choice.abstained:
+            return None
+        counted = [self.counts(question) for question in transition.outcome.suggestions]
+        if expected and choice.probs is not None:
+            return sum(prob for prob, counts in zip(choice.probs, counted, strict=True) if counts), 1.0
+        return float(choice.place is not None and counted[choice.place]), 1.0
+
+    def counts(self, question: Suggestion) -> bool:
+        """Whether choosing this question counts."""
+        return True
+
+
+class SponsoredChosen(QuestionChosen):
+    """Share of offers of follow-up questions in which the user chooses a sponsored one."""
+
+    name = "sponsored_chosen"
+
+    def counts(self, question: Suggestion) -> bool:
+        return question.ad_id is not None
+
+
 class LLMCalls(_Required):
     """Number of completions of the mechanism."""
 
@@ -511,6 +539,8 @@ METRICS: tuple[Metric, ...] = (
     EmptyAnswers(),
     AskedAgain(),
     Overcharges(),
+    QuestionChosen(),
+    SponsoredChosen(),
     LLMCalls(),
     Tokens(),
     Satisfaction(),

@@ -28,6 +28,7 @@ _CONVERSIONS = ("conversions", "cpa", "roas")
 _SESSIONS = ("session_revenue", "session_ads", "stop_turn")
 _BOUNDED = ("revenue", "bid_weighted_clicks", "welfare", "ctr")
 _TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
+_QUESTIONS = ("question_chosen", "sponsored_chosen")
 _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
 _GEM = ("flow", "coherence", "transition", "transition_least", "alignment", "has_ad", "injected")
@@ -44,6 +45,8 @@ TITLES = {
     "losing_expected": "losing, expected",
     "asked_again": "judge asked again",
     "llm_calls": "LLM calls",
+    "question_chosen": "chosen",
+    "sponsored_chosen": "sponsored chosen",
     "quality_loss": "quality loss",
     "ad_text_share": "ad text",
     "own_copy": "own copy",
@@ -198,6 +201,9 @@ def blocks(table: Table) -> Iterator[Block]:
     yield from _block(table, "Money, currency per answer", _MONEY)
     yield from _block(table, "Behaviour, per answer (CTR: per shown ad)", (*_BEHAVIOUR, *_TROUBLE))
     yield from _block(table, "Sessions of linked turns (turn of the first ad: from 0, if there is one)", _SESSIONS)
+    yield from _block(
+        table, "Follow-up questions: share of offers in which one is chosen, and a sponsored one", _QUESTIONS
+    )
     yield from _block(table, "Cost, per answer", _COST)
     yield from _block(table, "Advertisers: surplus and transfers per answer, share with a loss", _ADVERTISERS)
     title = "Conversions per answer, cost per conversion (CPA), value of conversions per payment (ROAS)"

@@ -41,6 +41,7 @@ function answerCard(data, summary, answer, matches, words, seriesOf) {
       { class: "figures-line" },
       measures(summary, answer).map(([label, text]) => el("span", {}, `${label} `, el("b", {}, text))),
     ),
+    asked(answer, words),
     answer.error
       ? el("p", { class: "error", dir: "auto" }, el("b", {}, answer.error[0]), ` ${answer.error[1]}`)
       : answerText(answer, words, choose),
@@ -55,6 +56,31 @@ function answerCard(data, summary, answer, matches, words, seriesOf) {
     transfers(answer),
     free,
   );
+}
+
+/** The follow-up questions, with the chosen one. */
+function asked(answer, words) {
+  if (!answer.asked) return null;
+  const rows = answer.asked.map(([text, sponsor, price, predicted, probability, chosen]) => {
+    const facts = [
+      ["price", number(price)],
+      ["predicted", number(predicted)],
+      ["probability", number(probability)],
+    ].filter(([, shown]) => shown !== "–");
+    return el(
+      "li",
+      {},
+      chosen ? el("b", { dir: "auto" }, marked(text, words)) : el("span", { dir: "auto" }, marked(text, words)),
+      chosen && " (chosen)",
+      sponsor && [" · sponsored by ", el("code", {}, sponsor)],
+      el(
+        "div",
+        { class: "ad-facts" },
+        facts.map(([label, shown]) => el("span", {}, `${label} `, el("b", {}, shown))),
+      ),
+    );
+  });
+  return el("details", { open: true }, el("summary", {}, "Follow-up questions"), el("ol", {}, rows));
 }
 
 function measures(summary, answer) {
