@@ -357,14 +357,14 @@ class ROAS(_OfConversions, _Share):
         return sum(values[ad_id] * number for ad_id, number in conversions.items()), paid
 
 
-class SessionRevenue(_SumOfClicks):
-    """Payments collected in a session of linked turns."""
+class SessionRevenue:
+    """Payments collected in a session of linked turns, over the answers whose clicks are all known."""
 
     name, unit, optional = "session_revenue", "currency per session", True
 
-    def parts(self, transition: Transition) -> ClickSum | None:
-        horizon = transition.auction.horizon
-        return None if horizon is None else Revenue().parts(transition)._replace(below=1 / horizon)
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        horizon, paid = transition.auction.horizon, Revenue().measure(transition, expected)
+        return None if horizon is None or paid is None else (paid[0], 1 / horizon)
 
 
 class SessionAds:
