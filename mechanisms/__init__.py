@@ -3,6 +3,7 @@
 name                file                   source
 organic             organic.py             no ads: the reference for answer quality
 prompted            prompted.py            LLM-Auction (2025), "pre-trained LLM"
+gem_insert          gem_insert.py          GEM-Bench (2025): similar ads, inserted where the answer breaks least
 fixed_slots         fixed_slots.py         answer engines' sponsored lines, priced by GSP
 gsp                 gsp.py                 Edelman, Ostrovsky, Schwarz (2007); Varian (2007)
 first_price         first_price.py         each click costs the bid

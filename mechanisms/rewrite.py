@@ -8,7 +8,8 @@ answering" (arXiv 2407.04471), who fuse the organic answer with an ad and use tr
 This file ranks by the click probability predicted before the rewriting and uses position VCG. With one ad that is the
 second price of Mordo et al. Two parts of these papers are not implemented: the weight on the user's utility of each
 fused answer (here all fused answers count the same; `quality_preserving` has such a weight), and GEM-Bench's search for
-the place of insertion, which the rewriting call chooses here.
+the place of insertion, which the rewriting call chooses here (`gem_insert` has it, and the writers `insert` and
+`insert_smooth`).
 """
 
 from __future__ import annotations
