@@ -25,5 +25,6 @@ softmax             softmax.py             one ad or none at random, with known 
 
 Mechanisms are looked up by name in the entry-point group `simenv.mechanisms` of pyproject.toml; third-party packages
 register in the same group. Texts come from `simenv.Writer`. `ranking.py` is shared by auctions that rank candidates
-before a text is written. `menu.py` is shared by mechanisms that choose among written texts.
+before a text is written. `menu.py` is shared by mechanisms that choose among written texts. `strength.py` is the
+contrastive decoding of `rewrite`.
 """
