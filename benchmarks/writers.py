@@ -39,13 +39,13 @@ WRITERS: dict[str, dict[str, Any]] = {
     "gem_insert, smooth (GIR-R)": {"smooth": True},
     "gem_insert, prompt, smooth (GIR-P)": {"smooth": True, "retrieve": "prompt"},
 }
-STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-COLUMNS = ("calls", "satisfaction", "quality_loss", "clicks", "ad_text", "flow", "ad_flow", "factuality", "faults")
+STRENGTHS = (-1.0, 0.0, 0.5, 1.0, 2.0, 4.0, 16.0, 64.0)
 SHOWN = {
     "calls": "calls",
     "satisfaction": "satisfaction",
     "quality_loss": "quality loss",
     "clicks": "clicks per answer",
+    "own_clicks": "on ads worked in",
     "ad_text": "ad text",
     "flow": "flow",
     "ad_flow": "ad's flow",
@@ -63,7 +63,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.runs or Path(temporary)
-        report = {"llm": given.llm, "auctions": given.auctions, "columns": list(COLUMNS)}
+        report: dict[str, Any] = {"llm": given.llm, "auctions": given.auctions}
         named = {label: (label.partition(",")[0].partition(" ")[0], options) for label, options in WRITERS.items()}
         report["writers"] = bench(named, given.auctions, given.llm, folder / "writers")
         slots: dict[str, Any] = {"slots": 1}
@@ -98,6 +98,7 @@ def summary(transitions: Iterable[Transition], encoder: Encoder) -> dict[str, li
         "satisfaction": lambda t: t.feedback.satisfaction,
         "quality_loss": lambda t: t.feedback.quality and t.feedback.quality.quality_loss,
         "clicks": lambda t: sum(click.click_prob or 0.0 for click in t.feedback.clicks),
+        "own_clicks": own_clicks,
         "ad_text": lambda t: t.feedback.quality and t.feedback.quality.ad_text_share,
         "flow": lambda t: flow(t.outcome.response, encoder),
         "ad_flow": lambda t: flow(t.outcome.response, encoder, ads_only=True),
@@ -131,12 +132,25 @@ def flow(response: str, encoder: Encoder, *, ads_only: bool = False) -> float | 
     return float(cosines[chosen].mean()) if any(chosen) else None
 
 
+def own_clicks(transition: Transition) -> float | None:
+    """Expected clicks on the ads that the model itself worked in; None if the writer does not say which."""
+    own = worked_in(transition)
+    return None if own is None else sum(c.click_prob or 0.0 for c in transition.feedback.clicks if c.ad_id in own)
+
+
+def worked_in(transition: Transition) -> list[str] | None:
+    """Ids of the ads that the model itself worked into the text, as far as the mechanism tells."""
+    details = transition.outcome.details
+    own = details.get("woven", details.get("rewritten"))
+    return [str(ad_id) for ad_id in own] if isinstance(own, list) else None
+
+
 def fault(transition: Transition) -> float | None:
     """1 if the writer says that the model broke a rule, 0 if it says that it did not; None if it says nothing."""
     details = transition.outcome.details
     if "smoothed" in details:
         return float(not details["smoothed"])
-    own = details.get("woven", details.get("rewritten"))
+    own = worked_in(transition)
     return None if own is None else float(len(own) < len(transition.outcome.placements))
 
 
@@ -145,7 +159,7 @@ def tables(report: dict[str, Any]) -> dict[str, str]:
     found = {}
     for part, columns in (
         ("writers", ("calls", "quality_loss", "clicks", "flow", "ad_flow", "factuality", "faults")),
-        ("strengths", ("satisfaction", "clicks", "ad_text", "factuality", "faults")),
+        ("strengths", ("satisfaction", "clicks", "own_clicks", "ad_text", "factuality", "faults")),
     ):
         lines = [["", *(SHOWN[column] for column in columns)], ["---"] * (1 + len(columns))]
         lines += [[label, *(_cell(row.get(column)) for column in columns)] for label, row in report[part].items()]

@@ -29,7 +29,7 @@ from simenv.text import sentence_spans
 from simenv.writer.claims import unsupported
 from simenv.writer.gaps import gaps
 from simenv.writer.guards import whole_sentences, without_loops
-from simenv.writer.writer import corrected
+from simenv.writer.writer import corrected, lead
 
 _PACKAGE = __package__ or "mechanisms"
 NEEDED = (Capability.ENSEMBLE, Capability.CONSTRAINT, Capability.PREFILL)
@@ -86,11 +86,8 @@ async def contrasted(llm: LLM, auction: Auction, text: str, ad: Ad, strength: fl
     last = max((match.end() for match in LINK.finditer(text)), default=0)
     beginning = text[: next((cut for cut in gaps(masked_links(text)) if cut >= last), len(text))]
     asked = {"query": auction.query.text, "answer": text}
-    product = f"The product: {ad.link} by {ad.advertiser}. {ad.body}"
-    prompts = [
-        Prompt(user=read_prompt(_PACKAGE, "strength_ad").format(**asked, product=product), prefill=beginning),
-        Prompt(user=read_prompt(_PACKAGE, "strength_plain").format(**asked), prefill=beginning),
-    ]
+    product = f"{lead(ad, text.count(']'))} {ad.body}"
+    prompts = [_prompt("strength_ad", beginning, **asked, product=product), _prompt("strength", beginning, **asked)]
     completion = await llm.ensemble_decode(
         prompts,
         Contrast(strength=strength),
@@ -100,10 +97,17 @@ async def contrasted(llm: LLM, auction: Auction, text: str, ad: Ad, strength: fl
         constraint=LinksOnly(links=(ad.link,)),
     )
     rest = completion.text if completion.finish != "length" else whole_sentences(completion.text)
-    # Small models write the title, and then the link.
-    rest = re.sub(rf"(?:{re.escape(ad.title)})?\s*{re.escape(ad.link)}", lambda _: f" {ad.link}", rest)
+    # Small models write the title, and then the link without a space.
+    named = re.compile(rf" *(?:{re.escape(ad.title)} *)?{re.escape(ad.link)}")
+    rest = named.sub(lambda found: ad.link if rest[: found.start()].endswith("\n") else f" {ad.link}", rest)
     sources = [markup.strip_markup(text), auction.query.text, ad.advertiser, ad.category, ad.text]
     spans = sentence_spans(masked_links(rest))
     kept = [rest[a:b] for a, b in spans if LINK.search(rest[a:b]) or not unsupported(rest[a:b], sources)[0]]
     whole = without_loops(f"{beginning}{' ' if kept and not kept[0][:1].isspace() else ''}{''.join(kept)}")
     return corrected(auction, whole, every_word=not llm.follows_formats)
+
+
+def _prompt(name: str, beginning: str, **texts: str) -> Prompt:
+    """The prompt in a file, whose first line is the system's; the completion continues the beginning."""
+    system, _, user = read_prompt(_PACKAGE, name).partition("\n")
+    return Prompt(system=system, user=user.strip().format(**texts), prefill=beginning)

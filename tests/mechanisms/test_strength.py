@@ -79,7 +79,7 @@ def test_two_prompts_continue_the_text_up_to_its_first_sentence_or_last_link() -
     first, second = llm.asked
     assert [prompt.prefill for prompt in first.prompts] == ["Take your time."] * 2
     assert second.prompts[0].prefill == "Take your time. For that, @Product 1@[c1] is good."
-    assert "@Product 1@[c1] by" in first.prompts[0].user
+    assert first.prompts[0].user.endswith("One option worth a look is @Product 1@[c1]: It is good at 1.")
     assert "@" not in first.prompts[1].user
     assert "strength=1.0" in first.rule
     assert made.details["strength_by"] == "contrast"
