@@ -1,12 +1,12 @@
 """LLM-Auction in the written format against its rivals, on held-out personas and ads.
 
-python -m benchmarks.whole_answers sample --training FOLDER --out answers.jsonl    # needs a GPU, or hours
+python -m benchmarks.whole_answers sample --training FOLDER --out answers.jsonl    # minutes on a GPU, hours on a CPU
 python -m benchmarks.whole_answers plain --training FOLDER --out plain.jsonl       # answers of the plain writer
 python -m benchmarks.whole_answers score --training FOLDER --answers answers.jsonl plain.jsonl --out FOLDER
 
 All rivals have the same base model and the same pCTR and, where their row says so, the same fine-tuned writer. The
 digits in all prompts are that pCTR's predictions.
-Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of 64 answers. Clicks are
+Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of its answers. Clicks are
 those of world v1; bids are uniform in 1 to 100. Each row is measured on the same auctions.
 """
 
@@ -27,14 +27,13 @@ import torch
 from mechanisms.best_of_n import BestOfN
 from mechanisms.fixed_slots import FixedSlots
 from mechanisms.gsp import GSP
-from mechanisms.llm_auction import lora, reward_model
+from mechanisms.llm_auction import lora, reward_model, sampling
 from mechanisms.llm_auction.adapter_files import read_adapter
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode, episodes
 from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import PredictedCTR
-from mechanisms.llm_auction.sampling import sample_pages
 from mechanisms.llm_auction.slim import digits
 from mechanisms.llm_auction.train import part_world
 from mechanisms.llm_auction.written import SAMPLING, Page, Written, page, read, winners_page
@@ -48,14 +47,19 @@ from simenv.llm import LLM, ScriptedLLM, make_llm
 from simenv.objective import Objective
 from simenv.records import Ad, Auction, Outcome
 from simenv.seeding import keyed_rng
-from simenv.stats import mean
+from simenv.stats import Estimate, clustered_ratio
 from simenv.users.queries import FileQueries
 
-POOL = 64
+POOL = 20
+"""Answers of the fine-tuned policy without bids for each auction, for best of n and MOSAIC."""
+BEST, SEARCHED = 64, 8
+"""Answers among which the judge's clicks find the best one, for so many auctions of each cell."""
 BIDS = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
-SWEPT = 24
+UNCOMMERCIAL = 50
+"""Auctions of questions without commercial intent."""
+SWEPT = 32
 """Auctions of the sweep over bids."""
-PER_BID = 24
+PER_BID = 12
 """Answers at each bid."""
 
 
@@ -70,6 +74,12 @@ class Cell(NamedTuple):
         queries = FileQueries("no_commercial_intent") if self.seed < 0 else None
         world = part_world("test", config, self.n, queries=queries)
         return episodes(world, count, 90_000 + abs(self.seed))
+
+
+QUIET = Cell(8, -1)
+"""Questions without commercial intent."""
+SWEEP = Cell(8, 0)
+"""Where bids are swept."""
 
 
 class Replayed(Writer):
@@ -105,45 +115,57 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     config = config_of(given.training)
     policy = new_policy(config)
     untrained = {name: value.detach().clone() for name, value in policy.trained.items()}
-    pctr = PredictedCTR(reward_model.load(given.training, default_encoder()))
+    epochs = epochs_of(given.training)
+    pctr = pctr_of(given.training)
     gsp = GSP(ScriptedLLM(), pctr)
-    epochs = sorted((given.training / "epochs").iterdir(), key=lambda folder: int(folder.name))
+
+    def asked(auction: Auction, *, show_bids: bool = True) -> Page:
+        return page(auction, show_bids=show_bids, shown=digits(auction, "pctr", pctr), profile=config.profile)
+
     with given.out.open("w", encoding="utf-8") as file:
 
-        def write(cell: Cell, kind: str, rows: Sequence[Sequence[Written]]) -> None:
-            for i, texts in enumerate(rows):
-                file.write(json.dumps({"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": texts}) + "\n")
+        def write(rows: Sequence[tuple[Cell, int, str, Page]], count: int = 1, *, required: bool = False) -> None:
+            """Each row: where it belongs, the kind of its texts, and what is asked."""
+            name = f"{rows[0][2]} of {len(rows)}"
+            named = [(f"{cell} {i} {kind}", one) for cell, i, kind, one in rows]
+            texts = sampling.sample(policy, named, count, SAMPLING, name, required=required)
+            for (cell, i, kind, _), some in zip(rows, texts, strict=True):
+                file.write(json.dumps({"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": some}) + "\n")
             file.flush()
-            print(kind, cell, flush=True)
+            print(name, flush=True)
 
-        drawn = {cell: cell.episodes(config, given.auctions) for cell in cells}
-        drawn |= {cell: cell.episodes(config, 50) for cell in (Cell(8, -1),)}
+        drawn = [(cell, i, e.auction) for cell in cells for i, e in enumerate(cell.episodes(config, given.auctions))]
+        plain = [(QUIET, i, e.auction) for i, e in enumerate(QUIET.episodes(config, UNCOMMERCIAL))]
+        pages = [asked(auction) for *_, auction in drawn + plain]
         for folder in [None, *epochs[1:]]:
             load(policy, untrained, folder)
-            for cell, some in drawn.items():
-                asked = [page(e.auction, shown=digits(e.auction, "pctr", pctr), profile=config.profile) for e in some]
-                name = "base" if folder is None else f"epoch {folder.name}"
-                write(cell, name, sample_pages(policy, asked, 1, SAMPLING, f"{cell} {name}"))
+            kind = "base" if folder is None else f"epoch {folder.name}"
+            write([(cell, i, kind, one) for (cell, i, _), one in zip(drawn + plain, pages, strict=True)])
         load(policy, untrained, given.training)
-        cell = Cell(8, 0)
-        swept = drawn[cell][:SWEPT]
-        for bid in BIDS:
-            asked = [
-                page(rebid(e.auction, bid), shown=digits(e.auction, "pctr", pctr), profile=config.profile)
-                for e in swept
-            ]
-            write(cell, f"bid {bid}", sample_pages(policy, asked, PER_BID, SAMPLING, f"sweep {bid}"))
+        swept = [(i, e.auction) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
+        write([(SWEEP, i, f"bid {bid}", asked(rebid(one, bid))) for bid in BIDS for i, one in swept], PER_BID)
         load(policy, untrained, epochs[1])
-        for cell in cells:
-            some = drawn[cell]
-            winners = [[e.auction.bid_of(i).ad for i in gsp.allocate(e.auction)] for e in some]
-            asked = [winners_page(e.auction, ads, profile=config.profile) for e, ads in zip(some, winners, strict=True)]
-            write(cell, "winners", sample_pages(policy, asked, 1, SAMPLING, f"{cell} winners", required=True))
-            free: list[Page] = [
-                page(e.auction, show_bids=False, shown=digits(e.auction, "pctr", pctr), profile=config.profile)
-                for e in some
-            ]
-            write(cell, "pool", sample_pages(policy, free, POOL, SAMPLING, f"{cell} pool"))
+        winners = [[auction.bid_of(i).ad for i in gsp.allocate(auction)] for *_, auction in drawn]
+        write(
+            [
+                (cell, i, "winners", winners_page(auction, ads, profile=config.profile))
+                for (cell, i, auction), ads in zip(drawn, winners, strict=True)
+            ],
+            required=True,
+        )
+        free = [(cell, i, asked(auction, show_bids=False)) for cell, i, auction in drawn]
+        write([(cell, i, "pool", one) for cell, i, one in free], POOL)
+        write([(cell, i, "more", one) for cell, i, one in free if i < SEARCHED], BEST - POOL)
+
+
+def epochs_of(training: Path) -> list[Path]:
+    """The adapters of all epochs: untrained, fine-tuned, and each epoch of IRPO."""
+    return sorted((training / "epochs").iterdir(), key=lambda folder: int(folder.name))
+
+
+def pctr_of(training: Path) -> PredictedCTR:
+    """The last epoch's reward model, which all rows of the table use."""
+    return PredictedCTR(reward_model.load(epochs_of(training)[-1], default_encoder()))
 
 
 def load(policy: AdaptedLLM, untrained: dict[str, torch.Tensor], folder: Path | None) -> None:
@@ -170,7 +192,7 @@ def config_of(training: Path) -> Config:
 def plain(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     """Writes the answers of GSP and of fixed slots with the plain writer, on this machine."""
     config = config_of(given.training)
-    pctr = PredictedCTR(reward_model.load(given.training, default_encoder()))
+    pctr = pctr_of(given.training)
     llm: LLM = make_llm(config.llm)
     writer = Writer(llm)
     gsp = GSP(llm, pctr)
@@ -207,19 +229,19 @@ class Measured(NamedTuple):
 def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     """Judges all answers, and writes the tables."""
     config = config_of(given.training)
-    pctr = PredictedCTR(reward_model.load(given.training, default_encoder()))
+    pctr = pctr_of(given.training)
     judge, objective = ClickModel(default_encoder()), Objective()
     texts: dict[tuple[int, int, int], dict[str, list[Written]]] = defaultdict(dict)
     for file in given.answers:
         for line in file.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             texts[row["n"], row["seed"], row["i"]][row["kind"]] = [Written(*text) for text in row["texts"]]
-    rows: dict[str, list[tuple[Cell, Measured]]] = defaultdict(list)
+    rows: Rows = defaultdict(dict)
     for cell in cells:
         for i, episode in enumerate(cell.episodes(config, given.auctions)):
             known = texts.get((*cell, i), {})
             for name, shown in outcomes(episode.auction, known, pctr, objective, judge, episode):
-                rows[name].append((cell, measure(episode, shown, judge, objective)))
+                rows[name][cell, i] = measure(episode, shown, judge, objective)
         print(cell, flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
     write_table(rows, given.out / "rivals.csv")
@@ -272,11 +294,13 @@ def outcomes(
         place = int(keyed_rng("whole answers", auction.id).choice(len(items), p=probs / probs.sum()))
         paid = mosaic.payments(auction, items)
         yield "mosaic 20, tuned policy", mosaic._outcome(auction, items[place], float(probs[place]), paid)
+    if "more" in known:
+        answers = [read(auction, text) for kind in ("pool", "more") for text in known[kind]]
         shown = [outcome(auction, text, bids) for text in dict.fromkeys(answers)]
         true = [
             objective.reward(auction, judge.probabilities(episode.persona, auction, o), o.violations) for o in shown
         ]
-        yield f"best of {POOL} by the judge's clicks", shown[int(np.argmax(true))]
+        yield f"best of {BEST} by the judge's clicks", shown[int(np.argmax(true))]
 
 
 def measure(episode: Episode, shown: Outcome, judge: ClickModel, objective: Objective) -> Measured:
@@ -295,7 +319,16 @@ def measure(episode: Episode, shown: Outcome, judge: ClickModel, objective: Obje
     )
 
 
-def write_table(rows: dict[str, list[tuple[Cell, Measured]]], out: Path) -> None:
+def mean(values: Sequence[float], people: Sequence[str]) -> Estimate:
+    """A mean in currency with its interval, clustered by persona."""
+    return clustered_ratio([(value, 1.0) for value in values], people)
+
+
+Rows = dict[str, dict[tuple[Cell, int], Measured]]
+"""Row -> cell and auction -> its answer."""
+
+
+def write_table(rows: Rows, out: Path) -> None:
     """One line for each row and number of candidates, with paired differences to GSP with the tuned writer."""
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -316,18 +349,19 @@ def write_table(rows: dict[str, list[tuple[Cell, Measured]]], out: Path) -> None
                 "words before",
             ]
         )
+        rival = rows.get("gsp, tuned writer", {})
         for n in sorted({cell.n for some in rows.values() for cell, _ in some}):
-            rival = [m for cell, m in rows.get("gsp, tuned writer", []) if cell.n == n]
             for name, some in rows.items():
-                own = [m for cell, m in some if cell.n == n]
+                places = [place for place in some if place[0].n == n]
+                own = [some[place] for place in places]
                 if not own:
                     continue
                 people = [m.persona for m in own]
                 reward = mean([m.reward for m in own], people)
                 revenue = mean([m.revenue for m in own], people)
                 gap: Any = ("", "")
-                if len(rival) == len(own):
-                    paired = mean([a.reward - b.reward for a, b in zip(own, rival, strict=True)], people)
+                if all(place in rival for place in places):
+                    paired = mean([some[place].reward - rival[place].reward for place in places], people)
                     gap = (f"{paired.value:.2f}", f"{paired.margin:.2f}")
                 before = [int(words) for m in own for words in m.links]
                 writer.writerow(
@@ -353,10 +387,10 @@ def write_sweep(config: Config, texts: dict[Any, dict[str, list[Written]]], judg
         writer.writerow(["bid", "itctr", "shown"])
         for bid in BIDS:
             clicks, there = [], []
-            for i, episode in enumerate(Cell(8, 0).episodes(config, SWEPT)):
+            for i, episode in enumerate(SWEEP.episodes(config, SWEPT)):
                 auction = rebid(episode.auction, bid)
                 ad = max(auction.bids, key=lambda b: b.relevance).ad
-                for text in texts.get((8, 0, i), {}).get(f"bid {bid}", []):
+                for text in texts.get((*SWEEP, i), {}).get(f"bid {bid}", []):
                     shown = outcome(auction, read(auction, text), {b.ad.id: b.amount for b in auction.bids})
                     probs = judge.probabilities(episode.persona, auction, shown)
                     clicks.append(probs.get(ad.id, 0.0))
@@ -368,8 +402,8 @@ def write_sweep(config: Config, texts: dict[Any, dict[str, list[Written]]], judg
 def write_plain(config: Config, texts: dict[Any, dict[str, list[Written]]], out: Path) -> None:
     """Share of answers without an ad to questions without commercial intent."""
     counts: dict[str, list[bool]] = defaultdict(list)
-    for i, episode in enumerate(Cell(8, -1).episodes(config, 50)):
-        for kind, (text, *_) in texts.get((8, -1, i), {}).items():
+    for i, episode in enumerate(QUIET.episodes(config, UNCOMMERCIAL)):
+        for kind, (text, *_) in texts.get((*QUIET, i), {}).items():
             links, _ = markup.parse(read(episode.auction, text), episode.auction)
             counts[kind].append(not links)
     with out.open("w", encoding="utf-8", newline="") as file:

@@ -20,7 +20,7 @@ is smooth in the bids.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ from .slim import Score
 Floats = npt.NDArray[np.float64]
 
 
-_WRITTEN = ("sft_auctions", "plain_share", "temperature", "profile", "ads_at_end")
+_WRITTEN = ("sft_auctions", "label_epochs", "anchor", "plain_share", "temperature", "profile", "ads_at_end")
 """Options of the level written alone."""
 
 
@@ -67,6 +67,10 @@ class Config(Record):
     """Ads per auction; auctions cycle through these numbers. The paper puts 100 ads into every prompt."""
     answer_tokens: int = Field(default=400, ge=1)
     """Maximum number of tokens of a whole answer."""
+    sampler: str | None = None
+    """answers: URL of a server that samples with the present adapter (`served.py`); None: this process samples."""
+    sampler_folder: str | None = None
+    """Where adapters are written for the server to read; None: a new temporary folder."""
     samples: int = Field(default=16, ge=2)
     """M. The paper samples 5 whole answers. At link level one forward pass gives the log-probability of every choice,
     so more samples need no more passes."""
@@ -114,6 +118,11 @@ class Config(Record):
     """Examples per update."""
     sft_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the fine-tuning."""
+    label_epochs: int = Field(default=0, ge=0)
+    """written: how many of the epochs train the choice of ads alone (`label_choice.py`); the others: whole answers."""
+    anchor: float = Field(default=0.0, ge=0)
+    """written: weight of the fine-tuning loss that each update adds: mean of -log pi, in nats, of `ANCHORED` examples.
+    It keeps the language from drifting, like the pretraining gradients of InstructGPT (Ouyang et al. 2022)."""
     plain_share: float = Field(default=0.0, ge=0, lt=1)
     """written: share of the auctions whose question has no commercial intent (`plain_questions.txt`)."""
     ad_cost: float = Field(default=0.0, ge=0)
@@ -147,6 +156,12 @@ class Config(Record):
 
     @model_validator(mode="after")
     def _checked(self) -> Config:
+        if self.sampler is not None and self.level != "answers":
+            raise ValueError(f"sampler: only for level answers, got level {self.level}: no server inserts links")
+        if self.label_epochs > self.epochs:
+            raise ValueError(f"label_epochs is at most epochs ({self.epochs}), got {self.label_epochs}")
+        if self.anchor and not self.sft_auctions:
+            raise ValueError("anchor needs examples: sft_auctions, for instance 600")
         if self.score == "pctr" and self.reward == "oracle":
             raise ValueError('score "pctr" needs a reward model, and with reward "oracle" none is fitted')
         if self.level == "written" and self.llm == "embedded" and not self.sft_auctions:
@@ -276,9 +291,26 @@ def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
 
 
 def update(
-    level: Level, optimizer: torch.optim.Optimizer, batch: Sequence[tuple[Episode, Group]], config: Config, step: int
+    level: Level,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[tuple[Episode, Group]],
+    config: Config,
+    step: int,
+    anchor: Callable[[], torch.Tensor] | None = None,
 ) -> float | None:
-    """One update. Returns its mean loss, or None if no auction of the batch gives a training signal."""
+    """One update.
+
+    Args:
+        level: The kind of the responses.
+        optimizer: Has the parameters.
+        batch: Auctions with their responses.
+        config: Options of the training.
+        step: Number of the update, for the learning rate.
+        anchor: A loss that is added.
+
+    Returns:
+        The mean loss without the anchor, or None if no auction of the batch gives a training signal.
+    """
     useful = [(episode, group) for episode, group in batch if teaches(group, config)]
     if not useful:
         return None
@@ -291,6 +323,8 @@ def update(
         loss = torch.stack(losses).sum() / len(useful)
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
+    if anchor is not None:
+        anchor().backward()  # type: ignore[no-untyped-call]
     for rates in optimizer.param_groups:
         rates["lr"] = config.rate(step)
     torch.nn.utils.clip_grad_norm_([p for part in optimizer.param_groups for p in part["params"]], 1.0)

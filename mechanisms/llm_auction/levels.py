@@ -22,16 +22,16 @@ from simenv.background_loop import gather, run_sync
 from simenv.ctr.models import CTRModel
 from simenv.judges.base import Judge, run_judge
 from simenv.judges.click_model import ClickModel
-from simenv.llm import Prompt, Sampling
+from simenv.llm import LLM, Prompt, Sampling
 from simenv.objective import Objective
 from simenv.records import Auction, Click, Outcome, Persona
 from simenv.seeding import keyed_rng
 from simenv.world import World
 from simenv.writer.choices import one_call_prompt
 
-from . import written
+from . import sampling, written
 from .policy import AdaptedLLM, cell
-from .sampling import sample_pages
+from .served import AdapterServer
 from .slim import Choice, Offer, Score, offer
 
 Floats = npt.NDArray[np.float64]
@@ -170,17 +170,23 @@ class Answers:
     Args:
         policy: The model with its adapter.
         tokens: Maximum number of tokens of an answer.
+        server: Samples them; None: the policy does.
     """
 
     SAMPLING = Sampling()  # the paper's: T 0.7, top-p 0.8, top-k 20
 
-    def __init__(self, policy: AdaptedLLM, tokens: int = 400) -> None:
+    def __init__(self, policy: AdaptedLLM, tokens: int = 400, server: AdapterServer | None = None) -> None:
         self.policy = policy
+        self._server = server
         self._sampling = self.SAMPLING.model_copy(update={"max_tokens": tokens})
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
+        llm: LLM = self.policy if self._server is None else self._server.llm()
+
         async def write() -> list[list[str]]:
-            return [await gather(self._write(e, j, key) for j in range(count)) for e in auctions]
+            if self._server is None:
+                return [await gather(self._write(llm, e, j, key) for j in range(count)) for e in auctions]
+            return await gather([gather([self._write(llm, e, j, key) for j in range(count)]) for e in auctions])
 
         drawn = []
         for episode, texts in zip(auctions, run_sync(write), strict=True):
@@ -189,9 +195,9 @@ class Answers:
             drawn.append([Drawn(text, logp) for text, logp in zip(texts, logps.tolist(), strict=True)])
         return drawn
 
-    async def _write(self, episode: Episode, j: int, key: str) -> str:
+    async def _write(self, llm: LLM, episode: Episode, j: int, key: str) -> str:
         draw = (episode.auction.id, "llm-auction", key, j)
-        return (await self.policy.complete(_paper_prompt(episode), key=draw, sampling=self._sampling)).text.strip()
+        return (await llm.complete(_paper_prompt(episode), key=draw, sampling=self._sampling)).text.strip()
 
     def outcome(self, episode: Episode, response: str) -> Outcome:
         return markup.outcome(episode.auction, response, {bid.ad.id: bid.amount for bid in episode.auction.bids})
@@ -231,10 +237,8 @@ class Pages:
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
         pages = [self.page(episode) for episode in auctions]
-        if self.policy.device == "cpu":
-            drawn = self._on_cpu(auctions, pages, count, key)
-        else:
-            drawn = sample_pages(self.policy, pages, count, self._sampling, f"{auctions[0].auction.id} {key}")
+        named = [(episode.auction.id, asked) for episode, asked in zip(auctions, pages, strict=True)]
+        drawn = sampling.sample(self.policy, named, count, self._sampling, key)
         different = [list(dict.fromkeys(text for text in texts if text.text.strip())) for texts in drawn]
         known = [dict.fromkeys(texts, math.nan) for texts in different]
         if scored:
@@ -247,27 +251,6 @@ class Pages:
                     known[i] = dict(zip(different[i], row.tolist(), strict=True))
         pairs = zip(drawn, known, strict=True)
         return [[Drawn(text, one[text]) for text in texts if text in one] for texts, one in pairs]
-
-    def _on_cpu(
-        self, auctions: Sequence[Episode], pages: Sequence[written.Page], count: int, key: str
-    ) -> list[list[written.Written]]:
-        """The texts by onnxruntime, which decodes at twice the speed of PyTorch there."""
-        llm = self.policy.on_onnx()
-
-        async def one(episode: Episode, asked: written.Page, j: int) -> written.Written:
-            reply = await llm.complete(
-                asked.prompt,
-                key=(episode.auction.id, "llm-auction", key, j),
-                sampling=self._sampling,
-                constraint=asked.links(),
-            )
-            return written.Written(reply.text, reply.finish == "stop")
-
-        async def write() -> list[list[written.Written]]:
-            pairs = list(zip(auctions, pages, strict=True))
-            return await gather([gather([one(*pair, j) for j in range(count)]) for pair in pairs])
-
-        return run_sync(write)
 
     def outcome(self, episode: Episode, response: written.Written) -> Outcome:
         text = written.read(episode.auction, response)

@@ -11,9 +11,11 @@ from simenv.objective import Objective
 
 from .folder import base_model
 from .irpo import Config
+from .label_choice import LabelChoices
 from .levels import Answers, Level, Links, Pages
 from .pair_data import PairConfig
 from .policy import AdaptedLLM
+from .served import AdapterServer
 
 
 class Models:
@@ -22,16 +24,27 @@ class Models:
     def __init__(self, config: Config) -> None:
         self.policy = new_policy(config)
         self.level: Level
+        self.labels: Level | None = None
         if config.level == "links":
             self.level = Links(self.policy)
         elif config.level == "answers":
-            self.level = Answers(self.policy, config.answer_tokens)
+            server = None
+            if config.sampler is not None:
+                server = AdapterServer(
+                    self.policy, config.sampler, r=config.r, alpha=config.alpha, folder=config.sampler_folder
+                )
+            self.level = Answers(self.policy, config.answer_tokens, server)
         else:
-            self.level = Pages(
+            pages = Pages(
                 self.policy, temperature=config.temperature, profile=config.profile, ads_at_end=config.ads_at_end
             )
+            self.level, self.labels = pages, LabelChoices(pages)
         self.judge = judge_of(config)
         self.objective = Objective() if config.penalty else Objective(weight=0.0)
+
+    def level_of(self, epoch: int, config: Config) -> Level:
+        """The kind of the responses that this epoch trains."""
+        return self.labels if self.labels is not None and 0 < epoch <= config.label_epochs else self.level
 
 
 def new_policy(config: Config | PairConfig) -> AdaptedLLM:

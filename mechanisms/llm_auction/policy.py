@@ -69,9 +69,14 @@ class AdaptedLLM(LocalLLM):
             enable({"use_reentrant": False})
             self._model.train()  # checkpointing needs training mode; the model has no dropout
 
+    @property
+    def version(self) -> int:
+        """A number that changes whenever the adapter does."""
+        return sum(parameter._version for parameter in self.trained.values())
+
     def on_onnx(self) -> LocalLLM:
         """The present policy on onnxruntime: built again when the adapter has changed."""
-        version = sum(parameter._version for parameter in self.trained.values())
+        version = self.version
         if self._onnx is None or self._onnx[0] != version:
             self._onnx = None  # frees its weights first
             scale = next(layer.scale for layer in self._model.modules() if isinstance(layer, lora.LoRALinear))
@@ -182,28 +187,41 @@ class AdaptedLLM(LocalLLM):
         At temperature 1, of the tokens that are sampled: those of a link are given, and the choice of its label counts
         in their place. Differentiable. The prompt is read once for all texts.
         """
-        start = self._encode(asked.prompt)
-        rows = [self._sampled(asked, text) for text in texts]
-        hidden = self._hidden(start, self._padded([row.ids for row in rows]))
-        return self._logps(list(hidden), rows, [len(asked.ads)] * len(rows))
+        return self._written_logps([(asked, texts)])[0]
 
     def written_logps_of(self, batch: Sequence[tuple[Page, Sequence[Written]]]) -> list[torch.Tensor]:
         """`written_logps` of several pages. On a GPU all texts share one pass, which costs as much as a single one."""
         if self._device == "cpu" or self._model.training:
             return [self.written_logps(*one) for one in batch]
-        pairs = [(asked, text) for asked, texts in batch for text in texts]
-        starts = {id(asked): self._encode(asked.prompt) for asked, _ in batch}
-        rows = [self._sampled(asked, text) for asked, text in pairs]
-        begun = [starts[id(asked)] for asked, _ in pairs]
-        ids = self._padded([[*start, *row.ids] for start, row in zip(begun, rows, strict=True)])
-        states = self._model.model(input_ids=ids, use_cache=False).last_hidden_state  # padding is on the right
-        hidden = [one[len(start) - 1 :] for one, start in zip(states, begun, strict=True)]
-        logps = self._logps(hidden, rows, [len(asked.ads) for asked, _ in pairs])
+        return self._written_logps(batch)
+
+    def _written_logps(self, batch: Sequence[tuple[Page, Sequence[Written]]]) -> list[torch.Tensor]:
+        """`written_logps` of several pages in one pass. All prompts are read side by side, each once."""
+        owners = [place for place, (_, texts) in enumerate(batch) for _ in texts]
+        rows = [self._sampled(asked, text) for asked, texts in batch for text in texts]
+        hidden = self._hidden([self._encode(asked.prompt) for asked, _ in batch], owners, [row.ids for row in rows])
+        logps = self._logps(list(hidden), rows, [len(batch[place][0].ads) for place in owners])
         return list(torch.split(logps, [len(texts) for _, texts in batch]))
 
-    def _padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        width = max(map(len, rows))
-        return torch.tensor([[*row, *[self._table.eos] * (width - len(row))] for row in rows], device=self._device)
+    def label_logps(self, batch: Sequence[tuple[Page, str]]) -> list[torch.Tensor]:
+        """Log-probability of each ad of a page where a link opens after a text: shape (ads,) for each pair.
+
+        -inf for the ads that the text has. On a GPU all pairs share one pass. Differentiable.
+        """
+        if self._device == "cpu" and len(batch) > 1:
+            return [self.label_logps([one])[0] for one in batch]
+        rows = [self._sampled(asked, Written(text, ended=False)) for asked, text in batch]
+        texts = [[*row.ids, self.opener, self._table.eos] for row in rows]  # a state stands before each token
+        prompts = [self._encode(asked.prompt) for asked, _ in batch]
+        states = self._hidden(prompts, list(range(len(batch))), texts)
+        result = []
+        for hidden, row, text, (asked, _) in zip(states, rows, texts, batch, strict=True):
+            head = self._model.lm_head.weight[self._words[: len(asked.ads)].to(hidden.device)]
+            scores = torch.nn.functional.linear(hidden[len(text) - 1], head).float()
+            used = torch.zeros(len(asked.ads), dtype=torch.bool, device=hidden.device)
+            used[[label for _, label in row.labels]] = True
+            result.append(scores.masked_fill(used, -torch.inf).log_softmax(0).cpu())
+        return result
 
     def written_tokens(self, asked: Page, text: Written) -> list[int]:
         """The tokens of a text as `written_logps` reads it, without its end."""
@@ -215,26 +233,50 @@ class AdaptedLLM(LocalLLM):
         row = self._sampled(asked, text)
         return len(row.free) + len(row.labels)
 
-    def _hidden(self, start: list[int], ids: torch.Tensor) -> torch.Tensor:
-        """Hidden states before each token of `ids`, after the prompt `start`: shape (rows, width, hidden size)."""
-        prompt = torch.tensor([start], device=self._device)
+    def _hidden(self, prompts: list[list[int]], owners: list[int], texts: list[list[int]]) -> torch.Tensor:
+        """Hidden states before each token of texts: shape (texts, width, hidden size).
+
+        Args:
+            prompts: Tokens of prompts. They are padded on the left.
+            owners: The prompt that each text follows.
+            texts: Tokens of texts. They are padded on the right, where padding changes nothing before it.
+        """
+        eos, device = self._table.eos, self._device
+        wide = max(map(len, prompts))
+        starts = torch.tensor([[eos] * (wide - len(one)) + one for one in prompts], device=device)
+        mask = torch.tensor([[0] * (wide - len(one)) + [1] * len(one) for one in prompts], device=device)
+        wide = max(map(len, texts))
+        ids = torch.tensor([[*one, *[eos] * (wide - len(one))] for one in texts], device=device)
+        both = torch.cat([mask[owners], torch.ones_like(ids)], dim=1)
+        padded = not bool(mask.all())
         if self._model.training:  # recomputed activations exclude a cache
-            both = torch.cat([prompt.expand(len(ids), -1), ids], dim=1)
-            whole: torch.Tensor = self._model.model(input_ids=both, use_cache=False).last_hidden_state
-            return whole[:, len(start) - 1 : -1]
+            whole: torch.Tensor = self._model.model(
+                input_ids=torch.cat([starts[owners], ids], dim=1),
+                attention_mask=both if padded else None,
+                position_ids=positions_of(both),
+                use_cache=False,
+            ).last_hidden_state
+            return whole[:, starts.shape[1] - 1 : -1]
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        first = self._model.model(input_ids=prompt, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:]
-        cache.batch_repeat_interleave(len(ids))
-        after = self._model.model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
-        return torch.cat([first.expand(len(ids), -1, -1), after[:, :-1]], dim=1)
+        model = partial(self._model.model, past_key_values=cache, use_cache=True)
+        first = model(
+            input_ids=starts, attention_mask=mask if padded else None, position_ids=positions_of(mask)
+        ).last_hidden_state[:, -1:]
+        cache.batch_select_indices(torch.tensor(owners, device=device))
+        after = model(
+            input_ids=ids,
+            attention_mask=both if padded else None,
+            position_ids=positions_of(both)[:, starts.shape[1] :],
+        ).last_hidden_state
+        return torch.cat([first[owners], after[:, :-1]], dim=1)
 
     def _logps(self, hidden: Sequence[torch.Tensor], rows: Sequence[_Sampled], ads: Sequence[int]) -> torch.Tensor:
         """The log-probabilities of texts: shape (texts,).
 
         Args:
-            hidden: For each text, the states before each of its tokens, and perhaps more.
+            hidden: For each text, the states before each of its tokens, and more where it was padded.
             rows: Their tokens.
             ads: For each text, the number of ads that it could insert.
         """
@@ -299,6 +341,11 @@ class _Sampled(NamedTuple):
     """Place of the first token in a label's stead, and the label's index among the offered ads."""
     last_open: int
     """The last place at which a link may be opened."""
+
+
+def positions_of(mask: torch.Tensor) -> torch.Tensor:
+    """The positions of tokens: padding on the left does not count."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def cell(choice: Sequence[int], n: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Supervised fine-tuning: examples of answers with ads, from which the policy starts in the written format.
 
 The examples use the questions, personas and ads of the training part alone. Each is a plain answer of the base model
-with the sentences of zero to `MOST` ads, put at random places among its sentences. A sentence about an ad is the base
-model's own where the writer accepts it, or an opening of `OPENINGS` with the advertiser's own words. Four kinds of
+with the sentences of zero to `MOST` ads, put at random places behind its first sentence. A sentence about an ad is the
+base model's own where the writer accepts it, or an opening of `OPENINGS` with the advertiser's own words. Four kinds of
 prompts teach four things:
 
     auction     candidates with their bids: the ads are drawn by the retriever's score, not by bid
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 MOST = 2
 """Ads of an example at most."""
+ANCHORED = 4
+"""Examples of an update of IRPO."""
 COHERENT = 0.8
 """Share of the sentences that count as coherent."""
 OPENINGS = (
@@ -63,6 +65,8 @@ _OWN_SENTENCES = 0.3
 """Share of the ads whose sentence the base model writes."""
 _KINDS = {"auction": 0.5, "no bids": 0.15, "winners": 0.35}
 """Shares of the kinds of prompts for questions that ads may suit."""
+_COUNTS = (0.25, 0.75)
+"""Shares of the examples with one ad and with two, for questions that ads may suit."""
 _SHARPNESS = 8.0
 """How strongly the retriever's score decides which ads an example shows: weights are exp(_SHARPNESS * cosine)."""
 
@@ -123,7 +127,7 @@ async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | No
     rng = keyed_rng("sft", auction.id)
     offered = [bid for bid in auction.bids if bid.amount > 0]
     weights = np.exp(_SHARPNESS * np.array([bid.relevance for bid in offered]))
-    count = min(int(rng.choice([1, 2], p=[0.4, 0.6])), MOST, len(offered))
+    count = min(int(rng.choice([1, 2], p=_COUNTS)), MOST, len(offered))
     chosen = rng.choice(len(offered), size=count, replace=False, p=weights / weights.sum())
     ads = [offered[i].ad for i in chosen]
     answer = await writer.answer(auction)
@@ -131,7 +135,7 @@ async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | No
     if not answer or not pieces:
         return None
     said = [await _sentence(writer, auction, ad, rng) for ad in ads]
-    places = sorted(int(rng.integers(0, len(pieces) + 1)) for _ in ads)
+    places = sorted(int(rng.integers(1, len(pieces) + 1)) for _ in ads)
     text, context = "", []
     for place, piece in enumerate([*pieces, ""]):
         for sentence in (s for s, at in zip(said, places, strict=True) if at == place):
@@ -226,6 +230,20 @@ def load(file: Path) -> list[Example]:
         raise DataFileError(f"{file}: not examples for fine-tuning, or damaged: {error!r:.200}") from None
 
 
+def _logps(policy: AdaptedLLM, made: Sequence[Example]) -> torch.Tensor:
+    return torch.cat(policy.written_logps_of([(one.asked, [one.text]) for one in made]))
+
+
+def anchor(policy: AdaptedLLM, made: Sequence[Example], config: Config, step: int) -> torch.Tensor:
+    """The loss that keeps update `step` of IRPO near the examples: `Config.anchor` times their mean -log pi.
+
+    Examples with bids take no part: their ads were not chosen by bid.
+    """
+    known = [one for one in made if one.kind != "auction"]
+    places = keyed_rng("sft anchor", config.seed, step).choice(len(known), min(ANCHORED, len(known)), replace=False)
+    return -config.anchor * _logps(policy, [known[i] for i in places]).mean()
+
+
 def fine_tune(
     policy: AdaptedLLM,
     made: Sequence[Example],
@@ -249,8 +267,7 @@ def fine_tune(
             total = 0.0
             parts = [batch] if policy.device != "cpu" else [[one] for one in batch]
             for part in parts:
-                logps = policy.written_logps_of([(one.asked, [one.text]) for one in part])
-                loss = -torch.cat(logps).sum() / sum(sizes)
+                loss = -_logps(policy, part).sum() / sum(sizes)
                 loss.backward()  # type: ignore[no-untyped-call]
                 total += float(loss.detach())
             done = epoch * steps + step

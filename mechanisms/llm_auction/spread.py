@@ -37,6 +37,7 @@ class Task(NamedTuple):
     adapter: dict[str, torch.Tensor]
     key: str | None
     """Names the draw of phase 2; None: phase 1."""
+    epoch: int
     config: Config
     pctr: tuple[tuple[str, ...], tuple[str, ...], dict[str, torch.Tensor]] | None
     """Users, ads and weights of the reward model; None: rewards are the judge's."""
@@ -64,7 +65,8 @@ class Sampler:
             source = PCTR(default_encoder(), users, ads)
             source.load_state_dict(weights)
             source.eval()
-        return sample_groups(models.level, task.auctions, source, models.objective, task.config, task.key)
+        level = models.level_of(task.epoch, task.config)
+        return sample_groups(level, task.auctions, source, models.objective, task.config, task.key)
 
 
 class Spread:
@@ -114,18 +116,22 @@ class Spread:
         """
         models = self._models
         return self._each(
-            auctions, None, None, config, lambda part: collect_clicks(models.level, part, models.judge, config)
+            auctions, None, None, 0, config, lambda part: collect_clicks(models.level, part, models.judge, config)
         )
 
-    def groups(self, auctions: Sequence[Episode], source: PCTR | Judge, config: Config, key: str) -> list[Group]:
-        """Phase 2: see `sample_groups`. Errors are those of `clicks`."""
+    def groups(
+        self, auctions: Sequence[Episode], source: PCTR | Judge, config: Config, key: str, epoch: int
+    ) -> list[Group]:
+        """Phase 2 of an epoch: see `sample_groups`. Errors are those of `clicks`."""
         models = self._models
+        level = models.level_of(epoch, config)
         return self._each(
             auctions,
             source,
             key,
+            epoch,
             config,
-            lambda part: sample_groups(models.level, part, source, models.objective, config, key),
+            lambda part: sample_groups(level, part, source, models.objective, config, key),
         )
 
     def _each(
@@ -133,6 +139,7 @@ class Spread:
         auctions: Sequence[Episode],
         source: PCTR | Judge | None,
         key: str | None,
+        epoch: int,
         config: Config,
         here: Callable[[Sequence[Episode]], list[Any]],
     ) -> list[Any]:
@@ -147,7 +154,7 @@ class Spread:
 
             async def tasks() -> AsyncIterator[Task]:
                 for part in parts:
-                    yield Task(part, adapter, key, config, pctr)
+                    yield Task(part, adapter, key, epoch, config, pctr)
 
             pool = self._pool()
             run_sync(lambda: dispatch(tasks(), pool, results.append, name=str, warned=self._warned))

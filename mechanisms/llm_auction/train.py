@@ -43,7 +43,8 @@ from . import lora, reward_model, sft
 from .click_features import PCTRExample
 from .folder import now, parse, read_state, save_state, write_manifest
 from .irpo import Config, Group, distribution_facts, rewards, update
-from .levels import Episode, Links, Response, episodes
+from .label_choice import Chosen, LabelChoices
+from .levels import Episode, Level, Links, Pages, Response, episodes
 from .models import Models, judge_of
 from .pairs import train as train_on_pairs
 from .reward_model import PCTR, PredictedCTR, fit
@@ -69,6 +70,8 @@ CURVE = (
 )
 
 
+FREE = ("threads", "engine", "ray_address", "workers", "sampler", "sampler_folder")
+"""Options that an interrupted training may change."""
 PLAIN_QUESTIONS = Path(__file__).parent / "plain_questions.txt"
 """Questions without commercial intent; others than those of the pack no_commercial_intent, which is for tests."""
 
@@ -121,7 +124,7 @@ class Training:
     def __init__(self, config: Config, out: Path, console: Console) -> None:
         self.config, self.out, self.console = config, out, console
         torch.set_num_threads(config.threads)
-        saved = read_state(out, config, ("threads", "engine", "ray_address", "workers"))
+        saved = read_state(out, config, FREE)
         self.models = Models(config)
         self.policy, self.level, self.judge = self.models.policy, self.models.level, self.models.judge
         self.objective = self.models.objective
@@ -224,25 +227,30 @@ class Training:
         if state["groups"] is None:
             with self._timed("samples"):
                 key = f"preferences {number}" if again else "preferences"
-                groups = self.spread.groups(fresh, source, config, key)
+                groups = self.spread.groups(fresh, source, config, key, number)
             state["groups"] = [([_plain(r) for r in one.responses], one.ref_logps, one.rewards) for one in groups]
             self._save()
-        groups = [Group([self._response(r) for r in kept], *rest) for kept, *rest in state["groups"]]
+        level, anchor = self.models.level_of(number, config), self._anchor()
+        groups = [Group([_response(r, level) for r in kept], *rest) for kept, *rest in state["groups"]]
         order = keyed_rng("irpo order", config.seed, number).permutation(len(fresh))
         while state["step"] < config.steps_per_epoch:
             places = order[state["step"] * config.batch :][: config.batch]
             done = max(0, number - 1) * config.steps_per_epoch + state["step"]
             with self._timed("updates"):
                 batch = [(fresh[i], groups[i]) for i in places]
-                state["losses"].append(update(self.level, self.optimizer, batch, config, done))
+                extra = None if anchor is None else partial(anchor, step=done)
+                state["losses"].append(update(level, self.optimizer, batch, config, done, extra))
             state["step"] += 1
             if state["step"] % config.save_every == 0:
                 self._save()
                 self._say(number, config)
 
-    def _response(self, plain: Any) -> Response:
-        """A response of a saved state."""
-        return Written(*plain) if self.config.level == "written" else plain
+    def _anchor(self) -> Callable[..., torch.Tensor] | None:
+        """The loss of examples that each update adds, if any."""
+        if not self.config.anchor:
+            return None
+        made = sft.load(self.out / "sft.jsonl")
+        return partial(sft.anchor, self.policy, made, self.config)
 
     def _reward_source(self, number: int) -> PCTR | Judge:
         if self.config.reward == "oracle":
@@ -405,7 +413,14 @@ class Training:
 
 def _plain(response: Response) -> Any:
     """A response as the file of the state can hold it."""
-    return tuple(response) if isinstance(response, Written) else response
+    return tuple(response) if isinstance(response, Written | Chosen) else response
+
+
+def _response(plain: Any, level: Level) -> Response:
+    """A response of a saved state."""
+    if isinstance(level, LabelChoices):
+        return Chosen(*plain)
+    return Written(*plain) if isinstance(level, Pages) else plain
 
 
 def write_curve(curve: list[dict[str, Any]], out: Path) -> None:

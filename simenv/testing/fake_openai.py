@@ -1,7 +1,8 @@
 """A FAKE server of a language model: real HTTP on this machine, invented replies.
 
-It serves POST /v1/chat/completions of OpenAI's protocol, streamed where asked. Tokens are counted as words. It tests
-how a client handles a server and its failures; measurements with it do not describe any model.
+It serves POST /v1/chat/completions of OpenAI's protocol, streamed where asked, and vLLM's /v1/load_lora_adapter and
+/v1/unload_lora_adapter. Tokens are counted as words. It tests how a client handles a server and its failures;
+measurements with it do not describe any model.
 
     with FakeOpenAI(lambda messages: "Take [TrailFox Boots](ad-1).") as server:
         server.fail_next(2, "429")
@@ -108,6 +109,8 @@ class FakeOpenAI:
         """Bodies of all requests in order of arrival, including those that failed."""
         self.headers: list[dict[str, str]] = []
         """Headers of all requests, names in lower case."""
+        self.adapters: dict[str, str] = {}
+        """Name -> folder of the adapters that were loaded and not unloaded. A model name is not held against them."""
         self.most_in_flight = 0
         """Maximum number of concurrent requests."""
         self._closing = threading.Event()
@@ -260,6 +263,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 0, None
         if fault in ("429", "500"):
             raise FakeFailure(int(fault), "simulated failure")
+        if self.path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
+            return self._adapter(body)
         if self.path.partition("?")[0] != "/v1/chat/completions":
             raise FakeFailure(404, f"no such path: {self.path}")
         if fake.api_key is not None and self.headers["Authorization"] != f"Bearer {fake.api_key}":
@@ -286,6 +291,14 @@ class _Handler(BaseHTTPRequestHandler):
         answer = as_stream(completion) if body.get("stream") else json.dumps(completion).encode()
         answer = answer[: len(answer) // 2] if fault == "truncated" else answer
         return 200, FakeRaw(answer, content_type="text/event-stream") if body.get("stream") else answer
+
+    def _adapter(self, body: dict[str, Any]) -> tuple[int, bytes]:
+        name, known = body["lora_name"], self.server.fake.adapters
+        if self.path == "/v1/load_lora_adapter":
+            known[name] = body["lora_path"]
+        elif known.pop(name, None) is None:
+            raise FakeFailure(404, f"the adapter {name!r} is not loaded")
+        return 200, b"Success"
 
     def log_message(self, *_: object) -> None:
         """Suppresses the log on standard error."""

@@ -52,8 +52,8 @@ def test_workers_sample_and_judge_as_this_process_does(
         here = Spread(config.model_copy(update={"engine": "local"}), models)
         assert there.clicks(auctions, config) == here.clicks(auctions, config)
         for source in (models.judge, model):
-            groups = here.groups(auctions, source, config, "draw")
-            assert there.groups(auctions, source, config, "draw") == groups
+            groups = here.groups(auctions, source, config, "draw", 1)
+            assert there.groups(auctions, source, config, "draw", 1) == groups
             assert len(groups) == len(auctions)
     assert len(died) == 3 * 3 + 1
     assert [(made.started, made.closed) for made in pools] == [(2, True)]

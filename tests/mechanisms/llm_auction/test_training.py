@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mechanisms.llm_auction import lora
+from mechanisms.llm_auction.folder import parse
+from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
+from mechanisms.llm_auction.served import AdapterServer
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.train import LLMAuctionTrainer, Training
 from simenv import make_mechanism
 from simenv.background_loop import run_sync
 from simenv.cli import main as cli
-from simenv.errors import DataFileError, InputError
+from simenv.errors import DataFileError, InputError, LLMRefused, LLMUnavailable
 from simenv.llm import PLAIN, OneOf
 from simenv.llm.local import LocalLLM
 from simenv.llm.weights import embedded_path
 from simenv.mechanism import run_mechanism
+from simenv.testing.fake_openai import FakeOpenAI
+from simenv.testing.fake_roles import FakeRoles
 from tests.support.auctions import make_auction
 from tests.support.paths import ROOT
 from tests.support.tiny_training import QUIET, SMALL, shaken
@@ -178,20 +186,45 @@ def test_micro_batches_change_nothing_but_memory(tiny: Path, tmp_path: Path) -> 
     assert numbers[0] == pytest.approx(numbers[1], rel=0.1, abs=0.02)  # bf16: sums in another order
 
 
-@pytest.mark.slow
-def test_the_scale_of_the_paper_in_small(tiny: Path, tmp_path: Path) -> None:
-    """`examples/train_at_scale.toml`, but for a tiny model, few auctions, a judge without a server, and its reward.
+class VariedAnswers(FakeRoles):
+    """FAKE: judges as its parent does, and shows another ad in each answer."""
 
-    The tiny model writes no links, so that there are no clicks from which pCTR could be learned.
-    """
+    def one_call(self, user: str) -> str:
+        listed = re.findall(r'"id": "([^"]+)", "title": "([^"]+)"', user)
+        ad_id, title = listed[self.seen["one_call"] % len(listed)]
+        return f"Walk to the shop. @{title}@[{ad_id}] is near."
+
+
+def test_the_scale_of_the_paper_in_small(tiny: Path, tmp_path: Path) -> None:
+    """`examples/train_at_scale.toml` in all but size: a server samples with the present adapter, another one judges."""
     config = tomllib.loads((ROOT / "examples" / "train_at_scale.toml").read_text())
-    small = {"auctions": 4, "clicked_auctions": 3, "responses": 2, "samples": 2, "validation": 2, "epochs": 1, "r": 2}
-    changes = {"llm": f"local:{tiny}", "judge": "click", "judge_api_base": None, "candidates": [4], "reward": "oracle"}
-    LLMAuctionTrainer().train(
-        {**config, **small, **changes, "delta": 0.0, "answer_tokens": 40, "threads": 1}, tmp_path / "out", QUIET
-    )
-    rows = (tmp_path / "out" / "curve.csv").read_text().splitlines()
-    assert len(rows) == 3
+    small = {"auctions": 4, "clicked_auctions": 6, "responses": 2, "samples": 3, "validation": 2, "epochs": 2, "r": 2}
+    small |= {"llm": f"local:{tiny}", "candidates": [4], "delta": 0.0, "answer_tokens": 40, "threads": 1, "batch": 2}
+    with FakeOpenAI(VariedAnswers()) as server:
+        small |= {"judge_api_base": server.url, "sampler": server.url, "sampler_folder": str(tmp_path / "served")}
+        LLMAuctionTrainer().train({**config, **small, "pctr_steps": 20}, tmp_path / "out", QUIET)
+    assert sum(path == "/v1/load_lora_adapter" for path in server.paths) == 3  # before, and after each epoch
+    ((_, folder),) = server.adapters.items()
+    last = load_file(tmp_path / "out" / "epochs" / "2" / "adapter_model.safetensors")
+    served = load_file(f"{folder}/adapter_model.safetensors")
+    assert all(bool((served[key] == value).all()) for key, value in last.items())
+    with (tmp_path / "out" / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert all(float(row["loss"]) > 0 for row in rows[1:])
     mechanism = make_mechanism("llm_auction", context={"llm": LocalLLM(tiny)}, adapter=tmp_path / "out", format="json")
     outcome = run_sync(run_mechanism, mechanism, make_auction([50.0, 20.0]))
     assert outcome.usage.calls == 1
+
+
+def test_a_server_that_loads_no_adapters_is_an_error_with_a_hint(tiny: Path) -> None:
+    policy = AdaptedLLM(tiny, r=2)
+    with FakeOpenAI(lambda messages: "Walk.") as server:
+        server.fail_next(1, "500")
+        with pytest.raises(LLMRefused, match="load_lora_adapter: status 500") as refused:
+            AdapterServer(policy, server.url, r=2, alpha=4.0).llm()
+    assert "--enable-lora" in str(refused.value.hint)
+    with pytest.raises(LLMUnavailable, match="load_lora_adapter"):
+        AdapterServer(policy, server.url, r=2, alpha=4.0).llm()
+    with pytest.raises(InputError, match="sampler: only for level answers, got level links"):
+        parse(Config, {"sampler": "http://127.0.0.1:8000/v1"})
