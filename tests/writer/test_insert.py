@@ -168,7 +168,11 @@ def test_chat_keeps_what_is_valid_and_adds_the_rest(chat: str, text: str, woven:
 
 
 @pytest.mark.parametrize("writer", ["insert", "insert_smooth", "chat"])
-def test_writers_change_the_text_and_not_who_is_shown_at_what_price(writer: str) -> None:
+def test_writers_change_the_text_and_not_who_is_shown_at_what_price(
+    writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simenv.writer.insert.default_encoder", FakeEncoder)
+
     def result(auction: Auction, **options: str):
         return asyncio.run(run_mechanism(make_mechanism("gsp", context={"llm": ScriptedLLM()}, **options), auction))
 
