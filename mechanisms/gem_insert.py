@@ -11,9 +11,9 @@ Allocation, without bids: of the `top` ads most similar to the answer (or the qu
 least disruption (`simenv.writer.gaps`, which has the formula and where it differs from their code). One ad, as there.
 An ad that bids 0 or less than the reserve is not retrieved.
 
-GEM-Bench has no payments. Ours is the bid per click, as of `prompted`: revenue can then be compared, and falls with
-bids that learn, because a lower bid, down to the reserve, loses nothing. So bids have no say but through the reserve,
-and nothing is claimed of incentives but that nobody pays more than its bid.
+GEM-Bench has no payments. Ours is the bid per click, as of `prompted`, so that revenue can be compared. A lower bid,
+down to the reserve, loses nothing: an audit finds a regret of 99.9% for utility maximisers, and revenue falls as bids
+learn. Nothing is claimed of incentives but that nobody pays more than its bid.
 """
 
 from __future__ import annotations
