@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--auctions", type=int, default=24)
     parser.add_argument("--llm", default="embedded")
-    parser.add_argument("--runs", type=Path, help="where the two runs are kept; a temporary folder by default")
+    parser.add_argument("--runs", type=Path, help="keeps the two runs here, or reads them; by default temporary")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -67,7 +67,7 @@ def main() -> None:
         named = {label: (label.partition(",")[0].partition(" ")[0], options) for label, options in WRITERS.items()}
         report["writers"] = bench(named, given.auctions, given.llm, folder / "writers")
         slots: dict[str, Any] = {"slots": 1}
-        named = {f"rho = {rho:g}": ("rewrite", slots | {"strength": rho}) for rho in STRENGTHS}
+        named = {f"strength {rho:g}": ("rewrite", slots | {"strength": rho}) for rho in STRENGTHS}
         named = {"no strength": ("rewrite", slots), **named}
         report["strengths"] = bench(named, given.auctions, given.llm, folder / "strengths")
     given.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -83,7 +83,8 @@ def bench(named: dict[str, tuple[str, dict[str, Any]]], auctions: int, llm: str,
         for option, value in options.items()
     ]
     names = {label: name for label, (name, _) in named.items()}
-    simenv.bench(names, n=auctions, horizon=2, llm=llm, settings=tuple(settings), out=out)
+    if not (out / "table.csv").exists():  # else it was finished before
+        simenv.bench(names, n=auctions, horizon=2, llm=llm, settings=tuple(settings), out=out)
     rows: dict[str, list[Transition]] = defaultdict(list)
     for transition in read_transitions(out):
         rows[transition.mechanism].append(transition)
@@ -155,12 +156,14 @@ def fault(transition: Transition) -> float | None:
 
 
 def tables(report: dict[str, Any]) -> dict[str, str]:
-    """The two tables as Markdown."""
+    """The tables of the parts that a report has, as Markdown."""
     found = {}
     for part, columns in (
         ("writers", ("calls", "quality_loss", "clicks", "flow", "ad_flow", "factuality", "faults")),
         ("strengths", ("satisfaction", "clicks", "own_clicks", "ad_text", "factuality", "faults")),
     ):
+        if part not in report:
+            continue
         lines = [["", *(SHOWN[column] for column in columns)], ["---"] * (1 + len(columns))]
         lines += [[label, *(_cell(row.get(column)) for column in columns)] for label, row in report[part].items()]
         found[part] = "\n".join(f"| {' | '.join(line)} |" for line in lines)
