@@ -57,6 +57,13 @@ FACTS = {
         "b q, listed under the answer",
         "GSP per click",
     ),
+    "production": Facts(
+        "pre-generation",
+        "production.py",
+        "ChatGPT ads, help pages (2026); our reading",
+        "relevance x b q per click, relevance x b per view; one card under the answer",
+        "second price, per click or per view",
+    ),
     "first_price": Facts("pre-generation", "first_price.py", "-", "b q, top K", "the bid per click"),
     "gsp": Facts(
         "pre-generation",

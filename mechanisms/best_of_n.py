@@ -4,6 +4,11 @@ Source: the post-generation baseline of LLM-Auction (section 2), with Vickrey-Cl
 set of candidate answers. The set does not depend on the bids, and the allocation maximises an affine function of the
 bids over it. VCG payments therefore make the mechanism DSIC (dominant-strategy incentive compatible) for utility
 maximisers, under the mechanism's own click predictions.
+
+With a click-intent evaluator as its CTR model (evaluator:FILE) it is the mechanism of "pricing by a distilled
+click-intent evaluator" (2607.27686), by our reading of the abstract: that charges the Myerson payment
+b_i x_i - integral_0^{b_i} x_i, and over a finite set of answers W(z) = max_y (a_y + z q_i(y)) is convex and piecewise
+linear in the bid z, so that the integral is W(b_i) - W(0) and the payment is VCG's. Derived by us, checked numerically.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ the advertiser's own copy, so no text is generated for them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from simenv import markup, outcome
@@ -23,8 +25,11 @@ class FixedSlots(GSP):
     name = "fixed_slots"
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
-        prices = self.allocate(auction)
-        lines = [await self._writer.answer(auction)]
+        return self.listed(auction, await self._writer.answer(auction), self.allocate(auction))
+
+    def listed(self, auction: Auction, answer: str, prices: Mapping[str, float]) -> Outcome:
+        """The answer with the winners below it, in this order, each labelled as sponsored."""
+        lines = [answer]
         for ad_id in prices:
             ad = auction.bid_of(ad_id).ad
             lines.append(f"Sponsored: {ad.link} {markup.neutral(ad.body, auction)}".rstrip())

@@ -7,7 +7,7 @@ import numpy as np
 from simenv import Writer, outcome
 from simenv.llm import LLM
 from simenv.mechanism import Claim
-from simenv.records import Auction, Outcome
+from simenv.records import Auction, Outcome, Unit
 
 
 class Organic:
@@ -19,6 +19,7 @@ class Organic:
 
     name = "organic"
     claims = frozenset({Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.TRUTHFUL_UM, Claim.BID_FREE_CANDIDATES})
+    units: frozenset[Unit] = frozenset({"click", "view"})
 
     def __init__(self, llm: LLM) -> None:
         self._writer = Writer(llm)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simenv import make_writer, outcome
-from simenv.ctr.models import CosineCTR, CTRModel
+from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.records import Auction, Bid, Outcome
@@ -26,10 +26,20 @@ class Ranked(NamedTuple):
     """Click probability before any text is written, above 0."""
     score: float
     """The score that it is ranked by, in currency per answer."""
+    weight: float = 1.0
+    """Factor in the score beside bid and units."""
+
+    @property
+    def units(self) -> float:
+        """Units of the bid that showing the ad brings: q, or 1 for a bid per view."""
+        return self.bid.units(self.q)
 
 
 class RankingAuction:
     """Base of ranking auctions: ranks by score and shows the best ads. A subclass implements `price`.
+
+    With u_i = q_i for a bid per click and u_i = 1 for a bid per view, the score is b_i u_i. A subclass whose prices are
+    right for both has both in `units`.
 
     Args:
         llm: The Ad-LLM.
@@ -57,24 +67,29 @@ class RankingAuction:
         told = await told_with_ads(self._writer, auction, winners)
         return outcome(auction, told.text, prices, details=dict(told.details))
 
-    def allocate(self, auction: Auction) -> dict[str, float]:
-        """Winners in slot order with their price per click."""
-        ranked = self.rank(auction)
+    def allocate(self, auction: Auction, weights: Floats | None = None) -> dict[str, float]:
+        """Winners in slot order with their price per click, or per view; `weights` as for `rank`."""
+        ranked = self.rank(auction, weights)
         return {
             # min: multiplying and dividing by q may exceed the bid by a rounding error
             winner.bid.ad.id: min(winner.bid.amount, self.price(auction, ranked, place))
             for place, winner in enumerate(ranked[: self.places(auction)])
         }
 
-    def rank(self, auction: Auction) -> list[Ranked]:
+    def rank(self, auction: Auction, weights: Floats | None = None) -> list[Ranked]:
         """The eligible bids, best first; ties are broken by the candidates' order.
 
         A bid is eligible if it is positive, at least its reserve, and has a positive click probability: an ad with an
         expected payment of 0 gets no slot.
+
+        Args:
+            auction: The auction.
+            weights: Factors of the scores, above 0: shape (n,); all 1 by default.
         """
+        factors = np.ones(len(auction.bids)) if weights is None else weights
         eligible = [
-            Ranked(bid, float(q), self.score(bid, float(q)))
-            for bid, q in zip(auction.bids, self.ctr_model.relevance(auction), strict=True)
+            Ranked(bid, float(q), float(weight) * self.score(bid, float(q)), float(weight))
+            for bid, q, weight in zip(auction.bids, self.ctr_model.relevance(auction), factors, strict=True)
             if bid.amount * q > 0 and bid.amount >= self.reserve(auction, bid, float(q))
         ]
         return sorted(eligible, key=lambda ranked: -ranked.score)
@@ -84,13 +99,13 @@ class RankingAuction:
         return auction.max_ads if self.slots is None else self.slots
 
     def score(self, bid: Bid, q: float) -> float:
-        """b_i q_i, in currency per answer."""
-        return bid.amount * q
+        """b_i u_i, in currency per answer."""
+        return bid.amount * bid.units(q)
 
     def reserve(self, auction: Auction, bid: Bid, q: float) -> float:
-        """The lowest eligible bid of this advertiser, in currency per click."""
-        return auction.reserve
+        """The lowest eligible bid of this advertiser, in currency per click; per view it is the reserve times q."""
+        return auction.reserve if bid.unit == "click" else auction.reserve * q
 
     def price(self, auction: Auction, ranked: list[Ranked], place: int) -> float:
-        """Price of a click on the ad at `place`, in currency; at most the bid up to rounding."""
+        """Price of a click on the ad at `place`, or of a view, in currency; at most the bid up to rounding."""
         raise NotImplementedError

@@ -156,8 +156,9 @@ def outcome(
     Args:
         auction: The auction that is answered.
         response: The answer with ads as `ad.link`.
-        prices: Ad id -> currency per click, for every ad that the mechanism shows. Prices of other ads are ignored: a
-            mechanism may price an ad before it knows whether the language model shows it.
+        prices: Ad id -> currency per unit of its bid, for every ad that the mechanism shows. A price per click goes
+            into the placement, a price per view is added to the transfers. Prices of other ads are ignored: a mechanism
+            may price an ad before it knows whether the language model shows it.
         transfers: Ad id -> currency per auction, independent of clicks.
         fields: Other fields of Outcome, such as `details`.
 
@@ -169,13 +170,20 @@ def outcome(
     for ad_id in parsed.links:
         if not 0 <= prices[ad_id] < math.inf:
             raise OutcomeError(f"the price of {ad_id} must be at least 0 and finite, got {prices[ad_id]}")
-    placements = tuple(Placement(ad_id=ad_id, price=prices[ad_id], span=span) for ad_id, span in parsed.links.items())
+    per_view = {bid.ad.id for bid in auction.bids if bid.unit == "view"} & parsed.links.keys()
+    placements = tuple(
+        Placement(ad_id=ad_id, price=0.0 if ad_id in per_view else prices[ad_id], span=span)
+        for ad_id, span in parsed.links.items()
+    )
+    paid = dict(transfers or {})
+    for ad_id in sorted(per_view):
+        paid[ad_id] = paid.get(ad_id, 0.0) + prices[ad_id]
     return Outcome.model_validate(
         {
             "response": response,
             "placements": placements,
             "violations": parsed.violations,
-            "transfers": dict(transfers or {}),
+            "transfers": paid,
             **fields,
         }
     )
@@ -195,8 +203,8 @@ def verify(outcome: Outcome, auction: Auction) -> None:
     """Checks an outcome against its own text and the auction.
 
     Raises:
-        OutcomeError: placements or violations differ from the text, a price is below the reserve, or a transfer names
-            an ad that is not a candidate.
+        OutcomeError: placements or violations differ from the text, a price of a bid per click is below the reserve, or
+            a transfer names an ad that is not a candidate.
     """
     parsed = parse(outcome.response, auction)
     unpriced = {v.span for v in outcome.violations if v.kind == "unpriced_ad"}
@@ -212,8 +220,10 @@ def verify(outcome: Outcome, auction: Auction) -> None:
         raise OutcomeError(f"an ad is placed twice: {[p.ad_id for p in outcome.placements]}")
     if outcome.violations != violations:
         raise OutcomeError(f"violations {outcome.violations} do not match those in the text {violations}")
+    per_view = {bid.ad.id for bid in auction.bids if bid.unit == "view"}
     for placement in outcome.placements:
-        if placement.price < auction.reserve * (1 - 1e-9):  # tolerance for rounding in computed prices
+        low = placement.price < auction.reserve * (1 - 1e-9)  # tolerance for rounding in computed prices
+        if low and placement.ad_id not in per_view:
             raise OutcomeError(
                 f"{placement.ad_id} is priced at {placement.price}, below the reserve {auction.reserve} per click"
             )

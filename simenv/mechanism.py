@@ -18,12 +18,12 @@ from simenv import registry
 from simenv.background_loop import ENDS_LOOP
 from simenv.ctr.models import make_ctr_model
 from simenv.deadlines import limited
-from simenv.errors import MechanismFailed, OutcomeError, SimenvError
+from simenv.errors import InputError, MechanismFailed, OutcomeError, SimenvError
 from simenv.importing import reason
 from simenv.llm import make_llm
 from simenv.llm.base import metered
 from simenv.objective import Objective
-from simenv.records import Auction, Outcome
+from simenv.records import Auction, Outcome, Unit
 from simenv.registry import Kind, Lazy, Spec
 from simenv.seeding import keyed_rng
 
@@ -34,8 +34,10 @@ _COROUTINE = re.compile(r"<coroutine object [\w.<>]+ at 0x[0-9a-f]+>")
 class Claim(StrEnum):
     """What a mechanism may claim of itself; `check_mechanism` tests these claims and no others.
 
-    Every claim is about bids per click, and about clicks as the mechanism's OWN model (`ctr_model`) predicts them. What
-    happens in the world is measured by experiments, not claimed here. The first three claims hold ex post, for every
+    Every claim is about bids per click, and about clicks as the mechanism's OWN model (`ctr_model`) predicts them. Of a
+    mechanism that takes bids per view (`TakesUnits`) it is about these too: their clicks are views, and their prices
+    are per view. What happens in the world is measured by experiments, not claimed here. The first three claims hold ex
+    post, for every
     realisation of the mechanism's randomness (its generator and its language model, keyed alike for all bids). The
     claims in expectation are about the exact distribution that `lottery_of` gives, over the mechanism's own draw, while
     the texts that it chooses among are fixed.
@@ -75,8 +77,8 @@ class Mechanism(Protocol):
     """The interface. `run` may be a plain `def` or an `async def`.
 
     Optional abilities are protocols of their own: `Claiming` (claims about incentives), `Randomised` (the exact
-    distribution of its outcomes), `ChoosesAd` (known propensities), `simenv.abilities.Observer` (learning) and
-    `simenv.ctr.models.PredictsClicks` (a CTR model of its own).
+    distribution of its outcomes), `ChoosesAd` (known propensities), `TakesUnits` (bids per view),
+    `simenv.abilities.Observer` (learning) and `simenv.ctr.models.PredictsClicks` (a CTR model of its own).
     """
 
     def run(self, auction: Auction, rng: np.random.Generator) -> Outcome | Awaitable[Outcome]:
@@ -117,6 +119,30 @@ class ChoosesAd(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesUnits(Protocol):
+    """A mechanism that says which bids it takes. Others take bids per click alone, and are not run on any other."""
+
+    units: frozenset[Unit]
+
+
+def units_of(mechanism: object) -> frozenset[Unit]:
+    """What the bids that a mechanism takes are for: its `units`, or clicks alone. Its class will do as well."""
+    return mechanism.units if isinstance(mechanism, TakesUnits) else frozenset({"click"})
+
+
+def _refuse_units(mechanism: Mechanism, auction: Auction) -> None:
+    """Raises InputError if the auction has bids of a unit that the mechanism does not take."""
+    others = {bid.unit for bid in auction.bids} - units_of(mechanism)
+    if others:
+        ads = ", ".join(bid.ad.id for bid in auction.bids if bid.unit in others)
+        raise InputError(
+            f"{mechanism_name(mechanism)} takes bids per {' and per '.join(sorted(units_of(mechanism)))} only, and in "
+            f"auction {auction.id} {ads} bid per {' and per '.join(sorted(others))}",
+            hint='a mechanism that takes both has units = frozenset({"click", "view"})',
+        )
+
+
 def mechanism_name(mechanism: Mechanism) -> str:
     """How tables and logs call it: its `name`, else its class's name."""
     return str(getattr(mechanism, "name", type(mechanism).__name__))
@@ -138,7 +164,9 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction, rng: np.random.G
     Raises:
         OutcomeError: it returned something else than an Outcome.
         MechanismFailed: its own code raised, or it took longer than `simenv.deadlines.time_limit` allows.
+        InputError: the auction has bids per view, and the mechanism does not take them.
     """
+    _refuse_units(mechanism, auction)
     with metered() as meter:
         try:
             outcome = await limited(
@@ -170,10 +198,12 @@ async def lottery_of(mechanism: Mechanism, auction: Auction) -> Lottery:
     Raises:
         OutcomeError: it returned something else than outcomes with probabilities that sum to 1.
         MechanismFailed: its own code raised, or it took longer than `simenv.deadlines.time_limit` allows.
-        InputError: the mechanism does not know its distribution under the options it was built with.
+        InputError: the mechanism does not know its distribution under the options it was built with, or does not take
+            bids per view, which the auction has.
     """
     if not isinstance(mechanism, Randomised):
         return [(1.0, await run_mechanism(mechanism, auction))]
+    _refuse_units(mechanism, auction)
     name = mechanism_name(mechanism)
     try:
         rows = await limited(

@@ -10,6 +10,8 @@ Three sums of money are kept apart throughout simenv:
     revenue              payments collected: price x click + transfers
     bid_weighted_clicks  sum_i b_i click_i; the paper's Table 2 calls it revenue, which holds only under first price
     welfare              sum_i v_i click_i
+
+For an ad that bids per view, click_i is 1 in the last two and in R wherever it is shown.
 """
 
 from __future__ import annotations
@@ -95,8 +97,8 @@ class Objective:
         self, auction: Auction, click_probs: Mapping[str, float], violations: Iterable[MarkupViolation] = ()
     ) -> float:
         """R of an answer. `click_probs`: ad id -> click (0 or 1) or click probability, of the shown ads."""
-        amounts = {bid.ad.id: bid.amount for bid in auction.bids}
-        gain = sum(amounts[ad_id] * prob for ad_id, prob in click_probs.items())
+        bids = {bid.ad.id: bid for bid in auction.bids}
+        gain = sum(bids[ad_id].amount * bids[ad_id].units(prob) for ad_id, prob in click_probs.items())
         return gain - self.penalty(auction, len(click_probs), violations)
 
     def facts(self) -> dict[str, Any]:

@@ -101,14 +101,28 @@ class Ad(Record):
         return f"{self.title}. {self.body}" if self.body else self.title
 
 
+Unit = Literal["click", "view"]
+"""What a bid is for: a click on the ad, or a view of it, which is an answer that shows it (an impression)."""
+
+
 class Bid(Record):
     """One candidate ad with its advertiser's bid."""
 
     ad: Ad
     amount: float = Field(ge=0)
-    """Currency per click."""
+    """Currency per click, or per view."""
     relevance: float = Field(default=0.0, ge=-1.0001, le=1.0001)
     """The retriever's score: cosine similarity of query and ad in [-1, 1]."""
+    unit: Unit = Field(default="click", exclude_if=lambda unit: unit == "click")
+    """What the amount is for: click or view. Left out of logs for a click."""
+
+    def units(self, click: float) -> float:
+        """Number of clicks, or of views of a bid per view, that showing the ad brings.
+
+        Args:
+            click: Whether the shown ad is clicked, or the probability of it.
+        """
+        return 1.0 if self.unit == "view" else click
 
 
 class Auction(Record):
@@ -128,7 +142,12 @@ class Auction(Record):
     max_ads: int = Field(default=2, ge=0)
     """Maximum number of ads without a penalty."""
     reserve: float = Field(default=0.0, ge=0)
-    """Reserve price, currency per click: no ad may be shown at a lower price, so no bid below it may win."""
+    """Reserve price, currency per click: no ad may be shown at a lower price, so no bid below it may win. It does not
+    bind bids per view by itself: a mechanism that takes them may derive a reserve per view from it."""
+
+    def admits(self, bid: Bid) -> bool:
+        """Whether the reserve allows a bid to win: it is per view, or at least the reserve."""
+        return bid.unit == "view" or bid.amount >= self.reserve
 
     def bid_of(self, ad_id: str) -> Bid:
         """The bid on one candidate ad.
@@ -147,7 +166,7 @@ class Placement(Record):
 
     ad_id: str
     price: float = Field(ge=0)
-    """Payment if clicked: currency per click."""
+    """Payment if clicked: currency per click. 0 for an ad that pays per view: that payment is a transfer."""
     span: tuple[int, int]
     """Position of its mark-up in the response: half-open character offsets."""
 
@@ -209,7 +228,8 @@ class Outcome(Record):
     placements: tuple[Placement, ...] = ()
     """The clickable ads, in reading order."""
     transfers: dict[str, float] = Field(default_factory=dict)
-    """Ad id -> payment for this auction, independent of clicks, in currency (negative: the platform pays)."""
+    """Ad id -> payment for this auction, independent of clicks, in currency (negative: the platform pays). The payment
+    of a bid per view is one."""
     violations: tuple[MarkupViolation, ...] = ()
     """Breaches of the insertion rules."""
     usage: Usage = Usage()
@@ -319,7 +339,7 @@ class Transition(Record):
     outcome: Outcome
     feedback: Feedback
     values: dict[str, float]
-    """Private value per click of every candidate: ad id -> currency."""
+    """Private value of every candidate, per click, or per view if it bids per view: ad id -> currency."""
     payments: dict[str, float]
     """Realised payments: ad id -> currency. Price times click, plus transfers. An abstained verdict adds no payment."""
     expected_payments: dict[str, float] | None
@@ -327,7 +347,8 @@ class Transition(Record):
     overcharges: tuple[Overcharge, ...] = Field(default=(), exclude_if=lambda overcharges: not overcharges)
     """Charges that no bid covers (`simenv.charges`). Left out of logs where there are none."""
     reward: float | None
-    """sum of bid x click over shown ads - penalty. None: the judge abstained on a shown ad."""
+    """sum of bid x click over shown ads - penalty; a bid per view counts once for each shown ad. None: the judge
+    abstained on a shown ad."""
     expected_reward: float | None
     """Reward in expectation over clicks. None: the judge did not give all click probabilities."""
     penalty: float | None = Field(default=None, exclude_if=lambda penalty: penalty is None)

@@ -27,12 +27,13 @@ from simenv.llm.base import LLM, Meter, metered
 from simenv.market.bidders import Bidder, BidRequest, ShadedBidder, make_bidder
 from simenv.market.catalog import load_catalog
 from simenv.market.retrieval import Retriever
+from simenv.market.units import CLICKS_PER_VIEW, check_view_bids, unit_of
 from simenv.market.values import UniformValues, ValueDistribution, make_values
 from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
 from simenv.objective import Objective
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
-from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Usage
+from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Unit, Usage
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
 
@@ -73,6 +74,10 @@ class World:
             cannot be ended, so its thread is left behind (`simenv.background_loop.run_sync`).
         strict: Whether charges that no bid covers (`simenv.charges`) are errors; otherwise transitions list them.
         conversions: The stage after the click; None: users do nothing after it.
+        view_bids: Share of the advertisers who bid, and value an ad, per view instead of per click: drawn by the ad's
+            id, so that an ad bids for the same unit in every auction.
+        clicks_per_view: Clicks that such an advertiser expects of a view: its value per view is this times the value
+            per click that `values` draws.
 
     Raises:
         InputError: a pack is empty, ids are duplicate, or a number is out of range.
@@ -98,9 +103,12 @@ class World:
         answer_timeout: float | None = None,
         strict: bool = False,
         conversions: Conversions | None = None,
+        view_bids: float = 0.0,
+        clicks_per_view: float = CLICKS_PER_VIEW,
     ) -> None:
         if not personas:
             raise InputError("there are no personas")
+        check_view_bids(view_bids, clicks_per_view)
         for name, number, least in (("horizon", horizon, 1), ("max_ads", max_ads, 0), ("reserve", reserve, 0)):
             if not number >= least:
                 raise InputError(f"{name} must be at least {least}, got {number}")
@@ -120,6 +128,8 @@ class World:
         self.answer_timeout = answer_timeout
         self.strict = strict
         self.conversions = conversions
+        self.view_bids = view_bids
+        self.clicks_per_view = clicks_per_view
         self._prepared = False
         self._known_candidates: dict[str, list[tuple[Ad, float]]] = {}
         self._known_values: dict[str, tuple[tuple[Ad, ...], dict[str, float]]] = {}
@@ -173,21 +183,18 @@ class World:
         question = session.questions[turn]
         candidates = self._candidates(question.text)
         values = self._values(auction_id, tuple(ad for ad, _ in candidates))
-        bids = tuple(
-            Bid(
-                ad=ad,
-                amount=_amount(bidder, BidRequest(auction_id, session.id, turn, ad, values[ad.id])),
-                relevance=relevance,
-            )
-            for ad, relevance in candidates
-        )
+        bids = []
+        for ad, relevance in candidates:
+            unit, clicks = self.unit_of(ad), self.clicks_per_unit(ad)
+            amount = _amount(bidder, BidRequest(auction_id, session.id, turn, ad, values[ad.id], unit, clicks))
+            bids.append(Bid(ad=ad, amount=amount, relevance=relevance, unit=unit))
         return Auction(
             id=auction_id,
             session_id=session.id,
             turn=turn,
             query=Query(text=question.text, topic=question.topic),
             profile=session.persona.profile,
-            bids=bids,
+            bids=tuple(bids),
             max_ads=self.max_ads,
             reserve=self.reserve,
         )
@@ -241,7 +248,8 @@ class World:
             feedback = _with_quality(feedback, measured, extra)
         values = self._values(auction.id, tuple(bid.ad for bid in auction.bids))
         if self.conversions is not None:
-            feedback = self.conversions.after(session.persona, auction, feedback, values)
+            per_click = {bid.ad.id: values[bid.ad.id] / self.clicks_per_unit(bid.ad) for bid in auction.bids}
+            feedback = self.conversions.after(session.persona, auction, feedback, per_click)
         return settle(
             auction,
             outcome,
@@ -285,6 +293,26 @@ class World:
             error=error,
         )
 
+    def unit_of(self, ad: Ad) -> Unit:
+        """What the ad's advertiser bids for."""
+        return unit_of(ad, self.view_bids)
+
+    def value_of(self, auction_id: str, ad: Ad) -> float:
+        """The private value of the ad's advertiser in an auction: currency per click, or per view if it bids per view.
+
+        Raises:
+            InputError: the distribution gives a number that is negative or not finite.
+        """
+        value = self.values.value(auction_id, ad)
+        if not 0 <= value < math.inf:
+            name = self.values.name
+            raise InputError(f"values {name!r} give {value} for {ad.id}: expected a finite number, at least 0")
+        return value * self.clicks_per_unit(ad)
+
+    def clicks_per_unit(self, ad: Ad) -> float:
+        """Clicks that the ad's advertiser expects of a unit of its bid: 1 if it bids per click."""
+        return self.clicks_per_view if self.unit_of(ad) == "view" else 1.0
+
     def without(self, ads: Iterable[str]) -> World:
         """Returns the same world without the ads of these ids: in their place the next ones become candidates.
 
@@ -307,16 +335,9 @@ class World:
         """The values of these ads by id, drawn once for all mechanisms that answer the auction."""
         known = self._known_values.get(auction_id)
         if known is None or known[0] != ads:
-            known = ads, {ad.id: self._value(auction_id, ad) for ad in ads}
+            known = ads, {ad.id: self.value_of(auction_id, ad) for ad in ads}
             _remember(self._known_values, auction_id, known)
         return known[1]
-
-    def _value(self, auction_id: str, ad: Ad) -> float:
-        value = self.values.value(auction_id, ad)
-        if not 0 <= value < math.inf:
-            name = self.values.name
-            raise InputError(f"values {name!r} give {value} for {ad.id}: expected a finite number, at least 0")
-        return value
 
     async def _answer_without_ads(self, auction: Auction) -> tuple[str | None, Meter]:
         """Returns the answer without ads, if quality needs it, and the meter of its requests.
@@ -422,6 +443,8 @@ def make_world(
     answer_timeout: float | None = None,
     strict: bool = False,
     conversions: float | Conversions | None = None,
+    view_bids: float = 0.0,
+    clicks_per_view: float = CLICKS_PER_VIEW,
 ) -> World:
     """Builds a world from names and defaults. Names are those of the command line.
 
@@ -435,7 +458,8 @@ def make_world(
         encoder: Text encoder; the embedded MiniLM by default.
         bidder, values: A bidder and a value distribution, or their names.
         quality: A measure, or its name, see `make_quality`; None: quality is not measured.
-        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict: See `World`.
+        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict, view_bids, clicks_per_view:
+            See `World`.
         conversions: The stage after the click, or its base rate; None: there is none.
 
     Raises:
@@ -480,6 +504,8 @@ def make_world(
         answer_timeout=answer_timeout,
         strict=strict,
         conversions=conversions,
+        view_bids=view_bids,
+        clicks_per_view=clicks_per_view,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simenv import outcome
-from simenv.charges import overcharges
+from simenv.charges import overcharges, refuse_overcharges
 from simenv.env import NativeAdsEnv
 from simenv.errors import InputError, OutcomeError
 from simenv.mechanism import mechanism_names
@@ -55,6 +55,16 @@ class FakeGreedy:
 )
 def test_what_counts(prices: dict[str, float], transfers: dict[str, float] | None, expected: list[Any]) -> None:
     assert charged(prices, transfers) == expected
+
+
+def test_a_view_may_cost_its_bid_and_no_more() -> None:
+    auction = make_auction([10.0], reserve=50.0, per_view={0})
+    text = f"Take {auction.bids[0].ad.link}."
+    assert overcharges(auction, outcome(auction, text, {"c0": 10.0})) == ()
+    (found,) = overcharges(auction, outcome(auction, text, {"c0": 12.0}))
+    assert (found.kind, found.excess) == ("transfer_above_bid", 2.0)
+    with pytest.raises(OutcomeError, match="c0 has a price and transfer together of 12 and a bid of 10 per view"):
+        refuse_overcharges(auction, outcome(auction, text, {"c0": 12.0}), "it")
 
 
 def test_they_are_in_the_transition_and_in_logs_only_if_there_are_any() -> None:

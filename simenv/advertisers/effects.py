@@ -146,24 +146,27 @@ def _counted(pair: Pair, ads: Collection[str], expected: bool) -> _Row | None:
         clicks = clicks_of(t, expected)
         if clicks is None:
             return None
-        sides.append((clicks, _weights(t, ads), _apart(t.outcome.transfers, ads)))
-    (one, ours, paid), (other, theirs, paid_without) = sides
-    fixed = Counted((0.0, 0.0), (paid[0] - paid_without[0], paid[1] - paid_without[1]), (0.0, 0.0))
-    parts = [_times(ours[ad_id], click) for ad_id, click in one.items()]
+        values = {ad_id: t.values[ad_id] for ad_id in clicks if t.auction.bid_of(ad_id).unit == "view"}
+        fixed = Counted((0.0, 0.0), _apart(t.outcome.transfers, ads), _apart(values, ads))
+        sides.append((clicks, _weights(t, ads), fixed))
+    (one, ours, fixed_with), (other, theirs, fixed_without) = sides
+    parts = [fixed_with, _times(fixed_without, -1.0)]
+    parts += [_times(ours[ad_id], click) for ad_id, click in one.items()]
     parts += [_times(theirs[ad_id], -click) for ad_id, click in other.items()]
     same = pair.with_ads.outcome.response == pair.without.outcome.response
     draws = [_sum([ours[ad_id], _times(theirs[ad_id], -1.0)]) for ad_id in ours] if same else [*ours.values()]
     draws += [] if same else theirs.values()
     shown = (sum(one.values()) + sum(other.values()), len(one) + len(other))
-    return _Row(pair.with_ads.persona_id, _sum([fixed, *parts]), draws, shown)
+    return _Row(pair.with_ads.persona_id, _sum(parts), draws, shown)
 
 
 def _weights(t: Transition, ads: Collection[str]) -> dict[str, Counted]:
     """What a click on each shown ad adds."""
-    return {
-        p.ad_id: Counted(*(_apart({p.ad_id: x}, ads) for x in (1.0, p.price, t.values[p.ad_id])))
-        for p in t.outcome.placements
-    }
+    found = {}
+    for p in t.outcome.placements:
+        value = t.values[p.ad_id] if t.auction.bid_of(p.ad_id).unit == "click" else 0.0
+        found[p.ad_id] = Counted(*(_apart({p.ad_id: x}, ads) for x in (1.0, p.price, value)))
+    return found
 
 
 def _apart(numbers: Mapping[str, float], ads: Collection[str]) -> tuple[float, float]:

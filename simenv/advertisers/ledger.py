@@ -134,6 +134,9 @@ class Ledger:
         drawn = None
         if place is not None:
             _fill(fixed, t, place)
+            if bid.unit == "view":
+                fixed[_PLACE["value_of_views"]] = t.values[bid.ad.id]
+                fixed[_PLACE["bids_of_views"]] = bid.amount
             drawn = self._drawn(t, bid, place)
         for advertiser, in_parts in advertisers:
             for by, of in (("total", ""), *(_parts(t, bid, place) if in_parts else ())):
@@ -148,10 +151,10 @@ class Ledger:
 
     def _drawn(self, t: Transition, bid: Bid, place: int) -> _Drawn:
         click, price = t.feedback.clicks[place], t.outcome.placements[place].price
-        value = t.values[bid.ad.id]
+        offered, value = (0.0, 0.0) if bid.unit == "view" else (bid.amount, t.values[bid.ad.id])
         conversions = click.conversion_prob or 0.0
         worth = conversions * (click.conversion_value or 0.0)
-        weights = np.array([1.0, price, bid.amount, value, value - price, conversions, worth])
+        weights = np.array([1.0, price, offered, value, value - price, conversions, worth])
         weighting = self._weightings.get(t.mechanism)
         if weighting is None:
             known = known_click(click, self.expected) or 0.0  # None only in a first pass, which is made again

@@ -21,11 +21,14 @@ FIXED = (
     "with_factuality",
     "disclosure",
     "with_disclosure",
+    "value_of_views",
+    "bids_of_views",
 )
-"""Sums that depend on no click. `places` adds up positions, 1 for the first ad; `with_X` counts where X is known."""
+"""Sums that depend on no click. `places` adds up positions, 1 for the first ad; `with_X` counts where X is known. The
+last two are of shown ads that bid per view: private values and bids."""
 CLICKED = ("clicks", "paid", "offered", "value", "kept", "conversions", "conversion_value")
 """Sums of weight x click: of 1, price, bid, private value, value - price, probability of a conversion, and its product
-with the value of one."""
+with the value of one. Bid and private value are 0 here for an ad that bids per view."""
 SHOWN = "shown"
 """All ads that the mechanism showed, of whatever advertiser."""
 
@@ -48,6 +51,7 @@ class Term(NamedTuple):
 
 
 _SPEND = {"paid": 1.0, "transfers": 1.0}
+_VALUE = {"value": 1.0, "value_of_views": 1.0}
 _CLICKS = {"clicks": 1.0}
 _SHOWN_ADS = {"impressions": 1.0}
 
@@ -89,7 +93,12 @@ TERMS: tuple[Term, ...] = (
     _total("clicks_realised", "clicks, realised", "clicks", "clicks_realised", "clicks that were drawn or judged", 0),
     Term("ctr", "CTR", "clicks per impression", _CLICKS, _SHOWN_ADS, "click-through rate: clicks / impressions", 3),
     Term(
-        "spend", "spend", "currency", _SPEND, None, "what the advertiser pays: price per click x clicks, plus transfers"
+        "spend",
+        "spend",
+        "currency",
+        _SPEND,
+        None,
+        "what the advertiser pays: price per click x clicks, plus transfers, such as prices per view",
     ),
     Term("cpc", "CPC", "currency per click", _SPEND, _CLICKS, "cost per click: spend / clicks"),
     Term(
@@ -105,17 +114,18 @@ TERMS: tuple[Term, ...] = (
         "ecpm",
         "eCPM",
         "currency per 1000 impressions",
-        {"offered": 1000.0},
+        {"offered": 1000.0, "bids_of_views": 1000.0},
         _SHOWN_ADS,
-        "effective cost per mille: 1000 x (bid x clicks) / impressions, what was bid; platforms rank ads by it",
+        "effective cost per mille: 1000 x (bid x clicks, or bids per view) / impressions, what was bid; platforms rank "
+        "ads by it",
         0,
     ),
-    _total("value", "value", "currency", "value", "private value per click x clicks"),
+    Term("value", "value", "currency", _VALUE, None, "private value per click x clicks, or per view x impressions"),
     Term(
         "surplus",
         "surplus",
         "currency",
-        {"kept": 1.0, "transfers": -1.0},
+        {"kept": 1.0, "value_of_views": 1.0, "transfers": -1.0},
         None,
         "value - spend: below 0 the advertiser loses",
     ),
@@ -123,7 +133,7 @@ TERMS: tuple[Term, ...] = (
         "roi",
         "ROI",
         "value per currency",
-        {"value": 1.0},
+        _VALUE,
         _SPEND,
         "return on investment: value / spend, as in the bidder `roi:TARGET`; 1 = break-even (others subtract 1)",
     ),

@@ -41,7 +41,9 @@ class AuditCase(NamedTuple):
     persona: Persona
     auction: Auction
     values: Floats
-    """Value of every candidate, currency per click: shape (n,)."""
+    """Value of every candidate, currency per click, or per view if it bids per view: shape (n,)."""
+    clicks_per_unit: Floats
+    """Clicks that every advertiser expects of a unit of its bid, 1 for a bid per click: shape (n,)."""
 
     def at(self, bids: Floats, replica: int | None = None) -> Auction:
         """Returns the auction with other bids, shape (n,). A replica has its own id, and so its own draws."""
@@ -68,7 +70,8 @@ class BidOutcome(NamedTuple):
     """Clicks and payments of all candidates at one profile of bids.
 
     Each array has shape (replicas, n), with one row if the mechanism is measured exactly. Clicks and payments are
-    expectations per answer; those of the world are nan where the judge abstained.
+    expectations per answer; those of the world are nan where the judge abstained. The clicks of an advertiser that bids
+    per view are views here and in all that follows: 1 where the ad is shown.
     """
 
     own_clicks: Floats
@@ -119,11 +122,12 @@ class BidEvaluator:
             utility = dict.fromkeys(outcome.transfers, 0.0)
             for placement in outcome.placements:
                 i, own, true = place[placement.ad_id], predicted[placement.ad_id], world[placement.ad_id]
-                own_clicks[i] += weight * own
+                bid = auction.bids[i]
+                own_clicks[i] += weight * bid.units(own)
                 own_payments[i] += weight * own * placement.price
-                clicks[i] += weight * true
+                clicks[i] += weight * bid.units(true)
                 payments[i] += weight * true * placement.price
-                utility[placement.ad_id] = own * (auction.bids[i].amount - placement.price)
+                utility[placement.ad_id] = bid.units(own) * bid.amount - own * placement.price
             for ad_id, amount in outcome.transfers.items():
                 own_payments[place[ad_id]] += weight * amount
                 payments[place[ad_id]] += weight * amount
@@ -143,7 +147,8 @@ class BidEvaluator:
             probs = {click.ad_id: _prob(click) for click in feedback.clicks}
             self._judged[key] = probs
             welfare = sum(
-                value * probs.get(bid.ad.id, 0.0) for bid, value in zip(auction.bids, case.values, strict=True)
+                value * (bid.units(probs[bid.ad.id]) if bid.ad.id in probs else 0.0)
+                for bid, value in zip(auction.bids, case.values, strict=True)
             )
             if welfare > self.best_welfare(case):  # False if welfare is nan
                 self._best[case.auction.id] = float(welfare)

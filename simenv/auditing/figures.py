@@ -113,6 +113,7 @@ def audited(measured: Measured, cases: Sequence[AuditCase], best: Sequence[float
     """
     figures, rows, subject = _Figures(cases, best), measured.swept, measured.subject
     own, world = ([[curve_of(s, own=o) for s in row.sweeps] for row in rows] for o in (True, False))
+    own_per_click, world_per_click = (_per_click(rows, curves) for curves in (own, world))
     flat = [s for row in rows for s in row.sweeps]
     revenue, welfare, efficiency = figures.money(rows)
     um, vm = (figures.regret(rows, of, own=True) for of in (um_regret, vm_regret))
@@ -136,14 +137,14 @@ def audited(measured: Measured, cases: Sequence[AuditCase], best: Sequence[float
         ir_violations_ex_post=figures.ratio(_overcharged(row.truth) for row in rows),
         monotonicity_violations=figures.ratio(map(_falls, own)),
         monotonicity_violations_world=figures.ratio(map(_falls, world)),
-        largest_fall=_most(own, lambda c: c.largest_fall),
-        largest_fall_world=_most(world, lambda c: c.largest_fall),
-        largest_jump=_most(own, lambda c: c.largest_jump),
-        largest_jump_world=_most(world, lambda c: c.largest_jump),
-        slope=figures.ratio(map(_rise, own)),
-        slope_world=figures.ratio(map(_rise, world)),
-        curve=_mean_curve(own),
-        curve_world=_mean_curve(world),
+        largest_fall=_most(own_per_click, lambda c: c.largest_fall),
+        largest_fall_world=_most(world_per_click, lambda c: c.largest_fall),
+        largest_jump=_most(own_per_click, lambda c: c.largest_jump),
+        largest_jump_world=_most(world_per_click, lambda c: c.largest_jump),
+        slope=figures.ratio(map(_rise, own_per_click)),
+        slope_world=figures.ratio(map(_rise, world_per_click)),
+        curve=_mean_curve(own_per_click),
+        curve_world=_mean_curve(world_per_click),
         revenue=revenue,
         welfare=welfare,
         efficiency=efficiency,
@@ -220,6 +221,14 @@ def interval(pairs: Sequence[tuple[float, float]], people: Sequence[str]) -> Est
 
 Curves = Sequence[Sequence[Curve]]
 """Allocation curves by auction, then by advertiser whose bid was varied."""
+
+
+def _per_click(rows: Sequence[Swept], curves: Curves) -> Curves:
+    """The curves of advertisers who bid per click: those per view have other units on both axes."""
+    return [
+        [curve for sweep, curve in zip(row.sweeps, some, strict=True) if sweep.unit == "click"]
+        for row, some in zip(rows, curves, strict=True)
+    ]
 
 
 def _falls(curves: Sequence[Curve]) -> tuple[float, float]:

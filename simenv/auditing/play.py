@@ -131,7 +131,8 @@ async def collusion(lab: BidEvaluator, subject: AuditedMechanism, case: AuditCas
     """
     if len(case.values) < 2:
         return None
-    predicted = case.values * subject.ctr_model.relevance(case.auction)
+    q = subject.ctr_model.relevance(case.auction)
+    predicted = case.values * [bid.units(float(q[k])) for k, bid in enumerate(case.auction.bids)]
     i, j = np.argsort(-predicted, kind="stable")[:2].tolist()
     pairs = list(product(_SHADES, _SHADES))
     profiles = [_with(_with(case.values, i, a * case.values[i]), j, b * case.values[j]) for a, b in pairs]

@@ -55,7 +55,8 @@ def _curves(audit: Audit) -> Any:
         axes.tick_params(labelsize=7)
     for axes in panels:
         axes.set_visible(False)
-    figure.axes[0].legend(fontsize=7)
+    if figure.axes[0].lines:  # there are none if all advertisers bid per view
+        figure.axes[0].legend(fontsize=7)
     figure.supxlabel("own bid, others truthful", fontsize=9)
     figure.supylabel("expected clicks per answer", fontsize=9)
     return figure

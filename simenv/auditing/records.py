@@ -147,7 +147,8 @@ class Audited(Record):
     monotonicity_violations_world: Estimate
     """The same in the world."""
     largest_fall: float
-    """Largest fall of an own curve between two neighbouring bids, in clicks per answer."""
+    """Largest fall of an own curve between two neighbouring bids, in clicks per answer. This one and all below that
+    are of curves leave out advertisers who bid per view."""
     largest_fall_world: float
     """The same in the world."""
     largest_jump: float

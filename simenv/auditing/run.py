@@ -128,7 +128,8 @@ class _Runner:
         for i in range(options.n):
             auction = world.auction(sessions[i // horizon], i % horizon, ShadedBidder())
             values = np.array([bid.amount for bid in auction.bids], dtype=np.float64)
-            cases.append(AuditCase(sessions[i // horizon].persona, auction, values))
+            clicks = np.array([world.clicks_per_unit(bid.ad) for bid in auction.bids], dtype=np.float64)
+            cases.append(AuditCase(sessions[i // horizon].persona, auction, values, clicks))
         return cases
 
     async def _find_subjects(self) -> None:

@@ -29,6 +29,7 @@ from simenv.background_loop import gather
 from simenv.check.expected import Expected, widest
 from simenv.ctr.models import Floats
 from simenv.market.values import HIGHEST
+from simenv.records import Unit
 from simenv.seeding import keyed_rng
 
 _HALVINGS = (2, 5)
@@ -59,6 +60,8 @@ class Sweep(NamedTuple):
     own_payments: Floats
     clicks: Floats
     payments: Floats
+    unit: Unit = "click"
+    """What the advertiser bids for; clicks are views if it bids per view."""
 
     def truthful_value(self, *, own: bool) -> float:
         """Returns the value of the clicks at the truthful bid, currency per answer."""
@@ -96,12 +99,13 @@ async def sweep(
         subject: The mechanism.
         case: The auction.
         i: Index of the candidate.
-        curve: Number of bids of the allocation curve, from 0 to 100.
+        curve: Number of bids of the allocation curve, from 0 to 100 per click; per view to as much as 100 per click is
+            worth to the advertiser.
         bids: Number of bids around the candidate's value.
         target_roi: Target of the value maximiser. The truthful bids of both kinds of advertiser are always included.
     """
     value = float(case.values[i])
-    curve_bids = np.linspace(0, HIGHEST, curve).tolist() if curve else []
+    curve_bids = (np.linspace(0, HIGHEST, curve) * case.clicks_per_unit[i]).tolist() if curve else []
     around = [b for b in grid(value, bids) if b != value] if bids else []
     truths = [value, value / target_roi]
     outcomes: dict[float, BidOutcome] = {}
@@ -123,7 +127,14 @@ async def sweep(
 
     last = len(amounts)
     return Sweep(
-        value, np.array(amounts), len(curve_bids), last - 2, last - 1, target_roi, *(column(f) for f in range(4))
+        value,
+        np.array(amounts),
+        len(curve_bids),
+        last - 2,
+        last - 1,
+        target_roi,
+        *(column(0), column(1), column(2), column(3)),
+        case.auction.bids[i].unit,
     )
 
 

@@ -84,3 +84,13 @@ def with_bid(auction: Auction, ad_id: str, amount: float) -> Auction:
         bid.model_copy(update={"amount": float(amount)}) if bid.ad.id == ad_id else bid for bid in auction.bids
     )
     return auction.model_copy(update={"bids": bids})
+
+
+def with_views(auction: Auction) -> Auction:
+    """The same auction, in which about half of the candidates bid per view: a fifth of their bid per click."""
+    rng = keyed_rng("check-units", auction.id)
+    bids = tuple(
+        bid.model_copy(update={"unit": "view", "amount": bid.amount / 5}) if rng.random() < 0.5 else bid
+        for bid in auction.bids
+    )
+    return auction.model_copy(update={"id": f"{auction.id}.views", "bids": bids})

@@ -46,9 +46,7 @@ class Conduct:
             What advertisers are charged in it that their bids did not agree to.
         """
         self._auctions += 1
-        self._open += auction.max_ads > 0 and any(
-            bid.amount > 0 and bid.amount >= auction.reserve for bid in auction.bids
-        )
+        self._open += auction.max_ads > 0 and any(bid.amount > 0 and auction.admits(bid) for bid in auction.bids)
         self._showing += bool(outcome.placements)
         self._telling += _tells_a_bid(auction, outcome)
         self._violations.update(violation.kind for violation in outcome.violations)

@@ -23,12 +23,13 @@ class Expected(NamedTuple):
     """Expected clicks and payment of one advertiser over a lottery, under a mechanism's own predictions."""
 
     itctr: float
-    """Expected clicks: probability of being shown times that of a click, summed over outcomes (LLM-Auction, eq. 1)."""
+    """Expected clicks: probability of being shown times that of a click, summed over outcomes (LLM-Auction, eq. 1). Of
+    an ad that bids per view, expected views: the probability of being shown."""
     payment: float
     """Expected price times click, plus transfers, in currency."""
 
     def utility(self, value: float) -> float:
-        """Expected utility, in currency, of an advertiser with this value per click."""
+        """Expected utility, in currency, of an advertiser with this value per click, or per view."""
         return value * self.itctr - self.payment
 
 
@@ -44,13 +45,14 @@ def expectation(
         ad_id: The advertiser's ad.
     """
     itctr = payment = 0.0
+    bid = auction.bid_of(ad_id)
     for weight, outcome in lottery:
         price = next((p.price for p in outcome.placements if p.ad_id == ad_id), None)
         if price is not None:
             shown = [placement.ad_id for placement in outcome.placements]
             model = ctr_model() if callable(ctr_model) else ctr_model
             prob = model.click_probs(auction, outcome.response, shown)[ad_id]
-            itctr += weight * prob
+            itctr += weight * bid.units(prob)
             payment += weight * prob * price
         payment += weight * outcome.transfers.get(ad_id, 0.0)
     return Expected(itctr, payment)

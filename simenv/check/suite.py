@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from simenv.check.cases import degenerate_auctions, random_auction
+from simenv.check.cases import degenerate_auctions, random_auction, with_views
 from simenv.check.conduct import Conduct
 from simenv.check.draws import FALSE_ALARM, LotteryTest, answer_of, draw_rngs, has_drawn
 from simenv.check.expected import expectation
 from simenv.check.runner import ABOUT_BIDS, EXPECTED, Runner, slack
 from simenv.check.sweep import BidSweep
 from simenv.errors import ClaimViolated
-from simenv.mechanism import Claim, Lottery, Mechanism, mechanism_rng
+from simenv.mechanism import Claim, Lottery, Mechanism, mechanism_rng, units_of
 from simenv.records import Auction, Outcome, Record
 
 
@@ -43,7 +43,8 @@ def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) 
 
     Args:
         mechanism: The mechanism. If it makes claims about bids, it needs a `ctr_model` with the predictions it uses.
-        auctions: Number of random auctions, in addition to the degenerate ones.
+        auctions: Number of random auctions, in addition to the degenerate ones. A mechanism that takes bids per view
+            gets each of them once more, with about half of the bids per view.
         seed: Seed of the random auctions.
 
     Raises:
@@ -51,6 +52,8 @@ def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) 
     """
     suite = _Suite(mechanism)
     cases = [*degenerate_auctions(), *(random_auction(seed, i) for i in range(auctions))]
+    if "view" in units_of(mechanism):
+        cases += [(f"{name} with bids per view", with_views(auction)) for name, auction in cases]
     for name, auction in cases:
         suite.check(name, auction)
     suite.finish(cases)

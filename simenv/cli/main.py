@@ -27,6 +27,7 @@ from simenv.cli.demo import demo
 from simenv.cli.export import export
 from simenv.cli.fetch_weights import fetch_weights
 from simenv.cli.fit_ctr import fit_ctr
+from simenv.cli.fit_evaluator import fit_evaluator
 from simenv.cli.fit_world import fit_world
 from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
@@ -39,6 +40,7 @@ from simenv.cli.score import score
 from simenv.cli.sensitivity import sensitivity
 from simenv.cli.signals import finish, stopping
 from simenv.cli.train import train
+from simenv.cli.validate_ctr import validate_ctr
 from simenv.cli.validate_judge import validate_judge
 from simenv.cli.validate_quality import validate_quality
 from simenv.cli.view import view
@@ -64,8 +66,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_plugins,
     "new": new,
     "validate-judge": validate_judge,
+    "validate-ctr": validate_ctr,
     "validate-quality": validate_quality,
     "fit-ctr": fit_ctr,
+    "fit-evaluator": fit_evaluator,
     "fit-world": fit_world,
     "make-pack": make_pack,
     "fetch-weights": fetch_weights,

@@ -87,7 +87,8 @@ def make_ctr_model(name: str = "cosine", context: Mapping[str, Any] | None = Non
     """Builds a CTR model by name.
 
     Args:
-        name: "cosine", "learned:FILE" (written by `simenv fit-ctr`), "oracle", package.module:Class or file.py:Class.
+        name: "cosine", "learned:FILE" (written by `simenv fit-ctr`), "evaluator:FILE" (`simenv fit-evaluator`),
+            "oracle", package.module:Class or file.py:Class.
         context: Parts of the run: judge and personas (for the oracle), encoder.
         options: The constructor's own options.
 

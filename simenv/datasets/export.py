@@ -76,6 +76,7 @@ def _row(t: Transition, bid: Bid) -> dict[str, Any]:
         "ad_body": bid.ad.body,
         "ad_category": bid.ad.category,
         "bid": bid.amount,
+        "bid_unit": bid.unit,
         "transfer": t.outcome.transfers.get(bid.ad.id, 0.0),
         "propensity": logged_number(t, "propensity"),
     }

@@ -74,9 +74,9 @@ def ad_prompt(auction: Auction) -> list[dict[str, str]]:
     make turns of them.
     """
     candidates = [
-        {"id": bid.ad.id, "title": bid.ad.title, "bid": bid.amount}
+        {"id": bid.ad.id, "title": bid.ad.title, "bid": bid.amount} | ({} if bid.unit == "click" else {"per": bid.unit})
         for bid in auction.bids
-        if bid.amount >= auction.reserve
+        if auction.admits(bid)
     ]
     user = _USER.format(
         profile=auction.profile or "unknown",

@@ -162,7 +162,8 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         """Replaces bids on the auction that the next `step` answers, for bidders outside the world.
 
         Args:
-            amounts: A candidate's ad id -> currency per click. The other candidates keep their bids.
+            amounts: A candidate's ad id -> currency per click, or per view as it bids. The other candidates keep their
+                bids.
 
         Returns:
             The auction with these bids.
@@ -279,10 +280,12 @@ def transcript(transition: Transition) -> str:
         verdict = {True: "clicked", False: "not clicked", None: "no verdict"}[click.clicked]
         chance = f", probability {click.click_prob:.2f}" if click.click_prob is not None else ""
         reason = f" ({_line(click.reason)})" if click.reason else ""
-        amount = transition.auction.bid_of(placement.ad_id).amount
-        lines.append(
-            f"  [{placement.ad_id}] bid {amount:g}, price {placement.price:.2f} per click: {verdict}{chance}{reason}"
-        )
+        bid = transition.auction.bid_of(placement.ad_id)
+        money = f"bid {bid.amount:g}, price {placement.price:.2f} per click"
+        if bid.unit == "view":
+            paid = transition.outcome.transfers.get(placement.ad_id, 0.0)
+            money = f"bid {bid.amount:g} per view, price {paid:.2f} per view"
+        lines.append(f"  [{placement.ad_id}] {money}: {verdict}{chance}{reason}")
     lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
     lines.extend(f"  overcharge: {it.kind} {it.ad_id}, {it.excess:.2f} too much" for it in transition.overcharges)
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Worlds fitted to click logs: `simenv fit-world`."""
+"""Worlds fitted to click logs (`simenv fit-world`), and evaluators to judged answers (`simenv fit-evaluator`)."""
 
 from simenv.fitting.fit import FittedWorld, fit_world
 from simenv.fitting.log import ClickLog, read_click_log

@@ -20,14 +20,14 @@ def answered(auction: Auction, response: str, prices: Mapping[str, float] | None
     Args:
         auction: The auction.
         response: The answer, with ads as `ad.link`.
-        prices: Ad id -> currency per click. None: each ad pays its bid. A link to an ad without a price, such as one
-            whose bid is below the reserve, is a violation.
+        prices: Ad id -> currency per click, or per view of a bid per view. None: each ad pays its bid. A link to an ad
+            without a price, such as one whose bid is below the reserve, is a violation.
 
     Raises:
         OutcomeError: a price of a shown ad is negative or not finite.
     """
     if prices is None:
-        prices = {bid.ad.id: bid.amount for bid in auction.bids if bid.amount >= auction.reserve}
+        prices = {bid.ad.id: bid.amount for bid in auction.bids if auction.admits(bid)}
     return outcome(auction, response, prices)
 
 

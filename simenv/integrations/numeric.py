@@ -37,7 +37,7 @@ from simenv.integrations.views import (
 from simenv.llm import LLM, make_llm
 from simenv.markup import outcome
 from simenv.mechanism import Mechanism
-from simenv.records import Auction, Outcome, Transition
+from simenv.records import Auction, Outcome, Transition, Unit
 from simenv.seeding import keyed_rng
 from simenv.world import World
 from simenv.writer.writer import Writer
@@ -209,7 +209,7 @@ class AllocationEnv(_NumericEnv[npt.NDArray[Any]]):
     def _mask(self, auction: Auction) -> npt.NDArray[np.float32]:
         mask = np.zeros(self.world.retriever.n, np.float32)
         for place, bid in enumerate(auction.bids):
-            mask[place] = bid.amount >= auction.reserve
+            mask[place] = auction.admits(bid)
         return mask
 
     def _view(self, auction: Auction) -> Numbers:
@@ -235,9 +235,10 @@ class AllocationEnv(_NumericEnv[npt.NDArray[Any]]):
 
 
 class _Chosen:
-    """Shows the candidates at these places; each pays its bid per click."""
+    """Shows the candidates at these places; each pays its bid."""
 
     name = "allocation"
+    units: frozenset[Unit] = frozenset({"click", "view"})
 
     def __init__(self, writer: Writer, places: Sequence[int]) -> None:
         self._writer = writer

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from simenv.records import Transition
+from simenv.records import Bid, Transition
 from simenv.runs.metrics import CTR, Ads, BidWeightedClicks, Metric, Revenue, Reward, Satisfaction, Violations, Welfare
 
 SUMS: dict[str, Metric] = {
@@ -52,6 +52,7 @@ def turn_facts(turn: Transition) -> dict[str, JsonValue]:
             "advertiser": bid.ad.advertiser,
             "title": bid.ad.title,
             "bid": bid.amount,
+            **_unit(bid),
             "price": placement.price,
             "clicked": click.clicked,
             "click_prob": click.click_prob,
@@ -63,7 +64,7 @@ def turn_facts(turn: Transition) -> dict[str, JsonValue]:
     facts: dict[str, JsonValue] = {
         "shown": shown,
         "candidates": [
-            {"ad": bid.ad.id, "title": bid.ad.title, "bid": bid.amount, "relevance": bid.relevance}
+            {"ad": bid.ad.id, "title": bid.ad.title, "bid": bid.amount, **_unit(bid), "relevance": bid.relevance}
             for bid in turn.auction.bids
         ],
         "transfers": dict(turn.outcome.transfers),
@@ -76,3 +77,8 @@ def turn_facts(turn: Transition) -> dict[str, JsonValue]:
     if turn.error is not None:
         facts["error"] = f"{turn.error.kind}: {turn.error.text}"
     return facts
+
+
+def _unit(bid: Bid) -> dict[str, JsonValue]:
+    """What a bid is for, where it is not for a click."""
+    return {} if bid.unit == "click" else {"unit": bid.unit}

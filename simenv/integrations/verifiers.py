@@ -111,8 +111,9 @@ class SimenvEnv(vf.Env[SimenvEnvConfig]):
 
 
 def first_price(auction: Auction, response: str) -> Outcome:
-    """The outcome of an answer whose ads pay their bids per click, and at least the reserve."""
-    return outcome(auction, response, {bid.ad.id: max(bid.amount, auction.reserve) for bid in auction.bids})
+    """The outcome of an answer whose ads pay their bids, and at least the reserve per click."""
+    prices = {b.ad.id: b.amount if auction.admits(b) else auction.reserve for b in auction.bids}
+    return outcome(auction, response, prices)
 
 
 def _record(trace: Any, turns: list[Transition]) -> None:

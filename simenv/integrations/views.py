@@ -42,8 +42,8 @@ def money(amount: float) -> float:
 
 
 def value_of(world: World, auction: Auction, ad_id: str) -> float:
-    """The private value of a candidate's advertiser, currency per click."""
-    return world.values.value(auction.id, auction.bid_of(ad_id).ad)
+    """The private value of a candidate's advertiser: currency per click, or per view if it bids per view."""
+    return world.value_of(auction.id, auction.bid_of(ad_id).ad)
 
 
 def element(space: spaces.Space[Any], action: Any, of: str = "") -> Any:
@@ -64,25 +64,29 @@ def element(space: spaces.Space[Any], action: Any, of: str = "") -> Any:
 
 
 def bid_of(world: World, auction: Auction, ad_id: str, action: npt.NDArray[np.float32]) -> float:
-    """The bid that an action of `BID` means, currency per click."""
+    """The bid that an action of `BID` means: currency per click, or per view if the advertiser bids per view."""
     return (1 + float(action[0])) * value_of(world, auction, ad_id)
 
 
 def utility(transition: Transition, ad_id: str, expected: bool) -> float | None:
-    """value x click - payment of one candidate, in currency. None: the judge abstained, so it is unknown.
+    """value x click - payment of one candidate, in currency; with a value per view, value - payment where it is shown.
+
+    None: the judge abstained, so it is unknown.
 
     Args:
         transition: The turn.
         ad_id: A candidate.
         expected: Whether over click probabilities, where the judge gives them for all ads of the answer.
     """
-    value = transition.values[ad_id]
-    click = next((click for click in transition.feedback.clicks if click.ad_id == ad_id), None)
-    if expected and transition.expected_payments is not None:
-        chance = click.click_prob if click is not None else 0.0
-        return None if chance is None else value * chance - transition.expected_payments.get(ad_id, 0.0)
-    clicked = click.clicked if click is not None else False
-    return None if clicked is None else value * clicked - transition.payments.get(ad_id, 0.0)
+    bid, value = transition.auction.bid_of(ad_id), transition.values[ad_id]
+    expected = expected and transition.expected_payments is not None
+    payments = transition.expected_payments if expected else transition.payments
+    units: float | None = 0.0
+    for click in transition.feedback.clicks:
+        if click.ad_id == ad_id:
+            chance = click.click_prob if expected else click.clicked
+            units = None if chance is None and bid.unit == "click" else bid.units(chance or 0.0)
+    return None if units is None or payments is None else value * units - payments.get(ad_id, 0.0)
 
 
 def vector(world: World, text: str) -> npt.NDArray[np.float32]:

@@ -19,7 +19,7 @@ from simenv import registry
 from simenv.abilities import Observer
 from simenv.errors import InputError, UnknownName
 from simenv.market.values import HIGHEST
-from simenv.records import Ad, Transition
+from simenv.records import Ad, Transition, Unit
 from simenv.registry import Kind
 from simenv.seeding import keyed_rng
 
@@ -34,7 +34,11 @@ class BidRequest(NamedTuple):
     ad: Ad
     """The advertiser's own ad."""
     value: float
-    """The advertiser's private value, currency per click."""
+    """The advertiser's private value, currency per click, or per view if it bids per view."""
+    unit: Unit = "click"
+    """What the bid is for."""
+    clicks: float = 1.0
+    """Clicks that the advertiser expects of one unit: 1 for a bid per click."""
 
 
 class Bidder(Protocol):
@@ -43,7 +47,7 @@ class Bidder(Protocol):
     name: str
 
     def bid(self, request: BidRequest) -> float:
-        """Returns the bid: currency per click, at least 0 and finite."""
+        """Returns the bid: currency per click, or per view as `request.unit` says, at least 0 and finite."""
         ...
 
 
@@ -87,12 +91,16 @@ class ValueMaximiser(ShadedBidder):
 
 
 class UniformBidder:
-    """Bids a uniform integer in 1..100, independent of the value, as in the paper's experiments (section 5.1)."""
+    """Bids a uniform integer in 1..100, independent of the value, as in the paper's experiments (section 5.1).
+
+    A bid per view is such a number per click, times the clicks that the advertiser expects of a view.
+    """
 
     name = "uniform"
 
     def bid(self, request: BidRequest) -> float:
-        return float(keyed_rng("bid", request.auction_id, request.ad.id).integers(1, HIGHEST + 1))
+        per_click = float(keyed_rng("bid", request.auction_id, request.ad.id).integers(1, HIGHEST + 1))
+        return per_click * request.clicks
 
 
 class Exp3Bidder:
@@ -138,7 +146,8 @@ class Exp3Bidder:
             clicked, value = clicks.get(bid.ad.id, False), transition.values[bid.ad.id]
             if arm is None or clicked is None or value <= 0:
                 continue
-            utility = value * clicked - transition.payments.get(bid.ad.id, 0.0)
+            units = bid.units(clicked) if bid.ad.id in clicks else 0.0
+            utility = value * units - transition.payments.get(bid.ad.id, 0.0)
             gain = (float(np.clip(utility / value, -1, 1)) + 1) / 2
             self._log_weights[bid.ad.id][arm] += self.rate * gain / (prob * len(self.grid))
 
@@ -222,7 +231,7 @@ class Budgeted:
         purse = self._purse(request.session_id, request.ad.id)
         bid = self._inner.bid(request)
         left = self._budget - self._spent[purse]
-        return max(0.0, min(bid / (1 + self._mu[purse]), left))  # a click may not cost more than the rest
+        return max(0.0, min(bid / (1 + self._mu[purse]), left))  # a click or view may not cost more than the rest
 
     def observe(self, transition: Transition) -> None:
         """Adds the payments to the spending and updates mu."""

@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from simenv.records import Ad, Transition
+from simenv.records import Ad, Bid, Transition
 from simenv.runs.useless import is_empty, is_refusal
 
 Piece = str | tuple[str, int, int]
 """Text, or (text, number of the ad or -1, number of the violation or -1)."""
 
 
+Candidate = tuple[Ad, float, float, float] | tuple[Ad, float, float, float, str]
+"""Ad, bid, private value, relevance; and what it bids for, if not for clicks."""
+
+
 class Row(NamedTuple):
     """One answer."""
 
     mechanism: str
-    bids: tuple[tuple[Ad, float, float, float], ...]
-    """Candidate, bid, private value, relevance."""
+    bids: tuple[Candidate, ...]
     ad_free: str | None
     """The counterfactual answer; often the same for several mechanisms."""
     fields: dict[str, Any]
@@ -50,8 +53,13 @@ def pack(t: Transition, ads: dict[Ad, Ad]) -> Row:
         "error": None if t.error is None else [t.error.kind, t.error.text],
     }
     fields = {name: value for name, value in fields.items() if value is not None and value != []}
-    bids = tuple((ads.setdefault(b.ad, b.ad), b.amount, t.values[b.ad.id], b.relevance) for b in t.auction.bids)
+    bids = tuple(_candidate(bid, t, ads) for bid in t.auction.bids)
     return Row(t.mechanism, bids, None if quality is None else quality.ad_free, fields)
+
+
+def _candidate(bid: Bid, t: Transition, ads: dict[Ad, Ad]) -> Candidate:
+    numbers = (ads.setdefault(bid.ad, bid.ad), bid.amount, t.values[bid.ad.id], bid.relevance)
+    return numbers if bid.unit == "click" else (*numbers, bid.unit)
 
 
 def pieces(t: Transition) -> list[Piece]:
@@ -87,7 +95,8 @@ def _covering(start: int, end: int, spans: Sequence[tuple[int, int]]) -> int:
 
 
 def _shown(t: Transition) -> list[list[Any]]:
-    """Of each shown ad: its place among the candidates, price, click probability, clicked, reason, quality."""
+    """Of each shown ad: its place among the candidates, price (a transfer, if it bids per view), click probability,
+    clicked, reason, quality."""
     places = {bid.ad.id: place for place, bid in enumerate(t.auction.bids)}
     quality = t.feedback.quality
     measured = {} if quality is None else {ad.ad_id: ad for ad in quality.ads}
@@ -95,6 +104,8 @@ def _shown(t: Transition) -> list[list[Any]]:
     for placement, click in zip(t.outcome.placements, t.feedback.clicks, strict=True):
         ad = measured.get(placement.ad_id)
         numbers = (None, None, None) if ad is None else (ad.factuality, ad.disclosure, ad.surprise)
-        row = [places[placement.ad_id], placement.price, click.click_prob, click.clicked, click.reason, *numbers]
+        per_view = t.auction.bid_of(placement.ad_id).unit == "view"
+        price = t.outcome.transfers.get(placement.ad_id, 0.0) if per_view else placement.price
+        row = [places[placement.ad_id], price, click.click_prob, click.clicked, click.reason, *numbers]
         rows.append(row)
     return rows

@@ -57,7 +57,8 @@ class _Candidate(NamedTuple):
 class Allocation:
     """Adds up answers, and cuts the candidates' bids into at most ten bins, the same for all mechanisms.
 
-    Bins are tenths of the bids in the first answers. Answers that failed are left out.
+    Bins are tenths of the bids in the first answers. Answers that failed are left out, and so are bids per view, whose
+    amounts are on another scale.
 
     Args:
         expected: Whether clicks are expectations over click probabilities, or realised; as the run's table has it.
@@ -76,7 +77,7 @@ class Allocation:
             return
         prices = {placement.ad_id: placement.price for placement in t.outcome.placements}
         clicks = {click.ad_id: click_of(click, self._expected) for click in t.feedback.clicks}
-        for bid in t.auction.bids:
+        for bid in (bid for bid in t.auction.bids if bid.unit == "click"):
             ad_id = bid.ad.id
             price, transfer = prices.get(ad_id, 0.0), t.outcome.transfers.get(ad_id, 0.0)
             click = clicks.get(ad_id) if ad_id in prices else 0.0

@@ -14,7 +14,7 @@ class Surpluses:
     """The surplus of each advertiser over the answers of one mechanism, and the share of advertisers that lose.
 
     An advertiser is an ad; those that were shown or charged count. Its surplus is the sum of (value - price) x click,
-    minus transfers, over the ads with a verdict.
+    minus transfers, over the ads with a verdict. A value per view counts for every ad that is shown.
 
     Args:
         expected: Whether clicks are click probabilities, or realised.
@@ -29,6 +29,7 @@ class Surpluses:
         """Adds one answer."""
         of = self._of
         prices = {placement.ad_id: placement.price for placement in transition.outcome.placements}
+        per_view = {bid.ad.id for bid in transition.auction.bids if bid.unit == "view"}
         for ad_id, amount in transition.outcome.transfers.items():
             of[ad_id] = of.get(ad_id, 0.0) - amount
         for click in transition.feedback.clicks:
@@ -37,8 +38,9 @@ class Surpluses:
                 self._unknown += 1
             else:
                 self._verdicts += 1
-            gain = transition.values[click.ad_id] - prices[click.ad_id]
-            of[click.ad_id] = of.get(click.ad_id, 0.0) + gain * float(known or 0.0)
+            value, price, chance = transition.values[click.ad_id], prices[click.ad_id], float(known or 0.0)
+            gain = value - price * chance if click.ad_id in per_view else (value - price) * chance
+            of[click.ad_id] = of.get(click.ad_id, 0.0) + gain
 
     def add_all(self, other: Surpluses) -> None:
         """Adds other answers of the same mechanism."""

@@ -24,7 +24,7 @@ from simenv.llm.cassette import Cassette
 from simenv.market.bidders import BIDDER, Bidder, Budgeted, make_bidder, population
 from simenv.market.catalog import load_catalog
 from simenv.market.values import VALUES, ValueDistribution
-from simenv.mechanism import MECHANISM, Mechanism, MechanismSpec, find_mechanism, make_mechanism
+from simenv.mechanism import MECHANISM, Mechanism, MechanismSpec, find_mechanism, make_mechanism, units_of
 from simenv.objective import PENALTY, Objective, make_penalty
 from simenv.quality.factory import QUALITY, make_quality
 from simenv.records import Ad, Persona
@@ -156,6 +156,8 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
             answer_timeout=options.answer_timeout,
             strict=options.strict,
             conversions=plan.conversions,
+            view_bids=options.view_bids,
+            clicks_per_view=options.clicks_per_view,
             quality=make_quality(quality, encoder, llm=ad_llm, user_llm=user_llm, options=measure_options),
             ad_free=make_mechanism("organic", context={"llm": ad_llm}) if quality != "none" else None,
         )
@@ -172,6 +174,8 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
         label: _with_own_ctr_model(it, ctr_model).build(context) if isinstance(it, registry.Spec) else it
         for label, it in plan.mechanisms.items()
     }
+    if options.view_bids:
+        _refuse_click_only(mechanisms)
     asker = judge()
     judge_llms = asker.llms if isinstance(asker, AsksModels) else ()
     llms = {id(llm): llm for llm in (ad_llm, user_llm, *judge_llms) if llm is not None}
@@ -297,6 +301,16 @@ def _bidder(options: RunOptions, part_options: PartOptions) -> Bidder:
     if options.budget is None:
         return bidder
     return Budgeted(bidder, options.budget, options.budget_scope, options.pacing)
+
+
+def _refuse_click_only(mechanisms: Mapping[str, Mechanism]) -> None:
+    """Raises InputError if a mechanism takes no bids per view: now, not at the first auction that has one."""
+    refused = [label for label, mechanism in mechanisms.items() if "view" not in units_of(mechanism)]
+    if refused:
+        raise InputError(
+            f"view_bids: {', '.join(refused)} take{'s' if len(refused) == 1 else ''} bids per click only",
+            hint='a mechanism takes both if it has units = frozenset({"click", "view"})',
+        )
 
 
 def _conversions(options: RunOptions) -> Conversions | None:

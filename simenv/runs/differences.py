@@ -18,6 +18,8 @@ _OPTIONS_OF_WORLD = (
     "horizon",
     "penalty",
     "values",
+    "view_bids",
+    "clicks_per_view",
     "bidder",
     "budget",
     "budget_scope",

@@ -43,7 +43,8 @@ class JudgedRun:
         self._options = options_of_manifest(manifest["options"], str(folder))
         self._objective = objective_of(self._options)
         sessions = read_sessions(folder, left_out=left_out).values()
-        self._personas = {session.persona.id: session.persona for session in sessions}
+        self.personas = {session.persona.id: session.persona for session in sessions}
+        """Persona id -> the reader of that id."""
         self.answers: dict[str, int] = {}
         """Mechanism -> number of its answers in the whole run."""
         self.rows: list[Transition] = []
@@ -58,7 +59,7 @@ class JudgedRun:
                 self.rows.append(t)
         if not self.rows:
             raise InputError(f"{folder}: no answer that did not fail, so none can be judged again")
-        unknown = dict.fromkeys(t.persona_id for t in self.rows if t.persona_id not in self._personas)
+        unknown = dict.fromkeys(t.persona_id for t in self.rows if t.persona_id not in self.personas)
         if unknown:
             raise DataFileError(f"{folder}: sessions.jsonl has no session of {', '.join([*unknown][:3])}")
 
@@ -121,7 +122,7 @@ class JudgedRun:
     async def _ask(self, judge: Judge, t: Transition, key: str) -> Feedback:
         auction = t.auction.model_copy(update={"id": t.auction.id + key})
         try:
-            return await run_judge(judge, self._personas[t.persona_id], auction, t.outcome)
+            return await run_judge(judge, self.personas[t.persona_id], auction, t.outcome)
         except UnreadableReply as error:
             clicks = (Click(ad_id=p.ad_id, clicked=None, reason=str(error)[:300]) for p in t.outcome.placements)
             return Feedback(clicks=tuple(clicks))

@@ -107,13 +107,12 @@ class Revenue(_SumOfClicks):
 
 
 class BidWeightedClicks(_SumOfClicks):
-    """Sum of bid x click (the paper's revenue)."""
+    """Sum of bid x click (the paper's revenue). A bid per view counts once for each shown ad."""
 
     name, unit = "bid_weighted_clicks", "currency per answer"
 
     def parts(self, transition: Transition) -> ClickSum:
-        bids = {bid.ad.id: bid.amount for bid in transition.auction.bids}
-        return ClickSum(0.0, {ad_id: bids[ad_id] for ad_id in _prices(transition)}, 1.0)
+        return _worth(transition, {bid.ad.id: bid.amount for bid in transition.auction.bids})
 
 
 class Reward(_SumOfClicks):
@@ -122,35 +121,36 @@ class Reward(_SumOfClicks):
     name, unit = "reward", "currency per answer"
 
     def parts(self, transition: Transition) -> ClickSum | None:
-        weights = BidWeightedClicks().parts(transition).weights
+        fixed, weights, _ = BidWeightedClicks().parts(transition)
         for expected, reward in ((False, transition.reward), (True, transition.expected_reward)):
             clicks = clicks_of(transition, expected)
             if reward is not None and clicks is not None:
                 gain = sum(weights[ad_id] * click for ad_id, click in clicks.items())
                 return ClickSum(reward - gain, weights, 1.0)
-        return None if transition.penalty is None else ClickSum(-transition.penalty, weights, 1.0)
+        return None if transition.penalty is None else ClickSum(fixed - transition.penalty, weights, 1.0)
 
     def measure(self, transition: Transition, expected: bool) -> Ratio | None:
         return _mean(transition.expected_reward if expected else transition.reward)
 
 
 class Welfare(_SumOfClicks):
-    """Sum of private value x click."""
+    """Sum of private value x click. A value per view counts once for each shown ad."""
 
     name, unit = "welfare", "currency per answer"
 
     def parts(self, transition: Transition) -> ClickSum:
-        return ClickSum(0.0, {ad_id: transition.values[ad_id] for ad_id in _prices(transition)}, 1.0)
+        return _worth(transition, transition.values)
 
 
 class Surplus(_SumOfClicks):
-    """What advertisers keep: private value x click, minus payments."""
+    """What advertisers keep: private value x click, or per view, minus payments."""
 
     name, unit = "surplus", "currency per answer"
 
     def parts(self, transition: Transition) -> ClickSum:
-        weights = {ad_id: transition.values[ad_id] - price for ad_id, price in _prices(transition).items()}
-        return ClickSum(-sum(transition.outcome.transfers.values()), weights, 1.0)
+        fixed, values, _ = _worth(transition, transition.values)
+        weights = {ad_id: values[ad_id] - price for ad_id, price in _prices(transition).items()}
+        return ClickSum(fixed - sum(transition.outcome.transfers.values()), weights, 1.0)
 
 
 class CTR(_SumOfClicks):
@@ -454,3 +454,11 @@ def _conversion_probs(transition: Transition) -> dict[str, float] | None:
 
 def _prices(transition: Transition) -> dict[str, float]:
     return {placement.ad_id: placement.price for placement in transition.outcome.placements}
+
+
+def _worth(transition: Transition, amounts: Mapping[str, float]) -> ClickSum:
+    """The worth of one answer's ads; amounts are per click, or per view of ads that bid per view."""
+    per_view = {bid.ad.id for bid in transition.auction.bids if bid.unit == "view"}
+    shown = _prices(transition)
+    fixed = sum((amounts[ad_id] for ad_id in shown if ad_id in per_view), 0.0)
+    return ClickSum(fixed, {ad_id: 0.0 if ad_id in per_view else amounts[ad_id] for ad_id in shown}, 1.0)

@@ -204,7 +204,7 @@ def logged_choice(
     if reward is None:
         return None
     q = ctr_model.relevance(auction)
-    rewards = {bid.ad.id: bid.amount * float(q[i]) for i, bid in enumerate(auction.bids)}
+    rewards = {bid.ad.id: bid.amount * bid.units(float(q[i])) for i, bid in enumerate(auction.bids)}
     return LoggedChoice(
         reward=reward,
         propensity=logging[choice],

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from simenv.deadlines import check_timeout
 from simenv.errors import InputError
 from simenv.llm.server_options import OptionsByName
+from simenv.market.units import CLICKS_PER_VIEW, check_view_bids
 from simenv.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -103,6 +104,11 @@ class MarketOptions(CatalogOptions):
     """Number of ads that is free of penalty."""
     reserve: float = 0.0
     """Least price, currency per click."""
+    view_bids: float = 0.0
+    """Share of the advertisers who bid per view instead of per click, from 0 to 1, drawn by the ad's id. It takes
+    mechanisms that take bids per view: production, gsp, first_price, fixed_slots, organic, or your own with units."""
+    clicks_per_view: float = CLICKS_PER_VIEW
+    """Clicks that an advertiser expects of a view: it multiplies values and bids of those who bid per view."""
     strict: bool = False
     """Refuse charges that no bid covers: above the bid, or of ads that are not shown. Otherwise tables count them as
     overcharges."""
@@ -280,6 +286,8 @@ OLDEST: Mapping[str, Any] = {
     "judge_llm_options": {},
     "shard": None,
     "conversions": None,
+    "view_bids": 0.0,
+    "clicks_per_view": CLICKS_PER_VIEW,
 }
 """What a run did whose manifest does not have the option."""
 _LEAST = {
@@ -324,6 +332,8 @@ def check_ranges(options: Record) -> None:
         if number is not None and not 0 < number < math.inf:
             raise InputError(f"{name} must be above 0, got {number}")
     check_timeout(getattr(options, "answer_timeout", None))
+    if isinstance(options, MarketOptions):
+        check_view_bids(options.view_bids, options.clicks_per_view)
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

@@ -216,6 +216,12 @@ def persona(scenario: Scenario, who: Person | None = None, attitude: str = "", *
     )
 
 
+def shouted(scenario: Scenario) -> Scenario:
+    """Returns the same scenario with its spliced sentence in capitals and with exclamation marks."""
+    before, after = scenario.sentence("spliced").split("{link}")
+    return scenario.with_ad({}, {"spliced": f"{before.upper()}{{link}}{after.upper().rstrip('.')}!!!"})
+
+
 def build(
     scenario: Scenario,
     shown: Sequence[str] = ("native",),

@@ -153,7 +153,7 @@ class Writer:
             show_bids: Whether the prompt shows the bids. If not, the text depends on them only through the reserve.
             sample: Index of the sample; another index gives another draw.
         """
-        bids = [bid for bid in auction.bids if bid.amount >= auction.reserve]
+        bids = [bid for bid in auction.bids if auction.admits(bid)]
         if self.llm.follows_formats:
             return await self._one_call(auction, bids, show_bids, sample)
         text = await self.answer(auction)

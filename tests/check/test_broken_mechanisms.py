@@ -169,7 +169,14 @@ class ForgetsLinks(VCG):
     ("mechanism", "said"),
     [
         (TellsWithoutClaims, ["its texts contain the bid of an ad that they show in 7 of 7 auctions"]),
-        (ChargesMore, ["charges more than the bid in 6 of 12 auctions, as c0 bids 10 and pays 15"]),
+        (
+            ChargesMore,
+            [
+                "charges more than the bid in 8 of 24 auctions, as c0 bids 10 and pays 15",
+                "charges more than the bid by price and transfer together in 1 of 24 auctions, as c6 bids 19 and pays "
+                "26.731",
+            ],
+        ),
         (
             ForgetsLinks,
             [

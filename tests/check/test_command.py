@@ -18,16 +18,16 @@ def test_labels_and_several_mechanisms(capsys: pytest.CaptureFixture[str]) -> No
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("hot: passed on 11 auctions in ")
     assert "220 draws follow its lottery (false alarm 1e-06)" in first
-    assert second.startswith("gsp: passed on 11 auctions in ")
+    assert second.startswith("gsp: passed on 22 auctions in ")
     assert "draws" not in second
 
 
 def test_what_no_claim_forbids_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert check("none=organic") == 0
     said = capsys.readouterr()
-    assert said.out.startswith("none: passed on 11 auctions")
+    assert said.out.startswith("none: passed on 22 auctions")
     assert said.err == (
-        "simenv: none showed no ad in 7 of 7 auctions that allow one (a text shows an ad where it has its link: copy "
+        "simenv: none showed no ad in 15 of 15 auctions that allow one (a text shows an ad where it has its link: copy "
         "ad.link exactly)\n"
     )
 

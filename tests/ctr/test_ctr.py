@@ -108,7 +108,7 @@ def test_the_oracle_is_the_worlds_click_model() -> None:
 
 def test_ctr_models_have_names() -> None:
     assert isinstance(make_ctr_model("cosine"), CosineCTR)
-    with pytest.raises(UnknownName, match="known are cosine, learned, oracle"):
+    with pytest.raises(UnknownName, match="known are cosine, evaluator, learned, oracle"):
         make_ctr_model("cosin")
     with pytest.raises(InputError, match="needs a world"):
         make_ctr_model("oracle")

@@ -173,6 +173,7 @@ def test_a_run_that_the_disk_will_not_hold_stops_after_its_first_chunk(
         ["sensitivity", "a", "--out", "file/table.csv"],
         ["export", "a", "--out", "file/rows.jsonl"],
         ["fit-ctr", "a", "--out", "file/ctr.json"],
+        ["fit-evaluator", "a", "--out", "file/evaluator.json"],
     ],
 )
 def test_every_command_tries_its_place_first(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -41,8 +41,12 @@ def make_auction(
     reserve: float = 0.0,
     name: str = "given",
     categories: Sequence[str] | None = None,
+    per_view: Container[int] = (),
 ) -> Auction:
-    """Builds an auction of candidates c0, c1, ... with these bids; cosines are 0.5 by default."""
+    """Builds an auction of candidates c0, c1, ... with these bids; cosines are 0.5 by default.
+
+    The candidates with the numbers `per_view` bid per view.
+    """
     cosines = [0.5] * len(amounts) if cosines is None else cosines
     categories = ["general"] * len(amounts) if categories is None else categories
     bids = tuple(
@@ -50,6 +54,7 @@ def make_auction(
             ad=Ad(id=f"c{i}", advertiser=f"Firm {i}", title=f"Product {i}", body=f"It is good at {i}.", category=kind),
             amount=amount,
             relevance=cosine,
+            unit="view" if i in per_view else "click",
         )
         for i, (amount, cosine, kind) in enumerate(zip(amounts, cosines, categories, strict=True))
     )

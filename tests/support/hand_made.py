@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from simenv import outcome
 from simenv.objective import Objective
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Query, Transition, Usage
@@ -16,10 +18,19 @@ Shown = dict[str, tuple[bool | None, float | None]]
 
 
 def turn(
-    index: int, shown: Shown, persona: str = "p", mechanism: str = "m", calls: int = 1, text: str = "Answer."
+    index: int,
+    shown: Shown,
+    persona: str = "p",
+    mechanism: str = "m",
+    calls: int = 1,
+    text: str = "Answer.",
+    per_view: Container[str] = (),
 ) -> Transition:
-    """Builds the transition of one answer: `text`, then the given ads, each with (clicked, click probability)."""
-    bids = tuple(Bid(ad=ad, amount=BIDS[ad.id]) for ad in ADS)
+    """Builds the transition of one answer: `text`, then the given ads, each with (clicked, click probability).
+
+    The ads `per_view` bid, pay and have their value per view.
+    """
+    bids = tuple(Bid(ad=ad, amount=BIDS[ad.id], unit="view" if ad.id in per_view else "click") for ad in ADS)
     auction = Auction(id=f"auction-{index}", query=Query(text="Which?"), bids=bids, max_ads=2)
     links = " ".join(ad.link for ad in ADS if ad.id in shown)
     usage = Usage(calls=calls, prompt_tokens=100, completion_tokens=20)

@@ -96,6 +96,11 @@ function answerText(answer, words, choose) {
   return el("p", { class: "answer", dir: "auto" }, parts.length ? parts : el("i", {}, "The answer is empty."));
 }
 
+/** An amount per click, or per view of an ad that bids per view. */
+function money(amount, unit) {
+  return unit === undefined ? number(amount) : `${number(amount)} per ${unit}`;
+}
+
 /** What is known of one shown ad. */
 function adRow(
   data,
@@ -103,12 +108,12 @@ function adRow(
   [place, price, probability, clicked, reason, factuality, disclosure, surprise],
   words,
 ) {
-  const [adNumber, bid, value] = candidates[place];
+  const [adNumber, bid, value, , unit] = candidates[place];
   const [id, title, advertiser, category, url, body] = data.ads[adNumber];
   const facts = [
-    ["bid", number(bid)],
-    ["value", number(value)],
-    ["price", number(price)],
+    ["bid", money(bid, unit)],
+    ["value", money(value, unit)],
+    ["price", money(price, unit)],
     ["click probability", number(probability)],
     ["factuality", number(factuality)],
     ["disclosure", number(disclosure)],
@@ -158,9 +163,9 @@ function transfers(answer) {
 
 /** The candidates of a question, as the auction had them. */
 function candidateTable(data, candidates) {
-  const rows = candidates.map(([adNumber, bid, value, relevance]) => {
+  const rows = candidates.map(([adNumber, bid, value, relevance, unit]) => {
     const [id, title, advertiser, category] = data.ads[adNumber];
-    return [title, advertiser, category, id, number(bid), number(value), number(relevance)];
+    return [title, advertiser, category, id, money(bid, unit), money(value, unit), number(relevance)];
   });
   return dataTable(["title", "advertiser", "category", "id", "bid", "value", "relevance"], rows, { texts: 4 });
 }
