@@ -59,3 +59,11 @@ def test_the_tables_of_the_documentation_are_those_of_the_results() -> None:
     page = text_of("docs/mechanisms.md")
     for name, table in tables(json.loads(OUT.read_text(encoding="utf-8"))).items():
         assert table in page, name
+
+
+def test_a_stronger_rewriting_works_more_ads_in_and_serves_the_reader_less() -> None:
+    """Of the results that are kept: rerun `python -m benchmarks.writers` after a change."""
+    rows = json.loads(OUT.read_text(encoding="utf-8"))["strengths"]
+    weak, strong = rows["strength -1"], rows["strength 16"]
+    assert strong["own_clicks"][0] - strong["own_clicks"][1] > weak["own_clicks"][0] + weak["own_clicks"][1]
+    assert strong["satisfaction"][0] < weak["satisfaction"][0]
