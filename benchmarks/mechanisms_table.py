@@ -43,6 +43,13 @@ FACTS = {
         "the untrained model chooses, seeing all bids",
         "first price per click",
     ),
+    "gem_insert": Facts(
+        "no auction",
+        "gem_insert.py",
+        "GEM-Bench (2025), GI-R, GIR-R, GIR-P",
+        "similar to the answer or the question, and breaks it least",
+        "first price per click",
+    ),
     "fixed_slots": Facts(
         "no auction",
         "fixed_slots.py",

@@ -3,6 +3,7 @@
 name                 file                    source
 organic              organic.py              no ads: the reference for answer quality
 prompted             prompted.py             LLM-Auction (2025), "pre-trained LLM"
+gem_insert           gem_insert.py           GEM-Bench (2025): similar ads, inserted where the answer breaks least
 fixed_slots          fixed_slots.py          answer engines' sponsored lines, priced by GSP
 production           production.py           answer engines' one card, priced per click or per view: help pages of 2026
 gsp                  gsp.py                  Edelman, Ostrovsky, Schwarz (2007); Varian (2007)
@@ -35,5 +36,5 @@ Mechanisms are looked up by name in the entry-point group `simenv.mechanisms` of
 register in the same group. Texts come from `simenv.Writer`. `ranking.py` is shared by auctions that rank candidates
 before a text is written; `one_ad.py` and `stopping.py` by those that plan the one ad of a session; `menu.py` by those
 that choose among written texts; `matching.py` by those that match ads to places in an answer; `joint_sentence.py` by
-those that decode a sentence from several models.
+those that decode a sentence from several models. `strength.py` is the contrastive decoding of `rewrite`.
 """

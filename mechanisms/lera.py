@@ -31,6 +31,7 @@ from simenv.errors import InputError
 from simenv.files.prompts import read_prompt
 from simenv.llm import LLM, Capability, OneOf, Prompt, Sampling
 from simenv.records import Ad, Auction, Bid, Outcome
+from simenv.writer.told import told_with_ads
 
 from .ranking import Ranked
 from .vcg import VCG
@@ -87,10 +88,10 @@ class LERA(VCG):
             # An ad off the short list is not shown, so the first-stage threshold acts on the price as a reserve.
             priced = auction.model_copy(update={"reserve": max(auction.reserve, hurdle)})
             prices[winner.bid.ad.id] = min(winner.bid.amount, self.price(priced, fine, place))
-        text = await self._writer.with_ads(auction, [r.bid.ad for r in fine[: len(prices)]])
+        told = await told_with_ads(self._writer, auction, [r.bid.ad for r in fine[: len(prices)]])
         relevance = {ranked.bid.ad.id: q for ranked, q in zip(listed, refined, strict=True)}
         judge = "language model" if judged else "retriever"
-        return outcome(auction, text, prices, details={"relevance": relevance, "judge": judge})
+        return outcome(auction, told.text, prices, details={"relevance": relevance, "judge": judge, **told.details})
 
     def hurdle(self, coarse: list[Ranked], bid: Bid) -> float:
         """The lowest bid, in currency per click, at which this ad is on the short list."""

@@ -36,6 +36,7 @@ from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim
 from simenv.records import Auction, Bid, Outcome
+from simenv.writer.told import Told, told_with_ads
 
 from .ranking import Ranked
 from .vcg import VCG
@@ -121,7 +122,8 @@ class QualityPreserving(ScreenedVCG):
         choice = next(iter(prices), NO_AD)
         probs = self.choice_probs(auction)
         details = {"choice": choice, "propensity": probs[choice], "choice_probs": probs}
-        return outcome(auction, await self._write(auction, choice), prices, details=details)
+        told = await self._write(auction, choice)
+        return outcome(auction, told.text, prices, details={**details, **told.details})
 
     def draw(self, auction: Auction, noise: Floats) -> dict[str, float]:
         """The winning ad, if any, with its price per click. `noise`: standard Gumbel, no ad first, shape (1 + n,)."""
@@ -151,7 +153,7 @@ class QualityPreserving(ScreenedVCG):
         outcomes = []
         for choice, chance in self.choice_probs(auction).items():
             prices = {choice: self.expected_price(auction, choice)} if choice else {}
-            outcomes.append((chance, outcome(auction, await self._write(auction, choice), prices)))
+            outcomes.append((chance, outcome(auction, (await self._write(auction, choice)).text, prices)))
         return outcomes
 
     def expected_price(self, auction: Auction, ad_id: str) -> float:
@@ -170,8 +172,8 @@ class QualityPreserving(ScreenedVCG):
     def _screened(self, auction: Auction) -> list[Ranked]:
         return self.rank(auction) if self.places(auction) and auction.max_ads else []
 
-    async def _write(self, auction: Auction, choice: str) -> str:
-        return await self._writer.with_ads(auction, [] if choice == NO_AD else [auction.bid_of(choice).ad])
+    async def _write(self, auction: Auction, choice: str) -> Told:
+        return await told_with_ads(self._writer, auction, [] if choice == NO_AD else [auction.bid_of(choice).ad])
 
 
 def _number(name: str, value: float) -> float:

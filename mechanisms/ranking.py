@@ -15,6 +15,7 @@ from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.records import Auction, Bid, Outcome
+from simenv.writer.told import told_with_ads
 
 
 class Ranked(NamedTuple):
@@ -63,8 +64,8 @@ class RankingAuction:
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         prices = self.allocate(auction)
         winners = [auction.bid_of(ad_id).ad for ad_id in prices]
-        response = await self._writer.with_ads(auction, winners)
-        return outcome(auction, response, prices)
+        told = await told_with_ads(self._writer, auction, winners)
+        return outcome(auction, told.text, prices, details=dict(told.details))
 
     def allocate(self, auction: Auction, weights: Floats | None = None) -> dict[str, float]:
         """Winners in slot order with their price per click, or per view; `weights` as for `rank`."""

@@ -68,8 +68,13 @@ def unsupported(text: str, ad: Ad, *, every_word: bool = False) -> set[str]:
     # After a comma, so that the first word counts too: it does not start a sentence.
     names = proper_nouns(f", {text.lstrip(' ,.:;')}") & claims
     new |= {word for word in (claims if every_word else names) if not _is_known(word, known)}
-    denied, denied_by_copy = ({word.lower() for word in _DENIED.findall(t)} for t in (text, copy))
+    denied, denied_by_copy = denials(text), denials(copy)
     return new | (denied - denied_by_copy) | (set() if denied else denied_by_copy & claims)
+
+
+def denials(text: str) -> set[str]:
+    """The words that a text denies ("no app", "does not leak"): in lower case."""
+    return {word.lower() for word in _DENIED.findall(text)}
 
 
 def own_words(ad: Ad) -> str:

@@ -37,8 +37,8 @@ def loops(text: str) -> bool:
         return True
     lines = [line for line in map(_words, sentences(text)) if len(line) >= _SIZE]
     for i, line in enumerate(lines):
-        alike = [other for other in lines[:i] if _same(_countless(line), _countless(other))]
-        if len(alike) > 1 or any(_numbers(line) == _numbers(other) for other in alike):
+        similar = [other for other in lines[:i] if _same(_countless(line), _countless(other))]
+        if len(similar) > 1 or any(_numbers(line) == _numbers(other) for other in similar):
             return True
     runs = Counter(zip(*(_countless(words)[start:] for start in range(_SIZE)), strict=False))
     runs = Counter({run: count for run, count in runs.items() if sum(map(str.isalpha, (w[0] for w in run))) > 1})
@@ -66,6 +66,11 @@ def echoes(text: str, query: str) -> bool:
     """Whether a text only repeats the question."""
     words = _words(text)
     return bool(words) and _same(words, _words(query))
+
+
+def alike(sentence: str, other: str) -> bool:
+    """Whether two sentences have nearly the same words."""
+    return _same(_words(sentence), _words(other))
 
 
 def whole_sentences(text: str) -> str:

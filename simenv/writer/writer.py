@@ -89,7 +89,7 @@ class Writer:
         With a constrained model the link is part of the prefill. Other models get the link in the prompt. If no draw
         copies it exactly and keeps to the ad's copy, the sentence has the first sentence of that copy.
         """
-        opening = f"{_LEADS[text.count(']') % len(_LEADS)]} {ad.link}:"  # by the number of ads before this one
+        opening = lead(ad, text.count("]"))
         for draw in range(_SENTENCE_DRAWS):
             key: Key = (auction.id, "ad-sentence", ad.id, sample) + ((draw,) if draw else ())
             if self._constrains:
@@ -206,6 +206,11 @@ class Writer:
         prompt, options = question(auction, bids, show_bids)
         reply = await self.llm.complete(prompt, key=(auction.id, "choose", *sample), sampling=PLAIN, constraint=options)
         return next((bid.ad for bid in bids if bid.ad.link == reply.text.strip()), None)
+
+
+def lead(ad: Ad, place: int) -> str:
+    """The beginning of a sentence about an ad, with its link: another one for the next ad of the text."""
+    return f"{_LEADS[place % len(_LEADS)]} {ad.link}:"
 
 
 def first_sentence(completion: Completion) -> str:

@@ -44,10 +44,10 @@ MODELS: dict[str, Callable[[], LLM]] = {
 }
 
 
-def answered(mechanism: str, auction: Auction, llm: LLM) -> Outcome | None:
+def answered(mechanism: str, auction: Auction, llm: LLM, **options: object) -> Outcome | None:
     """The outcome, which is sound and blames no rival. None: the mechanism does not work with this model."""
     try:
-        built = make_mechanism(mechanism, context={"llm": llm, "encoder": FakeEncoder()})
+        built = make_mechanism(mechanism, context={"llm": llm, "encoder": FakeEncoder()}, **options)
     except MissingCapability:
         return None
     outcome = asyncio.run(run_mechanism(built, auction))
@@ -66,6 +66,27 @@ def answered(mechanism: str, auction: Auction, llm: LLM) -> Outcome | None:
 def test_a_few_hostile_ads_end_no_auction(mechanism: str, model: str) -> None:
     for one in FEW:
         answered(mechanism, auction_with(one.ad), MODELS[model]())
+
+
+WRITERS = [
+    ("gsp", {"writer": "insert"}),
+    ("gsp", {"writer": "insert_smooth"}),
+    ("gsp", {"writer": "chat"}),
+    ("gem_insert", {"smooth": True, "retrieve": "prompt"}),
+    ("rewrite", {"strength": 2.0}),
+]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("mechanism", "options"), WRITERS, ids=str)
+def test_no_writer_lets_them_end_one(
+    mechanism: str, options: dict[str, object], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simenv.writer.insert.default_encoder", FakeEncoder)
+    for one in FEW:
+        outcome = answered(mechanism, auction_with(one.ad), MODELS[model](), **options)
+        if outcome is not None and mechanism == "gsp":
+            assert len(outcome.placements) == 2, "every winner is shown"
 
 
 @pytest.mark.slow
