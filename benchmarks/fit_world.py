@@ -26,7 +26,7 @@ import simenv
 from simenv.fitting import FittedWorld, fit_world, read_click_log
 from simenv.fitting.parameters import APPEAL, free_numbers
 from simenv.fitting.report import report_of
-from simenv.judges.click_worlds import WORLDS, ClickParams, load_world
+from simenv.judges.click_worlds import ClickParams, load_world
 
 AUCTIONS = {"v1": 8000, "rare": 24_000, "labels": 8000}
 DRAWS = 100
@@ -93,7 +93,7 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     rows: list[list[Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in WORLDS:
+        for name in AUCTIONS:
             world, run = load_world(name), Path(folder) / name
             options: dict[str, Any] = {"llm": "scripted", "judge": f"click:{name}", "quality": "none", "candidates": 4}
             simenv.bench({"varied": Varied()}, n=AUCTIONS[name], out=run, **options)

@@ -97,6 +97,44 @@ FACTS = {
         "best matching of ads to sentences, logit clicks",
         "VCG per click",
     ),
+    "genre_vcg": Facts(
+        "pre-generation",
+        "genre_vcg.py",
+        "Xu, Chen, Deng, Huang, Schoenebeck (2026)",
+        "best matching of ads to paragraph ends by b x coherence of the genre",
+        "VCG per click",
+    ),
+    "fixed_turn": Facts(
+        "one ad a session", "fixed_turn.py", "-", "b q, in a turn that is an option", "second price per click"
+    ),
+    "optimal_stopping": Facts(
+        "one ad a session",
+        "optimal_stopping.py",
+        "Fang et al. (2026)",
+        "b q, in the turn that maximises its expectation",
+        "Clarke payment of the session per click",
+    ),
+    "first_price_timing": Facts(
+        "one ad a session",
+        "first_price_timing.py",
+        "Banchio, Mehta, Perlroth (2024)",
+        "b q, in the turn where it is worth most",
+        "the bid per click",
+    ),
+    "second_price_timing": Facts(
+        "one ad a session",
+        "second_price_timing.py",
+        "Banchio, Mehta, Perlroth (2024)",
+        "b q, in the turn where the second one is worth most",
+        "second price per click",
+    ),
+    "sponsored_questions": Facts(
+        "pre-generation",
+        "sponsored_questions.py",
+        "Bhawalkar, Psomas, Wang (2025)",
+        "best set of follow-up questions, with the best ad of each",
+        "VCG per click",
+    ),
     "lera": Facts(
         "pre-generation",
         "lera.py",
@@ -146,12 +184,26 @@ FACTS = {
         "one of M answers, drawn by weight x exp(sum b q / tilt)",
         "VCG-like transfer per answer",
     ),
+    "lama": Facts(
+        "post-generation",
+        "lama.py",
+        "Liu, Zhang, Yu, Ye, Qi (2026)",
+        "answer and the ad that wins it, drawn by prior x exp(b q / kl_weight)",
+        "potential (envelope) price per click of the winner",
+    ),
     "token_auction": Facts(
         "generative",
         "token_auction.py",
         "Duetting, Mirrokni, Paes Leme, Xu, Zuo (2024)",
         "every token from the bidders' mixed models",
         "second price by stable sampling, a transfer",
+    ),
+    "lama_tokens": Facts(
+        "generative",
+        "lama_tokens.py",
+        "Liu, Zhang, Yu, Ye, Qi (2026)",
+        "every token from a latent bidder's model, the winner from the posterior",
+        "potential (envelope) price per click of the winner",
     ),
     "llm_auction": Facts(
         "generative", "llm_auction/", "LLM-Auction (2025)", "the trained model chooses", "first price per click"

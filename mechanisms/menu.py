@@ -7,6 +7,7 @@ candidates, max_ads 2 and a shortlist of k, a menu has 1 + n + k (k - 1) answers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import permutations
 from typing import NamedTuple
@@ -90,6 +91,17 @@ class Menu:
         top = [bid.ad for bid in by_relevance[: self._shortlist]]
         longer = (ads for size in range(2, auction.max_ads + 1) for ads in permutations(top, size))
         return [(), *((ad,) for ad in ads if auction.max_ads), *longer]
+
+
+def kl_weight_of(number: object) -> float:
+    """A kl_weight as a float.
+
+    Raises:
+        InputError: it is not a positive finite number.
+    """
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
+        raise InputError(f"kl_weight must be a number above 0 and finite, got {number!r}")
+    return float(number)
 
 
 def require_choices(llm: LLM) -> None:

@@ -10,8 +10,12 @@ As M grows, this distribution converges to the maximiser of expected reward minu
 
     V(S) = tilt ln sum_j w_j exp(sum_(i in S) r_i(y_j) / tilt)
 
-advertiser i pays p_i = E_pi[r_i] - (V(all) - V(all but i)) = tilt KL(pi || pi_without_i) >= 0, independent of the
-answer shown and of clicks. Bidding the value is optimal and gives the expected utility V(all) - V(all but i) >= 0.
+advertiser i pays p_i = E_pi[r_i] - V(all) + V(all but i) = tilt KL(pi || pi_without_i) >= 0, independent of the answer
+shown and of clicks. Bidding the value is optimal for any finite set of candidates, and gives the expected utility
+V(all) - V(all but i) >= 0. The base payment is E_pi[r_i] - V(all), up to a constant (Rochet 1987; the paper's theorem
+5.1). V(all but i), over the same candidates, is the paper's offset (lemma 5.2): it does not depend on i's bid, and
+without it an advertiser that adds nothing would gain V(all). We know the two statements from second-hand notes, and
+checked them numerically in the tests.
 
 How this file implements it:
 - pi_ref is the two-stage writer without bids (`simenv.Writer`): it chooses one ad after another or none, then writes
@@ -24,7 +28,6 @@ How this file implements it:
 - r_i(y) = (b_i - reserve) q_i(y), and a shown ad also pays the reserve per click: the reserve is a cost of showing an
   ad. An advertiser with a bid below the reserve is never shown and pays nothing. The objective's penalty for violations
   is the platform's own reward and does not depend on the bids.
-- The paper's optional offset of payments, which does not depend on the choice, is 0.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from simenv.encoder import Encoder, default_encoder
+from simenv.encoder import Encoder, Vectors, default_encoder
 from simenv.markup import strip_markup
 from simenv.one_thread import product
 from simenv.records import Auction
@@ -25,7 +26,18 @@ def in_context(auction: Auction, text: str, encoder: Encoder | None = None) -> A
     encoder = encoder or default_encoder()
     context = f"{auction.query.text} {strip_markup(text)}".strip()
     vectors = encoder.encode([context, *(bid.ad.text for bid in auction.bids)])
-    cosines = np.clip(product(vectors[1:], vectors[0]), -1.0, 1.0)
+    return with_cosines(auction, vectors[0], vectors[1:])
+
+
+def with_cosines(auction: Auction, context: npt.NDArray[np.float32], ads: Vectors) -> Auction:
+    """The auction with each candidate's relevance as the cosine of a text and the ad.
+
+    Args:
+        auction: The auction to answer.
+        context: Unit vector of the text: shape (dimension,).
+        ads: Unit vectors of the candidates' ads: shape (n, dimension).
+    """
+    cosines = np.clip(product(ads, context), -1.0, 1.0)
     bids = tuple(
         bid.model_copy(update={"relevance": float(cosine)}) for bid, cosine in zip(auction.bids, cosines, strict=True)
     )

@@ -1,22 +1,26 @@
 """Position auction for generated content: matches ads to sentence ends, with a CTR for each pair of ad and position.
 
 Source: Balseiro, Bhawalkar, Deng, Feng, Mao, Mehta, Mirrokni, Paes Leme, Wang, Zuo (2025), "Position auctions in
-AI-generated content" (arXiv 2506.03309): n advertisers, m positions, at most one ad per position and at most K in all,
-and a click rate p_ij for each creative in each position, because its fit depends on the context. In their multinomial
-logit model users see all ads at once, so ads compete for clicks and order does not matter:
+AI-generated content" (arXiv 2506.03309): n advertisers, m positions, at most one ad per position, one position per ad
+and at most K ads in all, and a click rate p_ij for each creative in each position, because its fit depends on the
+context. Their outcome also has a reading order. In their multinomial logit model users see all ads at once, so ads
+compete for clicks and order does not matter:
 
     pi_i(x) = sum_j x_ij w_ij / (1 + sum_kl x_kl w_kl),   w_ij = exp(rho_ij) = p_ij / (1 - p_ij).
 
-This file maximises welfare exactly: sum v_i pi_i is a ratio of two linear functions of a matching. It is at least
-    lambda
-if and only if the best matching with weights w_ij (v_i - lambda) has a value of at least lambda (Dinkelbach 1967). The
-payment is VCG, per click: the loss of the others divided by pi_i; the reserve is a cost of each click.
+This file maximises welfare exactly: sum v_i pi_i is a ratio of two linear functions of a matching. It is at least L
+if and only if the best matching with weights w_ij (v_i - L) has a value of at least L (Dinkelbach 1967). The payment
+is VCG, per click: the loss of the others divided by pi_i; the reserve is a cost of each click.
 
-We could check the paper's algorithm and its payment formula only against summaries, not against its own text. Its
-revenue-optimal variant and its cascade model, both with approximation algorithms, are not implemented. Our choices: the
-positions are the ends of the sentences of the organic answer, and p_ij is the CTR model's relevance with the cosine of
-the ad to query and sentence together. Each ad is on its own line, so that the CTR model can separate the organic text
-from the ads.
+What is built is the welfare case of the multinomial logit model. By second-hand notes on the paper, which is all we
+had, its welfare- and its revenue-optimal mechanism are both exact in this model, and in the cascade model, where clicks
+depend on the reading order, there are only approximations. The revenue-optimal mechanism (Myerson's virtual values) and
+the cascade model are not built. We know no payment formula of the paper: any truthful mechanism with this allocation
+charges VCG's payment, up to a constant.
+
+Our choices: the positions are the ends of the sentences of the organic answer, and p_ij is the CTR model's relevance
+with the cosine of the ad to query and sentence together. Each ad is on its own line, so that the CTR model can separate
+the organic text from the ads.
 """
 
 from __future__ import annotations
@@ -25,7 +29,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from simenv import Writer, markup, outcome
 from simenv.ctr.models import CosineCTR, CTRModel, Floats
@@ -36,6 +39,7 @@ from simenv.mechanism import Claim
 from simenv.records import Auction, Outcome
 from simenv.text import sentences_with_space
 
+from .matching import best_places
 from .passages import in_context
 
 _MAX_CLICK_PROB = 0.999
@@ -97,15 +101,8 @@ def best_matching(values: Floats, weights: Floats, most: int) -> Matching:
         most: K, the largest number of ads.
     """
     best = Matching(0.0, {}, 1.0)
-    spare = weights.shape[1] - most
     while True:
-        gains = np.maximum(weights * (values - best.welfare)[:, None], 0.0)
-        # One dummy for each position that must stay empty, with a value above that of any matching.
-        dummies = np.full((max(0, spare), weights.shape[1]), 1 + gains.sum())
-        rows, columns = linear_sum_assignment(np.vstack([gains, dummies]), maximize=True)
-        places = {
-            int(i): int(j) for i, j in zip(rows, columns, strict=True) if i < len(values) and gains[i, j] > 0 and most
-        }
+        places = best_places(np.maximum(weights * (values - best.welfare)[:, None], 0.0), most)
         total = 1 + sum(weights[i, j] for i, j in places.items())
         welfare = float(sum(values[i] * weights[i, j] for i, j in places.items()) / total)
         if not welfare > best.welfare:

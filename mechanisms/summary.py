@@ -2,19 +2,21 @@
 
 Source: Dubey, Feng, Kidambi, Mehta, Wang (2024), "Auctions with LLM summaries" (arXiv 2404.08126): an auction module
 chooses prominences that sum to 1, the language model writes a summary with these prominences, and a pCTR module
-predicts clicks from them. In the paper's case of dynamic word lengths, with clicks q_i Prom_i^beta, the shares that
-maximise welfare are
+predicts clicks from them. In the paper's case of dynamic word lengths clicks are q_i pos_r Prom_i^beta, where
+pos_r = d^r is the position effect of rank r. The shares that maximise welfare are
 
-    Prom_i = e_i^a / sum_j e_j^a,   e_i = b_i q_i,   a = 1 / (1 - beta).
+    Prom_i = e_i^a / sum_j e_j^a,   e_i = b_i q_i pos_r,   a = 1 / (1 - beta),
 
-We could not read the paper's text on payments. The payment here is Myerson's for this allocation; every truthful
-payment equals it up to a constant (Myerson 1981). At rank r, with bid z and with S the sum of the others' powers, an ad
-is clicked with probability q d^r (e^a / (e^a + S))^beta, e = z q. Because a beta = a - 1, the integral is exact:
+and the paper's payment is the Myerson integral of this allocation, per click. How we know: by second-hand notes and a
+re-implementation that cites the paper's eq. 2; we could not read the text itself. That this payment is VCG's is derived
+by us, and checked numerically in the tests: because a beta = a - 1, welfare is W = (sum_j e_j^a)^(1/a) over the best k
+ads, it is convex in each bid, clicks are x_i = dW / db_i, and without a reserve
 
-    integral q (e^a / (e^a + S))^beta dz = (e^a + S)^(1 - beta).
+    p_i = b_i x_i - integral_0^{b_i} x_i = b_i x_i - (W(b) - W(0, b_-i))        for every k and every d.
 
-Without position effects (d = 1) and with a slot for every bidder the payment is that of VCG. The word budget is part of
-the prompt for a capable model; a sentence of a small model is cut after the last clause that fits.
+With a reserve r the integral begins at r. Truth needs a model that writes with the prominence that it is told, and an
+unbiased prediction of clicks. The word budget is part of the prompt for a capable model; a sentence of a small model is
+cut after the last clause that fits.
 """
 
 from __future__ import annotations
@@ -65,9 +67,12 @@ class SummaryCTR:
         return {ad_id: probs[ad_id] * shares[ad_id] ** self.beta for ad_id in shown}
 
     def shares(self, auction: Auction, shown: Sequence[str]) -> dict[str, float]:
-        """Prom_i of the ads of a summary: ad id -> share; the shares sum to 1."""
-        q = self.base.relevance(auction)
-        values = {bid.ad.id: bid.amount * q[i] for i, bid in enumerate(auction.bids)}
+        """Prom_i of the ads of a summary, in reading order: ad id -> share; the shares sum to 1."""
+        q = dict(zip([bid.ad.id for bid in auction.bids], self.base.relevance(auction), strict=True))
+        values = {
+            ad_id: auction.bid_of(ad_id).amount * q[ad_id] * self.position_discount**rank
+            for rank, ad_id in enumerate(shown)
+        }
         most = max((values[ad_id] for ad_id in shown), default=0.0)
         powers = {ad_id: (values[ad_id] / most) ** (1 / (1 - self.beta)) if most else 1.0 for ad_id in shown}
         total = sum(powers.values())
@@ -129,17 +134,23 @@ class Summary(RankingAuction):
         unit = ranked[0].score
         scores = [rival.score / unit for rival in rivals]
         own = winner.score / unit
-        others = sum(score ** (1 / (1 - beta)) for score in scores[: places - 1])
         entry = max(auction.reserve * winner.q / unit, scores[places - 1] if len(scores) >= places else 0.0)
         area, high = 0.0, own
         for rank in range(place, places):  # the ranks at lower bids, down to the bid at which the ad drops out
             low = max(entry, scores[rank] if rank < len(scores) else 0.0)
-            area += discount ** (rank - place) * self._area(min(low, high), high, others)
+            others = self._others(scores[: places - 1], rank)
+            area += self._area(min(low, high) * discount**rank, high * discount**rank, others)
             high = min(low, high)
-        power = math.pow(own, 1 / (1 - beta))
-        clicks = winner.q * math.pow(power / (power + others), beta)
+        power = math.pow(own * discount**place, 1 / (1 - beta))
+        share = power / total if (total := power + self._others(scores[: places - 1], place)) else 0.0
+        clicks = winner.q * discount**place * math.pow(share, beta)
         # No clicks: the share underflows to 0. The ad is shown but, with a click probability of 0, never charged.
         return max(auction.reserve, winner.bid.amount - area * unit / clicks) if clicks else winner.bid.amount
+
+    def _others(self, scores: list[float], rank: int) -> float:
+        """Sum of e_j^a of the other shown ads, best first, when the ad itself is at `rank`."""
+        a, discount = 1 / (1 - self.summary_ctr.beta), self.ctr_model.position_discount
+        return sum(math.pow(score * discount ** (j + (j >= rank)), a) for j, score in enumerate(scores))
 
     def _area(self, low: float, high: float, others: float) -> float:
         """(high^a + S)^(1 - beta) - (low^a + S)^(1 - beta), accurate also where the two terms nearly cancel."""

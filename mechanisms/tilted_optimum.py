@@ -12,19 +12,16 @@ clicks monotone in its bid for every draw: the argmax of f(y) + b q_i(y) moves t
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from simenv import outcome
 from simenv.ctr.models import CosineCTR, CTRModel
-from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim, Lottery
 from simenv.objective import Objective
 from simenv.records import Auction, Outcome
 
-from .menu import Item, Menu, scores, tilted
+from .menu import Item, Menu, kl_weight_of, scores, tilted
 
 
 class TiltedOptimum:
@@ -64,10 +61,8 @@ class TiltedOptimum:
         shortlist: int = 4,
         reference: str = "writer",
     ) -> None:
-        if isinstance(kl_weight, bool) or not isinstance(kl_weight, int | float) or not 0 < kl_weight < math.inf:
-            raise InputError(f"kl_weight must be a number above 0 and finite, got {kl_weight!r}")
+        self.kl_weight = kl_weight_of(kl_weight)
         self.ctr_model = ctr_model or CosineCTR()
-        self.kl_weight = float(kl_weight)
         self.menu = Menu(llm, self.ctr_model, objective or Objective(), shortlist=shortlist, reference=reference)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:

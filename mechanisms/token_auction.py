@@ -14,13 +14,11 @@ payment per token is, with W the sum of the others' bids and t = w_i / W,
 
     integral_0^w_i TV(q_z, q) dz = TV(p_i, q_without_i) W (ln(1 + t) - t / (1 + t)).
 
-How this file implements it: the answer is written without any advertiser. Then one sentence is decoded jointly. Every
-advertiser's model is the same language model with a prompt about its own ad. Decoding chooses first the link, then the
-text after it, all under the same constraint. A sentence that says more than the shown ad's copy is replaced by the
-first sentence of that copy, and only the tokens of the link are paid for. The paper's bids are per token and do not
-involve clicks. Here w_i = (b_i - reserve) q_i, the expected value of showing the ad above the reserve, spread evenly
-over the drawn tokens. The sum is a transfer, due independent of the ad shown and of clicks. The shown ad also pays the
-reserve per click.
+How this file implements it: the answer is written without any advertiser. Then one sentence is decoded jointly, as in
+`joint_sentence.py`. A sentence that says more than the shown ad's copy is replaced by the first sentence of that copy,
+and only the tokens of the link are paid for. The paper's bids are per token and do not involve clicks. Here w_i = (b_i
+- reserve) q_i, the expected value of showing the ad above the reserve, spread evenly over the drawn tokens. The sum is
+a transfer, due independent of the ad shown and of clicks. The shown ad also pays the reserve per click.
 """
 
 from __future__ import annotations
@@ -32,11 +30,12 @@ import numpy as np
 from simenv import Writer, outcome
 from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.errors import InputError
-from simenv.llm import LLM, PLAIN, Capability, Combined, LinksOnly, OneOf, Prompt, Sampling
+from simenv.llm import LLM, Combined
 from simenv.mechanism import Claim
 from simenv.records import Auction, Outcome, Record
 from simenv.writer.copy_check import own_words
-from simenv.writer.writer import first_sentence
+
+from .joint_sentence import NEEDED, decode_jointly, draw, joint_sampling, opening
 
 Rule = Literal["linear", "log_linear"]
 _GRID = 16
@@ -54,7 +53,7 @@ class Linear(Record):
         bids = np.array(self.weights)
         probs = np.exp(logs)
         mixed = bids @ probs / bids.sum()
-        place = _draw(mixed, rng.random())
+        place = draw(mixed, rng.random())
         paid = self.payments(probs[:, place], float(mixed[place]), rng.random())
         return Combined(int(columns[place]), float(np.log(mixed[place])), tuple(map(float, paid)))
 
@@ -88,7 +87,7 @@ class LogLinear(Record):
         columns, logs = _support(logprobs)
         bids = np.array(self.weights)
         mixed = self.mix(logs, bids)
-        place = _draw(mixed, rng.random())
+        place = draw(mixed, rng.random())
         noise = rng.random()
         paid = []
         for i, bid in enumerate(bids):
@@ -131,15 +130,12 @@ class TokenAuction:
     def __init__(self, llm: LLM, ctr_model: CTRModel | None = None, rule: Rule = "linear", tokens: int = 24) -> None:
         if rule not in get_args(Rule):
             raise InputError(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}")
-        if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
-            raise InputError(f"tokens must be 1 or more, got {tokens!r}")
-        for capability in (Capability.ENSEMBLE, Capability.CONSTRAINT, Capability.PREFILL):
+        sampling = joint_sampling(tokens)
+        for capability in NEEDED:
             llm.require(capability)
         self.ctr_model = ctr_model or CosineCTR()
         self.rule = rule
-        # The temperature of the writer's ad sentences, but no top-p or top-k: a product of distributions could be 0.
-        self._sampling = Sampling(temperature=0.3, top_p=1.0, top_k=None, max_tokens=tokens, stop=(".", "!", "?", "\n"))
-        self._llm = llm
+        self._sampling = sampling
         self._writer = Writer(llm)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
@@ -154,29 +150,13 @@ class TokenAuction:
         weights = tuple(token_bids[ad.id] for ad in ads)
         combine = Linear(weights=weights) if self.rule == "linear" else LogLinear(weights=weights)
 
-        def prompts(beginning: str) -> list[Prompt]:
-            return [self._writer.sentence_prompt(ad, beginning) for ad in ads]
-
-        opening = "One option worth a look is"
-        link = await self._llm.ensemble_decode(
-            prompts(opening),
-            combine,
-            key=(auction.id, "token-link"),
-            sampling=PLAIN,
-            constraint=OneOf(options=tuple(f" {ad.link}" for ad in ads)),
+        made = await decode_jointly(
+            self._writer, auction, ads, combine, lambda _: combine, name="token", sampling=self._sampling
         )
-        opening = f"{opening}{link.text}:"
-        tail = await self._llm.ensemble_decode(
-            prompts(opening),
-            combine,
-            key=(auction.id, "token-sentence"),
-            sampling=self._sampling,
-            constraint=LinksOnly(),
-        )
-        shown = next(ad for ad in ads if ad.link == link.text.strip())
-        sentence, log = f"{opening} {first_sentence(tail)}", [*link.log, *tail.log]
-        if not self._writer.accepts(auction, sentence, shown):
-            sentence, log = f"{opening} {own_words(shown)}", [*link.log]  # nobody pays for tokens that are not shown
+        sentence, log = made.text, [*made.link.log, *made.tail.log]
+        if not self._writer.accepts(auction, sentence, made.linked):
+            sentence = f"{opening(made.linked)} {own_words(made.linked)}"
+            log = [*made.link.log]  # nobody pays for tokens that are not shown
         draws = np.array(log).reshape(-1, len(ads))
         paid = draws.mean(0) if len(draws) else np.zeros(len(ads))  # a single advertiser's link is not drawn
         return outcome(
@@ -192,8 +172,3 @@ def _support(logprobs: Floats) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]
     """The tokens with positive probability in any distribution, and the distributions restricted to them."""
     columns = np.flatnonzero(np.isfinite(logprobs).any(0))
     return columns, logprobs[:, columns]
-
-
-def _draw(probs: Floats, uniform: float) -> int:
-    cdf = np.cumsum(probs)
-    return min(int(np.searchsorted(cdf, uniform * cdf[-1], side="right")), len(cdf) - 1)

@@ -47,6 +47,7 @@ from simenv.runs.compare import Comparison, compare
 from simenv.runs.merge import merge
 from simenv.runs.metrics import Metric, make_metric
 from simenv.scoring.score import ScoreResult, score
+from simenv.sessions import SessionMechanism, SessionStart
 from simenv.training import Trainer, make_trainer
 from simenv.world import World, make_world
 from simenv.writer.factory import make_writer
@@ -99,6 +100,8 @@ __all__ = [
     "Query",
     "Randomised",
     "ScoreResult",
+    "SessionMechanism",
+    "SessionStart",
     "SimenvError",
     "Trainer",
     "Transition",

@@ -203,8 +203,8 @@ def verify(outcome: Outcome, auction: Auction) -> None:
     """Checks an outcome against its own text and the auction.
 
     Raises:
-        OutcomeError: placements or violations differ from the text, a price of a bid per click is below the reserve, or
-            a transfer names an ad that is not a candidate.
+        OutcomeError: placements or violations differ from the text, a price of a bid per click is below the reserve, a
+            transfer or a suggestion names an ad that is not a candidate, or the chosen suggestion does not exist.
     """
     parsed = parse(outcome.response, auction)
     unpriced = {v.span for v in outcome.violations if v.kind == "unpriced_ad"}
@@ -230,3 +230,14 @@ def verify(outcome: Outcome, auction: Auction) -> None:
     unknown = sorted(outcome.transfers.keys() - {bid.ad.id for bid in auction.bids})
     if unknown:
         raise OutcomeError(f"transfers name {unknown}, which are not candidates of auction {auction.id}")
+    _verify_suggestions(outcome, auction)
+
+
+def _verify_suggestions(outcome: Outcome, auction: Auction) -> None:
+    """Raises OutcomeError if follow-up questions name other ads, or the chosen one is none of them."""
+    n, candidates = len(outcome.suggestions), {bid.ad.id for bid in auction.bids}
+    unknown = [s.ad_id for s in outcome.suggestions if s.ad_id is not None and s.ad_id not in candidates]
+    if unknown:
+        raise OutcomeError(f"suggestions name {unknown}, which are not candidates of auction {auction.id}")
+    if outcome.chosen is not None and outcome.chosen >= n:
+        raise OutcomeError(f"chosen must be below the number of suggestions, {n}, or None, got {outcome.chosen}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,10 +37,12 @@ class Claim(StrEnum):
     Every claim is about bids per click, and about clicks as the mechanism's OWN model (`ctr_model`) predicts them. Of a
     mechanism that takes bids per view (`TakesUnits`) it is about these too: their clicks are views, and their prices
     are per view. What happens in the world is measured by experiments, not claimed here. The first three claims hold ex
-    post, for every
-    realisation of the mechanism's randomness (its generator and its language model, keyed alike for all bids). The
-    claims in expectation are about the exact distribution that `lottery_of` gives, over the mechanism's own draw, while
-    the texts that it chooses among are fixed.
+    post, for every realisation of the mechanism's randomness (its generator and its language model, keyed alike for all
+    bids). The claims in expectation are about the exact distribution that `lottery_of` gives, over the mechanism's own
+    draw, while the texts that it chooses among are fixed. A user's choice among follow-up questions (`Suggests`) counts
+    as such a draw, with the probabilities that the mechanism predicts. Of a mechanism that commits to the bids of a
+    session (`simenv.sessions.SessionMechanism`) the claims hold for the clicks and payments of the whole session: ex
+    post whatever is asked, in expectation over what may be asked.
     """
 
     # The documentation has these as a table; a test compares it with the members.
@@ -77,8 +79,9 @@ class Mechanism(Protocol):
     """The interface. `run` may be a plain `def` or an `async def`.
 
     Optional abilities are protocols of their own: `Claiming` (claims about incentives), `Randomised` (the exact
-    distribution of its outcomes), `ChoosesAd` (known propensities), `TakesUnits` (bids per view),
-    `simenv.abilities.Observer` (learning) and `simenv.ctr.models.PredictsClicks` (a CTR model of its own).
+    distribution of its outcomes), `ChoosesAd` (known propensities), `TakesUnits` (bids per view), `Suggests` (the user
+    chooses a follow-up question), `simenv.abilities.Observer` (learning) and `simenv.ctr.models.PredictsClicks` (a CTR
+    model of its own).
     """
 
     def run(self, auction: Auction, rng: np.random.Generator) -> Outcome | Awaitable[Outcome]:
@@ -116,6 +119,34 @@ class ChoosesAd(Protocol):
 
     def choice_probs(self, auction: Auction) -> Mapping[str, float]:
         """Probability of each choice: ad id, or "" for no ad."""
+        ...
+
+
+@runtime_checkable
+class Suggests(Protocol):
+    """A mechanism that offers follow-up questions, of which the user chooses one or none.
+
+    In a world, `offer` and `answer` are called in place of `run`, and the judge chooses in between
+    (`simenv.choosing`). `run` is for callers without a user, such as `check_mechanism`: it draws the choice from the
+    probabilities that the mechanism predicts, and `lottery` has all of them.
+    """
+
+    def run(self, auction: Auction, rng: np.random.Generator) -> Outcome | Awaitable[Outcome]:
+        """As of any mechanism, with the choice drawn."""
+        ...
+
+    def offer(self, auction: Auction, rng: np.random.Generator) -> Outcome | Awaitable[Outcome]:
+        """An outcome with `suggestions` and without a response. Without suggestions, the query is answered."""
+        ...
+
+    def answer(self, auction: Auction, offer: Outcome, chosen: int | None) -> Outcome | Awaitable[Outcome]:
+        """The outcome after the user's choice, with the offer's `suggestions` and this `chosen`.
+
+        Args:
+            auction: The auction with the user's query; `auction.answered(outcome)` has the chosen question.
+            offer: What `offer` returned.
+            chosen: Place of the question in `offer.suggestions`. None: the user chose none of them.
+        """
         ...
 
 
@@ -166,11 +197,36 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction, rng: np.random.G
         MechanismFailed: its own code raised, or it took longer than `simenv.deadlines.time_limit` allows.
         InputError: the auction has bids per view, and the mechanism does not take them.
     """
+    generator = mechanism_rng(auction) if rng is None else rng
+    return await _run(mechanism, auction, lambda: mechanism.run(auction, generator))
+
+
+async def offer_questions(mechanism: Suggests, auction: Auction) -> Outcome:
+    """What `mechanism` offers the user, with the completions it used. Raises as `run_mechanism`."""
+    return await _run(mechanism, auction, lambda: mechanism.offer(auction, mechanism_rng(auction)))
+
+
+async def answer_choice(mechanism: Suggests, auction: Auction, offer: Outcome, chosen: int | None) -> Outcome:
+    """The answer after the user's choice, with the completions of offer and answer. Raises as `run_mechanism`.
+
+    Raises:
+        OutcomeError: also if the answer has other suggestions than the offer, or another choice.
+    """
+    outcome = await _run(mechanism, auction, lambda: mechanism.answer(auction, offer, chosen))
+    if (outcome.suggestions, outcome.chosen) != (offer.suggestions, chosen):
+        raise OutcomeError(
+            f"{mechanism_name(mechanism)}.answer must return the suggestions of its offer and chosen={chosen}, "
+            f"got {len(outcome.suggestions)} suggestions and chosen={outcome.chosen}"
+        )
+    return outcome.model_copy(update={"usage": offer.usage + outcome.usage})
+
+
+async def _run(mechanism: Mechanism, auction: Auction, job: Callable[[], Outcome | Awaitable[Outcome]]) -> Outcome:
     _refuse_units(mechanism, auction)
     with metered() as meter:
         try:
             outcome = await limited(
-                lambda: mechanism.run(auction, mechanism_rng(auction) if rng is None else rng),
+                job,
                 late=lambda when: MechanismFailed(
                     f"{mechanism_name(mechanism)} gave no answer to auction {auction.id} {when}"
                 ),

@@ -9,7 +9,7 @@ only the `Auction`. Advertisers' values, personas' traits and the judge's privat
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -125,8 +125,28 @@ class Bid(Record):
         return 1.0 if self.unit == "view" else click
 
 
+class Exchange(Record):
+    """An earlier turn of a session: what the user asked and was answered."""
+
+    query: Query
+    response: str
+    """The answer with its ads in mark-up; empty if it failed."""
+
+
+class ShownAd(Record):
+    """An ad that an earlier answer of the session showed."""
+
+    ad_id: str
+    turn: int = Field(ge=0)
+    """Position of that answer in the session."""
+
+
 class Auction(Record):
-    """All data of one user turn that a mechanism may see. Source: LLM-Auction, section 3."""
+    """All data of one user turn that a mechanism may see. Source: LLM-Auction, section 3.
+
+    Where the turns of a session are linked (`simenv.sessions`) it also has the session's horizon and what was asked,
+    answered and shown before. These three are left out of logs where turns are apart.
+    """
 
     id: str
     """Unique in a run; it also keys all random draws of this turn."""
@@ -134,6 +154,12 @@ class Auction(Record):
     """The session of this turn: unique in a run."""
     turn: int = Field(default=0, ge=0)
     """Position of this turn in its session."""
+    horizon: int | None = Field(default=None, ge=1, exclude_if=lambda horizon: horizon is None)
+    """Number of turns of the session. None: turns are apart, each with values and bids of its own."""
+    history: tuple[Exchange, ...] = Field(default=(), exclude_if=lambda history: not history)
+    """The session's turns before this one, in order."""
+    shown: tuple[ShownAd, ...] = Field(default=(), exclude_if=lambda shown: not shown)
+    """The ads of the answers before, in the order of the turns and then in reading order."""
     query: Query
     profile: OutsideText = ""
     """The user as the platform sees it."""
@@ -159,6 +185,16 @@ class Auction(Record):
             if bid.ad.id == ad_id:
                 return bid
         raise UnknownName("candidate ad", ad_id, [bid.ad.id for bid in self.bids])
+
+    def answered(self, outcome: Outcome) -> Auction:
+        """This auction with the question that the outcome's answer is about: the follow-up question that was chosen.
+
+        The candidates' `relevance` stays that to the query. Without a chosen question it is this auction itself.
+        """
+        if outcome.chosen is None:
+            return self
+        text = outcome.suggestions[outcome.chosen].text
+        return self.model_copy(update={"query": Query(text=text, topic=self.query.topic)})
 
 
 class Placement(Record):
@@ -217,6 +253,18 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
 
 
+class Suggestion(Record):
+    """A follow-up question that a mechanism offers: if the user chooses it, its answer is what the user sees."""
+
+    text: OutsideText = Field(min_length=1)
+    ad_id: str | None = None
+    """The ad in the answer to it: the question is then labelled as sponsored. None: its answer has no ad."""
+    price: float | None = Field(default=None, ge=0)
+    """What a click on this ad costs: currency. None: there is no ad."""
+    prob: float | None = Field(default=None, ge=0, le=1)
+    """The mechanism's own prediction that the user chooses this question. None: it makes none."""
+
+
 class Outcome(Record):
     """A mechanism's decision: the answer, the ads in it and their prices.
 
@@ -235,7 +283,20 @@ class Outcome(Record):
     usage: Usage = Usage()
     """Language model use for this answer."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """Data that the mechanism logs (scores, candidates, propensities). The world never reads it."""
+    """Data that the mechanism logs (scores, candidates, propensities). The world never reads it. A text `note` is shown
+    in transcripts and reports."""
+    suggestions: tuple[Suggestion, ...] = Field(default=(), exclude_if=lambda suggestions: not suggestions)
+    """The follow-up questions that the user could choose from (`simenv.mechanism.Suggests`). Left out of logs where
+    there are none."""
+    chosen: int | None = Field(default=None, ge=0, exclude_if=lambda chosen: chosen is None)
+    """Place in `suggestions` of the question that the user chose and that `response` answers. None, and left out of
+    logs: none of them, and `response` answers the query."""
+
+    @property
+    def note(self) -> str:
+        """What the mechanism says of its decision, for readers: the text `note` of its details, or ""."""
+        note = self.details.get("note")
+        return note if isinstance(note, str) else ""
 
 
 class Click(Record):
@@ -268,6 +329,52 @@ class AdQuality(Record):
     """Mean -log p per token of the ad's sentence, given the query and the text before it, nats. None: not measured."""
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+Gem100 = Annotated[float | None, Field(ge=-100, le=100)]
+GemGrade = Annotated[float | None, Field(default=None, ge=0, le=100, exclude_if=_is_none)]
+
+
+class Gem(Record):
+    """GEM-Bench's quantities of one answer (Hu, Zhang, Shi and Xiao 2025, arXiv 2509.14221); see `simenv.quality.gem`.
+
+    All are on a scale up to 100. Those of embeddings are 100 x a cosine, and their levels depend on the encoder. Grades
+    are 0, 30, 60 or 90; None, and left out of logs: not judged, or an abstention.
+    """
+
+    flow: Gem100
+    """Mean cosine of neighbouring sentences. None: fewer than two sentences."""
+    coherence: Gem100
+    """Mean cosine of each sentence with the mean of all. None: fewer than two sentences."""
+    transition: Gem100
+    """Mean over ad sentences of exp(-|cosine with the sentence before - cosine with the sentence after|): what
+    GEM-Bench computes. None: no ad sentence stands between two sentences."""
+    transition_least: Gem100
+    """Mean over ad sentences of the smaller of the two cosines: what GEM-Bench's comments describe. None: as above."""
+    alignment: Gem100
+    """Mean cosine of ad sentences with the mean of the other sentences. None: there are none of either."""
+    has_ad: float = Field(ge=0, le=100)
+    """100 if a sentence has the title or the address of an ad that was chosen, else 0."""
+    injected: float = Field(ge=0, le=100)
+    """100 if an ad was chosen, whether or not the text has it, else 0."""
+    accuracy: GemGrade
+    """Relevant and correct."""
+    naturalness: GemGrade
+    """Does not interrupt, is not formulaic."""
+    personality: GemGrade
+    """Helps, rather than sells."""
+    trust: GemGrade
+    """Credible and unbiased."""
+    notice: GemGrade
+    """The user notices the products, and likes them: 90 positive, 60 neutral, 30 not noticed, 0 negative."""
+    click: GemGrade
+    """The user clicks: 90 likely, 60 noticed alone, 30 hardly noticed, 0 not noticed."""
+    unread: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
+    """Grades whose verdict could not be read: abstentions. Left out of logs if there are none."""
+
+
 class Quality(Record):
     """Quality of one answer, apart from its clicks, from a quality measure (`simenv.quality.embedded`)."""
 
@@ -281,9 +388,23 @@ class Quality(Record):
     """Number of words in sentences that advertise, divided by the number of words of the answer."""
     ads: tuple[AdQuality, ...] = ()
     """One row per placement, in the same order."""
+    gem: Gem | None = Field(default=None, exclude_if=_is_none)
+    """GEM-Bench's quantities. None, and left out of logs: not measured."""
     usage: Usage = Usage()
     """Language model use of the measurement: a judge's calls, and the ad-free answer unless the mechanism requested the
     same completion itself. It is never part of the mechanism's usage. Completions from memory count."""
+
+
+class Choice(Record):
+    """Which of a mechanism's follow-up questions a user chooses."""
+
+    place: int | None = Field(default=None, ge=0)
+    """Place of the chosen question among the suggestions. None: none of them."""
+    probs: tuple[float, ...] | None = None
+    """Probability of each suggestion; what is missing to 1 is the probability of none. None: the judge gives none."""
+    reason: str = ""
+    abstained: bool = Field(default=False, exclude_if=lambda abstained: not abstained)
+    """Whether the judge's reply could not be read: `place` is then None. Left out of logs where False."""
 
 
 class Feedback(Record):
@@ -303,6 +424,8 @@ class Feedback(Record):
     """Language model use for judging."""
     asked_again: int = Field(default=0, ge=0, exclude_if=lambda times: not times)
     """How often a judge was asked once more, because its reply could not be read. Left out of logs where 0."""
+    choice: Choice | None = Field(default=None, exclude_if=lambda choice: choice is None)
+    """Which follow-up question the user chose. None, and left out of logs: none was offered."""
 
 
 class Failure(Record):

@@ -1,7 +1,8 @@
 """The world: personas, market, judge and objective. Environments, runs and audits build it here.
 
 A session belongs to one persona; its turns are auctions. Every draw is keyed by the auction's id, so two mechanisms
-that answer the same auction get the same values, bids and user.
+that answer the same auction get the same values, bids and user. In a world of linked turns (`simenv.sessions`) values
+and bids are drawn once for a session, and are keyed by its id.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import NamedTuple, TypeVar
 from simenv import markup
 from simenv.abilities import Prepares
 from simenv.charges import overcharges, refuse_overcharges
+from simenv.choosing import answer_with_user
 from simenv.conversions import Conversions
 from simenv.deadlines import check_timeout, time_limit
 from simenv.encoder import Encoder, default_encoder, know
-from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError
+from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError, UnknownName
 from simenv.importing import reason
-from simenv.judges.base import Judge, run_judge
+from simenv.judges.base import Judge, Remembers, run_judge
 from simenv.judges.factory import make_judge, pick_user_llm
 from simenv.llm import make_llm
 from simenv.llm.base import LLM, Meter, metered
@@ -29,11 +31,13 @@ from simenv.market.catalog import load_catalog
 from simenv.market.retrieval import Retriever
 from simenv.market.units import CLICKS_PER_VIEW, check_view_bids, unit_of
 from simenv.market.values import UniformValues, ValueDistribution, make_values
-from simenv.mechanism import Mechanism, mechanism_name, run_mechanism
+from simenv.mechanism import Mechanism, Suggests, mechanism_name, run_mechanism
 from simenv.objective import Objective
 from simenv.quality.embedded import QualityMeasure
 from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Unit, Usage
+from simenv.seeding import keyed_rng
+from simenv.sessions import TURNS, SessionMechanism, SessionStart
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
 
@@ -74,6 +78,8 @@ class World:
             cannot be ended, so its thread is left behind (`simenv.background_loop.run_sync`).
         strict: Whether charges that no bid covers (`simenv.charges`) are errors; otherwise transitions list them.
         conversions: The stage after the click; None: users do nothing after it.
+        turns: How the turns of a session relate (`simenv.sessions`): "apart", "linked", or "auto": linked if the judge
+            remembers ads.
         view_bids: Share of the advertisers who bid, and value an ad, per view instead of per click: drawn by the ad's
             id, so that an ad bids for the same unit in every auction.
         clicks_per_view: Clicks that such an advertiser expects of a view: its value per view is this times the value
@@ -103,6 +109,7 @@ class World:
         answer_timeout: float | None = None,
         strict: bool = False,
         conversions: Conversions | None = None,
+        turns: str = "auto",
         view_bids: float = 0.0,
         clicks_per_view: float = CLICKS_PER_VIEW,
     ) -> None:
@@ -113,6 +120,10 @@ class World:
             if not number >= least:
                 raise InputError(f"{name} must be at least {least}, got {number}")
         check_timeout(answer_timeout)
+        if turns not in TURNS:
+            raise UnknownName("way to relate turns", turns, TURNS)
+        self.linked = turns == "linked" or (turns == "auto" and isinstance(judge, Remembers) and judge.remembers)
+        """Whether the turns of a session are linked."""
         self.personas = tuple(personas)
         self.retriever = Retriever(catalog, encoder, candidates)
         self.queries = queries
@@ -164,12 +175,19 @@ class World:
                 known = ", ".join(p.id for p in self.personas[:8])
                 raise InputError(f"unknown persona {persona_id!r}: the pack has {len(self.personas)}, such as {known}")
         questions = await self.queries.session(persona, self.horizon, seed, number)
+        session = Session(f"{seed}.{number}.{persona.id}", persona, questions)
+        possible = self._possible(session) if self.linked else questions
+        if self.linked:
+            order = keyed_rng("question order", session.id).permutation(len(possible))
+            session = session._replace(questions=[possible[i] for i in order[: self.horizon]])
         if encoded:
-            await know(self.retriever.encoder, [question.text for question in questions])
-        return Session(f"{seed}.{number}.{persona.id}", persona, questions)
+            await know(self.retriever.encoder, [question.text for question in possible])
+        return session
 
     def auction(self, session: Session, turn: int, bidder: Bidder | None = None) -> Auction:
         """The auction of one turn: candidates by retrieval, bids from private values.
+
+        Where turns are linked it knows nothing of the turns before: `simenv.conversation.Conversation` does.
 
         Args:
             session, turn: Session and turn of the auction.
@@ -179,22 +197,74 @@ class World:
             InputError: a bid is negative or not finite.
         """
         bidder = bidder or self.bidder
+        if self.linked:
+            start, asked = self.start(session, bidder), session.questions[: turn + 1]
+            return start.auction(start.numbers(question.text for question in asked))
         auction_id = f"{session.id}.{turn}"
-        question = session.questions[turn]
-        candidates = self._candidates(question.text)
-        values = self._values(auction_id, tuple(ad for ad, _ in candidates))
-        bids = []
-        for ad, relevance in candidates:
-            unit, clicks = self.unit_of(ad), self.clicks_per_unit(ad)
-            amount = _amount(bidder, BidRequest(auction_id, session.id, turn, ad, values[ad.id], unit, clicks))
-            bids.append(Bid(ad=ad, amount=amount, relevance=relevance, unit=unit))
+        candidates = self._candidates(session.questions[turn].text)
+        values = self._values(auction_id, auction_id, tuple(ad for ad, _ in candidates))
+        amounts = {
+            ad.id: self._bid(bidder, BidRequest(auction_id, session.id, turn, ad, values[ad.id]))
+            for ad, _ in candidates
+        }
+        return self._auction(session, session.questions[turn], auction_id, turn, amounts)
+
+    def start(self, session: Session, bidder: Bidder | None = None) -> SessionStart:
+        """A session of linked turns before its first one: its possible questions, and the bids for all of it.
+
+        Args:
+            session: The session.
+            bidder: The bidder; the world's bidder by default. It bids once per ad.
+
+        Raises:
+            InputError: a bid is negative or not finite.
+        """
+        bidder = bidder or self.bidder
+        questions = sorted(self._possible(session))
+        ads = {ad.id: ad for question in questions for ad, _ in self._candidates(question.text)}
+        values = self._values(session.id, session.id, tuple(ads.values()))
+        turns = len(session.questions)
+        amounts = {
+            ad.id: self._bid(bidder, BidRequest(session.id, session.id, 0, ad, values[ad.id], turns=turns))
+            for ad in ads.values()
+        }
+        auctions = (
+            self._auction(session, question, f"{session.id}.q{number}", 0, amounts, horizon=turns)
+            for number, question in enumerate(questions)
+        )
+        return SessionStart(id=session.id, auctions=tuple(auctions))
+
+    def _bid(self, bidder: Bidder, request: BidRequest) -> float:
+        unit, clicks = self.unit_of(request.ad), self.clicks_per_unit(request.ad)
+        return _amount(bidder, request._replace(unit=unit, clicks=clicks))
+
+    def _possible(self, session: Session) -> list[Question]:
+        """The questions that a session of linked turns may have: all of the persona's frozen ones, or the session's."""
+        if not isinstance(self.queries, FrozenQueries):
+            return session.questions
+        frozen = [Question(text) for text in session.persona.queries]
+        return frozen if set(session.questions) <= set(frozen) else session.questions
+
+    def _auction(
+        self,
+        session: Session,
+        question: Question,
+        auction_id: str,
+        turn: int,
+        amounts: Mapping[str, float],
+        horizon: int | None = None,
+    ) -> Auction:
         return Auction(
             id=auction_id,
             session_id=session.id,
             turn=turn,
+            horizon=horizon,
             query=Query(text=question.text, topic=question.topic),
             profile=session.persona.profile,
-            bids=tuple(bids),
+            bids=tuple(
+                Bid(ad=ad, amount=amounts[ad.id], relevance=relevance, unit=self.unit_of(ad))
+                for ad, relevance in self._candidates(question.text)
+            ),
             max_ads=self.max_ads,
             reserve=self.reserve,
         )
@@ -219,11 +289,17 @@ class World:
             auction: The auction; built if it is not given.
 
         Raises:
+            InputError: a session mechanism where turns are apart.
             OutcomeError: the outcome breaks the rules of its auction.
             MechanismFailed: the mechanism's own code raised, or it is late.
             PlugInFailed: the judge's own code raised, its clicks are not of the ads that the answer shows, or it is
                 late.
         """
+        if isinstance(action, SessionMechanism) and not self.linked:
+            raise InputError(
+                f"{mechanism_name(action)} commits to bids for a session, and the turns of this world are apart",
+                hint='make it with turns="linked"',
+            )
         auction = auction or self.auction(session, turn)
         if self.answer_timeout is not None:
             self.prepare()
@@ -233,20 +309,32 @@ class World:
     async def _step(
         self, session: Session, turn: int, action: Mechanism | Outcome, index: int, name: str | None, auction: Auction
     ) -> Transition:
-        # Before the mechanism, so that a local model gets the same batches as without quality measures.
-        plain, plain_meter = await self._answer_without_ads(auction)
+        # Before the mechanism, so that a local model gets the same batches as without quality measures. After a choice,
+        # the reference is the answer to the question that was chosen.
+        asks = isinstance(action, Suggests) or (isinstance(action, Outcome) and action.chosen is not None)
+        if not asks:
+            plain, plain_meter = await self._answer_without_ads(auction)
+        choice, choice_usage = None, Usage()
         with metered() as mechanism_meter:
             if isinstance(action, Outcome):
                 name, outcome = name or "outcome", action
+            elif isinstance(action, Suggests):
+                name = name or mechanism_name(action)
+                outcome, choice, choice_usage = await answer_with_user(action, auction, self.judge, session.persona)
             else:
                 name, outcome = name or mechanism_name(action), await run_mechanism(action, auction)
         self.verify(outcome, auction, name)
         feedback = await run_judge(self.judge, session.persona, auction, outcome)
+        if choice is not None:
+            feedback = feedback.model_copy(update={"choice": choice, "usage": feedback.usage + choice_usage})
         if self.quality is not None:
-            measured = await self.quality.measure(session.persona, auction, outcome, plain)
+            answered = auction.answered(outcome)
+            if asks:
+                plain, plain_meter = await self._answer_without_ads(answered)
+            measured = await self.quality.measure(session.persona, answered, outcome, plain)
             extra = Usage() if set(plain_meter.requests) <= set(mechanism_meter.requests) else plain_meter.usage
             feedback = _with_quality(feedback, measured, extra)
-        values = self._values(auction.id, tuple(bid.ad for bid in auction.bids))
+        values = self._values_in(auction)
         if self.conversions is not None:
             per_click = {bid.ad.id: values[bid.ad.id] / self.clicks_per_unit(bid.ad) for bid in auction.bids}
             feedback = self.conversions.after(session.persona, auction, feedback, per_click)
@@ -285,7 +373,7 @@ class World:
             auction=auction,
             outcome=Outcome(response=""),
             feedback=Feedback(),
-            values=self._values(auction.id, tuple(bid.ad for bid in auction.bids)),
+            values=self._values_in(auction),
             payments={},
             expected_payments=None,
             reward=None,
@@ -331,11 +419,16 @@ class World:
             _remember(self._known_candidates, query, known)
         return known
 
-    def _values(self, auction_id: str, ads: tuple[Ad, ...]) -> dict[str, float]:
-        """The values of these ads by id, drawn once for all mechanisms that answer the auction."""
+    def _values_in(self, auction: Auction) -> dict[str, float]:
+        """The values of an auction's candidates by id."""
+        key = auction.session_id if self.linked else auction.id
+        return self._values(auction.id, key, tuple(bid.ad for bid in auction.bids))
+
+    def _values(self, auction_id: str, key: str, ads: tuple[Ad, ...]) -> dict[str, float]:
+        """The values of these ads by id, drawn by key once for all mechanisms that answer the auction."""
         known = self._known_values.get(auction_id)
         if known is None or known[0] != ads:
-            known = ads, {ad.id: self.value_of(auction_id, ad) for ad in ads}
+            known = ads, {ad.id: self.value_of(key, ad) for ad in ads}
             _remember(self._known_values, auction_id, known)
         return known[1]
 
@@ -443,6 +536,7 @@ def make_world(
     answer_timeout: float | None = None,
     strict: bool = False,
     conversions: float | Conversions | None = None,
+    turns: str = "auto",
     view_bids: float = 0.0,
     clicks_per_view: float = CLICKS_PER_VIEW,
 ) -> World:
@@ -458,8 +552,8 @@ def make_world(
         encoder: Text encoder; the embedded MiniLM by default.
         bidder, values: A bidder and a value distribution, or their names.
         quality: A measure, or its name, see `make_quality`; None: quality is not measured.
-        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict, view_bids, clicks_per_view:
-            See `World`.
+        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict: See `World`.
+        turns, view_bids, clicks_per_view: See `World`.
         conversions: The stage after the click, or its base rate; None: there is none.
 
     Raises:
@@ -504,6 +598,7 @@ def make_world(
         answer_timeout=answer_timeout,
         strict=strict,
         conversions=conversions,
+        turns=turns,
         view_bids=view_bids,
         clicks_per_view=clicks_per_view,
     )

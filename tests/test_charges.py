@@ -109,7 +109,7 @@ def test_a_strict_world_refuses_them() -> None:
 def test_mechanisms_that_ship_have_none_but_those_that_charge_for_influence() -> None:
     charging = set()
     for name in mechanism_names():
-        rows = transitions(small_world(reserve=20.0), name, n=2)
+        rows = transitions(small_world(reserve=20.0, turns="linked"), name, n=2)
         if any(row.overcharges for row in rows):
             charging.add(name)
             assert {it.kind for row in rows for it in row.overcharges} == {"transfer_not_shown"}

@@ -115,6 +115,7 @@ def part_world(
         bidder=UniformBidder(),
         candidates=candidates,
         max_ads=config.max_ads,
+        turns="apart",  # answers are sampled one by one
     )
 
 

@@ -65,10 +65,12 @@ def answer_again(
     labels = dict.fromkeys(t.mechanism for t in read())
     learners = _learners(parts, labels)
     affected = {t.index for t in read() if any(bid.ad.id in ads for bid in t.auction.bids)}
-    indices = {t.index for t in read()} if learners else affected
+    # Where turns are linked, an ad is a rival for the session, and what is shown changes the turns after it.
+    linked = parts.world.linked
+    indices = {t.index for t in read()} if learners or linked else affected
     chunks = sorted({index // options.chunk for index in indices})
     of_chunks = {(t.index, t.mechanism): t for t in read() if t.index // options.chunk in set(chunks)}
-    again = {key for key in of_chunks if key[0] in affected or key[1] in learners}
+    again = {key for key in of_chunks if linked or key[0] in affected or key[1] in learners}
     done = {key: t for key, t in of_chunks.items() if key not in again}
     found: dict[tuple[int, str], Transition] = {}
     answered = 0

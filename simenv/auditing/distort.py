@@ -70,5 +70,10 @@ class DistortedCTR:
 
 
 def _turn(auction: Auction) -> str:
-    """Returns a key that is equal for all replicas of an auction, although these differ in id."""
+    """Returns a key that is equal for all replicas of an auction, although these differ in id.
+
+    Where turns are linked it is the question's: what is predicted of it before the session, and at its turn.
+    """
+    if auction.horizon is not None:
+        return f"{auction.session_id}.{auction.query.text}"
     return f"{auction.session_id}.{auction.turn}"

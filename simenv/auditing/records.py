@@ -198,7 +198,10 @@ class Audit(Record):
     ctr_model: str
     """Name of the run's CTR model."""
     auctions: int
-    """Number of auctions with finished sweeps."""
+    """Number of auctions with finished sweeps; of sessions, where turns are linked."""
+    turns: int | None = Field(default=None, exclude_if=lambda turns: turns is None)
+    """Turns of each session, where turns are linked: figures per answer are then per session. None, and left out: each
+    auction is one answer."""
     cut_short: tuple[str, ...]
     """Parts that the call limit stopped early, each with the number of auctions finished. Empty: all are complete."""
     estimated_calls: int

@@ -32,8 +32,11 @@ def report_of(audit: Audit) -> Report:
 def caption(audit: Audit) -> str:
     """Describes the size and cost of the audit."""
     o = audit.options
+    what = (
+        "auctions" if audit.turns is None else f"sessions of {audit.turns} linked turns (every figure is of a session)"
+    )
     return (
-        f"{audit.auctions} auctions, seed {o.seed}; {o.advertisers} advertisers of each swept over {o.bids} bids "
+        f"{audit.auctions} {what}, seed {o.seed}; {o.advertisers} advertisers of each swept over {o.bids} bids "
         f"around its value and {o.curve_bids} from 0 to 100, the others truthful. "
         f"Answers by {audit.ad_llm or 'a model'}, "
         f"clicks by {audit.judge}, predictions {audit.ctr_model}. {audit.llm_calls} language model calls. "

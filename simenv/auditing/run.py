@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from simenv.auditing import session_case
 from simenv.auditing.calls import Calls, CallsSpent
 from simenv.auditing.distort import DISTORTIONS, DistortedCTR
 from simenv.auditing.evaluate import AuditCase, AuditedMechanism, BidEvaluator, is_exact
@@ -40,7 +41,8 @@ async def audit(
     watch: Callable[[str, int, int], None] = lambda *progress: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Audit:
-    """Audits mechanisms on the same auctions of a world.
+    """Audits mechanisms on the same auctions of a world. Where turns are linked, an "auction" is a whole session: an
+    advertiser's bid is varied in all of it, and clicks and payments are sums over its turns.
 
     Args:
         world: Personas, market and judge. All advertisers bid their value, except those whose bid the audit varies.
@@ -58,6 +60,7 @@ async def audit(
     """
     options = options or AuditOptions()
     check_options(options)
+    session_case.check_turns(world)
     with metered(Calls(options.max_calls)) as meter, time_limit(world.answer_timeout):
         assert isinstance(meter, Calls)
         runner = _Runner(world, mechanisms, options, ctr_model or CosineCTR(), rebuild, meter, watch, say)
@@ -120,6 +123,15 @@ class _Runner:
 
     async def _find_cases(self) -> list[AuditCase]:
         world, options = self._world, self._options
+        if world.linked:
+            cases = []
+            for session in await session_case.sessions_of(world, options.n, options.seed):
+                start = session_case.truthful_start(world, session)
+                auction = session_case.whole_session(start)
+                values = np.array([bid.amount for bid in auction.bids], dtype=np.float64)
+                clicks = np.array([world.clicks_per_unit(bid.ad) for bid in auction.bids], dtype=np.float64)
+                cases.append(AuditCase(session.persona, auction, values, clicks, start))
+            return cases
         horizon = world.horizon
         numbers = sorted({i // horizon for i in range(options.n)})
         begun = await gather(world.session(options.seed, number) for number in numbers)
@@ -180,7 +192,7 @@ class _Runner:
         return Swept(truth, sweeps)
 
     async def _draw(self, subject: AuditedMechanism, case: AuditCase) -> Draws | None:
-        if subject.replicas or not isinstance(subject.mechanism, Randomised):
+        if case.start is not None or subject.replicas or not isinstance(subject.mechanism, Randomised):
             return None
         auction, rng = case.auction, mechanism_rng(case.auction)
         lottery = await lottery_of(subject.mechanism, auction)
@@ -240,6 +252,7 @@ class _Runner:
             judge=self._world.judge.name,
             ctr_model=self._ctr_model.name,
             auctions=len(self._swept),
+            turns=self._world.horizon if self._world.linked else None,
             cut_short=tuple(self._cut),
             estimated_calls=self._estimate,
             llm_calls=self._meter.completions,

@@ -7,6 +7,7 @@ suite checks the claims that the mechanism makes, and no others.
 suite.py         runs the suite
 runner.py        runs the mechanism
 sweep.py         varies one advertiser's bid
+session_cases.py varies it for whole sessions of a session mechanism
 cases.py         the auctions
 expected.py      expected clicks and payments, and what each claim says of them at several bids
 draws.py         tests draws of `run` against the lottery

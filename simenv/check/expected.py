@@ -51,7 +51,7 @@ def expectation(
         if price is not None:
             shown = [placement.ad_id for placement in outcome.placements]
             model = ctr_model() if callable(ctr_model) else ctr_model
-            prob = model.click_probs(auction, outcome.response, shown)[ad_id]
+            prob = model.click_probs(auction.answered(outcome), outcome.response, shown)[ad_id]
             itctr += weight * bid.units(prob)
             payment += weight * prob * price
         payment += weight * outcome.transfers.get(ad_id, 0.0)

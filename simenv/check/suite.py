@@ -7,10 +7,12 @@ from simenv.check.conduct import Conduct
 from simenv.check.draws import FALSE_ALARM, LotteryTest, answer_of, draw_rngs, has_drawn
 from simenv.check.expected import expectation
 from simenv.check.runner import ABOUT_BIDS, EXPECTED, Runner, slack
+from simenv.check.session_cases import sessions_of
 from simenv.check.sweep import BidSweep
 from simenv.errors import ClaimViolated
 from simenv.mechanism import Claim, Lottery, Mechanism, mechanism_rng, units_of
 from simenv.records import Auction, Outcome, Record
+from simenv.sessions import SessionMechanism
 
 
 class CheckReport(Record):
@@ -20,6 +22,8 @@ class CheckReport(Record):
     claims: tuple[str, ...]
     auctions: int
     """Auctions answered, counterfactual bids not counted."""
+    sessions: int = 0
+    """Sessions played in every order of their questions; 0 if it is no session mechanism."""
     runs: int
     """Times the mechanism was run."""
     draws: int = 0
@@ -33,7 +37,8 @@ class CheckReport(Record):
         """One line."""
         draws = f", {self.draws} draws follow its lottery (false alarm {FALSE_ALARM:g})" if self.draws else ""
         claims = ", ".join(self.claims) or "no claims"
-        return f"passed on {self.auctions} auctions in {self.runs} runs{draws} ({claims})"
+        sessions = f" and {self.sessions} sessions" if self.sessions else ""
+        return f"passed on {self.auctions} auctions{sessions} in {self.runs} runs{draws} ({claims})"
 
 
 def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) -> CheckReport:
@@ -44,7 +49,8 @@ def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) 
     Args:
         mechanism: The mechanism. If it makes claims about bids, it needs a `ctr_model` with the predictions it uses.
         auctions: Number of random auctions, in addition to the degenerate ones. A mechanism that takes bids per view
-            gets each of them once more, with about half of the bids per view.
+            gets each of them once more, with about half of the bids per view. A session mechanism answers each as a
+            session of one turn, and a quarter as many random sessions of two or three turns.
         seed: Seed of the random auctions.
 
     Raises:
@@ -57,10 +63,12 @@ def check_mechanism(mechanism: Mechanism, *, auctions: int = 20, seed: int = 0) 
     for name, auction in cases:
         suite.check(name, auction)
     suite.finish(cases)
+    sessions = sessions_of(suite.runner, auctions, seed) if isinstance(mechanism, SessionMechanism) else 0
     return CheckReport(
         mechanism=suite.runner.name,
         claims=tuple(sorted(suite.runner.claims)),
         auctions=len(cases),
+        sessions=sessions,
         runs=suite.runner.runs,
         draws=suite.lottery_test.draws,
         warnings=tuple(suite.conduct.warnings()),

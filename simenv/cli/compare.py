@@ -23,7 +23,7 @@ def compare(
         typer.Option(help="Reference of the differences, as the table names it; the first mechanism by default."),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Additional metrics: package.module:Class, file.py:Class.")
+        str | None, typer.Option(help="Additional metrics: detection, package.module:Class, file.py:Class.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,
     sound_only: Annotated[bool, SOUND_ONLY] = False,

@@ -23,7 +23,7 @@ def export(
         str,
         typer.Option(
             help="clicks: one row per shown ad; preferences, sft or kto: as TRL's trainers read them; dataset: all of "
-            "them in a folder for a dataset hub; inspect: logs for inspect view."
+            "them in a folder for a dataset hub; inspect: logs for inspect view; gem: GEM-Bench's results, .json."
         ),
     ] = "clicks",
     min_gap: Annotated[
@@ -57,6 +57,14 @@ def export(
         out = out or Path("inspect")
         files = write_logs(run, out, mechanisms=names_of(mechanisms))
         console.line(f"{len(files)} logs to {out}: inspect view --log-dir {shlex.quote(str(out))}")
+        return
+    if format == "gem":
+        _refuse("gem", min_gap=min_gap, min_reward=min_reward, candidates=candidates or None, split=split)
+        from simenv.datasets.gem_results import export_results
+
+        out = out or Path("gem.json")
+        answers = export_results(run, out, names_of(mechanisms), left_out=console.left_out(sound_only))
+        console.line(f"{answers} answers to {out}")
         return
     if format == "dataset":
         _refuse("dataset", split=split)

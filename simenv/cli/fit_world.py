@@ -18,7 +18,7 @@ def fit_world(
     ],
     out: Annotated[Path, typer.Option(help="A new .toml file; use it as --judge click:FILE.")],
     prior: Annotated[
-        str, typer.Option(help="The world at which the priors are centred: v1, rare, labels or a .toml file.")
+        str, typer.Option(help="The world at which the priors are centred: v1, rare, labels, fatigue or a .toml file.")
     ] = "v1",
     name: Annotated[str | None, typer.Option(help="Name of the new world; that of the file by default.")] = None,
     columns: Annotated[str | None, typer.Option(help="OURS=THEIRS,... for other column names in the file.")] = None,

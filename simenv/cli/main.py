@@ -29,6 +29,7 @@ from simenv.cli.fetch_weights import fetch_weights
 from simenv.cli.fit_ctr import fit_ctr
 from simenv.cli.fit_evaluator import fit_evaluator
 from simenv.cli.fit_world import fit_world
+from simenv.cli.import_gem import import_gem
 from simenv.cli.list import list_plugins
 from simenv.cli.make_pack import make_pack
 from simenv.cli.merge import merge
@@ -72,6 +73,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "fit-evaluator": fit_evaluator,
     "fit-world": fit_world,
     "make-pack": make_pack,
+    "import-gem": import_gem,
     "fetch-weights": fetch_weights,
     "demo": demo,
 }

@@ -34,7 +34,7 @@ def plot(
         bool, typer.Option("--across", help="Also draw runs of different packs, judges or worlds together.")
     ] = False,
     metrics: Annotated[
-        str | None, typer.Option(help="Additional metrics: package.module:Class, file.py:Class.")
+        str | None, typer.Option(help="Additional metrics: detection, package.module:Class, file.py:Class.")
     ] = None,
     sound_only: Annotated[bool, SOUND_ONLY] = False,
 ) -> None:

@@ -29,7 +29,9 @@ def sensitivity(
     measure: Annotated[str, typer.Option(help="revenue, bid_weighted_clicks, reward or welfare.")] = "revenue",
     worlds: Annotated[
         str | None,
-        typer.Option(help="Other click worlds, instead of one parameter at a time: v1, rare, labels, FILE.toml, ..."),
+        typer.Option(
+            help="Other click worlds, instead of one parameter at a time: v1, rare, labels, fatigue, FILE.toml, ..."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table to this new .csv file.")] = None,
     sound_only: Annotated[bool, SOUND_ONLY] = False,

@@ -16,8 +16,9 @@ def validate_judge(
     judge: Annotated[
         str,
         typer.Option(
-            help="click (the click model), click:WORLD (v1, rare, labels or a .toml file), embedded (embedded models' "
-            "likelihoods), llm, package.module:Class, file.py:Class, or auto: llm if a model is named, else click."
+            help="click (the click model), click:WORLD (v1, rare, labels, fatigue or a .toml file), embedded "
+            "(embedded models' likelihoods), llm, package.module:Class, file.py:Class, or auto: llm if a model is "
+            "named, else click."
         ),
     ] = "auto",
     judge_ensemble: Annotated[

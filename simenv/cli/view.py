@@ -39,7 +39,7 @@ def view(
         str | None, typer.Option(help="Reference of the differences, as the table names it; the run's own by default.")
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Additional metrics: package.module:Class, file.py:Class.")
+        str | None, typer.Option(help="Additional metrics: detection, package.module:Class, file.py:Class.")
     ] = None,
     sound_only: Annotated[bool, SOUND_ONLY] = False,
 ) -> None:

@@ -117,9 +117,14 @@ class HeldOutQuality(NamedTuple):
 
 
 def impressions(transitions: Iterable[Transition]) -> list[Impression]:
-    """Returns the shown ads of a log on which the judge decided."""
+    """Returns the shown ads of a log on which the judge decided, without those in answers to follow-up questions.
+
+    Candidates' relevance is that to the query; an ad that answers a question the user chose has another one.
+    """
     rows = []
     for t in transitions:
+        if t.outcome.chosen is not None:
+            continue
         for rank, click in enumerate(t.feedback.clicks):
             if click.clicked is not None:
                 bid = t.auction.bid_of(click.ad_id)

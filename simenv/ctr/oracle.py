@@ -46,7 +46,7 @@ class OracleCTR:
         ads = [bid.ad for bid in auction.bids]
         if not ads:
             return np.zeros(0)
-        attraction = self._click_model.attraction(self._persona(auction), auction.query.text, ads)
+        attraction = self._click_model.attraction(self._persona(auction), auction.query.text, ads, auction.shown)
         return np.array([attraction[ad.id] for ad in ads])
 
     def click_probs(self, auction: Auction, response: str, shown: Sequence[str]) -> dict[str, float]:

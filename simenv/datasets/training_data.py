@@ -206,7 +206,8 @@ def _rivals(transitions: Iterable[Transition]) -> Iterator[list[Rivals]]:
     """The rivals of each auction, in the order of the log. With learning bidders, one index has several auctions."""
     groups: dict[Auction, list[Transition]] = {}
     for transition in transitions:
-        if transition.abstentions == 0:
+        # An answer to a follow-up question is none to the query, which the prompt has.
+        if transition.abstentions == 0 and transition.outcome.chosen is None:
             groups.setdefault(transition.auction, []).append(transition)
     for auction, rows in groups.items():
         # Rewards must be comparable: use expectations over clicks only if every rival has one.

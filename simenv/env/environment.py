@@ -14,12 +14,13 @@ import numpy as np
 
 from simenv.abilities import Observer
 from simenv.background_loop import run_sync
+from simenv.conversation import Conversation
 from simenv.env.spaces import AuctionSpace, OutcomeSpace
 from simenv.errors import InputError
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Transition
 from simenv.text import printable
-from simenv.world import WORLD_OPTIONS, Session, World, make_world
+from simenv.world import WORLD_OPTIONS, World, make_world
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
         self._seed: int | None = None
         self._next_session = 0
         self._number = 0
-        self._session: Session | None = None
+        self._conversation: Conversation | None = None
         self._turn = 0
         self._auction: Auction | None = None
         self._last: Transition | None = None
@@ -114,10 +115,11 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
             run, following, bidder = self._seed, self._next_session, self._bidder
         number = _session_number(options.get("session", following))
         session = await world.session(run, number, options.get("persona"))
-        auction = world.auction(session, 0, bidder)
+        conversation = Conversation(world, session, bidder)
+        auction = conversation.auction(0)
         self._end(attempt)
         self._seed, self._bidder = run, bidder
-        self._session, self._number, self._next_session = session, number, number + 1
+        self._conversation, self._number, self._next_session = conversation, number, number + 1
         self._turn, self._last, self._auction = 0, None, auction
         return auction, {"session": session.id, "turn": 0}
 
@@ -136,12 +138,14 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
 
     async def advance(self, action: Outcome | Mechanism) -> tuple[Auction, float, bool, bool, dict[str, Any]]:
         """`step` for asynchronous callers."""
-        session, auction = self.check(action)
-        world, attempt = self.world, self._begin()
+        conversation, auction = self.check(action)
+        world, session, attempt = self.world, conversation.session, self._begin()
         place = self._number * world.horizon + self._turn
         index = place * self._parts + self._part
-        transition = await world.step(session, self._turn, action, index=index, auction=auction)
+        answering = await conversation.answering(action, self._turn)
+        transition = await world.step(session, self._turn, answering, index=index, auction=auction)
         self._end(attempt)
+        conversation.add(transition)
         self._last = transition
         self._turn += 1
         terminated = self._turn >= len(session.questions)
@@ -150,9 +154,9 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
                 if isinstance(learner, Observer):
                     learner.observe(transition)
             if not terminated:
-                self._auction = auction = world.auction(session, self._turn, self._bidder)
+                self._auction = auction = conversation.auction(self._turn)
         except BaseException:
-            self._session = None  # some have learned from it, some have not: it cannot be answered again
+            self._conversation = None  # some have learned from it, some have not: it cannot be answered again
             raise
         reward = float("nan") if transition.reward is None else transition.reward
         info = {"transition": transition, "session": session.id, "turn": self._turn}
@@ -163,46 +167,53 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
 
         Args:
             amounts: A candidate's ad id -> currency per click, or per view as it bids. The other candidates keep their
-                bids.
+                bids. Where turns are linked the bids hold for the session, and any ad that is a candidate in it may be
+                named.
 
         Returns:
             The auction with these bids.
 
         Raises:
             UnknownName: an ad is no candidate.
-            InputError: a bid is negative or not finite, or there is no auction to answer.
+            InputError: a bid is negative or not finite, there is no auction to answer, or turns are linked and the
+                session's first turn is answered.
         """
-        _, auction = self._open()
+        conversation, auction = self._open()
         for ad_id, amount in amounts.items():
-            auction.bid_of(ad_id)
             if not 0 <= amount < math.inf:
                 raise InputError(f"a bid must be a finite number of at least 0, got {amount} for {ad_id}")
+        if conversation.start is not None:
+            conversation.rebid(amounts)
+            self._auction = conversation.auction(self._turn)
+            return self._auction
+        for ad_id in amounts:
+            auction.bid_of(ad_id)
         bids = [bid.model_copy(update={"amount": float(amounts.get(bid.ad.id, bid.amount))}) for bid in auction.bids]
         self._auction = auction.model_copy(update={"bids": tuple(bids)})
         return self._auction
 
-    def check(self, action: Outcome | Mechanism) -> tuple[Session, Auction]:
-        """Whether `step` can take the action now. Returns the session and the auction to answer.
+    def check(self, action: Outcome | Mechanism) -> tuple[Conversation, Auction]:
+        """Whether `step` can take the action now. Returns the conversation and the auction to answer.
 
         Raises:
             OutcomeError, InputError: as `step`.
         """
-        session, auction = self._open()
+        conversation, auction = self._open()
         if not self.action_space.contains(action):
             hint = "await it first" if inspect.isawaitable(action) else None
             raise InputError(f"cannot step with {type(action).__name__}: expected an Outcome or a Mechanism", hint=hint)
         if isinstance(action, Outcome):
             self.world.verify(action, auction)
-        return session, auction
+        return conversation, auction
 
-    def _open(self) -> tuple[Session, Auction]:
-        """The session and the auction to answer."""
+    def _open(self) -> tuple[Conversation, Auction]:
+        """The conversation and the auction to answer."""
         _ = self.world  # raises if the environment is closed
-        if self._session is None or self._auction is None:
+        if self._conversation is None or self._auction is None:
             raise InputError("no session: call reset first")
         if self.over:
-            raise InputError(f"session {self._session.id} is over: call reset")
-        return self._session, self._auction
+            raise InputError(f"session {self._conversation.session.id} is over: call reset")
+        return self._conversation, self._auction
 
     @property
     def auction(self) -> Auction | None:
@@ -212,7 +223,8 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
     @property
     def over(self) -> bool:
         """Whether the session's last query is answered."""
-        return self._session is not None and self._turn >= len(self._session.questions)
+        conversation = self._conversation
+        return conversation is not None and self._turn >= len(conversation.session.questions)
 
     @property
     def last_transition(self) -> Transition | None:
@@ -247,7 +259,7 @@ class NativeAdsEnv(gymnasium.Env[Auction, Outcome | Mechanism]):
 
     def close(self) -> None:
         """Releases the world; further calls do nothing. A world that was passed in is not changed."""
-        self._world = None
+        self._world = self._conversation = None
         super().close()
 
 
@@ -274,6 +286,7 @@ def transcript(transition: Transition) -> str:
     """Formats a turn as readable text. Control characters of ads, users and judges are shown as escapes."""
     clicks = {click.ad_id: click for click in transition.feedback.clicks}
     lines = [_line(f"User ({transition.persona_id}): {transition.auction.query.text}")]
+    lines.extend(_offered(transition))
     lines.append(printable(f"Assistant ({transition.mechanism}): {transition.outcome.response}"))
     for placement in transition.outcome.placements:
         click = clicks[placement.ad_id]
@@ -286,9 +299,26 @@ def transcript(transition: Transition) -> str:
             paid = transition.outcome.transfers.get(placement.ad_id, 0.0)
             money = f"bid {bid.amount:g} per view, price {paid:.2f} per view"
         lines.append(f"  [{placement.ad_id}] {money}: {verdict}{chance}{reason}")
+    note = transition.outcome.note
+    lines.extend([f"  note: {_line(note)}"] if note else [])
     lines.extend(f"  violation: {violation.kind} {violation.text!r}" for violation in transition.outcome.violations)
     lines.extend(f"  overcharge: {it.kind} {it.ad_id}, {it.excess:.2f} too much" for it in transition.overcharges)
     return "\n".join(lines)
+
+
+def _offered(transition: Transition) -> list[str]:
+    """The follow-up questions, the chosen one marked."""
+    choice, lines = transition.feedback.choice, []
+    for place, question in enumerate(transition.outcome.suggestions):
+        mark = "*" if place == transition.outcome.chosen else "-"
+        label = f" (sponsored by {question.ad_id}, {question.price or 0:.2f} per click)" if question.ad_id else ""
+        probs = [
+            ("predicted", question.prob),
+            ("probability", choice.probs[place] if choice and choice.probs else None),
+        ]
+        chances = "".join(f", {name} {prob:.2f}" for name, prob in probs if prob is not None)
+        lines.append("  " + _line(f"{mark} {question.text}{label}{chances}"))
+    return lines
 
 
 def _line(text: str) -> str:

@@ -94,7 +94,8 @@ def impressions(answers: Sequence[Answer], *, most_offers: int) -> Impressions:
         for name in ("cosine", "cheap", "log_amount", "rank", "words_before", "pressure", "shouting", "coherence")
     }
     measured |= {
-        name: column([float(getattr(ad, name)) for _, _, ad, _ in rows]) for name in ("labelled", "persuasion")
+        name: column([float(getattr(ad, name)) for _, _, ad, _ in rows])
+        for name in ("labelled", "persuasion", "repeated", "earlier")
     }
     measured |= {
         "affinity": column([ad.affinity or 0.0 for _, _, ad, _ in rows]),
@@ -173,6 +174,8 @@ class Equations:
             "attraction.tolerance": m["tolerance"] - 0.5,
             "attraction.price": price * cue,
         }
+        if "fatigue.repeated" in p:
+            in_x |= {"fatigue.repeated": m["repeated"], "fatigue.earlier": m["earlier"]}
         x = np.append(appeal, 0.0)[log.offer] + sum(p[name] * slope for name, slope in in_x.items())
         in_x["attraction.price_slope"] = steep * cheap
         in_x["attraction.amount_weight"] = -steep * p["attraction.price_slope"] * m["log_amount"]

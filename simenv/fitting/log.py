@@ -97,7 +97,7 @@ def _of_run(
         if t.persona_id not in personas:
             raise DataFileError(f"{folder}: the persona {t.persona_id!r} of an answer is in none of its sessions")
         with one_thread():
-            measures = measurer(personas[t.persona_id], t.auction, t.outcome)
+            measures = measurer(personas[t.persona_id], t.auction.answered(t.outcome), t.outcome)
         yield Answer(t.persona_id, measures, [click.clicked for click in t.feedback.clicks], t.auction.id)
     _refuse_unknown(mechanism, seen)
 

@@ -54,6 +54,8 @@ _FREE: Mapping[str, tuple[Scale, float]] = {
     "flooding.rate": ("log", 1.0),
     "readers.persuasion": ("as it is", 1.0),
     "readers.noticed": ("as it is", 1.0),
+    "fatigue.repeated": ("as it is", 1.0),
+    "fatigue.earlier": ("as it is", 1.0),
 }
 APPEAL = "attraction.appeal"
 """Fitted too: the spread of the ads' own log-odds."""

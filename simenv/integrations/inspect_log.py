@@ -123,10 +123,17 @@ def sessions_of(transitions: Iterable[Transition]) -> Iterator[list[Transition]]
 
 def messages_of(turn: Transition) -> list[ChatMessage]:
     """Question and answer of a turn."""
-    ids = [_id(turn.auction.id, turn.mechanism, role) for role in ("user", "assistant")]
+    ids = [_id(turn.auction.id, turn.mechanism, role) for role in ("user", "assistant", "offer", "choice")]
     answer = turn.outcome.response if turn.error is None else f"(no answer: {turn.error.kind}: {turn.error.text})"
+    asked: list[ChatMessage] = []
+    if turn.outcome.suggestions:
+        offer = "\n".join(f"- {it.text}{' (sponsored)' if it.ad_id else ''}" for it in turn.outcome.suggestions)
+        asked.append(ChatMessageAssistant(id=ids[2], content=offer, source="generate"))
+    if turn.outcome.chosen is not None:
+        asked.append(ChatMessageUser(id=ids[3], content=turn.auction.answered(turn.outcome).query.text))
     return [
         ChatMessageUser(id=ids[0], content=turn.auction.query.text, source="input"),
+        *asked,
         ChatMessageAssistant(id=ids[1], content=answer, source="generate"),
     ]
 

@@ -30,6 +30,7 @@ from simenv.integrations.views import (
     element,
     money,
     own_numbers,
+    refuse_linked,
     seller,
     utility,
     vector,
@@ -287,6 +288,7 @@ class BiddingEnv(_NumericEnv[npt.NDArray[np.float32]]):
         **options: Any,
     ) -> None:
         super().__init__(world, reward, sessions, render_mode, options)
+        refuse_linked(self.world, "the agent bids at each turn")
         self._mechanism = seller(mechanism, llm)
         self.observation_space = spaces.Dict({"own": OWN, **self._text_spaces()})
         self.action_space = copy.deepcopy(BID)  # a space has a generator of its own

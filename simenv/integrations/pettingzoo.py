@@ -13,7 +13,18 @@ from gymnasium import spaces
 from simenv.env.environment import NativeAdsEnv
 from simenv.errors import InputError, UnknownName
 from simenv.integrations.missing import missing
-from simenv.integrations.views import BID, OWN, Numbers, bid_of, element, own_numbers, seller, utility, vector
+from simenv.integrations.views import (
+    BID,
+    OWN,
+    Numbers,
+    bid_of,
+    element,
+    own_numbers,
+    refuse_linked,
+    seller,
+    utility,
+    vector,
+)
 from simenv.llm import LLM
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Transition
@@ -76,6 +87,7 @@ class BiddersEnv(ParallelEnv[str, Numbers, Action]):
         if reward not in ("expected", "realised"):
             raise UnknownName("reward", reward, ["expected", "realised"])
         self._env = NativeAdsEnv(world, render_mode=render_mode, **options)
+        refuse_linked(self._env.world, "agents bid at each turn")
         self._mechanism = seller(mechanism, llm)
         self._expected = reward == "expected"
         self.render_mode = render_mode

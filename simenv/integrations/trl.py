@@ -15,6 +15,7 @@ from simenv.background_loop import gather, run_sync
 from simenv.datasets.training_data import ad_prompt
 from simenv.errors import InputError
 from simenv.integrations.answers import answered, expected_reward
+from simenv.integrations.views import refuse_linked
 from simenv.records import Transition
 from simenv.world import Session, World, make_world
 
@@ -43,6 +44,7 @@ class AuctionReward:
         if world is not None and options:
             raise InputError(f"a world is given already, so {', '.join(options)} cannot be set here")
         self.world = world or make_world(**options)
+        refuse_linked(self.world, "a trainer asks for each answer alone")
         self._sessions: dict[tuple[int, int], Session] = {}
 
     def rows(self, sessions: int, *, seed: int = 0, first: int = 0) -> list[dict[str, Any]]:

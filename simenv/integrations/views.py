@@ -26,6 +26,19 @@ OWN = spaces.Box(np.array([0, -1.001, 0, 0], np.float32), np.array([LARGEST, 1.0
 """Space of `own_numbers`."""
 
 
+def refuse_linked(world: World, who: str) -> None:
+    """Raises InputError if the turns of a session are linked: then bids hold for all of them.
+
+    Args:
+        world: The world.
+        who: Who needs turns that are apart, and why, for the message.
+    """
+    if world.linked:
+        raise InputError(
+            f"{who}, so that the turns of a session must be apart", hint='make the world with turns="apart"'
+        )
+
+
 def own_numbers(world: World, auction: Auction, ad_id: str) -> npt.NDArray[np.float32]:
     """What the advertiser of a candidate knows: value, relevance, place and number of candidates. Shape (4,)."""
     place = [bid.ad.id for bid in auction.bids].index(ad_id)

@@ -5,6 +5,7 @@ Measured once, an answer can be judged in many worlds, and the numbers of a worl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from simenv.encoder import Encoder
 from simenv.judges import ad_copy
 from simenv.judges.cues import Examples, learn
 from simenv.one_thread import product
-from simenv.records import Ad, Auction, Outcome, Persona, Traits
+from simenv.records import Ad, Auction, Outcome, Persona, ShownAd, Traits
 from simenv.text import sentence_around, sentences
 
 Floats = npt.NDArray[np.float64]
@@ -55,6 +56,10 @@ class AdMeasures(NamedTuple):
     """Whether the text says that it is an ad; False where no persuasion is measured."""
     persuasion: float = NO_CUE
     """Cue "persuasion" of the pitch and the sentence after it; `NO_CUE` where there are no example sentences of it."""
+    repeated: int = 0
+    """Earlier answers of the session that showed this ad."""
+    earlier: int = 0
+    """Other ads that earlier answers of the session showed."""
 
 
 class AnswerMeasures(NamedTuple):
@@ -98,7 +103,7 @@ class Measurer:
         cosines = self.cosines(ads)
         measured = []
         leaked = any(violation.kind == "leaked_process" for violation in outcome.violations)
-        found = self.offers(persona, auction.query.text, ads)
+        found = self.offers(persona, auction.query.text, ads, auction.shown)
         leak = NO_CUE if leaked else self._leak(response, ads)
         for ad, placement, offer in zip(ads, placements, found, strict=True):
             start, end = placement.span
@@ -120,8 +125,11 @@ class Measurer:
             )
         return AnswerMeasures(persona.traits, tuple(measured), cosines, leaked, leak)
 
-    def offers(self, persona: Persona, query: str, ads: Sequence[Ad]) -> list[AdMeasures]:
-        """What can be measured without an answer."""
+    def offers(
+        self, persona: Persona, query: str, ads: Sequence[Ad], shown: Sequence[ShownAd] = ()
+    ) -> list[AdMeasures]:
+        """What can be measured without an answer. `shown`: ads of earlier answers of the session."""
+        times = Counter(it.ad_id for it in shown)
         texts = [ad_copy.offer(ad) for ad in ads]
         cheap = self._cues["cheap"](texts)
         return [
@@ -134,6 +142,8 @@ class Measurer:
                 affinity=persona.traits.affinity.get(ad.category),
                 cheap=float(cue),
                 log_amount=ad_copy.log_amount(text),
+                repeated=times[ad.id],
+                earlier=len(shown) - times[ad.id],
             )
             for ad, text, cue, cosine in zip(ads, texts, cheap, self._relevance(query, ads), strict=True)
         ]

@@ -39,6 +39,10 @@ pitch promotes, l = 1 if the text says that it is an ad, and x the log-odds of a
 
     attraction_i = (1 - n_i) sigmoid(x_i + persuasion s_i) + n_i sigmoid(x_i + persuasion s_i + noticed)
     n_i          = sigmoid(notice + notice_label l_i + notice_persuasion s_i)
+
+A world may have users who remember the ads of their session (`worlds/fatigue.toml`). Then x has the further terms
+repeated k_i + earlier (m - k_i), with m the ads that earlier answers of the session showed and k_i how many of them are
+this ad (`Auction.shown`).
 """
 
 from __future__ import annotations
@@ -54,8 +58,20 @@ from simenv.encoder import Encoder, together
 from simenv.judges.click_measures import AdMeasures, AnswerMeasures, Measurer
 from simenv.judges.click_worlds import ClickParams, world_v1
 from simenv.judges.cues import ramp
+from simenv.judges.questions import choose_by_cosines
 from simenv.one_thread import one_thread
-from simenv.records import Ad, Auction, Click, Feedback, Outcome, Persona, Traits
+from simenv.records import (
+    Ad,
+    Auction,
+    Choice,
+    Click,
+    Feedback,
+    Outcome,
+    Persona,
+    ShownAd,
+    Suggestion,
+    Traits,
+)
 from simenv.seeding import keyed_rng
 
 Floats = npt.NDArray[np.float64]
@@ -75,6 +91,11 @@ class ClickModel:
         self.sha256 = self.params.sha256
         self._encoder = encoder
         self._measurer = Measurer(encoder, self.params.examples)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether users remember the ads of their session."""
+        return self.params.fatigue is not None
 
     def prepare(self) -> None:
         """Fits the cues."""
@@ -105,6 +126,9 @@ class ClickModel:
                 for i, prob in probs.items()
             )
         )
+
+    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
+        return await choose_by_cosines(self._encoder, self.params.questions, persona, auction, questions)
 
     def probabilities(self, persona: Persona, auction: Auction, outcome: Outcome) -> dict[str, float]:
         """Click probability of every shown ad: ad id -> [0, 1], in the order of the placements.
@@ -148,9 +172,16 @@ class ClickModel:
             return {}
         return {ad.id: self._noticing(ad) for ad in measures.ads if ad.intact}
 
-    def attraction(self, persona: Persona, query: str, ads: Sequence[Ad]) -> dict[str, float]:
-        """Click probability of an examined ad that stands alone in a sentence that fits: ad id -> (0, 1)."""
-        odds = self._log_odds(persona.traits, self._measurer.offers(persona, query, ads))
+    def attraction(
+        self, persona: Persona, query: str, ads: Sequence[Ad], shown: Sequence[ShownAd] = ()
+    ) -> dict[str, float]:
+        """Click probability of an examined ad that stands alone in a sentence that fits: ad id -> (0, 1).
+
+        Args:
+            persona, query, ads: The user, the question and the ads.
+            shown: Ads that earlier answers of the session showed.
+        """
+        odds = self._log_odds(persona.traits, self._measurer.offers(persona, query, ads, shown))
         return {ad_id: _sigmoid(value) for ad_id, value in odds.items()}
 
     def _log_odds(self, traits: Traits, ads: Sequence[AdMeasures]) -> dict[str, float]:
@@ -165,9 +196,14 @@ class ClickModel:
                 + p.appeal * self._appeal(ad)
                 + p.tolerance * (traits.ad_tolerance - 0.5)
                 + p.price * traits.price_sensitivity**2 * float(cue)
+                + self._fatigue(ad)
             )
             for ad, cue in zip(ads, cues, strict=True)
         }
+
+    def _fatigue(self, ad: AdMeasures) -> float:
+        p = self.params.fatigue
+        return 0.0 if p is None else p.repeated * ad.repeated + p.earlier * ad.earlier
 
     def _attraction(self, log_odds: float, ad: AdMeasures) -> float:
         readers = self.params.readers

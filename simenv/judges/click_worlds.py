@@ -1,8 +1,9 @@
 """Worlds of the click model: its numbers, as named and hashed TOML files.
 
 Worlds that ship with simenv are in the folder `worlds`: v1 (the default), rare (clicks as rare as on cards in answer
-engines) and labels (odds ratios measured on people). A file of your own has the same form; `simenv fit-world` writes
-one. `like = "v1"` takes from another world every number that the file does not name.
+engines), labels (odds ratios measured on people) and fatigue (users remember the ads of their session). A file of your
+own has the same form; `simenv fit-world` writes one. `like = "v1"` takes from another world every number that the file
+does not name.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from simenv.files.tables import decoded
 from simenv.judges.cues import Examples, read_examples
 from simenv.records import Record
 
-WORLDS = ("v1", "rare", "labels")
+WORLDS = ("v1", "rare", "labels", "fatigue")
 """The worlds that ship with simenv."""
 
 
@@ -103,6 +104,26 @@ class Readers(Record):
     """What a fully promoting pitch adds to them."""
 
 
+class Fatigue(Record):
+    """What ads that earlier answers of the session showed do to attraction, in log-odds. World v1 has none of it."""
+
+    repeated: float
+    """For each earlier answer that showed the same ad."""
+    earlier: float
+    """For each other ad that an earlier answer showed; an ad counts once per answer."""
+
+
+class QuestionParams(Record):
+    """Which follow-up question a user chooses, in log-weights: see `questions.py`."""
+
+    query: float = 6.0
+    """Per unit of cosine of query and question."""
+    interests: float = 6.0
+    """Per unit of the largest cosine of an interest and the question."""
+    none: float = 3.4
+    """Of choosing none of them."""
+
+
 _RAMPS = (
     ("nativeness", "coherence_none", "coherence_full"),
     ("nativeness", "pressure_none", "pressure_full"),
@@ -114,7 +135,7 @@ _RAMPS = (
 
 
 class ClickParams(Record):
-    """All parameters of the click model. Comments in `worlds/v1.toml` and `worlds/labels.toml` explain each one."""
+    """All parameters of the click model. Comments in the files of `worlds` explain each one."""
 
     world: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,79}$")
     """Key of the hidden draws: another name gives another world."""
@@ -125,6 +146,9 @@ class ClickParams(Record):
     leaks: Leaks
     flooding: Flooding
     readers: Readers | None = Field(default=None, exclude_if=lambda readers: readers is None)
+    fatigue: Fatigue | None = Field(default=None, exclude_if=lambda fatigue: fatigue is None)
+    questions: QuestionParams = Field(default=QuestionParams(), exclude_if=lambda it: it == QuestionParams())
+    """Left out of files and hashes where it is the default, as in the worlds that ship."""
     examples: dict[str, Examples] = Field(default_factory=read_examples)
     """Cue name -> the example sentences that the cue is fitted to. A file adds its own to those of simenv."""
     appeals: dict[str, float] = Field(default_factory=dict, exclude_if=lambda appeals: not appeals)
@@ -152,7 +176,7 @@ class ClickParams(Record):
         Raises:
             InputError: unknown parameter, or value out of range.
         """
-        numbers: dict[str, Any] = self.model_dump()
+        numbers: dict[str, Any] = {"questions": self.questions.model_dump(), **self.model_dump()}
         for name, value in changes.items():
             section, dot, field = name.partition(".")
             target = numbers if not dot else numbers.get(section)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -22,9 +22,11 @@ from pydantic import Field, JsonValue, model_validator
 
 from simenv.encoder import Encoder
 from simenv.judges.base import Judge
+from simenv.judges.click_worlds import QuestionParams
 from simenv.judges.features import FEATURES, FeatureReader
+from simenv.judges.questions import choose_by_cosines
 from simenv.llm.base import LLM, metered
-from simenv.records import Auction, Click, Feedback, Outcome, Persona, Record
+from simenv.records import Auction, Choice, Click, Feedback, Outcome, Persona, Record, Suggestion
 from simenv.seeding import keyed_rng
 
 
@@ -98,6 +100,10 @@ class EmbeddedJudge:
             clicked = bool(keyed_rng("embedded-click", auction.id, placement.ad_id).random() < prob)
             clicks.append(Click(ad_id=placement.ad_id, clicked=clicked, click_prob=prob))
         return Feedback(clicks=tuple(clicks), usage=meter.usage)
+
+    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
+        """By the encoder's cosines, with the numbers of world v1."""
+        return await choose_by_cosines(self._parts[1], QuestionParams(), persona, auction, questions)
 
 
 def _sigmoid(x: float) -> float:

@@ -9,9 +9,10 @@ from itertools import combinations
 from simenv.abilities import AsksModels, hash_of
 from simenv.background_loop import gather
 from simenv.errors import InputError
-from simenv.judges.base import Judge, run_judge
+from simenv.judges.base import Judge, Remembers, ask_choice, run_judge
+from simenv.judges.questions import drawn
 from simenv.llm.base import LLM
-from simenv.records import Auction, Click, Feedback, Outcome, Persona, Usage
+from simenv.records import Auction, Choice, Click, Feedback, Outcome, Persona, Suggestion, Usage
 from simenv.seeding import keyed_rng
 
 
@@ -40,6 +41,11 @@ class JudgeEnsemble:
         )
 
     @property
+    def remembers(self) -> bool:
+        """Whether the users of one of the members remember ads."""
+        return any(isinstance(judge, Remembers) and judge.remembers for judge in self.judges)
+
+    @property
     def sha256(self) -> str:
         """Hash of the members' hashes, for manifests."""
         hashes = [f"{judge.name} {hash_of(judge)}" for judge in self.judges]
@@ -60,6 +66,18 @@ class JudgeEnsemble:
             usage=sum((reply.usage for reply in replies), start=Usage()),
             asked_again=sum(reply.asked_again for reply in replies),
         )
+
+    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
+        """A draw with the mean of the members' probabilities, or of their choices as 0 or 1."""
+        choices = await gather(ask_choice(judge, persona, auction, questions) for judge in self.judges)
+        read = [choice for choice in choices if not choice.abstained]
+        if not read:
+            return Choice(reason="every member abstains", abstained=True)
+        rows = [
+            choice.probs or tuple(float(place == choice.place) for place in range(len(questions))) for choice in read
+        ]
+        probs = tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))
+        return Choice(place=drawn(auction, questions, probs), probs=probs)
 
     def _pooled(self, auction: Auction, ad_id: str, probs: Sequence[float | None]) -> Click:
         votes = (f"{prob:.2f}" if prob is not None else "abstains" for prob in probs)

@@ -66,10 +66,10 @@ def make_judge(
     """Builds a judge by name.
 
     Args:
-        name: "click" (the click model on the embedded encoder), "click:WORLD" (the same in another world: rare, labels
-            or a .toml file), "embedded" (likelihoods of the embedded model and cosines of the encoder), "llm" (a
-            language model), package.module:Class, file.py:Class, or "auto": an LLM judge where `pick_user_llm` finds a
-            model, else the click model.
+        name: "click" (the click model on the embedded encoder), "click:WORLD" (the same in another world: rare,
+            labels, fatigue or a .toml file), "embedded" (likelihoods of the embedded model and cosines of the encoder),
+            "llm" (a language model), package.module:Class, file.py:Class, or "auto": an LLM judge where `pick_user_llm`
+            finds a model, else the click model.
         llm: The User-LLM, or its name as in `make_llm`.
         ad_llm: The model that writes the answers; it may play the users too, see `pick_user_llm`.
         ensemble: Names of the members of a `JudgeEnsemble`, instead of `name`: judges, or language models, each with
@@ -107,7 +107,7 @@ def make_judge(
 
 
 def click_judge(encoder: Encoder, world: str = "v1") -> ClickModel:
-    """Click model: clicks with known probabilities, in world v1, rare, labels or a .toml file: click:WORLD."""
+    """Click model: clicks with known probabilities, in world v1, rare, labels, fatigue or a .toml file: click:WORLD."""
     return ClickModel(encoder, load_world(world))
 
 

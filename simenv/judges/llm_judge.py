@@ -24,9 +24,10 @@ from simenv.errors import InputError, UnreadableReply
 from simenv.files.prompts import read_prompt
 from simenv.judges.base import Judge
 from simenv.judges.fence import fence_code, neutralize
+from simenv.judges.llm_choice import choose_framed, choose_freely
 from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, Key, LinksOnly, OneOf, Prompt, Sampling, metered
 from simenv.llm.replies import read_json, start_of, without_reasoning
-from simenv.records import Auction, Click, Feedback, Outcome, Persona
+from simenv.records import Auction, Choice, Click, Feedback, Outcome, Persona, Suggestion
 
 _log = logging.getLogger(__name__)
 
@@ -205,6 +206,14 @@ class LLMJudge:
                 verdicts = _pooled(shown, [clicks for clicks, _ in samples])
                 again = sum(asked_again for _, asked_again in samples)
         return Feedback(clicks=tuple(verdicts[ad_id] for ad_id in shown), usage=meter.usage, asked_again=again)
+
+    async def choose(self, persona: Persona, auction: Auction, questions: Sequence[Suggestion]) -> Choice:
+        """Which follow-up question the persona goes on with."""
+        if self._frame:
+            return await choose_framed(self._llm, persona, auction, questions)
+        return await choose_freely(
+            self._llm, persona, auction, questions, samples=self._samples, sampling=self._SAMPLING, again=_AGAIN
+        )
 
     def prompt(self, persona: Persona, auction: Auction, outcome: Outcome) -> Prompt:
         """Builds the judge's prompt. Question and answer are fenced and neutralized."""

@@ -8,8 +8,10 @@ population of bidders.
 from __future__ import annotations
 
 import copy
+import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,6 +30,7 @@ class BidRequest(NamedTuple):
     """Information that an advertiser has when it bids."""
 
     auction_id: str
+    """What the bid is for: an auction; where turns are linked (`simenv.sessions`) a session."""
     session_id: str
     turn: int
     """Position of the turn in its session."""
@@ -39,6 +42,8 @@ class BidRequest(NamedTuple):
     """What the bid is for."""
     clicks: float = 1.0
     """Clicks that the advertiser expects of one unit: 1 for a bid per click."""
+    turns: int = 1
+    """Number of auctions that the bid holds for."""
 
 
 class Bidder(Protocol):
@@ -103,12 +108,23 @@ class UniformBidder:
         return per_click * request.clicks
 
 
+@dataclass
+class _Tried:
+    """A bid of `Exp3Bidder`, and what it brought so far."""
+
+    arm: int
+    prob: float
+    value: float
+    utility: float = 0.0
+
+
 class Exp3Bidder:
     """Learns to shade its bids by EXP3 over a grid of factors, from its own clicks and payments.
 
     EXP3 (Auer, Cesa-Bianchi, Freund, Schapire 2002): an advertiser observes only the result of its own bid, so the
     gain of a factor is divided by the probability of the factor. Each ad learns separately, over all auctions in which
-    it is a candidate. Gain: utility / value, in [-1, 1], rescaled to [0, 1].
+    it is a candidate. Gain: utility / value, in [-1, 1], rescaled to [0, 1]. Where turns are linked
+    (`simenv.sessions`) it bids once for a session, and learns from the session's utility after its last turn.
 
     Args:
         grid: Factors of the value.
@@ -123,7 +139,8 @@ class Exp3Bidder:
         self.grid = grid
         self.rate = rate
         self._log_weights: dict[str, npt.NDArray[np.float64]] = defaultdict(lambda: np.zeros(len(grid)))
-        self._tried: dict[tuple[str, str], tuple[int, float]] = {}
+        self._tried: dict[str, dict[str, _Tried]] = {}
+        """What was bid for (`BidRequest.auction_id`) -> ad id -> the bid."""
 
     def strategy(self, ad_id: str) -> npt.NDArray[np.float64]:
         """Returns the probability of each factor: shape (len(grid),)."""
@@ -135,21 +152,27 @@ class Exp3Bidder:
         auction_id, ad_id = request.auction_id, request.ad.id
         probs = self.strategy(ad_id)
         arm = int(keyed_rng("learning bid", auction_id, ad_id).choice(len(self.grid), p=probs))
-        self._tried[auction_id, ad_id] = arm, float(probs[arm])
+        self._tried.setdefault(auction_id, {})[ad_id] = _Tried(arm, float(probs[arm]), request.value)
         return self.grid[arm] * request.value
 
     def observe(self, transition: Transition) -> None:
-        """Learns from one auction; abstained verdicts are ignored."""
+        """Learns from one auction, or one turn of a session; abstained verdicts are ignored."""
+        auction = transition.auction
+        linked = auction.horizon is not None
+        tried = self._tried.get(auction.session_id if linked else auction.id, {})
         clicks = {click.ad_id: click.clicked for click in transition.feedback.clicks}
-        for bid in transition.auction.bids:
-            arm, prob = self._tried.pop((transition.auction.id, bid.ad.id), (None, 1.0))
-            clicked, value = clicks.get(bid.ad.id, False), transition.values[bid.ad.id]
-            if arm is None or clicked is None or value <= 0:
-                continue
-            units = bid.units(clicked) if bid.ad.id in clicks else 0.0
-            utility = value * units - transition.payments.get(bid.ad.id, 0.0)
-            gain = (float(np.clip(utility / value, -1, 1)) + 1) / 2
-            self._log_weights[bid.ad.id][arm] += self.rate * gain / (prob * len(self.grid))
+        for bid in auction.bids:
+            clicked = clicks.get(bid.ad.id, False)
+            if bid.ad.id in tried:
+                paid, value = transition.payments.get(bid.ad.id, 0.0), tried[bid.ad.id].value
+                units = math.nan if clicked is None else bid.units(clicked) if bid.ad.id in clicks else 0.0
+                tried[bid.ad.id].utility += value * units - paid
+        if auction.horizon is None or auction.turn == auction.horizon - 1:
+            for ad_id, it in tried.items():
+                if it.value > 0 and math.isfinite(it.utility):
+                    gain = (float(np.clip(it.utility / it.value, -1, 1)) + 1) / 2
+                    self._log_weights[ad_id][it.arm] += self.rate * gain / (it.prob * len(self.grid))
+            self._tried.pop(auction.session_id if linked else auction.id, None)
 
 
 class MixedBidder:
@@ -231,7 +254,8 @@ class Budgeted:
         purse = self._purse(request.session_id, request.ad.id)
         bid = self._inner.bid(request)
         left = self._budget - self._spent[purse]
-        return max(0.0, min(bid / (1 + self._mu[purse]), left))  # a click or view may not cost more than the rest
+        # Clicks or views may not cost more than the rest: one in each of the auctions that the bid holds for.
+        return max(0.0, min(bid / (1 + self._mu[purse]), left / request.turns))
 
     def observe(self, transition: Transition) -> None:
         """Adds the payments to the spending and updates mu."""

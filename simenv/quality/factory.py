@@ -10,6 +10,8 @@ from simenv.encoder import Encoder, default_encoder
 from simenv.errors import InputError
 from simenv.llm.base import LLM
 from simenv.quality.embedded import EmbeddedQuality, QualityMeasure
+from simenv.quality.gem import GemQuality
+from simenv.quality.gem_rubric import Rubric
 from simenv.quality.likelihood import LikelihoodQuality
 from simenv.quality.llm_quality import LLMQuality
 from simenv.registry import Kind, Lazy
@@ -33,6 +35,19 @@ def rubric(user_llm: LLM | None = None) -> LLMQuality:
     return LLMQuality(user_llm)
 
 
+def gem(encoder: Encoder) -> GemQuality:
+    """The embedded measures, and GEM-Bench's quantities from sentence embeddings."""
+    return GemQuality(encoder)
+
+
+def gem_judged(encoder: Encoder, llm: LLM | None = None, user_llm: LLM | None = None) -> GemQuality:
+    """The same, and GEM-Bench's six grades by a language model; six additional calls per answer."""
+    judge = user_llm or llm
+    if judge is None:
+        raise InputError("quality gem_judged needs a language model", hint="gem needs none")
+    return GemQuality(encoder, Rubric(judge))
+
+
 def make_quality(
     name: str = "embedded",
     encoder: Encoder | None = None,
@@ -45,10 +60,11 @@ def make_quality(
 
     Args:
         name: "embedded" (sentence embeddings), "likelihood" (these, and how a language model expects the ad sentences),
-            "llm" (a language model grades by a rubric), "none", package.module:Class or file.py:Class.
+            "llm" (a language model grades by a rubric), "gem" (GEM-Bench's quantities too), "gem_judged" (and its six
+            grades), "none", package.module:Class or file.py:Class.
         encoder: Text encoder; the embedded one by default.
-        llm: For "likelihood": a model that scores continuations.
-        user_llm: For "llm": a model that follows formats.
+        llm: For "likelihood": a model that scores continuations. For "gem_judged": the judge if there is no `user_llm`.
+        user_llm: For "llm": a model that follows formats. For "gem_judged": the judge.
         options: The measure's own options.
 
     Raises:

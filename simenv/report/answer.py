@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from simenv.records import Ad, Bid, Transition
+from simenv.records import Ad, Bid, Quality, Transition
 from simenv.runs.useless import is_empty, is_refusal
 
 Piece = str | tuple[str, int, int]
@@ -41,13 +41,16 @@ def pack(t: Transition, ads: dict[Ad, Ad]) -> Row:
         "ads": _shown(t),
         "violations": [violation.kind for violation in t.outcome.violations],
         "faults": faults(t),
+        "note": t.outcome.note or None,
         "paid": sum(t.payments.values()),
         "expectedPaid": None if t.expected_payments is None else sum(t.expected_payments.values()),
+        "asked": _asked(t),
         "transfers": [[ad_id, amount] for ad_id, amount in t.outcome.transfers.items() if amount],
         "satisfaction": t.feedback.satisfaction,
         "qualityLoss": None if quality is None else quality.quality_loss,
         "kept": None if quality is None else quality.kept,
         "adText": None if quality is None else quality.ad_text_share,
+        "gem": _gem(quality),
         "calls": usage.calls,
         "tokens": usage.tokens,
         "error": None if t.error is None else [t.error.kind, t.error.text],
@@ -92,6 +95,25 @@ def faults(t: Transition) -> list[str]:
 def _covering(start: int, end: int, spans: Sequence[tuple[int, int]]) -> int:
     """The number of the first span that covers a piece; -1 if none does."""
     return next((number for number, (a, b) in enumerate(spans) if a <= start and end <= b), -1)
+
+
+def _gem(quality: Quality | None) -> list[tuple[str, float]] | None:
+    """GEM-Bench's quantities that were measured: (name, value)."""
+    if quality is None or quality.gem is None:
+        return None
+    numbers = quality.gem.model_dump(exclude={"unread"})
+    known = [(name.replace("_", " "), value) for name, value in numbers.items() if value is not None]
+    return known
+
+
+def _asked(t: Transition) -> list[list[Any]]:
+    """Of each follow-up question: text, sponsor, price, predicted and actual probability, whether it was chosen."""
+    choice = t.feedback.choice
+    probs = (choice.probs if choice else None) or [None] * len(t.outcome.suggestions)
+    return [
+        [question.text, question.ad_id, question.price, question.prob, prob, place == t.outcome.chosen]
+        for place, (question, prob) in enumerate(zip(t.outcome.suggestions, probs, strict=True))
+    ]
 
 
 def _shown(t: Transition) -> list[list[Any]]:

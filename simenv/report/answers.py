@@ -25,8 +25,8 @@ class _Question(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    about: tuple[str, str, int, int, float]
-    """Profile and topic, turn, number of ads without a penalty, reserve."""
+    about: tuple[str, str, int, int, float] | tuple[str, str, int, int, float, str, int]
+    """Profile and topic, turn, number of ads without a penalty, reserve; where turns are linked session and horizon."""
     rows: list[Row]
 
 
@@ -77,7 +77,8 @@ class Sample:
             return
         if question not in self._kept:
             a = t.auction
-            self._kept[question] = _Kept((a.profile, a.query.topic, a.turn, a.max_ads, a.reserve), [])
+            about = (a.profile, a.query.topic, a.turn, a.max_ads, a.reserve)
+            self._kept[question] = _Kept(about if a.horizon is None else (*about, a.session_id, a.horizon), [])
             heapq.heappush(self._queue, (-draw, question))
         self._kept[question].rows.append(pack(t, self._ads))
         self.kept += 1

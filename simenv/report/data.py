@@ -36,7 +36,7 @@ _COSTS = frozenset(
     ]
 )
 """Metrics of which less is better, shown as they are."""
-_CHOSEN_BY_MECHANISM = frozenset({"ads"})
+_CHOSEN_BY_MECHANISM = frozenset({"ads", "detectability", "detected", "session_ads", "stop_turn"})
 """More of it is neither better nor worse."""
 
 

@@ -16,7 +16,7 @@ from simenv.report.papers import ENDINGS, LINES, draw_allocation, draw_differenc
 from simenv.runs.compare import compare_runs, labelled, labels_of, open_runs
 from simenv.runs.log import LeftOut
 from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS, Metric, make_metric
+from simenv.runs.metrics import METRICS, Metric, metrics_named
 from simenv.runs.summary import Table, table_of
 from simenv.runs.tally import tally
 from simenv.runs.tally_run import tally_of_run
@@ -121,7 +121,7 @@ def _read(
     opened = open_runs(folders, left_out)
     if len(opened) == 1:
         (run,) = opened
-        measures = [*METRICS, *(make_metric(it) if isinstance(it, str) else it for it in metrics)]
+        measures = [*METRICS, *metrics_named(metrics)]
         with tally_of_run(folders[0], measures) if left_out is None else tally(run.read, measures) as found:
             chosen = baseline or run.manifest["options"].get("baseline")
             return table_of(found, measures, chosen, about=about(run.manifest)), run.read

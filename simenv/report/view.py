@@ -20,7 +20,7 @@ from simenv.report.page import SIGN, render
 from simenv.runs.compare import Comparison, Run, compare_runs, incomplete, labelled, labels_of, open_runs
 from simenv.runs.log import SESSIONS, LeftOut, read_sessions
 from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS, Metric, make_metric
+from simenv.runs.metrics import METRICS, Metric, metrics_named
 from simenv.runs.noise_floor import CARD
 from simenv.runs.options import BenchOptions
 from simenv.runs.summary import Table, table_of
@@ -97,7 +97,7 @@ def view(
     path = Path(out) if out is not None else folders[0] / NAME
     _refuse_other_file(path)
     extras = _attached(folders, training, validity, audit, left_out)
-    measures = [make_metric(it) if isinstance(it, str) else it for it in metrics]
+    measures = metrics_named(metrics)
     if len(opened) == 1:
         found, read = _of_one(folders[0], opened[0], baseline, measures, left_out), opened[0].read()
     else:

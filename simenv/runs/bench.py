@@ -210,7 +210,9 @@ def run_bench(
         cassettes = [Path(path) for path in (options.record, options.cache) if path is not None]
         places = None if ignore_disk_space else [folder, *cassettes]
         spending = Spending(folder, options)
-        with RunLog(run, done, n=auctions, again=not learners, places=places) as log:
+        # What learned from a failed answer, or came after it in a session of linked turns, depends on it.
+        again = not learners and not parts.world.linked
+        with RunLog(run, done, n=auctions, again=again, places=places) as log:
             sessions = Sessions(begun, run.save_sessions)
             run_answers(engine, options, parts, log, progress, sessions, blocks.chunks(shard), spending)
         refuse_empty(spending, folder)

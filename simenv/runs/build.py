@@ -15,7 +15,7 @@ from simenv.background_loop import run_sync
 from simenv.conversions import Conversions
 from simenv.ctr.models import CTR_MODEL, CTRModel
 from simenv.encoder import default_encoder
-from simenv.errors import InputError
+from simenv.errors import InputError, UnknownName
 from simenv.files.rows import parse_columns
 from simenv.judges.base import JUDGE, Judge
 from simenv.judges.factory import asks_user_llm, check_click_world, pick_user_llm, self_judging
@@ -30,10 +30,11 @@ from simenv.quality.factory import QUALITY, make_quality
 from simenv.records import Ad, Persona
 from simenv.registry import Kind, Lazy
 from simenv.runs.ceilings import refuse_unpriced
-from simenv.runs.metrics import METRIC, Metric
+from simenv.runs.metrics import METRIC, Metric, metrics_named, names_in_sets
 from simenv.runs.models import Models, judge_names
 from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, ScoreOptions, check_ranges
 from simenv.runs.settings import Part, PartOptions
+from simenv.sessions import TURNS
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries
 from simenv.world import World, make_world
@@ -96,6 +97,8 @@ def plan(options: RunOptions, given: Mapping[str, Mechanism] | None = None) -> P
         label: find_mechanism(name, part_options.of(MECHANISM, label)) for label, name in names.items()
     }
     _check_choices(options, part_options)
+    if options.turns not in TURNS:
+        raise UnknownName("way to relate turns", options.turns, TURNS)
     bidder = _bidder(options, part_options)
     for label in (*names, *(given or {})):
         check_label(label)
@@ -156,6 +159,7 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
             answer_timeout=options.answer_timeout,
             strict=options.strict,
             conversions=plan.conversions,
+            turns=_turns(options, plan.mechanisms.values()),
             view_bids=options.view_bids,
             clicks_per_view=options.clicks_per_view,
             quality=make_quality(quality, encoder, llm=ad_llm, user_llm=user_llm, options=measure_options),
@@ -211,7 +215,7 @@ def metrics_of(options: BenchOptions) -> tuple[Metric, ...]:
         SimenvError: one cannot be found or built.
     """
     part_options = part_options_of(options)
-    return tuple(registry.make(METRIC, name, **part_options.of(METRIC, name)) for name in options.metrics)
+    return metrics_named(options.metrics, lambda name: part_options.of(METRIC, name))
 
 
 def objective_of(options: RunOptions) -> Objective:
@@ -269,7 +273,7 @@ def parts_of(options: RunOptions, mechanisms: Mapping[str, str]) -> Iterable[Par
         (PENALTY, (options.penalty,)),
         (BIDDER, (options.bidder,) if isinstance(options, BidderOptions) else ()),
         (QUALITY, (options.quality,) if isinstance(options, BenchOptions) else ()),
-        (METRIC, options.metrics if isinstance(options, BenchOptions) else ()),
+        (METRIC, names_in_sets(options.metrics) if isinstance(options, BenchOptions) else ()),
     ]
     for kind, names in named:
         for name in names:
@@ -317,6 +321,15 @@ def _conversions(options: RunOptions) -> Conversions | None:
     if not isinstance(options, BenchOptions | ScoreOptions) or options.conversions is None:
         return None
     return Conversions(options.conversions)
+
+
+def _turns(options: RunOptions, mechanisms: Iterable[AnyMechanism]) -> str:
+    """How turns relate: `auto` links them for a session mechanism; what the judge needs is the world's to say."""
+    for it in mechanisms:
+        commits = it.factory if isinstance(it, registry.Spec) else it
+        if options.turns == "auto" and hasattr(commits, "begin"):
+            return "linked"
+    return options.turns
 
 
 def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:

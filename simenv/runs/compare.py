@@ -20,7 +20,7 @@ from simenv.runs.differences import of_the_mechanisms, of_the_world
 from simenv.runs.folder import read_manifest, read_transitions
 from simenv.runs.log import LeftOut
 from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS, Metric, make_metric
+from simenv.runs.metrics import METRICS, Metric, metrics_named
 from simenv.runs.shards import shard_of_options
 from simenv.runs.summary import Table, table_of
 from simenv.runs.tables import to_frame
@@ -107,7 +107,7 @@ def compare_runs(
         across, baseline, metrics: As in `compare`.
         labels: What `labels_of` returned for them, if it was called: it reads the logs.
     """
-    measures = [*METRICS, *(make_metric(it) if isinstance(it, str) else it for it in metrics)]
+    measures = [*METRICS, *metrics_named(metrics)]
     manifests = {run.name: run.manifest for run in runs}
     differing = of_the_world(manifests)
     if differing and not across:

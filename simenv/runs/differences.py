@@ -68,6 +68,7 @@ def _world_facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     hashes, versions = _mapping(manifest.get("data_sha256")), _mapping(world.get("packs"))
     facts = {pack: versions.get(pack) or _short(hashes.get(pack)) for pack in _PACKS}
     facts |= {name: str(world.get(name)) for name in _WORLD}
+    facts["turns"] = str(world.get("turns", "apart"))
     facts |= {f"objective.{name}": str(number) for name, number in _mapping(world.get("objective")).items()}
     facts |= {name: str(_option(manifest, name)) for name in _OPTIONS_OF_WORLD}
     facts |= {name: _short(facts[name]) for name in _HASH_OF}

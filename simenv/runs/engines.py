@@ -104,6 +104,11 @@ def open_engine(
             "keep",
             hint="use engine local",
         )
+    if "turns" in setup.facts and options.chunk % options.horizon:
+        raise InputError(
+            "the engine ray runs chunks apart, so one must hold whole sessions where turns are linked: chunk must be a "
+            f"multiple of horizon {options.horizon}, got {options.chunk}"
+        )
     machine, answers = setup.machine, options.chunk * len(setup.facts["ctr_models"])
     in_flight = in_flight_of(llms)  # None: a batch is one chunk's
     pool: RayPool[Task, Rows] = RayPool(

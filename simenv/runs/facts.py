@@ -44,5 +44,6 @@ def facts_of(checked: Plan, parts: Parts, hashes: Mapping[str, str]) -> dict[str
             label: model.name if (model := own_ctr_model(mechanism)) is not None else None
             for label, mechanism in parts.mechanisms.items()
         },
+        **({"turns": "linked"} if world.linked else {}),
         "objects": {label: f"{type(it).__module__}:{type(it).__qualname__}" for label, it in objects.items()},
     }

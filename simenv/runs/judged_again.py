@@ -122,7 +122,8 @@ class JudgedRun:
     async def _ask(self, judge: Judge, t: Transition, key: str) -> Feedback:
         auction = t.auction.model_copy(update={"id": t.auction.id + key})
         try:
-            return await run_judge(judge, self.personas[t.persona_id], auction, t.outcome)
+            feedback = await run_judge(judge, self.personas[t.persona_id], auction, t.outcome)
+            return feedback.model_copy(update={"choice": t.feedback.choice})
         except UnreadableReply as error:
             clicks = (Click(ad_id=p.ad_id, clicked=None, reason=str(error)[:300]) for p in t.outcome.placements)
             return Feedback(clicks=tuple(clicks))

@@ -5,12 +5,13 @@ Numbers are read from their `Spool` block by block, once for each sum, in ascend
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from simenv.runs.metrics import OfAllAnswers
 from simenv.runs.spool import Array, Draws, Rows
 from simenv.runs.tally import Side
 from simenv.stats import Ratio, draw_variance, streamed_ratio
@@ -69,7 +70,19 @@ class Measured:
 
     def ratio(self) -> Ratio:
         """The ratio of sums over all answers with a number."""
-        return streamed_ratio(lambda: ((r.above, r.below, r.personas) for r in self.rows()), self.n, self.personas)
+        return self.ratio_of(lambda: ((r.above, r.below, r.personas) for r in self.rows()), self.n)
+
+    def ratio_of(self, blocks: Callable[[], Iterable[tuple[Array, Array, Array]]], n: int) -> Ratio:
+        """The ratio of n of its rows: above, below and persona codes, block by block.
+
+        Of a metric of all answers together, the rows are in memory at once: 16 bytes an answer.
+        """
+        metric = self._side.metric(self._column)
+        if not isinstance(metric, OfAllAnswers) or not n:
+            return streamed_ratio(blocks, n, self.personas)
+        ours, theirs, personas = (np.concatenate(parts) for parts in zip(*blocks(), strict=True))
+        values = metric.values(ours, theirs)
+        return streamed_ratio(lambda: [(values, np.ones(n), personas)], n, self.personas)
 
     def least_variance(self) -> float:
         """The variance of independent clicks; 0 where clicks are expectations."""
@@ -137,7 +150,7 @@ class Pairing:
             for pair in self._pairs():
                 yield pair[side].above, pair[side].below, pair[side].personas
 
-        return streamed_ratio(blocks, self._n, self._both[side].personas)
+        return self._both[side].ratio_of(blocks, self._n)
 
     def _pairs(self) -> Iterator[tuple[Rows, Rows]]:
         """The answers of both to the same auctions, part by part."""

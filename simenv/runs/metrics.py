@@ -6,17 +6,23 @@ Those that add up clicks also give their parts (`SumsClicks`), so that an answer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from simenv import registry
-from simenv.records import AdQuality, Quality, Transition
+from simenv.records import AdQuality, Quality, Suggestion, Transition
 from simenv.registry import Kind
+from simenv.runs.gem_metrics import GEM_METRICS
 from simenv.runs.useless import is_empty, is_refusal
 from simenv.writer.copy_check import in_own_words
 
 Ratio = tuple[float, float]
 """Numerator and denominator of one answer."""
+Floats = npt.NDArray[np.float64]
+Name = TypeVar("Name")
 
 
 class Metric(Protocol):
@@ -55,6 +61,31 @@ class SumsClicks(Protocol):
         ...
 
 
+@runtime_checkable
+class OfAllAnswers(Protocol):
+    """A metric of all answers together: `measure` returns two scores of an answer, and no ratio."""
+
+    def values(self, ours: Floats, theirs: Floats) -> Floats:
+        """One number per answer. Their mean is the metric, and their spread gives its interval.
+
+        Args:
+            ours, theirs: What `measure` returned for every answer that has scores: shape (answers,), at least one.
+        """
+        ...
+
+
+METRIC_SETS: Mapping[str, tuple[str, ...]] = {
+    "detection": (
+        "detectability",
+        "detected",
+        "span_precision",
+        "span_recall",
+        "span_granularity",
+        "span_f1",
+        "span_iou",
+    ),
+}
+"""Metrics on request that one name asks for."""
 METRIC: Kind[Metric] = Kind("metric", "simenv.metrics", ("measure", "unit", "optional"), "measures answers for tables")
 
 
@@ -66,6 +97,26 @@ def make_metric(name: str, **options: Any) -> Metric:
         InputError: it cannot be loaded, or an option is wrong.
     """
     return registry.make(METRIC, name, **options)
+
+
+def metrics_named(
+    names: Iterable[str | Metric], options: Callable[[str], Mapping[str, Any]] = lambda name: {}
+) -> tuple[Metric, ...]:
+    """The metrics that names ask for: a name of `METRIC_SETS` asks for several.
+
+    Args:
+        names: As for `make_metric`; metrics are returned as they are.
+        options: The options of the metric of a name.
+
+    Raises:
+        UnknownName, InputError: as `make_metric`.
+    """
+    return tuple(make_metric(it, **options(it)) if isinstance(it, str) else it for it in names_in_sets(names))
+
+
+def names_in_sets(names: Iterable[Name]) -> list[Name | str]:
+    """The names, with those of its metrics in place of that of a set."""
+    return [one for it in names for one in (METRIC_SETS.get(it, (it,)) if isinstance(it, str) else (it,))]
 
 
 def clicks_of(transition: Transition, expected: bool) -> dict[str, float] | None:
@@ -306,6 +357,66 @@ class ROAS(_OfConversions, _Share):
         return sum(values[ad_id] * number for ad_id, number in conversions.items()), paid
 
 
+class SessionRevenue(_SumOfClicks):
+    """Payments collected in a session of linked turns."""
+
+    name, unit, optional = "session_revenue", "currency per session", True
+
+    def parts(self, transition: Transition) -> ClickSum | None:
+        horizon = transition.auction.horizon
+        return None if horizon is None else Revenue().parts(transition)._replace(below=1 / horizon)
+
+
+class SessionAds:
+    """Number of ads shown in a session of linked turns."""
+
+    name, unit, optional = "session_ads", "per session", True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        horizon = transition.auction.horizon
+        return None if horizon is None else (float(len(transition.outcome.placements)), 1 / horizon)
+
+
+class StopTurn:
+    """Turn of a session's first ad, counted from 0, over the sessions of linked turns that show one."""
+
+    name, unit, optional = "stop_turn", "turn", True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        if transition.auction.horizon is None:
+            return None
+        first = bool(transition.outcome.placements) and not transition.auction.shown
+        return (float(transition.auction.turn), 1.0) if first else (0.0, 0.0)
+
+
+class QuestionChosen:
+    """Share of offers of follow-up questions in which the user chooses one."""
+
+    name, unit, optional = "question_chosen", "share of offers", True
+
+    def measure(self, transition: Transition, expected: bool) -> Ratio | None:
+        choice = transition.feedback.choice
+        if choice is None or choice.abstained:
+            return None
+        counted = [self.counts(question) for question in transition.outcome.suggestions]
+        if expected and choice.probs is not None:
+            return sum(prob for prob, counts in zip(choice.probs, counted, strict=True) if counts), 1.0
+        return float(choice.place is not None and counted[choice.place]), 1.0
+
+    def counts(self, question: Suggestion) -> bool:
+        """Whether choosing this question counts."""
+        return True
+
+
+class SponsoredChosen(QuestionChosen):
+    """Share of offers of follow-up questions in which the user chooses a sponsored one."""
+
+    name = "sponsored_chosen"
+
+    def counts(self, question: Suggestion) -> bool:
+        return question.ad_id is not None
+
+
 class LLMCalls(_Required):
     """Number of completions of the mechanism."""
 
@@ -415,6 +526,9 @@ METRICS: tuple[Metric, ...] = (
     Conversions(),
     CPA(),
     ROAS(),
+    SessionRevenue(),
+    SessionAds(),
+    StopTurn(),
     CTR(),
     Ads(),
     Violations(),
@@ -425,6 +539,8 @@ METRICS: tuple[Metric, ...] = (
     EmptyAnswers(),
     AskedAgain(),
     Overcharges(),
+    QuestionChosen(),
+    SponsoredChosen(),
     LLMCalls(),
     Tokens(),
     Satisfaction(),
@@ -435,6 +551,7 @@ METRICS: tuple[Metric, ...] = (
     Surprise(),
     Disclosure(),
     OwnCopy(),
+    *GEM_METRICS,
 )
 """The built-in metrics, in the order of tables."""
 IF_ANY = frozenset(metric.name for metric in METRICS if isinstance(metric, _Share))

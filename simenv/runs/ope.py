@@ -128,9 +128,12 @@ def evaluate(transitions: Iterable[Transition], target: ChoosesAd) -> OPEReport:
     """Computes all estimates of one target from a run. Transitions without propensities are ignored.
 
     Raises:
-        InputError: no usable logged choice, logs of more than one mechanism, or a target without overlap.
+        InputError: no usable logged choice, logs of more than one mechanism, a target without overlap, or linked turns:
+            there a choice changes the auctions after it, which the estimates do not know.
     """
     logged = [t for t in transitions if "propensity" in t.outcome.details]
+    if any(t.auction.horizon is not None for t in logged):
+        raise InputError("a run of linked turns cannot be valued choice by choice: a choice changes later auctions")
     labels = list(dict.fromkeys(t.mechanism for t in logged))
     if len(labels) != 1:
         got = f"those of {', '.join(labels)}" if labels else "none"

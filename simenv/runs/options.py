@@ -50,6 +50,10 @@ class WorldOptions(PersonaOptions):
     """OURS=THEIRS,... for other column names in the queries file."""
     horizon: int = 5
     """Queries per persona and session."""
+    turns: str = "auto"
+    """How the turns of a session relate: apart (each is an auction of its own), linked (one bid for the session, in an
+    order of questions that is drawn; answers know the history), or auto: linked if a mechanism commits to bids for a
+    session or the judge remembers ads, else apart."""
 
 
 class ModelOptions(Options):
@@ -70,8 +74,8 @@ class ModelOptions(Options):
     judge_llm_options: OptionsByName = Field(default_factory=dict)
     """The same for the User-LLM. By default those of the Ad-LLM if it is the same model."""
     judge: str = "auto"
-    """auto, click (the click model), click:WORLD (the same in the world v1, rare, labels or a .toml file), embedded
-    (embedded models' likelihoods), llm, package.module:Class or file.py:Class."""
+    """auto, click (the click model), click:WORLD (the same in the world v1, rare, labels, fatigue or a .toml file),
+    embedded (embedded models' likelihoods), llm, package.module:Class or file.py:Class."""
     judge_ensemble: tuple[str, ...] = ()
     """Several judges in one: NAME,NAME,... (click, embedded, a language model's name; NAME#wording2)."""
     judge_samples: int = 1
@@ -180,10 +184,11 @@ class BenchOptions(RunOptions, BidderOptions, EngineOptions):
     baseline: str | None = None
     """What differences are against; the first mechanism by default."""
     quality: str = "embedded"
-    """Answer quality: embedded, likelihood (by the Ad-LLM too), llm (by the User-LLM), none, package.module:Class or
-    file.py:Class."""
+    """Answer quality: embedded, likelihood (by the Ad-LLM too), llm (by the User-LLM), gem (GEM-Bench's quantities
+    too), gem_judged (and its six grades), none, package.module:Class or file.py:Class."""
     metrics: tuple[str, ...] = ()
-    """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
+    """Metrics beside the built-in ones, comma-separated: detection (how well a frozen classifier finds the ads),
+    package.module:Class or file.py:Class."""
     conversions: float | None = None
     """Conversions per click, for instance 0.05: users may buy after a click (simenv.conversions). Off by default."""
     chunk: int = 16
@@ -248,11 +253,12 @@ class ScoreOptions(PersonaOptions, CatalogOptions, ModelOptions, FileOptions, An
     penalty: str = "linear"
     """What extra ads and violations cost: linear, package.module:Class or file.py:Class."""
     quality: str = "embedded"
-    """Answer quality: embedded, likelihood, llm, none, package.module:Class or file.py:Class."""
+    """Answer quality: embedded, likelihood, llm, gem, gem_judged, none, package.module:Class or file.py:Class."""
     conversions: float | None = None
     """Conversions per click, for instance 0.05: users may buy after a click (simenv.conversions). Off by default."""
     metrics: tuple[str, ...] = ()
-    """Metrics beside the built-in ones: package.module:Class or file.py:Class, comma-separated."""
+    """Metrics beside the built-in ones, comma-separated: detection (how well a frozen classifier finds the ads),
+    package.module:Class or file.py:Class."""
     settings: tuple[str, ...] = ()
     """NAME.OPTION=VALUE for the judge, the model and other plug-ins. Repeatable."""
     baseline: str | None = None
@@ -286,6 +292,7 @@ OLDEST: Mapping[str, Any] = {
     "judge_llm_options": {},
     "shard": None,
     "conversions": None,
+    "turns": "apart",
     "view_bids": 0.0,
     "clicks_per_view": CLICKS_PER_VIEW,
 }

@@ -8,6 +8,9 @@ If a mechanism or its bidders learn (they have `observe`), its auctions run one 
 is built after all earlier ones were observed. So budgets are exact, and the transitions do not depend on the chunk. The
 cost is that only the calls within one answer run together; other mechanisms run beside it. Each mechanism has its own
 population of bidders, because they learn from its outcomes.
+
+In a world of linked turns (`simenv.sessions`) a turn waits for the one before it in its session, and sessions run side
+by side.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 
 from simenv.abilities import Observer
 from simenv.background_loop import gather
+from simenv.conversation import Conversation
 from simenv.errors import InputError, SimenvError
 from simenv.llm.base import LLM, AnyRequest
 from simenv.llm.meter import Meter, active_meter, metered
@@ -78,7 +82,8 @@ async def rollout(
         failures: Which failed answers become rows of the log. Without, the first one ends the run.
 
     Raises:
-        InputError: n, chunk or in_flight below 1, no mechanisms, or chunks that do not exist or do not ascend.
+        InputError: n, chunk or in_flight below 1, no mechanisms, chunks that do not exist or do not ascend, or one that
+            goes on with a session of linked turns which another chunk begins.
         SimenvError: a mechanism, a model or a judge raised it. Chunks passed on before it remain valid.
     """
     if n < 1 or chunk < 1:
@@ -88,13 +93,17 @@ async def rollout(
     if not mechanisms:
         raise InputError("no mechanisms to run")
     sessions = sessions or Sessions()
+    indices = _indices(n, chunk, chunks)
+    if world.linked:
+        indices = _whole_sessions(indices, world.horizon)
     answers = _Answers(world, mechanisms, seed, sessions, done or {}, failures or Failures(0))
     answers.on_chunk, answers.on_answer, answers.may_begin = on_chunk, on_answer, may_begin
-    indices = _indices(n, chunk, chunks)
     try:
         if in_flight is None:
             await run_in_turns(indices, answers)
         else:
+            if world.linked:
+                in_flight *= world.horizon  # of the answers of a session only one is not waiting
             await run_together(indices, answers, in_flight=in_flight, unwritten=in_flight * AHEAD)
     finally:
         await sessions.close()
@@ -109,6 +118,20 @@ def _indices(n: int, chunk: int, chunks: Iterable[int] | None) -> Iterator[range
             raise InputError(f"chunks must be ascending numbers below {count}, got {number} after {last}")
         last = number
         yield auctions_of(number, chunk, n)
+
+
+def _whole_sessions(chunks: Iterable[range], horizon: int) -> Iterator[range]:
+    """The same chunks. Refuses one whose first turn goes on from a chunk that does not run."""
+    end = 0
+    for indices in chunks:
+        if indices.start % horizon and indices.start != end:
+            raise InputError(
+                f"the auctions from {indices.start} on go on with a session of {horizon} linked turns, and the chunk "
+                "before them does not run",
+                hint="chunks of a multiple of horizon hold whole sessions",
+            )
+        end = indices.stop
+        yield indices
 
 
 class _Answers:
@@ -136,6 +159,8 @@ class _Answers:
         self._learners = {label: _Learners(label, mechanism, world) for label, mechanism in mechanisms.items()}
         self._asked: dict[int, _Asked] = {}
         """What the answers to one auction asked for, of all mechanisms."""
+        self._conversations: dict[tuple[int, str], Conversation] = {}
+        """By session and label, until the session's last chunk is finished."""
         self.labels: Sequence[str] = list(mechanisms)
         self.in_order: Collection[str] = {label for label, learners in self._learners.items() if learners.learn}
 
@@ -149,21 +174,34 @@ class _Answers:
         numbers = dict.fromkeys(i // self._world.horizon for i in indices)
         await gather(self._sessions.get(self._world, self._seed, number) for number in numbers)
 
+    def waves(self, indices: Sequence[int], label: str) -> list[list[int]]:
+        if label in self.in_order:
+            return [[i] for i in indices]
+        if not self._world.linked:
+            return [list(indices)]
+        turns = sorted({i % self._world.horizon for i in indices})
+        return [[i for i in indices if i % self._world.horizon == turn] for turn in turns]
+
     async def answer(self, index: int, label: str) -> Transition:
         learners = self._learners[label]
         transition = self._done.get((index, label))
         fresh = transition is None
-        if transition is None or learners.bidder_learns:  # only learning bidders need finished auctions
+        # Only learning bidders, and later turns that are linked to these, need finished auctions.
+        if transition is None or learners.bidder_learns or self._world.linked:
             number, turn = divmod(index, self._world.horizon)
             session = await self._sessions.get(self._world, self._seed, number)
-            auction = self._world.auction(session, turn, learners.bidder)
+            conversation = self._conversation(number, label, session)
+            await conversation.reached(turn)
+            if transition is None or learners.bidder_learns:
+                auction = conversation.auction(turn)
             if transition is None:
                 of_auction = self._asked.setdefault(index, _Asked(active_meter()))
                 with metered(_Asked(of_auction)) as meter:
-                    transition = await self._step(session, turn, index, label, auction)
+                    transition = await self._step(conversation, turn, index, label, auction)
                 # Without a request of its own it had no model, or the completions of another mechanism's answer.
                 asked = meter if meter.admitted else of_auction
                 fresh = asked.admitted > asked.recalled or not asked.admitted
+            conversation.add(transition)
         self.on_answer(fresh)
         learners.observe(transition)
         return transition
@@ -174,15 +212,27 @@ class _Answers:
             self.on_chunk(finished)
         for i in indices:
             self._asked.pop(i, None)
-        self._sessions.forget((indices[-1] + 1) // self._world.horizon)
+        below = (indices[-1] + 1) // self._world.horizon
+        self._sessions.forget(below)
+        self._conversations = {key: it for key, it in self._conversations.items() if key[0] >= below}
 
-    async def _step(self, session: Session, turn: int, index: int, label: str, auction: Auction) -> Transition:
+    def _conversation(self, number: int, label: str, session: Session) -> Conversation:
+        """A session with a mechanism. Where turns are apart it is nothing to be kept."""
+        if not self._world.linked:
+            return Conversation(self._world, session, self._learners[label].bidder)
+        if (number, label) not in self._conversations:
+            self._conversations[number, label] = Conversation(self._world, session, self._learners[label].bidder)
+        return self._conversations[number, label]
+
+    async def _step(
+        self, conversation: Conversation, turn: int, index: int, label: str, auction: Auction
+    ) -> Transition:
         """The transition of an answer, or of its failure."""
+        session = conversation.session
         self._failures.begin()
         try:
-            return await self._world.step(
-                session, turn, self._mechanisms[label], index=index, name=label, auction=auction
-            )
+            action = await conversation.answering(self._mechanisms[label], turn)
+            return await self._world.step(session, turn, action, index=index, name=label, auction=auction)
         except SimenvError as error:
             failure = self._failures.row(error)
             return self._world.failed(session, turn, failure, index=index, name=label, auction=auction)

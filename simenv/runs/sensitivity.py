@@ -248,7 +248,10 @@ class _Rejudge:
         for known, measures in self._measured:
             if known == examples:
                 return measures
-        measures = [click_model.measure(self._personas[row.persona_id], row.auction, row.outcome) for row in self._rows]
+        measures = [
+            click_model.measure(self._personas[row.persona_id], row.auction.answered(row.outcome), row.outcome)
+            for row in self._rows
+        ]
         self._measured.append((examples, measures))
         return measures
 

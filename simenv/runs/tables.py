@@ -14,7 +14,7 @@ from rich.text import Text
 
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.blocks import Block, csv_text, markdown_table, print_table
-from simenv.runs.metrics import METRICS
+from simenv.runs.metrics import METRIC_SETS, METRICS
 from simenv.runs.summary import Cell, Table
 from simenv.stats import Estimate
 
@@ -25,11 +25,15 @@ _MONEY = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 _BEHAVIOUR = ("ctr", "abstained", "ads", "violations", "abstentions")
 _ADVERTISERS = ("surplus", "losing", "losing_expected", "transfers")
 _CONVERSIONS = ("conversions", "cpa", "roas")
+_SESSIONS = ("session_revenue", "session_ads", "stop_turn")
 _BOUNDED = ("revenue", "bid_weighted_clicks", "welfare", "ctr")
 _TROUBLE = ("errors", "refusals", "empty", "asked_again", "overcharges")
+_QUESTIONS = ("question_chosen", "sponsored_chosen")
 _COST = ("llm_calls", "tokens")
 _QUALITY = ("satisfaction", "quality_loss", "ad_text_share", "factuality", "disclosure", "own_copy")
-_BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS])
+_GEM = ("flow", "coherence", "transition", "transition_least", "alignment", "has_ad", "injected")
+_GEM_GRADES = ("accuracy", "naturalness", "personality", "trust", "notice", "click", "unread")
+_BUILT_IN = frozenset([*(metric.name for metric in METRICS), *_ADVERTISERS, *METRIC_SETS["detection"]])
 _BOUNDS = "Bounds: ads on which the judge abstained are never clicked, or always"
 _TIES = ("noise_floor", "tied")
 _WHERE_ABSTAINED = ("abstained", "overlap", "difference_least", "difference_most")
@@ -41,9 +45,19 @@ TITLES = {
     "losing_expected": "losing, expected",
     "asked_again": "judge asked again",
     "llm_calls": "LLM calls",
+    "question_chosen": "chosen",
+    "sponsored_chosen": "sponsored chosen",
     "quality_loss": "quality loss",
     "ad_text_share": "ad text",
     "own_copy": "own copy",
+    **{f"gem_{name}": name.replace("_", " ") for name in (*_GEM, *_GEM_GRADES)},
+    "gem_transition": "ad transition",
+    "gem_transition_least": "ad transition, least",
+    "gem_alignment": "ad alignment",
+    "gem_unread": "abstained",
+    "session_revenue": "revenue per session",
+    "session_ads": "ads per session",
+    "stop_turn": "turn of first ad",
 }
 
 
@@ -186,12 +200,22 @@ def blocks(table: Table) -> Iterator[Block]:
     own = dict.fromkeys(cell.metric for cell in table.cells if cell.metric not in _BUILT_IN)
     yield from _block(table, "Money, currency per answer", _MONEY)
     yield from _block(table, "Behaviour, per answer (CTR: per shown ad)", (*_BEHAVIOUR, *_TROUBLE))
+    yield from _block(table, "Sessions of linked turns (turn of the first ad: from 0, if there is one)", _SESSIONS)
+    yield from _block(
+        table, "Follow-up questions: share of offers in which one is chosen, and a sponsored one", _QUESTIONS
+    )
     yield from _block(table, "Cost, per answer", _COST)
     yield from _block(table, "Advertisers: surplus and transfers per answer, share with a loss", _ADVERTISERS)
     title = "Conversions per answer, cost per conversion (CPA), value of conversions per payment (ROAS)"
     yield from _block(table, title, _CONVERSIONS)
     if any(cell.metric == "satisfaction" for cell in table.cells):
         yield from _block(table, "Answer quality, 0 to 1 (factuality, disclosure, own copy: per shown ad)", _QUALITY)
+    yield from _block(table, "GEM-Bench's quantities, up to 100", [f"gem_{name}" for name in _GEM])
+    if any(cell.metric == "gem_unread" for cell in table.cells):
+        title = "GEM-Bench's grades, 0 to 90 (abstained: grades of 6)"
+        yield from _block(table, title, [f"gem_{name}" for name in _GEM_GRADES])
+    title = "Ads that a frozen classifier finds (detectability: AUC, 0.5 is chance; detected: at 1% false alarms)"
+    yield from _block(table, title, METRIC_SETS["detection"])
     yield from _block(table, "Further metrics", own)
     title = f"Difference against {table.baseline}, currency per answer"
     yield from _block(table, title, _MONEY, difference=True)

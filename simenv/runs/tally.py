@@ -83,6 +83,10 @@ class Side:
             surpluses.add_all(later.surpluses[expected])
         self.spools += later.spools
 
+    def metric(self, column: int) -> Metric:
+        """The metric of a column."""
+        return self._metrics[column][1]
+
     def indices(self) -> Iterator[Array]:
         """The indices of all answers, failed ones too, block by block."""
         for spool in self.spools:

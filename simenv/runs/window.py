@@ -55,6 +55,10 @@ class Answers(Protocol):
         """Waits until what the answers to these auctions need is there."""
         ...
 
+    def waves(self, indices: Sequence[int], label: str) -> Sequence[Sequence[int]]:
+        """The answers of a chunk that may run at once, those after the others later; for `run_in_turns`."""
+        ...
+
     def answer(self, index: int, label: str) -> Coroutine[Any, Any, Transition]:
         """Answers an auction."""
         ...
@@ -98,7 +102,7 @@ async def run_in_turns(chunks: Iterable[Sequence[int]], answers: Answers) -> Non
         chunk = _Chunk(number, indices, answers.labels)
         await answers.ready(indices)
         for label in answers.labels:
-            for wave in [[i] for i in indices] if label in answers.in_order else [indices]:
+            for wave in answers.waves(indices, label):
                 if not all(answers.known(i, label) for i in wave) and not answers.may_begin():
                     return
                 await gather(chunk.answer(answers, i, label) for i in wave)

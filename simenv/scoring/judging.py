@@ -78,6 +78,7 @@ class AnswersWorld(World):
     def __init__(self, base: World, system: WrittenAnswers, *, reference: bool) -> None:
         vars(self).update(vars(base))  # everything that a world has, but for what is the system's own
         self._known_candidates, self._known_values = {}, {}
+        self.linked = False
         self.values: ValueDistribution = _Values(system)
         self.ad_free = base.ad_free if reference else None
         self.quality = base.quality and AsWritten(base.quality, system.unlinked)
@@ -129,6 +130,9 @@ class _Verdicts:
 
     async def ready(self, indices: Sequence[int]) -> None:
         """Nothing is needed before a verdict."""
+
+    def waves(self, indices: Sequence[int], label: str) -> list[Sequence[int]]:
+        return [indices]
 
     async def answer(self, index: int, label: str) -> Transition:
         key = self.keys[index]

@@ -38,7 +38,7 @@ class FakeRoles:
 
     def __init__(self) -> None:
         self.seen: dict[str, int] = {}
-        """Role -> requests so far: queries, answer, sentence, one_call, judge, preflight."""
+        """Role -> requests so far: queries, answer, sentence, one_call, judge, choice, follow_ups, preflight."""
         self.once: Callable[[], None] = lambda: None
         """Called at the first request for queries, and only then."""
 
@@ -46,7 +46,9 @@ class FakeRoles:
         system = messages[0]["content"] if messages[0]["role"] == "system" else ""
         user = messages[-1]["content"]
         roles = {
-            "judge": "You simulate one user" in system,
+            "judge": "decide which of the ads" in system,
+            "choice": "offers follow-up questions" in system,
+            "follow_ups": "different follow-up questions" in user,
             "one_call": "paid for by advertisers" in system,
             "answer": "Answer the question in two or three" in system,
             "queries": "You are role-playing a person" in user,
@@ -68,6 +70,14 @@ class FakeRoles:
         self.once()
         self.once = lambda: None
         return "\n".join(f"{i}. {text}" for i, text in enumerate(QUESTIONS, start=1))
+
+    def follow_ups(self, user: str) -> str:
+        return "\n".join(f"{i}. {text}" for i, text in enumerate(QUESTIONS, start=1))
+
+    def choice(self, user: str) -> str:
+        offered = re.search(r"<offer (\w+)>\n(?P<text>.*)\n</offer \1>", user, re.DOTALL)
+        assert offered
+        return json.dumps({"choice": keyed_int("choice", user) % (offered["text"].count("\n") + 2), "reason": "so"})
 
     def answer(self, user: str) -> str:
         return f"That depends on what you need. You asked: {user}"

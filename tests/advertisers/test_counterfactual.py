@@ -43,14 +43,15 @@ def written(folder: Path) -> list[str]:
     return [str(folder / f"{name}.jsonl") for name in ("ads", "others", "personas")]
 
 
-@pytest.fixture(scope="module", params=[None, 60.0], ids=["", "budget"])
+@pytest.fixture(scope="module", params=[{}, {"budget": 60.0}, {"turns": "linked"}], ids=["", "budget", "linked"])
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Transition], AdvertiserReport]:
-    """A run, the same run of the catalog without the ad, and the ad's report. With a budget, the bidders learn."""
+    """A run, the same run of the catalog without the ad, and the ad's report. With a budget, the bidders learn; where
+    turns are linked, chunks cut sessions."""
     folder = tmp_path_factory.mktemp("runs")
     ads, others, personas = written(folder)
-    options = {"llm": "scripted", "n": 6, "horizon": 3, "candidates": 4, "budget": request.param, "chunk": 2}
+    options = {"llm": "scripted", "n": 6, "horizon": 3, "candidates": 4, "chunk": 2, **request.param}
     run, less = folder / "run", folder / "less"
     for catalog, out in ((ads, run), (others, less)):
         simenv.bench(["gsp", "vcg"], catalog=catalog, personas=personas, out=out, **options)

@@ -18,7 +18,7 @@ from simenv.llm import ScriptedLLM
 from simenv.mechanism import Claim, Mechanism
 from simenv.stats import Estimate
 from simenv.testing import FakeEncoder, small_world
-from tests.support.broken import Free, Overcharging, Shaded, ShadedPositions
+from tests.support.broken import Free, Overcharging, Shaded, ShadedGenres, ShadedLama, ShadedPositions
 
 WORLD = small_world(horizon=1)
 FEW = AuditOptions(n=2, advertisers=2, bids=9, curve_bids=5, collusion=0, wrong_ctr=0, play=0)
@@ -37,12 +37,14 @@ def test_charges_that_the_lottery_does_not_say_fail(broken: type) -> None:
 
 
 def test_payments_that_are_5_percent_too_low_fail() -> None:
-    smooth = found(Shaded(ScriptedLLM(), samples=4))
-    assert smooth["truthful_um_in_expectation"].verdict == "failed"
-    assert 0 < smooth["truthful_um_in_expectation"].measured < 0.01
-    assert smooth["lottery"].verdict == "passed"
-    steps = found(ShadedPositions(ScriptedLLM(), encoder=FakeEncoder()))
-    assert steps["truthful_um"].verdict == "failed"
+    for drawn in (Shaded(ScriptedLLM(), samples=4), ShadedLama(ScriptedLLM())):
+        smooth = found(drawn)
+        assert smooth["truthful_um_in_expectation"].verdict == "failed"
+        assert 0 < smooth["truthful_um_in_expectation"].measured < 0.01
+        assert smooth["lottery"].verdict == "passed"
+    for stepwise in (ShadedPositions, ShadedGenres):
+        steps = found(stepwise(ScriptedLLM(), encoder=FakeEncoder()))
+        assert steps["truthful_um"].verdict == "failed"
 
 
 def test_a_claim_of_every_draw_is_measured_in_expectation_where_there_is_a_lottery() -> None:

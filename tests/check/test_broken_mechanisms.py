@@ -7,6 +7,7 @@ import pytest
 
 from mechanisms.best_of_n import BestOfN
 from mechanisms.first_price import FirstPrice
+from mechanisms.genre_vcg import GenreVCG
 from mechanisms.gsp import GSP
 from mechanisms.mosaic import Mosaic
 from mechanisms.position_auction import PositionAuction
@@ -17,7 +18,7 @@ from simenv import Auction, Claim, Outcome, check_mechanism, outcome
 from simenv.errors import ClaimViolated
 from simenv.llm import ScriptedLLM
 from simenv.testing import FakeEncoder
-from tests.support.broken import Free, Overcharging, Shaded, ShadedPositions
+from tests.support.broken import Free, Overcharging, Shaded, ShadedGenres, ShadedLama, ShadedPositions
 
 
 class OtherPropensity(Softmax):
@@ -118,6 +119,8 @@ BROKEN = [
     (Free, "not consistent with its lottery: .* a transfer of 0, and the lottery"),
     (Shaded, "not truthful_um_in_expectation"),
     (ShadedPositions, "not truthful_um:"),
+    (ShadedGenres, "not truthful_um:"),
+    (ShadedLama, "not truthful_um_in_expectation"),
     (OtherPropensity, "it logs the propensity"),
     (OtherProbabilities, "number . by probability came"),
     (HalfPrices, "of the bid on average, and the lottery expects"),
@@ -135,7 +138,8 @@ BROKEN = [
 
 @pytest.mark.parametrize(("broken", "said"), BROKEN, ids=[broken.__name__ for broken, _ in BROKEN])
 def test_a_broken_mechanism_is_caught(broken: type, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    options: dict[str, object] = {"encoder": FakeEncoder()} if issubclass(broken, PositionAuction | Segment) else {}
+    encodes = issubclass(broken, PositionAuction | Segment | GenreVCG)
+    options: dict[str, object] = {"encoder": FakeEncoder()} if encodes else {}
     if issubclass(broken, Mosaic):
         options = {"samples": 4}
     mechanism = broken(ScriptedLLM(), **options)

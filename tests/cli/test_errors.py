@@ -208,6 +208,28 @@ def test_an_export_that_cannot_be_made_is_named(fails: Fails, here: Path, argume
     assert not list(here.glob("clicks.*"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "nothing to import: give products or questions"),
+        (["--grades", "g.json"], "grades and run belong together: give both"),
+        (["--results", "r.json", "--products", "p.json"], "results are imported alone"),
+        (["--run", "used", "--grades", "g.json", "--questions", "q.json"], "grades are imported alone"),
+        (["--products", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_an_import_that_cannot_be_made_is_named(fails: Fails, here: Path, arguments: list[str], says: str) -> None:
+    assert says in fails("import-gem", *arguments, "--out", "packs")
+    assert not (here / "packs").exists()
+
+
+def test_results_of_gem_bench_are_json_and_have_no_other_options(fails: Fails) -> None:
+    said = fails("export", "used", "--format", "gem", "--out", "gem.parquet")
+    assert said == "gem.parquet: cannot write files of type '.parquet', expected .json"
+    said = fails("export", "used", "--format", "gem", "--min-gap", "3")
+    assert said == "min_gap is no option of format gem, got 3.0"
+
+
 def test_a_torn_run_is_named_by_file_and_line(fails: Fails, here: Path) -> None:
     (here / "used" / "transitions.jsonl").write_bytes(b'{"index": 0, "mech')
     assert fails("export", "used", "--out", "clicks.jsonl").startswith("used/transitions.jsonl:1: not a transition: ")

@@ -39,7 +39,8 @@ def test_pandas_reads_one_row_per_shown_ad(tmp_path: Path, rows: list[Transition
     for read, (row, position) in zip(frame.to_dict("records"), shown(rows), strict=True):
         placement, click = row.outcome.placements[position], row.feedback.clicks[position]
         bid = row.auction.bid_of(placement.ad_id)
-        assert (read["mechanism"], read["index"], read["turn"]) == (row.mechanism, row.index, row.turn)
+        at = (row.mechanism, row.index, row.auction.session_id, row.turn)
+        assert (read["mechanism"], read["index"], read["session_id"], read["turn"]) == at
         assert (read["auction_id"], read["persona_id"]) == (row.auction.id, row.persona_id)
         assert (read["profile"], read["query"]) == (row.auction.profile, row.auction.query.text)
         assert (read["ad_id"], read["ad_title"], read["ad_body"]) == (bid.ad.id, bid.ad.title, bid.ad.body)

@@ -35,7 +35,7 @@ def fitted() -> FittedWorld:
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_arrays_have_the_equations_of_the_click_model(name: str) -> None:
     world = load_world(name)
-    judge, answers = ClickModel(FakeEncoder(), world), drawn_answers(load_world("v1"), 30, users=5)
+    judge, answers = ClickModel(FakeEncoder(), world), drawn_answers(world, 30, users=5)
     log = impressions(answers, most_offers=400)
     appeal = np.array([world.attraction.appeal * judge._appeal(_first(answers, offer)) for offer in log.offers])
     expected = [

@@ -9,12 +9,14 @@ import pytest
 
 from simenv import Ad, Auction, Bid, Query, outcome
 from simenv.background_loop import run_sync
+from simenv.ctr.oracle import OracleCTR
 from simenv.encoder import default_encoder
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.judges.click_model import ClickModel
 from simenv.judges.click_worlds import WORLDS, ClickParams, load_world
 from simenv.judges.factory import make_judge, pick_user_llm
 from simenv.llm import ScriptedLLM
+from simenv.records import ShownAd
 from simenv.runs.build import click_world_of, plan
 from simenv.runs.named_files import file_hashes
 from simenv.runs.options import BenchOptions
@@ -24,6 +26,7 @@ HASHES = {
     "v1": "5a15f0f269d65f4ffe9ea41d3793703577153e2ba7319022840f60b45b08833b",
     "rare": "0aca557d90d7284f1d2019ec7ad47c57c1149734a9005ea74194281a177853e3",
     "labels": "fd386394dd3876337bc8de06daf5a355812304455afc130502518220e99d5409",
+    "fatigue": "f0bdd3eb8fa8a4046c61deab22b73a8f38f0da9584dea2891dd94a56059232b0",
 }
 AD = Ad(id="A1", advertiser="Tern", title="Tern hiking boots", body="Boots for wet trails.", category="outdoor")
 AUCTION = Auction(id="t", query=Query(text="which hiking boots for wet trails"), bids=(Bid(ad=AD, amount=1),))
@@ -68,7 +71,7 @@ def test_appeals_of_a_file_are_used_in_place_of_the_hidden_draws(tmp_path: Path)
     [
         ('world = "mine"', "attraction: field required; examination: field required; nativeness: field required"),
         ('like = "v1"\nworld = "v1"\n', "world: 'v1' is the name of a world of simenv: give it another name"),
-        ('like = "v2"\nworld = "mine"\n', "like: unknown world 'v2', known are v1, rare, labels"),
+        ('like = "v2"\nworld = "mine"\n', "like: unknown world 'v2', known are v1, rare, labels, fatigue"),
         ('like = "v1"\nworld = "my world"\n', r"world: string should match pattern .*, got 'my world'"),
         (
             'like = "v1"\nworld = "mine"\n[examination]\nrank_discount = 2\ndeth_loss = 1\n',
@@ -180,3 +183,22 @@ def test_worlds_without_readers_say_nothing_of_noticing() -> None:
     assert [click.reason for click in run_sync(judge.judge, PERSONAS[0], AUCTION, answer).clicks] == [""]
     params: ClickParams = judge.params
     assert "readers" not in params.model_dump()
+
+
+def test_in_the_world_fatigue_an_earlier_showing_halves_the_odds() -> None:
+    """And any other ad takes a fifth: the odds of attraction, with the oracle's predictions following."""
+    judge, v1 = ClickModel(FakeEncoder(), load_world("fatigue")), ClickModel(FakeEncoder())
+    assert (judge.remembers, v1.remembers) == (True, False)
+    seen = (ShownAd(ad_id="A1", turn=0), ShownAd(ad_id="A2", turn=0), ShownAd(ad_id="A1", turn=1))
+    later = AUCTION.model_copy(update={"shown": seen})
+    oracle = OracleCTR(judge, PERSONAS)
+    first, second = (
+        float(oracle.relevance(it.model_copy(update={"profile": PERSONAS[0].profile}))[0]) for it in (AUCTION, later)
+    )
+    assert odds(second) / odds(first) == pytest.approx(math.exp(2 * -0.69 - 0.22))
+    assert math.exp(-0.69) == pytest.approx(0.5, abs=0.002)
+    assert math.exp(-0.22) == pytest.approx(0.8, abs=0.003)
+    answer = outcome(AUCTION, f"{ANSWER} {PLAIN}", {"A1": 1.0})
+    chances = [judge.probabilities(PERSONAS[0], it, answer)["A1"] for it in (AUCTION, later)]
+    assert chances[1] / chances[0] == pytest.approx(second / first)
+    assert v1.probabilities(PERSONAS[0], AUCTION, answer) == v1.probabilities(PERSONAS[0], later, answer)

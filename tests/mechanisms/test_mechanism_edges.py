@@ -17,6 +17,7 @@ from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism, run_mechanism
 from simenv.records import Auction, Outcome
 from simenv.seeding import keyed_rng
+from simenv.sessions import SessionMechanism
 from simenv.testing import FakeEncoder, small_world
 from simenv.world import World
 from tests.support.auctions import GivenCTR, make_auction
@@ -83,9 +84,12 @@ def world() -> World:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_environment_and_the_vector_environment_take_it(name: str, world: World) -> None:
+    mechanism = build(name)
+    if isinstance(mechanism, SessionMechanism):
+        world = small_world(turns="linked")
     env = NativeAdsEnv(world)
     env.reset(seed=3)
-    _, _, _, _, info = env.step(build(name))
+    _, _, _, _, info = env.step(mechanism)
     assert info["transition"].mechanism
     many = NativeAdsVectorEnv(3, world)
     many.reset(seed=3)

@@ -30,6 +30,8 @@ def test_every_registered_mechanism_keeps_its_claims(name: str) -> None:
 
 
 NEEDS = {
+    "lama": Capability.LOGPROBS,
+    "lama_tokens": Capability.ENSEMBLE,
     "mosaic": Capability.LOGPROBS,
     "tilted_optimum": Capability.LOGPROBS,
     "token_auction": Capability.ENSEMBLE,

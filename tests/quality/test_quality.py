@@ -382,7 +382,7 @@ def test_measures_by_name() -> None:
     assert isinstance(make_quality("embedded", encoder), EmbeddedQuality)
     assert isinstance(make_quality("likelihood", encoder, llm=ScriptedLLM()), LikelihoodQuality)
     assert isinstance(make_quality("llm", encoder, user_llm=ScriptedLLM(follows_formats=True)), LLMQuality)
-    with pytest.raises(UnknownName, match="known are embedded, likelihood, llm"):
+    with pytest.raises(UnknownName, match="known are embedded, gem, gem_judged, likelihood, llm"):
         make_quality("good", encoder)
     with pytest.raises(InputError, match="needs a User-LLM that follows formats"):
         make_quality("llm", encoder)

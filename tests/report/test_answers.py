@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from simenv.records import MarkupViolation, Transition
-from simenv.report.answer import faults, pieces
+from simenv.env.environment import transcript
+from simenv.records import Gem, MarkupViolation, Quality, Transition
+from simenv.report.answer import faults, pack, pieces
 from simenv.report.answers import Sample
 from tests.support.hand_made import turn
 
@@ -33,6 +34,17 @@ def test_a_violation_may_cut_through_an_ad() -> None:
     cut = t.model_copy(update={"outcome": t.outcome.model_copy(update={"violations": (part,)})})
     link = t.outcome.response[start:end]
     assert pieces(cut) == ["x ", (link[:3], 0, -1), (link[3:], 0, 0)]
+
+
+def test_an_answer_has_the_quantities_that_were_measured() -> None:
+    gem = Gem(
+        flow=50, coherence=60, transition=None, transition_least=None, alignment=None, has_ad=0, injected=0, trust=30
+    )
+    t = turn(0, {"a": CLICKED})
+    feedback = t.feedback.model_copy(update={"quality": Quality(gem=gem)})
+    fields = pack(t.model_copy(update={"feedback": feedback}), {}).fields
+    assert fields["gem"] == [("flow", 50), ("coherence", 60), ("has ad", 0), ("injected", 0), ("trust", 30)]
+    assert "gem" not in pack(t, {}).fields
 
 
 def sampled(answers: list[Transition], most: int) -> tuple[Sample, dict[str, Any]]:
@@ -81,3 +93,23 @@ def test_candidates_that_differ_between_mechanisms_are_told_apart() -> None:
     assert len(page["questions"]) == 1
     assert [answer["candidates"] for answer in page["answers"]] == [0, 1]
     assert [row[0][1] for row in page["candidates"]] == [10.0, 5.0]
+
+
+def test_a_note_of_the_mechanism_is_shown() -> None:
+    row = turn(0, {"a": CLICKED})
+    details = {"note": "waits:\nit\x1b is early"}
+    noted = row.model_copy(update={"outcome": row.outcome.model_copy(update={"details": details})})
+    assert pack(noted, {}).fields["note"] == "waits:\nit\x1b is early"
+    assert "\n  note: waits: it\\x1b is early" in transcript(noted)
+    for other in ({}, {"note": 3}):
+        plain = noted.model_copy(update={"outcome": row.outcome.model_copy(update={"details": other})})
+        assert "note" not in pack(plain, {}).fields
+        assert "note" not in transcript(plain)
+
+
+def test_questions_of_linked_turns_name_their_session() -> None:
+    apart = turn(0, {"a": CLICKED}, mechanism="m")
+    auction = apart.auction.model_copy(update={"horizon": 3, "session_id": "0.4.walker"})
+    _, plain = sampled([apart], most=10)
+    _, linked = sampled([apart.model_copy(update={"auction": auction})], most=10)
+    assert linked["questions"] == [[*plain["questions"][0], "0.4.walker", 3]]

@@ -444,3 +444,9 @@ def test_the_command_names_what_is_wrong(
     (line,) = capsys.readouterr().err.splitlines()
     assert caught.value.code == 2
     assert line.startswith(f"simenv: {says}")
+
+
+def test_runs_of_linked_turns_are_refused() -> None:
+    rows = transitions(small_world(turns="linked"), "softmax", n=3)
+    with pytest.raises(InputError, match="linked turns cannot be valued choice by choice"):
+        evaluate(rows, softmax(1.0))

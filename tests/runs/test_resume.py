@@ -22,9 +22,11 @@ from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Persona, Transition
 from simenv.runs.folder import RunFolder
 from simenv.runs.rollout import Sessions, rollout
+from simenv.sessions import SessionStart
 from simenv.testing import small_world
 from simenv.users.queries import FrozenQueries, Question
 from simenv.world import World
+from tests.support.session_mechanisms import OnceASession
 
 N, CHUNK = 14, 5  # chunks of 5, 5 and 4 auctions; sessions of 3, so that chunks cut sessions
 
@@ -63,6 +65,20 @@ class Watched:
         return await made if inspect.isawaitable(made) else made
 
 
+class WatchedSessions(Watched):
+    """A session mechanism that is watched; `begun` says which sessions began."""
+
+    def __init__(self, inner: Any, limit: float = math.inf) -> None:
+        super().__init__(inner, limit)
+        self.begun: list[str] = []
+
+    def begin(self, session: SessionStart) -> Watched:
+        self.begun.append(session.id)
+        of_session = Watched(self._inner.begin(session), self._limit)
+        of_session.answered = self.answered
+        return of_session
+
+
 class Asked(FrozenQueries):
     """Frozen queries; `sessions` says for which sessions they were asked for."""
 
@@ -74,18 +90,23 @@ class Asked(FrozenQueries):
         return await super().session(persona, k, seed, number)
 
 
-KINDS = ("stateless", "learning", "budgeted", "observe")
+KINDS = ("stateless", "learning", "budgeted", "observe", "linked")
 
 
 def go(path: Path, kind: str, *, limit: float = math.inf, resume: bool = False) -> tuple[Watched, Asked]:
     """Runs or resumes; the mechanism of the last chunks' turn fails after `limit` answers."""
     bidder = {
         "learning": Exp3Bidder(rate=0.5),
+        "linked learning": Exp3Bidder(rate=0.5),
         "budgeted": Budgeted(ShadedBidder(), 60.0, auctions=5, rate=0.5),
     }.get(kind, ShadedBidder())
-    watched = Watched(Favourite() if kind == "observe" else gsp(), limit)
+    linked = kind.startswith("linked")
+    if linked:
+        watched: Watched = WatchedSessions(OnceASession(at=1), limit)
+    else:
+        watched = Watched(Favourite() if kind == "observe" else gsp(), limit)
     queries = Asked()
-    world = small_world(bidder=bidder, queries=queries)
+    world = small_world(bidder=bidder, queries=queries, turns="linked" if linked else "apart")
     if resume:
         run, done, begun = RunFolder.reopen(path)
     else:
@@ -205,7 +226,7 @@ TEARS: dict[str, tuple[Callable[[Path, bytes], None], int]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS[:4])
 @pytest.mark.parametrize("tear", TEARS)
 def test_whatever_is_torn(tmp_path: Path, undisturbed: Callable[[str], Path], kind: str, tear: str) -> None:
     go(tmp_path / "run", kind, limit=12)
@@ -235,6 +256,27 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path, undisturbed: Callable[[
     watched, queries = go(tmp_path / "run", "learning", resume=True)
     check_same(tmp_path / "run", undisturbed("learning"))
     assert (watched.answered, queries.sessions) == ([], [])
+
+
+def test_a_session_that_was_cut_begins_once_more_where_it_is_resumed(
+    tmp_path: Path, undisturbed: Callable[[str], Path]
+) -> None:
+    """Chunks of 5 and sessions of 3: the first chunk ends in the middle of session 1."""
+    before, _ = go(tmp_path / "run", "linked", limit=7)
+    after, _ = go(tmp_path / "run", "linked", resume=True)
+    assert [watched.begun[0].split(".")[1] for watched in (before, after) if isinstance(watched, WatchedSessions)] == [
+        "0",
+        "1",
+    ]
+    go(tmp_path / "learning", "linked learning", limit=12)
+    go(tmp_path / "learning", "linked learning", resume=True)
+    check_same(tmp_path / "learning", undisturbed("linked learning"))
+    seen = rows(undisturbed("linked") / "transitions.jsonl")
+    assert all(len(row["auction"].get("history", ())) == row["turn"] for row in seen)
+    once = [row for row in seen if row["mechanism"] == "watched" and row["outcome"]["placements"]]
+    assert once
+    assert len({row["auction"]["session_id"] for row in once}) == len(once)
+    assert min(row["turn"] for row in once) == 1
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from simenv.errors import InputError, MechanismFailed
 from simenv.llm import ScriptedLLM
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Transition
+from simenv.runs.failures import Failures
 from simenv.runs.folder import RunFolder, read_transitions
 from simenv.runs.rollout import Finished, Sessions, rollout
 from simenv.testing import PERSONAS, small_world
@@ -198,3 +199,26 @@ def test_numbers_below_one_are_refused(n: int, chunk: int) -> None:
 def test_no_mechanism_is_refused() -> None:
     with pytest.raises(InputError, match="no mechanisms to run"):
         rows_of({})
+
+
+def test_a_chunk_that_goes_on_with_a_session_of_linked_turns_needs_the_one_before() -> None:
+    world = small_world(turns="linked")
+    whole = rows_of(built(), n=12, chunk=4, world=world)
+    assert rows_of(built(), n=12, chunk=4, chunks=[0, 1], world=world) == whole[: 8 * len(NAMES)]
+    assert rows_of(built(), n=12, chunk=6, chunks=[1], world=world) == whole[6 * len(NAMES) :]
+    with pytest.raises(InputError, match="the auctions from 4 on go on with a session of 3 linked turns"):
+        rows_of(built(), n=12, chunk=4, chunks=[1], world=world)
+
+
+def test_an_answer_that_failed_leaves_its_question_in_the_history() -> None:
+    class Fails(ShowsFirst):
+        def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+            if auction.turn == 1:
+                raise MechanismFailed("not this one")
+            return super().run(auction, rng)
+
+    mechanisms: dict[str, Mechanism] = {"fails": Fails("Look at")}
+    rows = rows_of(mechanisms, n=3, chunk=3, world=small_world(turns="linked"), failures=Failures(3, bugs_end=False))
+    assert [row.error is None for row in rows] == [True, False, True]
+    assert [exchange.response for exchange in rows[2].auction.history] == [rows[0].outcome.response, ""]
+    assert [it.turn for it in rows[2].auction.shown] == [0]

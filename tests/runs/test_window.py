@@ -52,6 +52,9 @@ class FakeAnswers:
     async def ready(self, indices: Sequence[int]) -> None:
         self.prepared.extend(indices)
 
+    def waves(self, indices: Sequence[int], label: str) -> list[Sequence[int]]:
+        return [[i] for i in indices] if label in self.in_order else [indices]
+
     async def answer(self, index: int, label: str) -> Transition:
         assert index in self.prepared
         self.begun.append((index, label))

@@ -17,7 +17,7 @@ OFFERS = 40
 
 def drawn_answers(params: ClickParams, n: int, *, users: int, most_ads: int = 4, seed: int = 0) -> list[Answer]:
     """Answers with one to `most_ads` ads, whose clicks the world draws independently."""
-    rng = keyed_rng("drawn-answers", seed)
+    rng, memory = keyed_rng("drawn-answers", seed), keyed_rng("drawn-memories", seed)
     judge = ClickModel(FakeEncoder(), params)
     traits = [
         Traits(ad_tolerance=rng.random(), price_sensitivity=rng.random(), patience=rng.random()) for _ in range(users)
@@ -34,6 +34,10 @@ def drawn_answers(params: ClickParams, n: int, *, users: int, most_ads: int = 4,
             leaked=False,
             leak=-1.0,
         )
+        if judge.remembers:
+            seen = memory.integers(0, 3, (count, 2)).tolist()
+            ads = (ad._replace(repeated=k, earlier=m) for ad, (k, m) in zip(measures.ads, seen, strict=True))
+            measures = measures._replace(ads=tuple(ads))
         probs = judge.probabilities_of(measures)
         answers.append(Answer(f"user-{user}", measures, [bool(rng.random() < p) for p in probs.values()]))
     return answers

@@ -41,9 +41,11 @@ function answerCard(data, summary, answer, matches, words, seriesOf) {
       { class: "figures-line" },
       measures(summary, answer).map(([label, text]) => el("span", {}, `${label} `, el("b", {}, text))),
     ),
+    asked(answer, words),
     answer.error
       ? el("p", { class: "error", dir: "auto" }, el("b", {}, answer.error[0]), ` ${answer.error[1]}`)
       : answerText(answer, words, choose),
+    answer.note && el("p", { class: "figures-line", dir: "auto" }, answer.note),
     answer.faults &&
       el(
         "p",
@@ -56,6 +58,31 @@ function answerCard(data, summary, answer, matches, words, seriesOf) {
   );
 }
 
+/** The follow-up questions, with the chosen one. */
+function asked(answer, words) {
+  if (!answer.asked) return null;
+  const rows = answer.asked.map(([text, sponsor, price, predicted, probability, chosen]) => {
+    const facts = [
+      ["price", number(price)],
+      ["predicted", number(predicted)],
+      ["probability", number(probability)],
+    ].filter(([, shown]) => shown !== "–");
+    return el(
+      "li",
+      {},
+      chosen ? el("b", { dir: "auto" }, marked(text, words)) : el("span", { dir: "auto" }, marked(text, words)),
+      chosen && " (chosen)",
+      sponsor && [" · sponsored by ", el("code", {}, sponsor)],
+      el(
+        "div",
+        { class: "ad-facts" },
+        facts.map(([label, shown]) => el("span", {}, `${label} `, el("b", {}, shown))),
+      ),
+    );
+  });
+  return el("details", { open: true }, el("summary", {}, "Follow-up questions"), el("ol", {}, rows));
+}
+
 function measures(summary, answer) {
   const found = [];
   const paid = summary.expected && answer.expectedPaid !== undefined ? answer.expectedPaid : answer.paid;
@@ -64,6 +91,7 @@ function measures(summary, answer) {
   if (answer.qualityLoss !== undefined) found.push(["quality loss", number(answer.qualityLoss)]);
   if (answer.kept !== undefined) found.push(["kept", number(answer.kept)]);
   if (answer.adText !== undefined) found.push(["ad text", number(answer.adText)]);
+  for (const [name, value] of answer.gem ?? []) found.push([`GEM ${name}`, number(value)]);
   found.push(["calls", number(answer.calls)]);
   if (answer.tokens !== undefined) found.push(["tokens", number(answer.tokens)]);
   return found;

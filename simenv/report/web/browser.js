@@ -131,7 +131,8 @@ function answerSection(summary, data, seriesOf) {
     const rows = [];
     for (let i = first; i < last; i += 1) {
       const { question, matching } = found[i];
-      const [, query, who, , turn] = data.questions[question];
+      const [, query, who, , turn, , , session, horizon] = data.questions[question];
+      const place = `turn ${turn + 1}${session ? ` of ${horizon} in session ${session}` : ""}`;
       const all = byQuestion[question].length;
       const row = el(
         "div",
@@ -148,7 +149,7 @@ function answerSection(summary, data, seriesOf) {
         el(
           "div",
           { class: "small", dir: "auto" },
-          `${data.personas[who][0]} · turn ${turn + 1} · ${matching.size === all ? "" : `${matching.size} of `}${counted(all, "answer")}`,
+          `${data.personas[who][0]} · ${place} · ${matching.size === all ? "" : `${matching.size} of `}${counted(all, "answer")}`,
         ),
       );
       row.style.top = `${i * ROW}px`;
