@@ -86,7 +86,7 @@ def test_fine_tuning_makes_the_examples_more_likely(tiny: Path) -> None:
 
 def test_a_writer_is_a_plug_in() -> None:
     assert type(make_writer("plain", ScriptedLLM())).__name__ == "Writer"
-    with pytest.raises(UnknownName, match="known are plain, tuned"):
+    with pytest.raises(UnknownName, match="known are chat, insert, insert_smooth, plain, tuned"):
         make_writer("fancy", ScriptedLLM())
     with pytest.raises(InputError, match="no fine-tuned writer ships"):
         make_mechanism("gsp", context={"llm": ScriptedLLM()}, writer="tuned")
