@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks import validity_table
+from benchmarks import field_table, validity_table
 from simenv.runs.tables import TITLES, show
 from simenv.stats import Estimate
 
@@ -37,6 +37,7 @@ def page(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path == README:
         return put(text, "table", everything(SHORT))
+    text = put(text, "field", field_table.table())
     text = put(text, "table", everything())
     text = put(text, "learned", learned())
     text = put(text, "validity", validity_table.table(validity_table.read([])))

@@ -44,13 +44,11 @@ import numpy as np
 import numpy.typing as npt
 
 from simenv import markup, outcome
-from simenv.ctr.models import CosineCTR, CTRModel, Floats
-from simenv.llm import LLM
+from simenv.ctr.models import Floats
 from simenv.mechanism import Claim, Lottery
-from simenv.objective import Objective
 from simenv.records import Auction, Outcome
 
-from .menu import Menu, kl_weight_of
+from .menu import TiltedMenu
 
 Bools = npt.NDArray[np.bool_]
 
@@ -68,7 +66,7 @@ class Pair(NamedTuple):
     """ln pi_0(y) - penalty / kl_weight, up to a constant; it does not depend on the bids."""
 
 
-class Lama:
+class Lama(TiltedMenu):
     """LAMA on a menu: draws an answer and the one ad that wins it, charges the winner its potential price per click.
 
     Truthful in expectation (over the mechanism's own draw, given the menu) for utility maximisers, and individually
@@ -98,19 +96,6 @@ class Lama:
             Claim.BID_FREE_CANDIDATES,
         }
     )
-
-    def __init__(
-        self,
-        llm: LLM,
-        ctr_model: CTRModel | None = None,
-        objective: Objective | None = None,
-        kl_weight: float = 10.0,
-        shortlist: int = 4,
-        reference: str = "writer",
-    ) -> None:
-        self.kl_weight = kl_weight_of(kl_weight)
-        self.ctr_model = ctr_model or CosineCTR()
-        self.menu = Menu(llm, self.ctr_model, objective or Objective(), shortlist=shortlist, reference=reference)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         pairs = await self.pairs(auction)

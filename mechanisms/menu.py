@@ -16,7 +16,7 @@ import numpy as np
 
 from simenv import Writer, markup
 from simenv.background_loop import gather
-from simenv.ctr.models import CTRModel, Floats
+from simenv.ctr.models import CosineCTR, CTRModel, Floats
 from simenv.errors import InputError
 from simenv.llm import LLM, Capability
 from simenv.objective import Objective
@@ -102,6 +102,32 @@ def kl_weight_of(number: object) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
         raise InputError(f"kl_weight must be a number above 0 and finite, got {number!r}")
     return float(number)
+
+
+class TiltedMenu:
+    """Base of mechanisms that draw from a menu tilted by the bids.
+
+    Args:
+        llm, ctr_model, objective: As everywhere; the cosine and the paper's objective by default.
+        kl_weight: Weight of the KL divergence to the prior, currency per nat.
+        shortlist, reference: See `Menu`.
+
+    Raises:
+        InputError, MissingCapability: see `kl_weight_of` and `Menu`.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        ctr_model: CTRModel | None = None,
+        objective: Objective | None = None,
+        kl_weight: float = 10.0,
+        shortlist: int = 4,
+        reference: str = "writer",
+    ) -> None:
+        self.kl_weight = kl_weight_of(kl_weight)
+        self.ctr_model = ctr_model or CosineCTR()
+        self.menu = Menu(llm, self.ctr_model, objective or Objective(), shortlist=shortlist, reference=reference)
 
 
 def require_choices(llm: LLM) -> None:

@@ -15,16 +15,13 @@ from __future__ import annotations
 import numpy as np
 
 from simenv import outcome
-from simenv.ctr.models import CosineCTR, CTRModel
-from simenv.llm import LLM
 from simenv.mechanism import Claim, Lottery
-from simenv.objective import Objective
 from simenv.records import Auction, Outcome
 
-from .menu import Item, Menu, kl_weight_of, scores, tilted
+from .menu import Item, TiltedMenu, scores, tilted
 
 
-class TiltedOptimum:
+class TiltedOptimum(TiltedMenu):
     """Exact target of LLM-Auction on a finite menu: draws an answer; ads pay their bids per click.
 
     The distribution is pi* on the menu of `menu.py`.
@@ -51,19 +48,6 @@ class TiltedOptimum:
             Claim.BID_FREE_CANDIDATES,
         }
     )
-
-    def __init__(
-        self,
-        llm: LLM,
-        ctr_model: CTRModel | None = None,
-        objective: Objective | None = None,
-        kl_weight: float = 10.0,
-        shortlist: int = 4,
-        reference: str = "writer",
-    ) -> None:
-        self.kl_weight = kl_weight_of(kl_weight)
-        self.ctr_model = ctr_model or CosineCTR()
-        self.menu = Menu(llm, self.ctr_model, objective or Objective(), shortlist=shortlist, reference=reference)
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         items = await self.menu.items(auction)

@@ -138,3 +138,12 @@ async def _asked(name: str, auction: Auction, ask: Callable[[], T | Awaitable[T]
 
 
 JUDGE: Kind[Judge] = Kind("judge", "simenv.judges", ("judge",), "reads an answer as a persona and decides clicks")
+
+
+def reader_fields(persona: Persona) -> dict[str, str]:
+    """The fields of a judge's prompt that describe its reader: info, interests and attitude."""
+    return {
+        "info": persona.info,
+        "interests": ", ".join(persona.interests) or "not stated",
+        "attitude": persona.attitude or "not stated",
+    }

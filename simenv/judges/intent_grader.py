@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simenv.errors import InputError, UnreadableReply
 from simenv.files.prompts import read_prompt
+from simenv.judges.base import reader_fields
 from simenv.judges.fence import fence_code, neutralize
 from simenv.judges.llm_judge import unfenced
 from simenv.llm.base import LLM, Capability, JSONSchema, Prompt, Sampling
@@ -88,9 +89,7 @@ class IntentGrader:
         shown = [placement.ad_id for placement in outcome.placements]
         query, response = neutralize(auction.query.text, _MAX_CHARS), neutralize(outcome.response, _MAX_CHARS)
         user = self._user.format(
-            info=persona.info,
-            interests=", ".join(persona.interests) or "not stated",
-            attitude=persona.attitude or "not stated",
+            **reader_fields(persona),
             query=query,
             response=response,
             code=fence_code(auction.id, "intent", texts=(query, response)),

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from simenv.background_loop import gather
 from simenv.errors import UnreadableReply
 from simenv.files.prompts import read_prompt
+from simenv.judges.base import reader_fields
 from simenv.judges.fence import fence_code, neutralize
 from simenv.judges.questions import drawn
 from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, OneOf, Prompt, Sampling
@@ -45,9 +46,7 @@ def choice_prompt(persona: Persona, auction: Auction, questions: Sequence[Sugges
     return Prompt(
         system=read_prompt("simenv.judges", "choose_system"),
         user=read_prompt("simenv.judges", "choose_user").format(
-            info=persona.info,
-            interests=", ".join(persona.interests) or "not stated",
-            attitude=persona.attitude or "not stated",
+            **reader_fields(persona),
             query=query,
             offer=offer,
             code=fence_code(auction.id, "choice", texts=(query, offer)),

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_
 from simenv.background_loop import gather
 from simenv.errors import InputError, UnreadableReply
 from simenv.files.prompts import read_prompt
-from simenv.judges.base import Judge
+from simenv.judges.base import Judge, reader_fields
 from simenv.judges.fence import fence_code, neutralize
 from simenv.judges.llm_choice import choose_framed, choose_freely
 from simenv.llm.base import LLM, PLAIN, Capability, JSONSchema, Key, LinksOnly, OneOf, Prompt, Sampling, metered
@@ -221,9 +221,7 @@ class LLMJudge:
         return Prompt(
             system=self._system,
             user=self._user.format(
-                info=persona.info,
-                interests=", ".join(persona.interests) or "not stated",
-                attitude=persona.attitude or "not stated",
+                **reader_fields(persona),
                 query=query,
                 response=response,
                 code=fence_code(auction.id, texts=(query, response)),
