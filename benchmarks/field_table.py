@@ -2,7 +2,7 @@
 
 Money, quality, detectability and calls are those of the runs of `simenv bench`; the revenue in other click worlds is
 that of the same answers, judged again by `simenv sensitivity --worlds v1,rare,labels --out FILE`; claims come from the
-classes; regret and the revenue at learned bids come from audits, which have auctions of their own.
+classes; regret comes from audits, which have auctions of their own.
 """
 
 from __future__ import annotations
@@ -20,19 +20,27 @@ from simenv.stats import Estimate
 
 BENCH = Path(__file__).parent / "results" / "bench"
 RUNS = {
-    "Answers whose turns are apart": ("embedded_truthful.csv", ("worlds_answers.csv", "worlds_menus.csv")),
-    "Sessions of three linked turns, for each answer": ("embedded_sessions.csv", ("worlds_sessions.csv",)),
+    "Answers whose turns are apart": (
+        "embedded_truthful.csv",
+        "embedded_learned.csv",
+        ("worlds_answers.csv", "worlds_menus.csv"),
+    ),
+    "Sessions of three linked turns, for each answer": (
+        "embedded_sessions.csv",
+        "embedded_sessions_learned.csv",
+        ("worlds_sessions.csv",),
+    ),
 }
+"""Title -> run at truthful bids, run at learned bids, other worlds."""
 MEASURES = ("welfare", "quality_loss", "detectability", "llm_calls")
 HEADER = (
     "mechanism",
     "claims",
     "regret",
-    "revenue: truthful",
-    "learned",
-    "v1",
-    "rare",
-    "labels",
+    "revenue",
+    "at learned bids",
+    "in world rare",
+    "in world labels",
     "welfare",
     "quality loss",
     "detectability",
@@ -44,11 +52,12 @@ def table() -> str:
     """One table for each kind of run."""
     audited = {name: found for audit in read_audits() for name, found in audit.mechanisms.items()}
     parts = []
-    for title, (run, worlds) in RUNS.items():
+    for title, (run, learned, worlds) in RUNS.items():
         cells = _cells(run)
+        later = {name: estimate for (name, metric), estimate in _cells(learned).items() if metric == "revenue"}
         revenue = {name: row for file in worlds for name, row in _worlds(file).items()}
         rows = [
-            _row(name, audited.get(name), cells, revenue[name])
+            _row(name, audited.get(name), cells, later.get(name), revenue[name])
             for name, metric in cells
             if metric == "revenue" and name in revenue
         ]
@@ -58,15 +67,16 @@ def table() -> str:
 
 
 def _row(
-    name: str, found: Audited | None, cells: dict[tuple[str, str], Estimate], worlds: tuple[float, ...]
+    name: str,
+    found: Audited | None,
+    cells: dict[tuple[str, str], Estimate],
+    learned: Estimate | None,
+    worlds: tuple[float, ...],
 ) -> tuple[str, ...]:
-    played = found.play if found is not None else {}
-    learned = [show_audited(played[kind].revenue) if kind in played else "-" for kind in ("truthful", "learned")]
-    measured = [show(cells[name, metric], metric) if (name, metric) in cells else "-" for metric in MEASURES]
-    v1 = show(cells[name, "revenue"], "revenue")
-    rare, labels = (f"{number:.2f}" for number in worlds)
     regret = "-" if found is None else show_audited(found.regret_um_world, percent=True)
-    return (name, _claims(name), regret, *learned, v1, rare, labels, *measured)
+    money = [show(cells[name, "revenue"], "revenue"), "-" if learned is None else show(learned, "revenue")]
+    measured = [show(cells[name, metric], metric) if (name, metric) in cells else "-" for metric in MEASURES]
+    return (name, _claims(name), regret, *money, *(f"{number:.2f}" for number in worlds), *measured)
 
 
 def _claims(name: str) -> str:

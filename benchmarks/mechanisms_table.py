@@ -250,9 +250,10 @@ def page() -> str:
         "# Mechanisms",
         "Written by `benchmarks/mechanisms_table.py`. There is one file per mechanism. Your own mechanism is audited "
         "in the same way: `simenv audit my_file.py:MyMechanism`.",
-        "The results of audits on this page were measured before the writer checked its sentences against the ads' "
-        "copy; costs per answer are of 2026-11-26. Both are of the embedded model on transformers in bfloat16; since "
-        "then it runs on onnxruntime in float32 and writes other texts.",
+        "Audits of gem_insert, production, genre_vcg, summary, sponsored_questions, lama, lama_tokens and the "
+        "mechanisms of one ad a session, and all costs per answer, are of this version. The other audits were made "
+        "before the writer checked its sentences against the ads' copy, with the embedded model on transformers in "
+        "bfloat16; now it runs on onnxruntime in float32 and writes other texts.",
         "## Allocation and payment rules",
         "b is a bid per click, q a predicted click probability, R = sum b q minus penalties.",
         _table(
