@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simenv.datasets.gem_json import read_json
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.files.atomic import replacing
 from simenv.files.folders import check_folder, try_file
@@ -182,17 +183,14 @@ def read_grades(path: str | Path) -> dict[tuple[str, str, str], dict[str, float]
     Raises:
         DataFileError: the file cannot be read, or is no such list.
     """
-    try:
-        rows = json.loads(read_bytes(Path(path)).decode("utf-8-sig"))
-    except ValueError as error:
-        raise DataFileError(f"{path}: not JSON: {error}") from None
+    rows = read_json(Path(path))
     if not isinstance(rows, list):
         raise DataFileError(f"{path}: expected a list of [key, grade], got {type(rows).__name__}")
     found: defaultdict[tuple[str, str, str], defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for number, row in enumerate(rows, start=1):
         try:
             (solution, _, _, name, _, query, (answer, _)), grade = row
-            valid = isinstance(grade, int | float) and not isinstance(grade, bool) and 0 <= grade <= 100
+            valid = type(grade) in (int, float) and 0 <= grade <= 100 and isinstance(name, str)
         except (TypeError, ValueError):
             valid = False
         if not valid:
