@@ -131,11 +131,14 @@ def import_grades(run: str | Path, grades: str | Path, out: str | Path) -> Grade
 
     Raises:
         DataFileError: the run or the evaluation cannot be read, or `out` holds files already.
-        InputError: none of the grades is of an answer of the run, or another version of simenv wrote it.
+        InputError: none of the grades is of an answer of the run, `out` is in its folder, or another version of simenv
+            wrote it.
         CannotWrite: the folder cannot be written.
     """
     of_answers = read_grades(grades)
     out = Path(out)
+    if out.resolve().is_relative_to(Path(run).resolve()):
+        raise InputError(f"{out}: is in the folder of the run, {run}: give a new folder elsewhere")
     check_folder(out, ignored=lambda file: False, otherwise="give a new folder")
     changed: dict[tuple[int, str], Transition] = {}
     met: set[tuple[str, str, str]] = set()

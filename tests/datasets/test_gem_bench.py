@@ -203,6 +203,13 @@ def test_grades_of_other_answers_are_refused(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "copy").exists()
 
 
+def test_a_run_is_not_copied_into_itself(run: Path, tmp_path: Path) -> None:
+    before = sorted(run.rglob("*"))
+    with pytest.raises(InputError, match="is in the folder of the run"):
+        import_grades(run, write(tmp_path / "grades.json", graded(run, ("trust", 90))), run / "graded")
+    assert sorted(run.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     "entry",
     [
