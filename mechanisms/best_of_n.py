@@ -20,6 +20,7 @@ import numpy as np
 from simenv import make_writer, markup, outcome
 from simenv.background_loop import gather
 from simenv.ctr.models import CosineCTR, CTRModel
+from simenv.errors import InputError
 from simenv.llm import LLM
 from simenv.mechanism import Claim
 from simenv.objective import Objective
@@ -48,6 +49,10 @@ class BestOfN:
         objective: Gives the penalty for extra ads and violations.
         n: Number of sampled answers. The answer without ads is always one more candidate.
         writer: Who writes them: "plain", or another writer (`simenv.make_writer`).
+
+    Raises:
+        InputError: n is not an integer of 0 or more.
+        UnknownName: unknown writer.
     """
 
     name = "best_of_n"
@@ -61,6 +66,8 @@ class BestOfN:
         n: int = 5,
         writer: str = "plain",
     ) -> None:
+        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+            raise InputError(f"n must be a number of answers, 0 or more, got {n!r}")
         self.ctr_model = ctr_model or CosineCTR()
         self.objective = objective or Objective()
         self.n = n

@@ -41,7 +41,7 @@ from .passages import in_context
 
 _LEAST_WEIGHT = 0.001
 """Weights are above 0, so that prices are finite."""
-_CONTEXTS = ("query", "answer")
+_RELEVANCE_TO = ("query", "answer")
 
 
 class Production(FixedSlots):
@@ -53,13 +53,13 @@ class Production(FixedSlots):
             more it is GSP and claims no truth.
         view_reserve: r, currency per view: what showing a card must be expected to pay at least.
         relevance_power: Power of the relevance in the score, at least 0; 0 gives all ads the weight 1.
-        context: What relevance is to: "query" takes the retriever's cosines; "answer" computes those of query and
+        relevance_to: What relevance is to: "query" takes the retriever's cosines; "answer" computes those of query and
             answer together.
-        encoder: Encoder of the context "answer"; the embedded one by default.
+        encoder: Encoder for relevance to the answer; the embedded one by default.
 
     Raises:
         InputError: a number out of range, or `slots` is not an integer of 0 or more.
-        UnknownName: unknown context or writer.
+        UnknownName: unknown `relevance_to` or writer.
     """
 
     name = "production"
@@ -72,18 +72,18 @@ class Production(FixedSlots):
         writer: str = "plain",
         view_reserve: float = 0.0,
         relevance_power: float = 1.0,
-        context: Literal["query", "answer"] = "query",
+        relevance_to: Literal["query", "answer"] = "query",
         encoder: Encoder | None = None,
     ) -> None:
         super().__init__(llm, ctr_model, slots, writer)
         for name, number in (("view_reserve", view_reserve), ("relevance_power", relevance_power)):
             if not 0 <= number < math.inf:
                 raise InputError(f"{name} must be at least 0 and finite, got {number}")
-        if context not in _CONTEXTS:
-            raise UnknownName("context", context, _CONTEXTS)
+        if relevance_to not in _RELEVANCE_TO:
+            raise UnknownName("relevance_to", relevance_to, _RELEVANCE_TO)
         self._view_reserve = view_reserve
         self._power = relevance_power
-        self._context = context
+        self._relevance_to = relevance_to
         self._encoder = encoder
         claims = {Claim.INDIVIDUALLY_RATIONAL, Claim.MONOTONE, Claim.BID_FREE_CANDIDATES}
         self.claims = frozenset(claims | {Claim.TRUTHFUL_UM} if slots <= 1 else claims)
@@ -98,7 +98,7 @@ class Production(FixedSlots):
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         answer = await self._writer.answer(auction)
-        seen = in_context(auction, answer, self._encoder) if self._context == "answer" else auction
+        seen = in_context(auction, answer, self._encoder) if self._relevance_to == "answer" else auction
         return self.listed(auction, answer, self.allocate(auction, self.weights(seen)))
 
     def reserve(self, auction: Auction, bid: Bid, q: float) -> float:

@@ -14,8 +14,6 @@ the place of insertion, which the rewriting call chooses here (`gem_insert` has 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from simenv import markup, outcome
@@ -26,7 +24,7 @@ from simenv.llm import LLM, Sampling
 from simenv.records import Ad, Auction, Outcome
 from simenv.writer.writer import corrected
 
-from .strength import NEEDED, contrasted, level
+from .strength import MOST, NEEDED, contrasted, level
 from .vcg import VCG
 
 
@@ -46,7 +44,7 @@ class Rewrite(VCG):
             `details["strength_by"]`. By default the prompt alone decides.
 
     Raises:
-        InputError: the strength is not a finite number of -1 or more.
+        InputError: the strength is not a number from -1 to 1,000,000.
         MissingCapability: a strength is given, and the model neither follows formats nor gives the distributions.
     """
 
@@ -64,8 +62,8 @@ class Rewrite(VCG):
         self._llm = llm
         self._contrasts = strength is not None and all(map(llm.can, NEEDED))
         if strength is not None:
-            if isinstance(strength, bool) or not isinstance(strength, int | float) or not -1 <= strength < math.inf:
-                raise InputError(f"strength must be a finite number of -1 or more, got {strength!r}")
+            if isinstance(strength, bool) or not isinstance(strength, int | float) or not -1 <= strength <= MOST:
+                raise InputError(f"strength must be a number from -1 to {MOST:,.0f}, got {strength!r}")
             if not llm.follows_formats:
                 for capability in NEEDED:
                     llm.require(capability)

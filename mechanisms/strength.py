@@ -33,6 +33,8 @@ from simenv.writer.writer import corrected, lead
 
 _PACKAGE = __package__ or "mechanisms"
 NEEDED = (Capability.ENSEMBLE, Capability.CONSTRAINT, Capability.PREFILL)
+MOST = 1e6
+"""The largest strength. With it the most contrasted token is certain; far above it scores are no floats."""
 _PLAUSIBLE = 0.1
 _LEVELS = (
     (-math.inf, "Mention the product in passing, in a clause."),
@@ -47,7 +49,7 @@ class Contrast(Record):
     """Draws a token from the contrast of two distributions: with the ad, and without."""
 
     strength: float
-    """rho, at least -1."""
+    """rho, from -1 to MOST."""
 
     def __call__(self, logprobs: Floats, rng: np.random.Generator) -> Combined:
         columns, probs = self.mix(logprobs)

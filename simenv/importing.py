@@ -19,6 +19,7 @@ OUR_PACKAGE = "simenv-ads"
 """Name of our distribution."""
 _OUR_FOLDER = "mechanisms"
 _LONGEST_QUOTE = 80
+_LONGEST_REASON = 1000
 
 
 def load_entry_point(entry: EntryPoint) -> Any:
@@ -162,8 +163,10 @@ def _first_sentence(docstring: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """An exception of a plug-in's code as one line, with the place where it was raised."""
+    """An exception of a plug-in's code as one line of up to 1,000 characters, with the place where it was raised."""
     message = " ".join(str(error).split())
+    if len(message) > _LONGEST_REASON:
+        message = f"{message[:_LONGEST_REASON]}..."
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1:]
     if _close_coroutines(error):

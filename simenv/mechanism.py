@@ -203,7 +203,7 @@ async def run_mechanism(mechanism: Mechanism, auction: Auction, rng: np.random.G
 
 async def offer_questions(mechanism: Suggests, auction: Auction) -> Outcome:
     """What `mechanism` offers the user, with the completions it used. Raises as `run_mechanism`."""
-    return await _run(mechanism, auction, lambda: mechanism.offer(auction, mechanism_rng(auction)))
+    return await _run(mechanism, auction, lambda: mechanism.offer(auction, mechanism_rng(auction)), "offer")
 
 
 async def answer_choice(mechanism: Suggests, auction: Auction, offer: Outcome, chosen: int | None) -> Outcome:
@@ -212,7 +212,7 @@ async def answer_choice(mechanism: Suggests, auction: Auction, offer: Outcome, c
     Raises:
         OutcomeError: also if the answer has other suggestions than the offer, or another choice.
     """
-    outcome = await _run(mechanism, auction, lambda: mechanism.answer(auction, offer, chosen))
+    outcome = await _run(mechanism, auction, lambda: mechanism.answer(auction, offer, chosen), "answer")
     if (outcome.suggestions, outcome.chosen) != (offer.suggestions, chosen):
         raise OutcomeError(
             f"{mechanism_name(mechanism)}.answer must return the suggestions of its offer and chosen={chosen}, "
@@ -221,7 +221,9 @@ async def answer_choice(mechanism: Suggests, auction: Auction, offer: Outcome, c
     return outcome.model_copy(update={"usage": offer.usage + outcome.usage})
 
 
-async def _run(mechanism: Mechanism, auction: Auction, job: Callable[[], Outcome | Awaitable[Outcome]]) -> Outcome:
+async def _run(
+    mechanism: Mechanism, auction: Auction, job: Callable[[], Outcome | Awaitable[Outcome]], method: str = "run"
+) -> Outcome:
     _refuse_units(mechanism, auction)
     with metered() as meter:
         try:
@@ -238,7 +240,9 @@ async def _run(mechanism: Mechanism, auction: Auction, job: Callable[[], Outcome
                 f"{mechanism_name(mechanism)} raised {reason(error)} on auction {auction.id}"
             ) from error
     if not isinstance(outcome, Outcome):
-        raise OutcomeError(f"{mechanism_name(mechanism)}.run returned {type(outcome).__name__}, expected an Outcome")
+        raise OutcomeError(
+            f"{mechanism_name(mechanism)}.{method} returned {type(outcome).__name__}, expected an Outcome"
+        )
     if _COROUTINE.search(outcome.response):
         got = f"{mechanism_name(mechanism)} answers auction {auction.id} with {outcome.response!r:.120}"
         raise OutcomeError(f"{got}: a coroutine is not awaited; write `await` before the call that makes it")

@@ -94,7 +94,7 @@ class Ratio(NamedTuple):
             return Estimate()
         if not self.freedom:
             return Estimate(value=self.value)
-        variance = max(sum(psi**2 for psi in self.influence.values()), least_variance)
+        variance = max(sum(psi * psi for psi in self.influence.values()), least_variance)
         margin = float(stdtrit(self.freedom, 0.975)) * math.sqrt(variance)
         return Estimate(value=self.value, low=self.value - margin, high=self.value + margin)
 

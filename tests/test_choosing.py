@@ -154,6 +154,18 @@ def test_outcomes_that_contradict_the_choice_are_refused() -> None:
             step(small_world(), Outcome(response="An answer.", **wrong))
 
 
+class FakeSilent(SponsoredQuestions):
+    """Offers nothing."""
+
+    async def offer(self, auction: Auction, rng: np.random.Generator) -> Outcome:
+        return None  # type: ignore[return-value]
+
+
+def test_an_offer_that_is_no_outcome_is_named() -> None:
+    with pytest.raises(OutcomeError, match=r"sponsored_questions\.offer returned NoneType"):
+        step(small_world(judge=FakeUser(0)), FakeSilent(LLM, encoder=FakeEncoder()))
+
+
 def audited(design: str, judge: object) -> tuple[AuditCase, AuditedMechanism, BidEvaluator]:
     world = small_world(judge=judge)
     session = asyncio.run(world.session(0, 0))

@@ -10,6 +10,7 @@ import pytest
 
 from simenv import registry
 from simenv.errors import InputError, UnknownName
+from simenv.importing import reason
 from simenv.market.bidders import BIDDER, BidRequest, make_bidder
 from simenv.market.values import VALUES, make_values
 from simenv.mechanism import MECHANISM, find_mechanism
@@ -164,3 +165,7 @@ def test_a_setting_of_another_form_is_refused(text: str) -> None:
 def test_json_that_is_nested_too_deep_is_refused() -> None:
     with pytest.raises(InputError, match="nested too deep"):
         parse_setting(f"gsp.slots={'[' * 100_000}")
+
+
+def test_a_long_message_of_a_plug_in_is_cut() -> None:
+    assert reason(ValueError("no number " * 1000)) == f"ValueError: {('no number ' * 100)}..."

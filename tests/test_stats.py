@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from simenv.records import Record
-from simenv.stats import Estimate, clustered_ratio
+from simenv.stats import Estimate, Ratio, clustered_ratio
 
 
 class Report(Record):
@@ -31,3 +31,7 @@ def test_numbers_and_margin() -> None:
     estimate = Estimate(value=2.0, low=1.5, high=2.5)
     assert estimate.numbers == (2.0, 1.5, 2.5)
     assert estimate.margin == 0.5
+
+
+def test_spreads_whose_squares_are_no_floats_have_an_unbounded_interval() -> None:
+    assert Ratio(1e300, {"a": 1e300, "b": -1e300}, 1.0).interval().high == math.inf

@@ -8,6 +8,7 @@ folder that the server can read, POST /v1/load_lora_adapter loads it under a new
 
 from __future__ import annotations
 
+import http.client
 import json
 import tempfile
 import urllib.error
@@ -61,18 +62,17 @@ class AdapterServer:
         return self._served[2]
 
     def _post(self, what: str, body: dict[str, str]) -> None:
-        request = urllib.request.Request(
-            f"{self._url}/{what}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+        url, content = f"{self._url}/{what}", json.dumps(body).encode()
         try:
+            request = urllib.request.Request(url, content, {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=_SECONDS) as reply:
                 reply.read()
         except urllib.error.HTTPError as error:
             said = error.read(500).decode(errors="replace")
             raise LLMRefused(
-                f"{self._url}/{what}: status {error.code}, {said!r}",
+                f"{url}: status {error.code}, {said!r}",
                 hint="vLLM needs --enable-lora, --max-lora-rank of at least r, and the environment variable "
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; it must be able to read the folder of the adapter",
             ) from None
-        except (OSError, ValueError) as error:
-            raise LLMUnavailable(f"{self._url}/{what}: {error}") from None
+        except (OSError, ValueError, http.client.HTTPException) as error:  # the last: what answers speaks no HTTP
+            raise LLMUnavailable(f"{url}: {error}") from None

@@ -225,4 +225,5 @@ def calibration_error(truth: Floats, predicted: Floats, bins: int = 10) -> float
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-x)), dtype=np.float64)
+    with np.errstate(over="ignore"):  # to infinity: the result is 0
+        return np.asarray(1 / (1 + np.exp(-x)), dtype=np.float64)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from simenv.datasets.gem_json import read_json
 from simenv.errors import DataFileError
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.folders import ensure_folder
-from simenv.files.limits import read_bytes
 from simenv.records import Ad
 
 ANSWERS = "answers.jsonl"
@@ -51,10 +51,7 @@ def import_answers(results: str | Path, out: str | Path) -> ImportedAnswers:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        content = json.loads(read_bytes(path).decode("utf-8-sig"))
-    except ValueError as error:
-        raise DataFileError(f"{path}: not JSON: {error}") from None
+    content = read_json(path)
     if not isinstance(content, Mapping):
         raise DataFileError(f"{path}: expected an object of lists of results, got {type(content).__name__}")
     for key, results in content.items():

@@ -11,10 +11,11 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from simenv.datasets.gem_json import read_json
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.characters import as_seen
@@ -92,7 +93,7 @@ def _products(path: Path) -> Iterator[_Product]:
             whole = "://" in url or not url
             yield _Product(row["ad_title"], url if whole else f"https://{url}", row["ad_description"], "")
         return
-    content = _json(path)
+    content = read_json(path)
     if not isinstance(content, Mapping):
         raise DataFileError(f"{path}: expected an object of categories, got {type(content).__name__}")
     for category, lists in content.items():
@@ -146,25 +147,22 @@ def _ad(product: _Product, number: int, where: str) -> Ad:
 def _table(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
     """The rows of a table with a header, as pandas writes it."""
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter="\t", restval="")
-    missing = [name for name in needed if name not in (reader.fieldnames or ())]
-    if missing:
-        raise DataFileError(f"{path}: no column {missing[0]}: it has {', '.join(reader.fieldnames or ()) or 'none'}")
-    for row in reader:
-        yield {name: str(value).strip() for name, value in row.items() if name}
+    try:
+        missing = [name for name in needed if name not in (reader.fieldnames or ())]
+        if missing:
+            known = ", ".join(reader.fieldnames or ()) or "none"
+            raise DataFileError(f"{path}: no column {missing[0]}: it has {known}")
+        for row in reader:
+            yield {name: str(value).strip() for name, value in row.items() if name}
+    except csv.Error as error:
+        raise DataFileError(f"{path}: line {reader.reader.line_num}: {error}") from None
 
 
 def _texts(path: Path) -> list[str]:
-    content = _json(path)
+    content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(it, str) for it in content):
         raise DataFileError(f"{path}: expected a list of texts")
     return content
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_text(path))
-    except ValueError as error:
-        raise DataFileError(f"{path}: not JSON: {error}") from None
 
 
 def _text(path: Path) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simenv.datasets.gem_json import read_json
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.files.atomic import replacing
 from simenv.files.folders import check_folder, try_file
@@ -130,11 +131,14 @@ def import_grades(run: str | Path, grades: str | Path, out: str | Path) -> Grade
 
     Raises:
         DataFileError: the run or the evaluation cannot be read, or `out` holds files already.
-        InputError: none of the grades is of an answer of the run, or another version of simenv wrote it.
+        InputError: none of the grades is of an answer of the run, `out` is in its folder, or another version of simenv
+            wrote it.
         CannotWrite: the folder cannot be written.
     """
     of_answers = read_grades(grades)
     out = Path(out)
+    if out.resolve().is_relative_to(Path(run).resolve()):
+        raise InputError(f"{out}: is in the folder of the run, {run}: give a new folder elsewhere")
     check_folder(out, ignored=lambda file: False, otherwise="give a new folder")
     changed: dict[tuple[int, str], Transition] = {}
     met: set[tuple[str, str, str]] = set()
@@ -182,17 +186,14 @@ def read_grades(path: str | Path) -> dict[tuple[str, str, str], dict[str, float]
     Raises:
         DataFileError: the file cannot be read, or is no such list.
     """
-    try:
-        rows = json.loads(read_bytes(Path(path)).decode("utf-8-sig"))
-    except ValueError as error:
-        raise DataFileError(f"{path}: not JSON: {error}") from None
+    rows = read_json(Path(path))
     if not isinstance(rows, list):
         raise DataFileError(f"{path}: expected a list of [key, grade], got {type(rows).__name__}")
     found: defaultdict[tuple[str, str, str], defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for number, row in enumerate(rows, start=1):
         try:
             (solution, _, _, name, _, query, (answer, _)), grade = row
-            valid = isinstance(grade, int | float) and not isinstance(grade, bool) and 0 <= grade <= 100
+            valid = type(grade) in (int, float) and 0 <= grade <= 100 and isinstance(name, str)
         except (TypeError, ValueError):
             valid = False
         if not valid:

@@ -15,6 +15,7 @@ cosines of the encoder:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -200,7 +201,6 @@ def _measured(
     train: npt.NDArray[np.int64],
     predicted: Mapping[str, Floats],
 ) -> Part:
-    from scipy.stats import spearmanr
     from sklearn.metrics import log_loss, roc_auc_score
 
     shown = [rows[i].impression for i in test]
@@ -221,5 +221,12 @@ def _measured(
     ]
     intent = np.array([rows[i].intent for i in test])
     known = len(np.unique(intent)) > 2
-    correlation = {m: float(spearmanr(intent, p).statistic) for m, p in all_predicted.items()} if known else {}
+    correlation = {m: _rank_correlation(intent, p) for m, p in all_predicted.items()} if known else {}
     return Part(name, len(test), int(truth.sum()), quality, correlation)
+
+
+def _rank_correlation(intent: Floats, predicted: Floats) -> float:
+    """Spearman's, nan where all predictions are equal."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(intent, predicted).statistic) if len(np.unique(predicted)) > 1 else math.nan

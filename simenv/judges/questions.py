@@ -58,7 +58,14 @@ def drawn(auction: Auction, questions: Sequence[Suggestion], probs: Sequence[flo
     the same choice: the largest ln P(s) + Gumbel noise wins.
     """
     chances = [*probs, max(0.0, 1 - sum(probs))]
-    noise = [float(keyed_rng("question", auction.id, text).gumbel()) for text in [*(it.text for it in questions), ""]]
+    texts = [*(it.text for it in questions), ""]
+    noise = [
+        # a text that is offered twice has two draws, or the first one would get the chances of both
+        float(
+            keyed_rng("question", auction.id, text, *([again] if (again := texts[:place].count(text)) else [])).gumbel()
+        )
+        for place, text in enumerate(texts)
+    ]
     sums = [math.log(p) + g if p > 0 else -math.inf for p, g in zip(chances, noise, strict=True)]
     place = int(np.argmax(sums))
     return None if place == len(questions) else place

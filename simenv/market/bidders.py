@@ -134,8 +134,8 @@ class Exp3Bidder:
     name = "exp3"
 
     def __init__(self, grid: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0), rate: float = 0.1) -> None:
-        if not grid or min(grid) < 0 or not 0 < rate <= 1:
-            raise InputError(f"the bidder exp3 needs factors >= 0 and a rate in (0, 1], got {grid} and {rate}")
+        if not grid or not all(0 <= factor < math.inf for factor in grid) or not 0 < rate <= 1:
+            raise InputError(f"the bidder exp3 needs finite factors >= 0 and a rate in (0, 1], got {grid} and {rate}")
         self.grid = grid
         self.rate = rate
         self._log_weights: dict[str, npt.NDArray[np.float64]] = defaultdict(lambda: np.zeros(len(grid)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from simenv import Ad, Auction, Bid, Query, outcome
-from simenv.ctr.learned import Impression, calibration_error, fit, held_out_quality
+from simenv.ctr.learned import Impression, _sigmoid, calibration_error, fit, held_out_quality
 from simenv.ctr.models import CosineCTR, make_ctr_model
 from simenv.ctr.oracle import OracleCTR
 from simenv.errors import DataFileError, InputError, UnknownName
@@ -112,3 +113,8 @@ def test_ctr_models_have_names() -> None:
         make_ctr_model("cosin")
     with pytest.raises(InputError, match="needs a world"):
         make_ctr_model("oracle")
+
+
+def test_log_odds_of_any_size_are_a_probability_without_a_warning() -> None:
+    with warnings.catch_warnings(action="error"):
+        assert _sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]

@@ -81,6 +81,9 @@ def test_tables_of_the_search_data_set_become_packs(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("p.json", "[", "not JSON"),
+        ("p.json", "[" * 100_000, "not JSON: maximum recursion"),
+        ("p.json", {"A": {"names": ["x"], "urls": ["\ud800"], "descs": [""]}}, "lone surrogate"),
+        ("p.tsv", f"ad_title\tad_description\n{'x' * 200_000}\ty\n", "line 2: field larger than field limit"),
         ("p.json", [], "expected an object of categories, got list"),
         ("p.json", {"A": {"names": ["x"], "urls": []}}, "needs the lists of texts names, urls and descs"),
         ("p.json", {"A": {"names": ["x"], "urls": [], "descs": []}}, "have 1, 0 and 0 entries"),
@@ -200,7 +203,22 @@ def test_grades_of_other_answers_are_refused(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "copy").exists()
 
 
-@pytest.mark.parametrize("entry", [1, [["a", "b"], 90], [["a", "b", "0", "trust", "c", "q", ["x", None]], "90"]])
+def test_a_run_is_not_copied_into_itself(run: Path, tmp_path: Path) -> None:
+    before = sorted(run.rglob("*"))
+    with pytest.raises(InputError, match="is in the folder of the run"):
+        import_grades(run, write(tmp_path / "grades.json", graded(run, ("trust", 90))), run / "graded")
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        1,
+        [["a", "b"], 90],
+        [["a", "b", "0", "trust", "c", "q", ["x", None]], "90"],
+        [["a", "b", "0", ["trust"], "c", "q", ["x", None]], 90],
+    ],
+)
 def test_an_evaluation_of_another_form_is_refused(entry: Any, tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match="entry 1: expected"):
         read_grades(write(tmp_path / "grades.json", [entry]))

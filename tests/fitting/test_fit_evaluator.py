@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +168,10 @@ def test_the_command_names_a_mechanism_that_is_not_there(run: Path, capsys: pyte
         main(["fit-evaluator", str(run), "--mechanism", "nope", "--out", str(run.parent / "evaluator.json")])
     assert ended.value.code == 2
     assert "unknown mechanism of the run 'nope'" in capsys.readouterr().err
+
+
+def test_equal_predictions_have_no_rank_correlation_and_no_warning() -> None:
+    intent = np.arange(3.0)
+    with warnings.catch_warnings(action="error"):
+        assert math.isnan(fitting._rank_correlation(intent, np.ones(3)))
+    assert fitting._rank_correlation(intent, -intent) == -1.0

@@ -23,7 +23,7 @@ from simenv.judges.questions import choice_probs, drawn
 from simenv.llm import Capability, ScriptedLLM
 from simenv.records import Choice, Suggestion
 from simenv.testing import PERSONAS, FakeEncoder
-from tests.support.auctions import small_auction
+from tests.support.auctions import make_auction, small_auction
 from tests.support.fakes import ConstantJudge
 
 AUCTION, PERSONA = small_auction(2), PERSONAS[0]
@@ -176,3 +176,11 @@ def test_feedback_without_a_choice_has_no_field_for_it() -> None:
 def test_the_embedded_judge_chooses_by_the_numbers_of_v1() -> None:
     encoder = FakeEncoder()
     assert choose(EmbeddedJudge(ScriptedLLM(), encoder)) == choose(ClickModel(encoder))
+
+
+def test_a_question_that_is_offered_twice_is_drawn_as_often_as_its_two_probabilities_say() -> None:
+    """2,000 draws; a false alarm has a probability below 1e-6 (5 standard errors)."""
+    twice = [Suggestion(text="Which?"), Suggestion(text="Which?")]
+    places = [drawn(make_auction([1.0], name=f"a{n}"), twice, (0.2, 0.4)) for n in range(2000)]
+    for place, prob in ((0, 0.2), (1, 0.4), (None, 0.4)):
+        assert abs(places.count(place) / 2000 - prob) < 5 * (0.25 / 2000) ** 0.5

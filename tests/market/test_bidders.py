@@ -90,6 +90,7 @@ def test_numbers_out_of_range_are_refused(name: str) -> None:
     [
         lambda: Exp3Bidder(grid=()),
         lambda: Exp3Bidder(grid=(0.5, -0.1)),
+        lambda: Exp3Bidder(grid=(0.5, float("nan"))),
         lambda: Exp3Bidder(rate=0),
         lambda: Exp3Bidder(rate=1.5),
         lambda: MixedBidder((), ()),

@@ -10,7 +10,7 @@ import pytest
 from mechanisms.best_of_n import BestOfN, Candidate
 from simenv import Outcome, check_mechanism, make_mechanism, mechanism_names
 from simenv.check import random_auction
-from simenv.errors import ClaimViolated
+from simenv.errors import ClaimViolated, InputError
 from simenv.llm import ScriptedLLM
 from simenv.markup import verify
 from simenv.mechanism import run_mechanism
@@ -113,6 +113,11 @@ def test_check_keeps_best_of_n_to_its_claims_with_an_evaluator() -> None:
     assert check_mechanism(BestOfN(ScriptedLLM(), EVALUATOR), auctions=2).runs > 2
     with pytest.raises(ClaimViolated, match="truthful"):
         check_mechanism(Shaded(ScriptedLLM(), EVALUATOR), auctions=2)
+
+
+def test_a_negative_number_of_answers_is_refused() -> None:
+    with pytest.raises(InputError, match="0 or more, got -1"):
+        BestOfN(ScriptedLLM(), n=-1)
 
 
 @pytest.mark.parametrize("name", mechanism_names())

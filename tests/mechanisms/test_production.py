@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from mechanisms.fixed_slots import FixedSlots
 from mechanisms.production import Production
-from simenv import Claim, check_mechanism
+from simenv import Claim, check_mechanism, mechanism_names
 from simenv.auditing.records import AuditOptions
 from simenv.auditing.run import audit
 from simenv.background_loop import run_sync
@@ -19,7 +20,7 @@ from simenv.check.cases import with_views
 from simenv.ctr.models import Floats
 from simenv.errors import ClaimViolated, InputError, UnknownName
 from simenv.llm import ScriptedLLM
-from simenv.mechanism import Mechanism, run_mechanism
+from simenv.mechanism import Mechanism, find_mechanism, run_mechanism
 from simenv.records import Auction, Outcome
 from simenv.seeding import keyed_rng
 from simenv.testing import FakeEncoder, small_world
@@ -129,7 +130,7 @@ def test_a_view_is_paid_by_a_transfer_below_the_answer_without_ads() -> None:
 
 def test_relevance_may_be_to_the_answer_too() -> None:
     encoder = FakeEncoder()
-    mechanism = production(context="answer", encoder=encoder)
+    mechanism = production(relevance_to="answer", encoder=encoder)
     check_mechanism(mechanism, auctions=2)
     auction = random_auction(0, 3)[1]
     assert run(mechanism, auction).response.splitlines()[0] == run(production(), auction).response.splitlines()[0]
@@ -146,9 +147,14 @@ def test_numbers_out_of_range_are_refused(options: dict[str, float]) -> None:
         production(**options)
 
 
-def test_an_unknown_context_is_refused() -> None:
+def test_no_mechanism_has_an_option_that_make_mechanism_cannot_pass_on() -> None:
+    for name in mechanism_names():
+        assert not {"name", "context"} & set(inspect.signature(find_mechanism(name).factory).parameters), name
+
+
+def test_relevance_to_something_else_is_refused() -> None:
     with pytest.raises(UnknownName, match="known are answer, query"):
-        production(context="page")
+        production(relevance_to="page")
 
 
 class Wrong(Production):

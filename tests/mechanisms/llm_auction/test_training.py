@@ -224,7 +224,8 @@ def test_a_server_that_loads_no_adapters_is_an_error_with_a_hint(tiny: Path) -> 
         with pytest.raises(LLMRefused, match="load_lora_adapter: status 500") as refused:
             AdapterServer(policy, server.url, r=2, alpha=4.0).llm()
     assert "--enable-lora" in str(refused.value.hint)
-    with pytest.raises(LLMUnavailable, match="load_lora_adapter"):
-        AdapterServer(policy, server.url, r=2, alpha=4.0).llm()
+    for url in (server.url, "http://127.0.0.1:port/v1", "127.0.0.1/v1"):
+        with pytest.raises(LLMUnavailable, match="load_lora_adapter"):
+            AdapterServer(policy, url, r=2, alpha=4.0).llm()
     with pytest.raises(InputError, match="sampler: only for level answers, got level links"):
         parse(Config, {"sampler": "http://127.0.0.1:8000/v1"})
