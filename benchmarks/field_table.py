@@ -25,13 +25,9 @@ RUNS = {
         "embedded_learned.csv",
         ("worlds_answers.csv", "worlds_menus.csv"),
     ),
-    "Sessions of three linked turns, for each answer": (
-        "embedded_sessions.csv",
-        "embedded_sessions_learned.csv",
-        ("worlds_sessions.csv",),
-    ),
+    "Sessions of three linked turns, for each answer": ("embedded_sessions.csv", None, ("worlds_sessions.csv",)),
 }
-"""Title -> run at truthful bids, run at learned bids, other worlds."""
+"""Title -> run at truthful bids, run at learned bids if there is one, other worlds."""
 MEASURES = ("welfare", "quality_loss", "detectability", "llm_calls")
 HEADER = (
     "mechanism",
@@ -54,10 +50,10 @@ def table() -> str:
     parts = []
     for title, (run, learned, worlds) in RUNS.items():
         cells = _cells(run)
-        later = {name: estimate for (name, metric), estimate in _cells(learned).items() if metric == "revenue"}
+        later = {} if learned is None else _cells(learned)
         revenue = {name: row for file in worlds for name, row in _worlds(file).items()}
         rows = [
-            _row(name, audited.get(name), cells, later.get(name), revenue[name])
+            _row(name, audited.get(name), cells, later.get((name, "revenue")), revenue[name])
             for name, metric in cells
             if metric == "revenue" and name in revenue
         ]
