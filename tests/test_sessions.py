@@ -11,6 +11,8 @@ from simenv.background_loop import run_sync
 from simenv.errors import InputError, MechanismFailed, OutcomeError, UnknownName
 from simenv.llm import ScriptedLLM
 from simenv.records import Auction, Exchange, Query, ShownAd
+from simenv.runs.build import build, plan
+from simenv.runs.options import BenchOptions
 from simenv.seeding import keyed_rng
 from simenv.sessions import BegunMechanism, SessionMechanism, SessionStart, SoFar, alone
 from simenv.testing import PERSONAS, small_world
@@ -145,6 +147,13 @@ def test_a_session_mechanism_needs_linked_turns() -> None:
         run_sync(world.step, session, 0, OnceASession())
     with pytest.raises(UnknownName, match="known are apart, auto, linked"):
         small_world(turns="joined")
+
+
+def test_a_run_with_turns_apart_refuses_session_mechanisms_before_it_begins() -> None:
+    names = ("gsp", "optimal_stopping", "late=fixed_turn")
+    planned = plan(BenchOptions(mechanisms=names, llm="scripted", turns="apart"))
+    with pytest.raises(InputError, match="turns: optimal_stopping, late commit to bids for a session; got apart"):
+        build(planned)
 
 
 def test_turns_apart_write_none_of_it() -> None:

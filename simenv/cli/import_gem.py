@@ -29,6 +29,8 @@ def import_gem(
     """Reads GEM-Bench's questions and products as packs, its answers, or its grades of a run's answers as feedback."""
     if (grades is None) != (run is None):
         raise InputError("grades and run belong together: give both")
+    if products is None and questions is None and categories is None and results is None and grades is None:
+        raise InputError("nothing to import: give products or questions, results, or grades with run")
     if results is not None:
         if products or questions or categories or grades:
             raise InputError("results are imported alone: give no products, questions, categories or grades")

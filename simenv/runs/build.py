@@ -159,7 +159,7 @@ def build(plan: Plan, cassette: Cassette | None = None) -> Parts:
             answer_timeout=options.answer_timeout,
             strict=options.strict,
             conversions=plan.conversions,
-            turns=_turns(options, plan.mechanisms.values()),
+            turns=_turns(options, plan.mechanisms),
             view_bids=options.view_bids,
             clicks_per_view=options.clicks_per_view,
             quality=make_quality(quality, encoder, llm=ad_llm, user_llm=user_llm, options=measure_options),
@@ -323,13 +323,20 @@ def _conversions(options: RunOptions) -> Conversions | None:
     return Conversions(options.conversions)
 
 
-def _turns(options: RunOptions, mechanisms: Iterable[AnyMechanism]) -> str:
-    """How turns relate: `auto` links them for a session mechanism; what the judge needs is the world's to say."""
-    for it in mechanisms:
-        commits = it.factory if isinstance(it, registry.Spec) else it
-        if options.turns == "auto" and hasattr(commits, "begin"):
-            return "linked"
-    return options.turns
+def _turns(options: RunOptions, mechanisms: Mapping[str, AnyMechanism]) -> str:
+    """How turns relate: `auto` links them for a session mechanism; what the judge needs is the world's to say.
+
+    Raises:
+        InputError: a session mechanism where turns are apart: now, not at its first answer.
+    """
+    factories = {label: it.factory if isinstance(it, registry.Spec) else it for label, it in mechanisms.items()}
+    commit = [label for label, it in factories.items() if hasattr(it, "begin")]
+    if commit and options.turns == "apart":
+        raise InputError(
+            f"turns: {', '.join(commit)} commit{'s' if len(commit) == 1 else ''} to bids for a session; got apart",
+            hint="auto and linked run session mechanisms",
+        )
+    return "linked" if commit and options.turns == "auto" else options.turns
 
 
 def _check_frozen(personas: Iterable[Persona], horizon: int) -> None:

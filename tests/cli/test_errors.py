@@ -211,7 +211,7 @@ def test_an_export_that_cannot_be_made_is_named(fails: Fails, here: Path, argume
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "nothing to import: give products or questions"),
+        ([], "nothing to import: give products or questions, results, or grades with run"),
         (["--grades", "g.json"], "grades and run belong together: give both"),
         (["--results", "r.json", "--products", "p.json"], "results are imported alone"),
         (["--run", "used", "--grades", "g.json", "--questions", "q.json"], "grades are imported alone"),
