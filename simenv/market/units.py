@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from simenv.errors import InputError
 from simenv.records import Ad, Unit
 from simenv.seeding import keyed_rng
@@ -29,5 +27,5 @@ def check_view_bids(view_bids: float, clicks_per_view: float) -> None:
     """Raises InputError if one of the two numbers is out of range."""
     if not 0 <= view_bids <= 1:
         raise InputError(f"view_bids must be a share of advertisers, from 0 to 1, got {view_bids}")
-    if not 0 < clicks_per_view < math.inf:
-        raise InputError(f"clicks_per_view must be above 0 and finite, got {clicks_per_view}")
+    if not 0 < clicks_per_view <= 1:
+        raise InputError(f"clicks_per_view must be above 0 and at most 1, got {clicks_per_view}")

@@ -368,13 +368,14 @@ class SessionRevenue:
 
 
 class SessionAds:
-    """Number of ads shown in a session of linked turns."""
+    """Number of ads shown in a session of linked turns, over the sessions that began."""
 
     name, unit, optional = "session_ads", "per session", True
 
     def measure(self, transition: Transition, expected: bool) -> Ratio | None:
-        horizon = transition.auction.horizon
-        return None if horizon is None else (float(len(transition.outcome.placements)), 1 / horizon)
+        if transition.auction.horizon is None:
+            return None
+        return float(len(transition.outcome.placements)), float(transition.auction.turn == 0)
 
 
 class StopTurn:

@@ -112,7 +112,8 @@ class MarketOptions(CatalogOptions):
     """Share of the advertisers who bid per view instead of per click, from 0 to 1, drawn by the ad's id. It takes
     mechanisms that take bids per view: production, gsp, first_price, fixed_slots, organic, or your own with units."""
     clicks_per_view: float = CLICKS_PER_VIEW
-    """Clicks that an advertiser expects of a view: it multiplies values and bids of those who bid per view."""
+    """Clicks that an advertiser expects of a view, above 0 and at most 1: it multiplies values and bids of those who
+    bid per view."""
     strict: bool = False
     """Refuse charges that no bid covers: above the bid, or of ads that are not shown. Otherwise tables count them as
     overcharges."""

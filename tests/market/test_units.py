@@ -61,7 +61,9 @@ def test_a_bid_per_click_is_written_as_it_always_was() -> None:
     assert [Bid.model_validate_json(bid.model_dump_json()) for bid in (click, view)] == [click, view]
 
 
-@pytest.mark.parametrize("options", [{"view_bids": 1.5}, {"view_bids": -0.1}, {"clicks_per_view": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"view_bids": 1.5}, {"view_bids": -0.1}, {"clicks_per_view": 0.0}, {"clicks_per_view": 1.5}]
+)
 def test_numbers_out_of_range_are_refused(options: dict[str, float]) -> None:
     (name,) = options
     with pytest.raises(InputError, match=f"{name} must be .*, got"):

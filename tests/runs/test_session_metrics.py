@@ -12,12 +12,12 @@ from simenv.testing import small_world
 from tests.support.session_mechanisms import OnceASession
 
 
-def rows() -> list[Transition]:
+def rows(n: int = 12) -> list[Transition]:
     chunks: list[Finished] = []
 
     async def go() -> None:
         world = small_world(turns="linked")
-        await rollout(world, {"once": OnceASession(at=1)}, n=12, seed=1, on_chunk=chunks.append)
+        await rollout(world, {"once": OnceASession(at=1)}, n=n, seed=1, on_chunk=chunks.append)
 
     run_sync(go)
     return [row for chunk in chunks for row in chunk.transitions]
@@ -33,6 +33,13 @@ def test_metrics_of_sessions_are_per_session() -> None:
     assert cells["session_ads"] == pytest.approx(len(showing) / 4)
     assert cells["stop_turn"] == pytest.approx(sum(row.turn for row in showing) / len(showing))
     assert 1 <= cells["stop_turn"] <= 2
+
+
+def test_a_session_that_is_cut_off_counts_as_one() -> None:
+    seen = rows(11)  # three sessions, and two turns of a fourth
+    cells = {cell.metric: cell.estimate.value for cell in summarize(seen).cells}
+    assert cells["session_ads"] == pytest.approx(sum(len(row.outcome.placements) for row in seen) / 4)
+    assert cells["session_ads"] <= 1
 
 
 def test_turns_apart_have_none_of_them() -> None:
