@@ -125,7 +125,7 @@ def line(
     shown: Mapping[str, str],
     counts: Mapping[str, int],
 ) -> str:
-    """The line of one candidate: its label, a text, a digit for its relevance, and the label once for each repetition.
+    """The line of one candidate: its label, a text if any, a digit for its relevance, and the label once a repetition.
 
     Args:
         auction: Keys the draw that rounds the bid.
@@ -133,7 +133,8 @@ def line(
         shown: Ad id -> its digit, from `digits`; an ad without one has none in its line.
         counts: Ad id -> repetitions, in place of the draw.
     """
-    return f"{label} {text}{shown.get(bid.ad.id, '')}" + f" {label}" * counts.get(bid.ad.id, repeats(auction, bid))
+    described = f"{label} {text}" if text else label
+    return f"{described}{shown.get(bid.ad.id, '')}" + f" {label}" * counts.get(bid.ad.id, repeats(auction, bid))
 
 
 def repeats(auction: Auction, bid: Bid) -> int:

@@ -1,10 +1,16 @@
 """The written format: one call writes the whole answer with its ads.
 
-The prompt lists the candidates as in the slim format, each with the first sentence of its copy:
+The prompt lists the candidates, each with the first sentence of its copy, then the user and the request, and at its end
+the digits and the repeated labels of the slim format:
 
-    A Purrdust Wood Litter: Low-cost clumping cat litter, which traps smells without perfume. 6 A A A A
+    A Purrdust Wood Litter: Low-cost clumping cat litter, which traps smells without perfume.
+    ...
+    Request: Which litter smells least?
+    Values:
+    A 6 A A A A
 
-The model writes the answer. Where it opens a link it chooses a label, and the decoder writes that ad's link in the
+At the end of the prompt they reach a small model's choice after half as many updates as in the lines with the copy. The
+model writes the answer. Where it opens a link it chooses a label, and the decoder writes that ad's link in the
 label's place (`simenv.llm.LabelledLinks`). So the model decides how many ads there are, where they stand and how they
 are worded; their mark-up is valid by construction.
 
@@ -75,22 +81,19 @@ def page(
     bids = [bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve][: len(LABELS)]
     counts = counts if show_bids else {bid.ad.id: 0 for bid in bids}
     shown = digits(auction) if shown is None else shown
-    lines = [
-        line(auction, label, f"{bid.ad.title}: {own_words(bid.ad)}", bid, shown, counts or {})
-        for label, bid in zip(LABELS, bids, strict=False)
-    ]
-    return _page(auction, lines, [bid.ad for bid in bids], profile=profile)
+    values = [line(auction, label, "", bid, shown, counts or {}) for label, bid in zip(LABELS, bids, strict=False)]
+    return _page(auction, [bid.ad for bid in bids], ["Values:", *values], profile=profile)
 
 
 def winners_page(auction: Auction, ads: Sequence[Ad], *, profile: bool = True) -> Page:
     """A prompt for an answer with these ads, which were chosen already: neither bids nor scores are shown."""
-    lines = [f"{label} {ad.title}: {own_words(ad)}" for label, ad in zip(LABELS, ads, strict=False)]
-    return _page(auction, lines, list(ads)[: len(LABELS)], profile=profile)
+    return _page(auction, list(ads)[: len(LABELS)], [], profile=profile)
 
 
-def _page(auction: Auction, lines: Sequence[str], ads: Sequence[Ad], *, profile: bool) -> Page:
+def _page(auction: Auction, ads: Sequence[Ad], values: Sequence[str], *, profile: bool) -> Page:
+    copies = [f"{label} {ad.title}: {own_words(ad)}" for label, ad in zip(LABELS, ads, strict=False)]
     person = markup.neutral(auction.profile, auction) if profile else ""
-    parts = ["Ads:", *lines, *([f"User: {person}"] if person else []), f"Request: {auction.query.text}"]
+    parts = ["Ads:", *copies, *([f"User: {person}"] if person else []), f"Request: {auction.query.text}", *values]
     return Page(Prompt(system=_SYSTEM, user="\n".join(parts)), tuple(ads))
 
 

@@ -56,7 +56,10 @@ def test_the_prompt_lists_the_candidates_with_their_bids_and_copy() -> None:
     for label, bid in zip(LABELS, AUCTION.bids, strict=False):
         line = next(line for line in lines if line.startswith(f"{label} "))
         assert f"{bid.ad.title}: " in line
-    assert lines[-1] == f"Request: {AUCTION.query.text}"
+    request = lines.index(f"Request: {AUCTION.query.text}")
+    assert lines[request + 1] == "Values:"
+    assert [line[0] for line in lines[request + 2 :]] == ["A", "B", "C"]
+    assert "Values:" not in winners_page(AUCTION, [AUCTION.bids[0].ad]).prompt.user
     assert "Bid" not in asked.prompt.user
     bare = page(AUCTION, show_bids=False, profile=False).prompt.user
     assert not any(line.endswith(f" {label}") for label in "ABC" for line in bare.splitlines())
