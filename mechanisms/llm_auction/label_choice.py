@@ -28,8 +28,7 @@ class Chosen(NamedTuple):
 
     before: str
     """The answer up to the link."""
-    ad: int
-    """The ad's place in the page."""
+    ad_id: str
 
 
 class LabelChoices:
@@ -55,21 +54,25 @@ class LabelChoices:
             part = asked[start : start + self._AT_ONCE]
             with torch.no_grad():
                 rows = self._pages.policy.label_logps(part)
-            for (_, text), row in zip(part, rows, strict=True):
-                known = [Drawn(Chosen(text, i), logp) for i, logp in enumerate(row.tolist())]
+            for (page, text), row in zip(part, rows, strict=True):
+                known = [Drawn(Chosen(text, ad.id), logp) for ad, logp in zip(page.ads, row.tolist(), strict=True)]
                 drawn.append([one for one in known if one.logp > -math.inf])
         return drawn
 
     def outcome(self, episode: Episode, response: Chosen) -> Outcome:
         """The outcome of the answer that ends after this ad, at first price."""
-        ad = self._pages.page(episode).ads[response.ad]
+        ad = episode.auction.bid_of(response.ad_id).ad
         text = read(episode.auction, Written(f"{response.before} {ad.link}: {own_words(ad)}".strip()))
         return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in episode.auction.bids})
 
     def logps(self, batch: Sequence[tuple[Episode, Sequence[Chosen]]]) -> list[torch.Tensor]:
         asked = [(self._pages.page(episode), choices[0].before) for episode, choices in batch]
         rows = self._pages.policy.label_logps(asked)
-        return [row[[one.ad for one in choices]] for row, (_, choices) in zip(rows, batch, strict=True)]
+        ids = [[ad.id for ad in page.ads] for page, _ in asked]
+        return [
+            row[[known.index(one.ad_id) for one in choices]]
+            for row, known, (_, choices) in zip(rows, ids, batch, strict=True)
+        ]
 
 
 def cut(episode: Episode, written: Written, key: str) -> str:

@@ -50,11 +50,11 @@ def test_every_candidate_is_a_response_at_one_place_of_an_answer(
     ((*drawn,),) = level.respond([EPISODE], 1, "draw")
     responses = [one.response for one in drawn]
     assert len({response.before for response in responses}) == 1
-    assert [response.ad for response in responses] == sorted({response.ad for response in responses})
+    assert [response.ad_id for response in responses] == sorted({response.ad_id for response in responses})
     with torch.no_grad():
         (logps,) = level.logps([(EPISODE, responses)])
     assert logps.tolist() == pytest.approx([one.logp for one in drawn], abs=2e-3)
-    shown = level.outcome(EPISODE, Chosen("Walk.", 2))
+    shown = level.outcome(EPISODE, Chosen("Walk.", ADS[2].id))
     assert [p.ad_id for p in shown.placements] == [ADS[2].id]
     assert not shown.violations
 
@@ -69,7 +69,7 @@ def test_an_answer_is_cut_before_one_of_its_links() -> None:
 def test_updates_raise_the_choice_with_the_reward_and_the_anchor_keeps_the_examples(tiny: Path) -> None:
     policy = AdaptedLLM(tiny, r=4)
     level = LabelChoices(Pages(policy))
-    responses = [Chosen("Walk.", i) for i in range(3)]
+    responses = [Chosen("Walk.", ad.id) for ad in ADS]
     config = Config(level="written", sft_auctions=4, learning_rate=0.05, anchor=1.0, kl_weight=5.0, warmup=0.0)
     example = sft.Example("plain", page(AUCTION), Written("Walk to the shop."))
     hidden = sft.Example("auction", page(AUCTION), Written(f"Walk. {ADS[0].link} is near."))
