@@ -8,17 +8,11 @@ classes; regret comes from audits, which have auctions of their own.
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
-from benchmarks.mechanisms_table import SHORT, read_audits
-from simenv.auditing.records import Audited
-from simenv.auditing.report import show as show_audited
-from simenv.llm import ScriptedLLM
-from simenv.mechanism import make_mechanism
-from simenv.runs.tables import show
-from simenv.stats import Estimate
+from benchmarks.bench_rows import BENCH, bench, markdown, shown
+from benchmarks.mechanisms_table import claims_of, read_audits
+from simenv.auditing.report import show
 
-BENCH = Path(__file__).parent / "results" / "bench"
 RUNS = {
     "Answers whose turns are apart": (
         "embedded_truthful.csv",
@@ -49,49 +43,21 @@ def table() -> str:
     audited = {name: found for audit in read_audits() for name, found in audit.mechanisms.items()}
     parts = []
     for title, (run, learned, worlds) in RUNS.items():
-        cells = _cells(run)
-        later = {} if learned is None else _cells(learned)
-        revenue = {name: row for file in worlds for name, row in _worlds(file).items()}
-        rows = [
-            _row(name, audited.get(name), cells, later.get((name, "revenue")), revenue[name])
+        cells, later = bench(run), {} if learned is None else bench(learned)
+        other = {name: revenue for file in worlds for name, revenue in _worlds(file).items()}
+        rows = {
+            name: [
+                claims_of("llm_auction" if name == "untrained" else name),
+                show(audited[name].regret_um_world, percent=True) if name in audited else "-",
+                *(shown(of.get((name, "revenue")), "revenue") for of in (cells, later)),
+                *(f"{revenue:.2f}" for revenue in other[name]),
+                *(shown(cells.get((name, metric)), metric) for metric in MEASURES),
+            ]
             for name, metric in cells
-            if metric == "revenue" and name in revenue
-        ]
-        lines = [HEADER, ("---",) * len(HEADER), *rows]
-        parts.append("\n".join([f"{title}:", "", *(f"| {' | '.join(line)} |" for line in lines)]))
-    return "\n\n".join(parts)
-
-
-def _row(
-    name: str,
-    found: Audited | None,
-    cells: dict[tuple[str, str], Estimate],
-    learned: Estimate | None,
-    worlds: tuple[float, ...],
-) -> tuple[str, ...]:
-    regret = "-" if found is None else show_audited(found.regret_um_world, percent=True)
-    money = [show(cells[name, "revenue"], "revenue"), "-" if learned is None else show(learned, "revenue")]
-    measured = [show(cells[name, metric], metric) if (name, metric) in cells else "-" for metric in MEASURES]
-    return (name, _claims(name), regret, *money, *(f"{number:.2f}" for number in worlds), *measured)
-
-
-def _claims(name: str) -> str:
-    known = "llm_auction" if name == "untrained" else name
-    claims = getattr(make_mechanism(known, context={"llm": ScriptedLLM()}), "claims", ())
-    return ", ".join(text for claim, text in SHORT.items() if claim in claims) or "-"
-
-
-def _cells(file: str) -> dict[tuple[str, str], Estimate]:
-    with (BENCH / file).open(encoding="utf-8", newline="") as lines:
-        return {
-            (row["mechanism"], row["metric"]): Estimate(
-                **{
-                    name: float(row[column] or "nan")
-                    for name, column in zip(("value", "low", "high"), ("mean", "low", "high"), strict=True)
-                }
-            )
-            for row in csv.DictReader(lines)
+            if metric == "revenue" and name in other
         }
+        parts.append(f"{title}:\n\n{markdown(HEADER, rows)}")
+    return "\n\n".join(parts)
 
 
 def _worlds(file: str) -> dict[str, tuple[float, ...]]:

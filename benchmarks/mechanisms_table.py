@@ -339,15 +339,19 @@ def _caption(audit: Audit) -> str:
     )
 
 
-def _audit_row(name: str, m: Audited | None) -> tuple[str, ...]:
+def claims_of(name: str) -> str:
+    """What a mechanism claims, in short names."""
     claims = getattr(make_mechanism(name, context={"llm": ScriptedLLM()}), "claims", ())
-    claim_names = ", ".join(text for claim, text in SHORT.items() if claim in claims) or "-"
+    return ", ".join(text for claim, text in SHORT.items() if claim in claims) or "-"
+
+
+def _audit_row(name: str, m: Audited | None) -> tuple[str, ...]:
     if m is None:
-        return (name, claim_names, *("-",) * 10)
+        return (name, claims_of(name), *("-",) * 10)
     regrets = (m.regret_um_own, m.regret_um_world, m.regret_vm_own, m.regret_vm_world)
     return (
         name,
-        claim_names,
+        claims_of(name),
         m.measured,
         *(show(i, percent=True) for i in regrets),
         show(m.monotonicity_violations, percent=True),

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from benchmarks import field_table, validity_table
-from simenv.runs.tables import TITLES, show
-from simenv.stats import Estimate
+from benchmarks.bench_rows import bench, markdown, shown
+from simenv.runs.tables import TITLES
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -60,7 +60,7 @@ def everything(only: tuple[str, ...] = ()) -> str:
     for mechanism, metric in cells:
         if metric == COLUMNS[0] and (not only or mechanism in only):
             answers = "{auctions} ({personas})".format(**cells[mechanism, metric])
-            rows[mechanism] = [answers, *(_show(cells[mechanism, column], column) for column in COLUMNS)]
+            rows[mechanism] = [answers, *(shown(cells[mechanism, column], column) for column in COLUMNS)]
     heads = ["mechanism", "answers (personas)", *(TITLES.get(column, column) for column in COLUMNS)]
     return f"{markdown(heads, rows)}\n\n{CAPTION}"
 
@@ -71,22 +71,11 @@ CAPTION = (
 )
 
 
-def bench(file: str) -> dict[tuple[str, str], dict[str, str]]:
-    """(mechanism, metric) -> row of a table.csv."""
-    with (RESULTS / "bench" / file).open(encoding="utf-8", newline="") as lines:
-        return {(row["mechanism"], row["metric"]): row for row in csv.DictReader(lines)}
-
-
-def _show(row: dict[str, str], metric: str) -> str:
-    value, low, high = (float(row[name] or "nan") for name in ("mean", "low", "high"))
-    return show(Estimate(value=value, low=low, high=high), metric)
-
-
 def learned() -> str:
     """Revenue and welfare at truthful bids and at bids learned in an audit, from two runs on the same auctions."""
     runs = [bench("embedded_truthful.csv"), bench("embedded_learned.csv")]
     rows = {
-        mechanism: [_show(run[mechanism, metric], metric) for metric in ("revenue", "welfare") for run in runs]
+        mechanism: [shown(run[mechanism, metric], metric) for metric in ("revenue", "welfare") for run in runs]
         for mechanism, metric in runs[1]
         if metric == "revenue"
     }
@@ -105,11 +94,6 @@ def paper(*candidates: int) -> str:
                 cells += [f"{share:.1f} ({low:.1f}, {high:.1f})", f"{float(row['gap']):+.2f}"]
     heads = [head for n in candidates for head in (f"% of optimum, n = {n}", "less llm_auction")]
     return markdown(["mechanism", "answers written", *heads], rows)
-
-
-def markdown(header: list[str], rows: dict[str, list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([name, *cells] for name, cells in rows.items())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":
