@@ -1,13 +1,14 @@
 """LLM-Auction in the written format against its rivals, on held-out personas and ads.
 
-python -m benchmarks.whole_answers sample --training FOLDER --out answers.jsonl    # minutes on a GPU, hours on a CPU
+python -m benchmarks.whole_answers sample --training FOLDER --out answers.jsonl    # minutes on a GPU, an hour on a CPU
 python -m benchmarks.whole_answers plain --training FOLDER --out plain.jsonl       # answers of the plain writer
 python -m benchmarks.whole_answers score --training FOLDER --answers answers.jsonl plain.jsonl --out FOLDER
 
 All rivals have the same base model and the same pCTR and, where their row says so, the same fine-tuned writer. The
 digits in all prompts are that pCTR's predictions.
 Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of its answers. Clicks are
-those of world v1; bids are uniform in 1 to 100. Each row is measured on the same auctions.
+those of world v1; bids are uniform in 1 to 100. Each row is measured on the same auctions. `--rows` samples some rows
+alone, so that two processes with one thread each may share the work; `score` reads all files together.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ SWEPT = 32
 """Auctions of the sweep over bids."""
 PER_BID = 12
 """Answers at each bid."""
+ROWS = ("policies", "sweep", "winners", "pool", "more")
+"""What is sampled: an answer of each epoch, answers at each bid, answers with GSP's winners, answers without bids."""
 
 
 class Cell(NamedTuple):
@@ -105,6 +108,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--auctions", type=int, default=40, help="for each n and seed")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="sample: what is sampled")
     given = parser.parse_args()
     cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
     {"sample": sample, "plain": plain, "score": score}[given.what](given, cells)
@@ -127,35 +131,45 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
         def write(rows: Sequence[tuple[Cell, int, str, Page]], count: int = 1, *, required: bool = False) -> None:
             """Each row: where it belongs, the kind of its texts, and what is asked."""
             name = f"{rows[0][2]} of {len(rows)}"
-            named = [(f"{cell} {i} {kind}", one) for cell, i, kind, one in rows]
-            texts = sampling.sample(policy, named, count, SAMPLING, name, required=required)
-            for (cell, i, kind, _), some in zip(rows, texts, strict=True):
-                file.write(json.dumps({"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": some}) + "\n")
-            file.flush()
+            step = len(rows) if policy.device != "cpu" else 8  # on a CPU each answer is written when it is done
+            for start in range(0, len(rows), step):
+                part = rows[start : start + step]
+                named = [(f"{cell} {i} {kind}", one) for cell, i, kind, one in part]
+                texts = sampling.sample(policy, named, count, SAMPLING, name, required=required)
+                for (cell, i, kind, _), some in zip(part, texts, strict=True):
+                    row = {"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": some}
+                    file.write(json.dumps(row) + "\n")
+                file.flush()
             print(name, flush=True)
 
         drawn = [(cell, i, e.auction) for cell in cells for i, e in enumerate(cell.episodes(config, given.auctions))]
         plain = [(QUIET, i, e.auction) for i, e in enumerate(QUIET.episodes(config, UNCOMMERCIAL))]
         pages = [asked(auction) for *_, auction in drawn + plain]
-        for folder in [None, *epochs[1:]]:
-            load(policy, untrained, folder)
-            kind = "base" if folder is None else f"epoch {folder.name}"
-            write([(cell, i, kind, one) for (cell, i, _), one in zip(drawn + plain, pages, strict=True)])
-        load(policy, untrained, given.training)
-        swept = [(i, e.auction) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
-        write([(SWEEP, i, f"bid {bid}", asked(rebid(one, bid))) for bid in BIDS for i, one in swept], PER_BID)
+        if "policies" in given.rows:
+            for folder in [None, *epochs[1:]]:
+                load(policy, untrained, folder)
+                kind = "base" if folder is None else f"epoch {folder.name}"
+                write([(cell, i, kind, one) for (cell, i, _), one in zip(drawn + plain, pages, strict=True)])
+        if "sweep" in given.rows:
+            load(policy, untrained, given.training)
+            swept = [(i, e.auction) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
+            for bid in BIDS:
+                write([(SWEEP, i, f"bid {bid}", asked(rebid(one, bid))) for i, one in swept], PER_BID)
         load(policy, untrained, epochs[1])
-        winners = [[auction.bid_of(i).ad for i in gsp.allocate(auction)] for *_, auction in drawn]
-        write(
-            [
-                (cell, i, "winners", winners_page(auction, ads, profile=config.profile))
-                for (cell, i, auction), ads in zip(drawn, winners, strict=True)
-            ],
-            required=True,
-        )
+        if "winners" in given.rows:
+            winners = [[auction.bid_of(i).ad for i in gsp.allocate(auction)] for *_, auction in drawn]
+            write(
+                [
+                    (cell, i, "winners", winners_page(auction, ads, profile=config.profile))
+                    for (cell, i, auction), ads in zip(drawn, winners, strict=True)
+                ],
+                required=True,
+            )
         free = [(cell, i, asked(auction, show_bids=False)) for cell, i, auction in drawn]
-        write([(cell, i, "pool", one) for cell, i, one in free], POOL)
-        write([(cell, i, "more", one) for cell, i, one in free if i < SEARCHED], BEST - POOL)
+        if "pool" in given.rows:
+            write([(cell, i, "pool", one) for cell, i, one in free], POOL)
+        if "more" in given.rows:
+            write([(cell, i, "more", one) for cell, i, one in free if i < SEARCHED], BEST - POOL)
 
 
 def epochs_of(training: Path) -> list[Path]:

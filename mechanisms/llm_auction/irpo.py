@@ -271,9 +271,9 @@ def sample_groups(
 
 def teaches(group: Group, config: Config) -> bool:
     """Whether the group gives a training signal."""
-    if config.loss != "dpo":
-        return len(group.responses) > 1
-    return max(group.rewards) - min(group.rewards) > config.delta
+    if len(group.responses) < 2:
+        return False
+    return config.loss != "dpo" or max(group.rewards) - min(group.rewards) > config.delta
 
 
 def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:

@@ -45,18 +45,19 @@ class LabelChoices:
         self._pages = pages
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
-        """Each ad once; `count` and `scored` change nothing."""
+        """Each ad once, and none for an answer without a link; `count` and `scored` change nothing."""
         texts = self._pages.respond(auctions, 1, key, scored=False)
-        before = [cut(e, one[0].response, key) if one else "" for e, one in zip(auctions, texts, strict=True)]
-        asked = [(self._pages.page(episode), text) for episode, text in zip(auctions, before, strict=True)]
-        drawn: list[list[Drawn]] = []
-        for start in range(0, len(asked), self._AT_ONCE):
-            part = asked[start : start + self._AT_ONCE]
+        before = [cut(e, one[0].response, key) if one else None for e, one in zip(auctions, texts, strict=True)]
+        places = [i for i, text in enumerate(before) if text is not None]
+        drawn: list[list[Drawn]] = [[] for _ in auctions]
+        for start in range(0, len(places), self._AT_ONCE):
+            part = places[start : start + self._AT_ONCE]
+            asked = [(self._pages.page(auctions[i]), before[i] or "") for i in part]
             with torch.no_grad():
-                rows = self._pages.policy.label_logps(part)
-            for (page, text), row in zip(part, rows, strict=True):
+                rows = self._pages.policy.label_logps(asked)
+            for i, (page, text), row in zip(part, asked, rows, strict=True):
                 known = [Drawn(Chosen(text, ad.id), logp) for ad, logp in zip(page.ads, row.tolist(), strict=True)]
-                drawn.append([one for one in known if one.logp > -math.inf])
+                drawn[i] = [one for one in known if one.logp > -math.inf]
         return drawn
 
     def outcome(self, episode: Episode, response: Chosen) -> Outcome:
@@ -75,8 +76,8 @@ class LabelChoices:
         ]
 
 
-def cut(episode: Episode, written: Written, key: str) -> str:
-    """The part of an answer before one of its links, drawn at random; all of an answer without a link."""
+def cut(episode: Episode, written: Written, key: str) -> str | None:
+    """The part of an answer before one of its links, drawn at random; None for an answer without a link."""
     text = written.text
     places = sorted(text.index(f" {bid.ad.link}") for bid in episode.auction.bids if f" {bid.ad.link}" in text)
-    return text[: keyed_rng("label choice", episode.auction.id, key).choice(places)] if places else text.rstrip()
+    return text[: keyed_rng("label choice", episode.auction.id, key).choice(places)] if places else None

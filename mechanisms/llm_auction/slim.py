@@ -44,8 +44,9 @@ REPEATS = 5
 """Repetitions of the label at the largest bid, 100: one per 20 currency units. More repetitions need more tokens."""
 _FULL_SCORE = 0.75
 """Cosine that is shown as 9. With the embedded encoder, related pairs have a cosine near 0.5."""
-_FULL_PROB = 0.75
-"""Click probability that is shown as 9."""
+_PROBS = (0.01, 0.5)
+"""Click probabilities that are shown as 0 and as 9, on a logarithmic scale. An ad's value is bid times probability, and
+most probabilities of single ads lie between 0.02 and 0.2."""
 
 
 class Offer(NamedTuple):
@@ -157,6 +158,7 @@ def digits(auction: Auction, score: Score = "retriever", ctr: CTRModel | None = 
     elif ctr is None:
         raise InputError('the score "pctr" needs a CTR model, got none')
     else:
-        shares = [float(prob) / _FULL_PROB for prob in ctr.relevance(auction)]
+        low, high = _PROBS
+        shares = [math.log(max(float(prob), low) / low) / math.log(high / low) for prob in ctr.relevance(auction)]
     scaled = [round(9 * float(np.clip(share, 0, 1))) for share in shares]
     return {bid.ad.id: f" {digit}" for bid, digit in zip(auction.bids, scaled, strict=True)}

@@ -9,9 +9,9 @@ import torch
 
 from mechanisms.llm_auction import sft
 from mechanisms.llm_auction.folder import parse
-from mechanisms.llm_auction.irpo import Config, Group, update
+from mechanisms.llm_auction.irpo import Config, Group, teaches, update
 from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, cut
-from mechanisms.llm_auction.levels import Episode, Pages
+from mechanisms.llm_auction.levels import Drawn, Episode, Pages
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.written import Written, page
@@ -45,12 +45,14 @@ def test_choices_have_the_probabilities_of_whole_answers(policy: AdaptedLLM) -> 
 def test_every_candidate_is_a_response_at_one_place_of_an_answer(
     policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(policy, "_device", torch.device("cpu"))  # no string "cpu": samples as on a GPU
-    level = LabelChoices(Pages(policy))
-    ((*drawn,),) = level.respond([EPISODE], 1, "draw")
+    pages = Pages(policy)
+    texts = [Written(f"Walk. {ADS[1].link} is near."), Written("Walk to the shop.")]
+    monkeypatch.setattr(pages, "respond", lambda *_, **__: [[Drawn(text, 0.0)] for text in texts])
+    level = LabelChoices(pages)
+    drawn, none = level.respond([EPISODE, EPISODE], 1, "draw")
+    assert none == []  # an answer without a link has no such place
     responses = [one.response for one in drawn]
-    assert len({response.before for response in responses}) == 1
-    assert [response.ad_id for response in responses] == sorted({response.ad_id for response in responses})
+    assert responses == [Chosen("Walk.", ad.id) for ad in ADS]
     with torch.no_grad():
         (logps,) = level.logps([(EPISODE, responses)])
     assert logps.tolist() == pytest.approx([one.logp for one in drawn], abs=2e-3)
@@ -63,7 +65,7 @@ def test_an_answer_is_cut_before_one_of_its_links() -> None:
     text = f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too."
     found = {cut(EPISODE, Written(text), f"draw {i}") for i in range(20)}
     assert found == {"Walk.", f"Walk. {ADS[0].link} is near. Try"}
-    assert cut(EPISODE, Written("Walk. "), "draw") == "Walk."
+    assert cut(EPISODE, Written("Walk. "), "draw") is None
 
 
 def test_updates_raise_the_choice_with_the_reward_and_the_anchor_keeps_the_examples(tiny: Path) -> None:
@@ -88,6 +90,14 @@ def test_updates_raise_the_choice_with_the_reward_and_the_anchor_keeps_the_examp
         (after,) = level.logps([(EPISODE, responses)])
         assert float(policy.written_logps(example.asked, [example.text])[0]) > float(kept[0])
     assert float(after[2]) > float(before[2]) + 0.5
+
+
+@pytest.mark.parametrize("loss", ["regression", "dpo"])
+def test_an_auction_without_two_responses_teaches_nothing(loss: str) -> None:
+    config = Config(loss=loss)  # type: ignore[arg-type]
+    assert not teaches(Group([], [], []), config)
+    assert not teaches(Group(["Walk."], [-1.0], [5.0]), config)
+    assert teaches(Group(["Walk.", "Run."], [-1.0, -1.0], [5.0, 50.0]), config)
 
 
 def test_options_of_the_stage_are_checked() -> None:

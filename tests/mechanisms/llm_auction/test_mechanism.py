@@ -11,7 +11,7 @@ import torch
 from mechanisms.llm_auction.irpo import Config, Group, distribution_facts, loss_of, teaches
 from mechanisms.llm_auction.levels import sample
 from mechanisms.llm_auction.policy import cell
-from mechanisms.llm_auction.slim import LABELS, REPEATS, offer, repeats
+from mechanisms.llm_auction.slim import LABELS, REPEATS, digits, offer, repeats
 from mechanisms.llm_auction.split import only, part_of
 from simenv import make_mechanism
 from simenv.background_loop import run_sync
@@ -84,9 +84,11 @@ def test_its_lottery_is_the_policys_distribution_and_every_call_is_counted() -> 
 
 def test_the_digit_may_be_a_predicted_click_probability() -> None:
     auction = make_auction([50.0, 9.0, 80.0], [0.7, 0.4, 0.1], reserve=10.0)
-    lines = offer(auction, score="pctr", ctr=GivenCTR([0.1, 0.9, 0.4])).prompt.user.splitlines()
-    assert lines[1].startswith("A Product It is good 1 A A")
-    assert lines[2].startswith("B Product It is good 5 B B B")  # the second bid is below the reserve
+    lines = offer(auction, score="pctr", ctr=GivenCTR([0.1, 0.9, 0.02])).prompt.user.splitlines()
+    assert lines[1].startswith("A Product It is good 5 A A")  # 9 * log(0.1 / 0.01) / log(0.5 / 0.01) = 5.3
+    assert lines[2].startswith("B Product It is good 2 B B B")  # the second bid is below the reserve
+    shown = digits(auction, "pctr", GivenCTR([0.0, 0.9, 0.01]))
+    assert list(shown.values()) == [" 0", " 9", " 0"]
     with pytest.raises(InputError, match='the score "pctr" needs a CTR model, got none'):
         offer(auction, score="pctr")
 
