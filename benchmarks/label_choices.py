@@ -1,0 +1,246 @@
+"""What the written format's policy reads when it chooses an ad, and ablations of the training of that choice.
+
+python -m benchmarks.label_choices read --training FOLDER --out read.csv
+python -m benchmarks.label_choices train --training FOLDER --work FOLDER --out ablations.csv   # an hour on two cores
+
+The distribution of the ad at the first link of an answer is exact: one forward pass gives it. The beginnings of the
+answers are those of the fine-tuned policy without bids, on held-out personas and ads. The reward of an ad there is the
+expected reward of the beginning with the ad in its own words, by the clicks of world v1; "share" is that of the policy
+in % of the best ad's. `read` changes the prompts of a trained policy. `train` trains with the trainer itself from the
+fine-tuned adapter, on the same log of clicks, and changes one option each; without `anchor`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from benchmarks.whole_answers import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid
+from mechanisms.llm_auction import lora, sampling
+from mechanisms.llm_auction.adapter_files import read_adapter
+from mechanisms.llm_auction.irpo import Config
+from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, cut
+from mechanisms.llm_auction.levels import Episode, Pages
+from mechanisms.llm_auction.models import new_policy
+from mechanisms.llm_auction.policy import AdaptedLLM
+from mechanisms.llm_auction.reward_model import PredictedCTR
+from mechanisms.llm_auction.slim import digits
+from mechanisms.llm_auction.train import CURVE, Training
+from mechanisms.llm_auction.written import SAMPLING, Page, page
+from simenv.encoder import default_encoder
+from simenv.judges.click_model import ClickModel
+from simenv.objective import Objective
+from simenv.records import Auction
+from simenv.seeding import keyed_rng
+from simenv.stats import clustered_ratio
+
+SHARED = {"epochs": 2, "label_epochs": 2, "auctions": 48, "validation": 3, "anchor": 0.0}
+"""Options of every ablation."""
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "no iteration": {"epochs": 1, "label_epochs": 1, "auctions": 96},
+    "dpo, beta 0.1": {"loss": "dpo"},
+    "dpo, beta 0.5": {"loss": "dpo", "beta": 0.5},
+    "profile hidden": {"profile": False},
+}
+
+
+class Place(NamedTuple):
+    """The first link of an answer, and the reward of each ad of the auction there."""
+
+    cell: Cell
+    episode: Episode
+    before: str
+    rewards: dict[str, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["read", "train"])
+    parser.add_argument("--training", type=Path, required=True, help="folder of a training in the written format")
+    parser.add_argument("--work", type=Path, help="train: where the trainings are written")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--auctions", type=int, default=12, help="for each n and seed")
+    given = parser.parse_args()
+    {"read": read, "train": train}[given.what](given)
+
+
+def places(policy: AdaptedLLM, config: Config, pctr: PredictedCTR, cells: Sequence[Cell], count: int) -> list[Place]:
+    """The places at which the policy's choices are measured."""
+    judge, objective = ClickModel(default_encoder()), Objective()
+    level = LabelChoices(Pages(policy))
+    drawn = [(cell, episode) for cell in cells for episode in cell.episodes(config, count)]
+    pages = [
+        (f"{cell} {i}", page_of(episode.auction, pctr, show_bids=False)) for i, (cell, episode) in enumerate(drawn)
+    ]
+    texts = sampling.sample(policy, pages, 1, SAMPLING, "label choices")
+    found = []
+    for (cell, episode), (text, *_) in zip(drawn, texts, strict=True):
+        before = cut(episode, text, "first")
+        if before is None:
+            continue
+        rewards = {}
+        for bid in episode.auction.bids:
+            shown = level.outcome(episode, Chosen(before, bid.ad.id))
+            probs = judge.probabilities(episode.persona, episode.auction, shown)
+            rewards[bid.ad.id] = objective.reward(episode.auction, probs, shown.violations)
+        found.append(Place(cell, episode, before, rewards))
+    return found
+
+
+def page_of(auction: Auction, pctr: PredictedCTR, **options: Any) -> Page:
+    """The prompt with the digits of the reward model, or without digits if `options` say so."""
+    return page(auction, **{"shown": digits(auction, "pctr", pctr), **options})
+
+
+def shuffled(auction: Auction) -> list[int]:
+    """A random order of the candidates."""
+    order: list[int] = keyed_rng("label choices", auction.id).permutation(len(auction.bids)).tolist()
+    return order
+
+
+def chosen(policy: AdaptedLLM, asked: Page, before: str) -> dict[str, float]:
+    """Ad id -> probability at a place."""
+    with torch.no_grad():
+        (row,) = policy.label_logps([(asked, before)])
+    return {ad.id: p for ad, p in zip(asked.ads, row.exp().tolist(), strict=True)}
+
+
+def row_of(name: str, measured: Sequence[tuple[Place, dict[str, float]]]) -> dict[str, Any]:
+    """Expected reward, currency, with its 95% interval by persona; its share of the best ad's; entropy, nats."""
+    people = [place.episode.persona.id for place, _ in measured]
+    got = [sum(p * place.rewards[ad] for ad, p in probs.items()) for place, probs in measured]
+    best = [max(place.rewards.values()) for place, _ in measured]
+    reward = clustered_ratio([(value, 1.0) for value in got], people)
+    share = clustered_ratio(list(zip(got, best, strict=True)), people)
+    entropy = [-sum(p * np.log(p) for p in probs.values() if p > 0) for _, probs in measured]
+    return {
+        "row": name,
+        "places": len(measured),
+        "reward": f"{reward.value:.2f}",
+        "±": f"{reward.margin:.2f}",
+        "share": f"{share.value:.3f}",
+        "low": f"{share.low:.3f}",
+        "high": f"{share.high:.3f}",
+        "entropy": f"{np.mean(entropy):.2f}",
+    }
+
+
+def rankings(known: Sequence[Place], pctr: PredictedCTR) -> list[dict[str, Any]]:
+    """Rows of choices without a policy."""
+    even, highest, ranked = [], [], []
+    for place in known:
+        auction = place.episode.auction
+        bids = [bid.amount for bid in auction.bids]
+        values = [bid * float(p) for bid, p in zip(bids, pctr.relevance(auction), strict=True)]
+        even.append((place, dict.fromkeys(place.rewards, 1 / len(bids))))
+        highest.append((place, {auction.bids[int(np.argmax(bids))].ad.id: 1.0}))
+        ranked.append((place, {auction.bids[int(np.argmax(values))].ad.id: 1.0}))
+    return [
+        row_of("an ad at random", even),
+        row_of("highest bid", highest),
+        row_of("highest bid times pCTR", ranked),
+    ]
+
+
+def sweep(policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR) -> dict[str, str]:
+    """Mean probability of the most relevant ad at each bid."""
+    means = {}
+    for amount in BIDS:
+        rows = []
+        for place in known:
+            auction = place.episode.auction
+            best = max(auction.bids, key=lambda b: b.relevance).ad.id
+            rows.append(chosen(policy, page_of(rebid(auction, amount), pctr), place.before)[best])
+        means[f"at {amount}"] = f"{np.mean(rows):.3f}"
+    return means
+
+
+def read(given: argparse.Namespace) -> None:
+    """Measures each epoch's policy, and the best one with other prompts."""
+    config, pctr = config_of(given.training), pctr_of(given.training)
+    policy = new_policy(config)
+    untrained = {name: value.detach().clone() for name, value in policy.trained.items()}
+    epochs = epochs_of(given.training)
+    load(policy, untrained, epochs[1])
+    cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
+    known = places(policy, config, pctr, cells, given.auctions)
+    rows = rankings(known, pctr)
+    for folder in epochs[1:]:
+        load(policy, untrained, folder)
+        measured = [(place, chosen(policy, page_of(place.episode.auction, pctr), place.before)) for place in known]
+        rows.append(row_of(f"epoch {folder.name}", measured) | sweep(policy, known[: len(known) // 2], pctr))
+        print(rows[-1], flush=True)
+    load(policy, untrained, given.training)
+    prompts: dict[str, Callable[[Auction], dict[str, Any]]] = {
+        "list shuffled": lambda auction: {"order": shuffled(auction)},
+        "no digits": lambda auction: {"shown": {}},
+        "list shuffled, no digits": lambda auction: {"order": shuffled(auction), "shown": {}},
+        "retriever's digits": lambda auction: {"shown": digits(auction)},
+        "retriever's digits, list shuffled": lambda auction: {"shown": digits(auction), "order": shuffled(auction)},
+        "no bids": lambda auction: {"show_bids": False},
+        "profile hidden": lambda auction: {"profile": False},
+    }
+    for name, changes in prompts.items():
+        measured = [
+            (one, chosen(policy, page_of(one.episode.auction, pctr, **changes(one.episode.auction)), one.before))
+            for one in known
+        ]
+        rows.append(row_of(f"kept, {name}", measured))
+        print(rows[-1], flush=True)
+    write(rows, given.out)
+
+
+def train(given: argparse.Namespace) -> None:
+    """Trains every ablation with every seed from the fine-tuned adapter."""
+    config, pctr = config_of(given.training), pctr_of(given.training)
+    fine_tuned = epochs_of(given.training)[1]
+    log = torch.load(given.training / "state.pt", weights_only=False)["log"]
+    policy = new_policy(config)
+    untrained = {name: value.detach().clone() for name, value in policy.trained.items()}
+    load(policy, untrained, fine_tuned)
+    cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
+    known = places(policy, config, pctr, cells, given.auctions)
+    start = dict.fromkeys(CURVE) | {"epoch": 0, "reward": 0.0}
+    rows = []
+    for seed in given.seeds:
+        for name, changes in ABLATIONS.items():
+            given_config = config.model_copy(update=SHARED | {"seed": seed} | changes)
+            folder = given.work / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
+            training = Training(given_config, folder, Console(quiet=True))
+            factors = read_adapter(fine_tuned).factors
+            lora.assign(training.policy.trained, {name: torch.from_numpy(value) for name, value in factors.items()})
+            training.state.update(tuned=True, log=log, clicked=given_config.epochs, curve=[start], best=0)
+            training.run()
+            options = {"profile": given_config.profile}
+            measured = [
+                (one, chosen(training.policy, page_of(one.episode.auction, pctr, **options), one.before))
+                for one in known
+            ]
+            rows.append(
+                {"seed": seed} | row_of(name, measured) | sweep(training.policy, known[: len(known) // 4], pctr)
+            )
+            print(rows[-1], flush=True)
+            write(rows, given.out)
+
+
+def write(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Writes rows as CSV."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
