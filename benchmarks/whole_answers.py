@@ -37,7 +37,7 @@ from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import PredictedCTR
 from mechanisms.llm_auction.slim import digits
 from mechanisms.llm_auction.train import part_world
-from mechanisms.llm_auction.written import SAMPLING, Page, Written, page, read, winners_page
+from mechanisms.llm_auction.written import SAMPLING, Page, Written, ads_at_end, page, read, winners_page
 from mechanisms.menu import read as read_item
 from mechanisms.mosaic import Mosaic
 from mechanisms.vcg import VCG
@@ -123,8 +123,8 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     pctr = pctr_of(given.training)
     gsp = GSP(ScriptedLLM(), pctr)
 
-    def asked(auction: Auction, *, show_bids: bool = True) -> Page:
-        return page(auction, show_bids=show_bids, shown=digits(auction, "pctr", pctr), profile=config.profile)
+    def asked(auction: Auction, *, show_bids: bool = True, profile: bool = config.profile) -> Page:
+        return page(auction, show_bids=show_bids, shown=digits(auction, "pctr", pctr), profile=profile)
 
     with given.out.open("w", encoding="utf-8") as file:
 
@@ -150,6 +150,9 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
                 load(policy, untrained, folder)
                 kind = "base" if folder is None else f"epoch {folder.name}"
                 write([(cell, i, kind, one) for (cell, i, _), one in zip(drawn + plain, pages, strict=True)])
+            load(policy, untrained, given.training)
+            hidden = [(cell, i, asked(auction, profile=False)) for cell, i, auction in drawn]
+            write([(cell, i, "profile hidden", one) for cell, i, one in hidden])
         if "sweep" in given.rows:
             load(policy, untrained, given.training)
             swept = [(i, e.auction) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
@@ -274,8 +277,10 @@ def outcomes(
     """The outcome of every row of the table for one auction."""
     bids = {bid.ad.id: bid.amount for bid in auction.bids}
     for kind, texts in known.items():
-        if kind == "base" or kind.startswith("epoch"):
+        if kind in ("base", "profile hidden") or kind.startswith("epoch"):
             yield kind, outcome(auction, read(auction, texts[0]), bids)
+        if kind.startswith("epoch"):
+            yield f"{kind}, ads at the end", outcome(auction, ads_at_end(auction, read(auction, texts[0])), bids)
     for kind, name in (("winners", "tuned writer"), ("gsp plain", "plain writer")):
         if kind not in known:
             continue
