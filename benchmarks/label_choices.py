@@ -7,7 +7,7 @@ The distribution of the ad at the first link of an answer is exact: one forward 
 answers are those of the fine-tuned policy without bids, on held-out personas and ads. The reward of an ad there is the
 expected reward of the beginning with the ad in its own words, by the clicks of world v1; "share" is that of the policy
 in % of the best ad's. `read` changes the prompts of a trained policy. `train` trains with the trainer itself from the
-fine-tuned adapter, on the same log of clicks, and changes one option each; without `anchor`.
+fine-tuned adapter, on the same log of clicks, and changes one option each.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from simenv.records import Auction
 from simenv.seeding import keyed_rng
 from simenv.stats import clustered_ratio
 
-SHARED = {"epochs": 2, "label_epochs": 2, "auctions": 48, "validation": 3, "anchor": 0.0}
+SHARED = {"epochs": 2, "label_epochs": 2, "auctions": 48, "validation": 3, "anchor": 0.01}
 """Options of every ablation."""
 ABLATIONS: dict[str, dict[str, Any]] = {
     "base": {},
