@@ -19,6 +19,8 @@ from simenv.files.limits import check_regular, read_bytes
 from simenv.llm.llama_graph import read_weights
 from simenv.llm.model_folder import damaged_file
 
+SHIPPED = Path(__file__).parent / "adapter"
+"""The adapter that ships with the package, trained on the embedded model; its manifest has the training options."""
 PREFIX = "base_model.model."
 """Of all names of weights in the file."""
 A, B = ".lora_A.weight", ".lora_B.weight"

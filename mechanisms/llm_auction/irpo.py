@@ -105,6 +105,9 @@ class Config(Record):
     alpha: float = Field(default=16.0, gt=0)
     blocks: tuple[int, ...] = tuple(range(10, 30))
     """Transformer blocks with an adapter; () = all. Blocks below the first of them need no backward pass."""
+    start: str | None = None
+    """Folder of the adapter that the training starts from, of the same model, rank and blocks; "shipped": the one that
+    ships. None: a new adapter, which changes nothing."""
     save_every: int = Field(default=10, ge=1)
     """Updates between two saved states."""
     warm_start: int = Field(default=0, ge=0)

@@ -116,6 +116,24 @@ def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
     return trained
 
 
+def start_from(trained: dict[str, nn.Parameter], alpha: float, folder: Path) -> None:
+    """Gives a new adapter, which `inject` made with this alpha, the values of a saved one.
+
+    Raises:
+        DataFileError: the folder has no adapter, or a damaged one.
+        InputError: the saved adapter has another rank or alpha, or is for other blocks or another model.
+    """
+    adapter = read_adapter(folder)
+    shapes = {name: tuple(value.shape) for name, value in trained.items()}
+    if alpha != adapter.alpha or shapes != {name: value.shape for name, value in adapter.factors.items()}:
+        rank = next(shape[0] for name, shape in shapes.items() if ".lora_A." in name)
+        raise InputError(
+            f"start: {folder} has r {adapter.r}, alpha {adapter.alpha} and blocks {blocks_of(adapter.factors)}, or is "
+            f"of another model; this training has r {rank}, alpha {alpha} and blocks {blocks_of(trained)}"
+        )
+    assign(trained, {name: torch.from_numpy(value) for name, value in adapter.factors.items()})
+
+
 def changes(trained: dict[str, nn.Parameter], scale: float) -> Changes:
     """What an adapter in training adds to the weights of its base model; `scale` is alpha / r."""
     return changes_by({name: value.detach().float().cpu().numpy().copy() for name, value in trained.items()}, scale)

@@ -20,16 +20,13 @@ from simenv.llm.cassette import CassetteLLM
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
-from .adapter_files import changes_of
+from .adapter_files import SHIPPED, changes_of
 from .slim import Choice, Offer, Score, offer
 from .written import TunedWriter
 
 FORMATS = ("auto", "slim", "written", "json")
 _LEVELS = {"links": "slim", "written": "written", "answers": "json"}
 """Level of a training -> the format that its adapter is for."""
-
-SHIPPED = Path(__file__).parent / "adapter"
-"""The adapter that ships with the package, trained on the embedded model; its manifest has the training options."""
 
 
 class LLMAuction:

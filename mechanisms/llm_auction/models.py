@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from simenv.judges.base import Judge
 from simenv.judges.factory import make_judge
 from simenv.llm import make_llm
 from simenv.objective import Objective
 
+from . import lora
+from .adapter_files import SHIPPED
 from .folder import base_model
 from .irpo import Config
 from .label_choice import LabelChoices
@@ -57,7 +60,12 @@ def new_policy(config: Config | PairConfig) -> AdaptedLLM:
         seed=config.seed,
         checkpointing=config.checkpointing,
     )
-    if isinstance(config, Config) and config.level == "written" and policy.device == "cpu":
+    if not isinstance(config, Config):
+        return policy
+    if config.start is not None:
+        folder = SHIPPED if config.start == "shipped" else Path(config.start).expanduser()
+        lora.start_from(policy.trained, config.alpha, folder)
+    if config.level == "written" and policy.device == "cpu":
         policy.model.set_attn_implementation("eager")  # in bf16 its backward pass is faster: an update takes 3/4
     return policy
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from mechanisms.llm_auction.adapter_files import changes_of
+from mechanisms.llm_auction.adapter_files import SHIPPED, changes_of
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Links, episodes
-from mechanisms.llm_auction.mechanism import SHIPPED
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.slim import LABELS, offer
 from mechanisms.llm_auction.train import part_world

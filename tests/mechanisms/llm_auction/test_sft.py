@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from mechanisms.llm_auction import sft
+from mechanisms.llm_auction.adapter_files import SHIPPED
 from mechanisms.llm_auction.folder import parse
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode
-from mechanisms.llm_auction.mechanism import SHIPPED
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.written import Written, page

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from mechanisms.llm_auction import lora
 from mechanisms.llm_auction.folder import parse
 from mechanisms.llm_auction.irpo import Config
+from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.served import AdapterServer
 from mechanisms.llm_auction.slim import offer
@@ -84,6 +85,21 @@ def test_an_adapter_is_saved_in_pefts_format_and_comes_back(tiny: Path, tmp_path
         AdaptedLLM(tiny, tmp_path / "nowhere")
     with pytest.raises(DataFileError, match="belongs to another model"):
         AdaptedLLM(embedded_path(), tmp_path)
+
+
+def test_a_training_may_start_from_an_adapter(tiny: Path, tmp_path: Path) -> None:
+    saved = shaken(tiny)
+    lora.save(tmp_path / "saved", saved.trained, 2, 16.0, "tiny")
+    options = SMALL | {"llm": f"local:{tiny}", "start": str(tmp_path / "saved")}
+    policy = new_policy(parse(Config, options))
+    for name, value in saved.trained.items():
+        assert torch.equal(policy.trained[name], value.bfloat16().float())
+    with pytest.raises(InputError, match=r"has r 2, alpha 16.0 and blocks .*; this training has r 4, alpha 16.0"):
+        new_policy(parse(Config, options | {"r": 4}))
+    with pytest.raises(InputError, match=r"this training has r 2, alpha 8.0"):
+        new_policy(parse(Config, options | {"alpha": 8.0}))
+    with pytest.raises(DataFileError, match="not a LoRA adapter"):
+        new_policy(parse(Config, options | {"start": str(tmp_path)}))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's own
