@@ -187,18 +187,29 @@ class AdaptedLLM(LocalLLM):
         At temperature 1, of the tokens that are sampled: those of a link are given, and the choice of its label counts
         in their place. Differentiable. The prompt is read once for all texts.
         """
-        return self._written_logps([(asked, texts)])[0]
+        return self._written_logps([(asked, texts)], [True])[0]
 
-    def written_logps_of(self, batch: Sequence[tuple[Page, Sequence[Written]]]) -> list[torch.Tensor]:
-        """`written_logps` of several pages. On a GPU all texts share one pass, which costs as much as a single one."""
+    def written_logps_of(
+        self, batch: Sequence[tuple[Page, Sequence[Written]]], choices: Sequence[bool] | None = None
+    ) -> list[torch.Tensor]:
+        """`written_logps` of several pages. On a GPU all texts share one pass, which costs as much as a single one.
+
+        Args:
+            batch: Pages with their texts.
+            choices: For each page, whether the choices of labels count; None: they do.
+        """
+        counted = [True] * len(batch) if choices is None else choices
         if self._device == "cpu" or self._model.training:
-            return [self.written_logps(*one) for one in batch]
-        return self._written_logps(batch)
+            return [self._written_logps([one], [counts])[0] for one, counts in zip(batch, counted, strict=True)]
+        return self._written_logps(batch, counted)
 
-    def _written_logps(self, batch: Sequence[tuple[Page, Sequence[Written]]]) -> list[torch.Tensor]:
-        """`written_logps` of several pages in one pass. All prompts are read side by side, each once."""
+    def _written_logps(
+        self, batch: Sequence[tuple[Page, Sequence[Written]]], choices: Sequence[bool]
+    ) -> list[torch.Tensor]:
+        """`written_logps_of` in one pass. All prompts are read side by side, each once."""
         owners = [place for place, (_, texts) in enumerate(batch) for _ in texts]
         rows = [self._sampled(asked, text) for asked, texts in batch for text in texts]
+        rows = [row if choices[place] else row._replace(labels=[]) for row, place in zip(rows, owners, strict=True)]
         hidden = self._hidden([self._encode(asked.prompt) for asked, _ in batch], owners, [row.ids for row in rows])
         logps = self._logps(list(hidden), rows, [len(batch[place][0].ads) for place in owners])
         return list(torch.split(logps, [len(texts) for _, texts in batch]))

@@ -10,6 +10,8 @@ prompts teach four things:
     winners     only the ads that the answer shows: the writer of other mechanisms
     plain       a question without commercial intent, with candidates: the answer has no ad
 
+The choice of ads in examples of the first kind is no part of the loss: it would teach that bids do not matter.
+
 An example is kept if its answer is well-formed and keeps to the ads' copy, and if what precedes the sentences about ads
 makes them more likely for the base model than it does in most examples (`COHERENT`). No judge is asked.
 """
@@ -231,7 +233,9 @@ def load(file: Path) -> list[Example]:
 
 
 def _logps(policy: AdaptedLLM, made: Sequence[Example]) -> torch.Tensor:
-    return torch.cat(policy.written_logps_of([(one.asked, [one.text]) for one in made]))
+    """Log-probabilities of examples, shape (examples,); without the choice of ads where bids are shown (see above)."""
+    batch = [(one.asked, [one.text]) for one in made]
+    return torch.cat(policy.written_logps_of(batch, [one.kind != "auction" for one in made]))
 
 
 def anchor(policy: AdaptedLLM, made: Sequence[Example], config: Config, step: int) -> torch.Tensor:

@@ -42,6 +42,18 @@ def test_choices_have_the_probabilities_of_whole_answers(policy: AdaptedLLM) -> 
     assert float(row[0] - row[2]) == pytest.approx(float(whole[0] - whole[1]), abs=2e-3)
 
 
+def test_examples_with_bids_do_not_teach_which_ad_to_choose(policy: AdaptedLLM) -> None:
+    asked = page(AUCTION)
+    text = Written(f"Walk. {ADS[1].link} is near.")
+    with torch.no_grad():
+        whole, rest = policy.written_logps_of([(asked, [text]), (asked, [text])], [True, False])
+        (row,) = policy.label_logps([(asked, "Walk.")])
+        auction, plain = (sft._logps(policy, [sft.Example(kind, asked, text)]) for kind in ("auction", "no bids"))
+    assert float(whole - rest) == pytest.approx(float(row[1]), abs=2e-3)
+    assert float(auction) == pytest.approx(float(rest), abs=1e-3)
+    assert float(plain) == pytest.approx(float(whole), abs=1e-3)
+
+
 def test_every_candidate_is_a_response_at_one_place_of_an_answer(
     policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
