@@ -1,7 +1,7 @@
 """What the written format's policy reads when it chooses an ad, and ablations of the training of that choice.
 
 python -m benchmarks.label_choices read --training FOLDER --out read.csv
-python -m benchmarks.label_choices train --training FOLDER --work FOLDER --out ablations.csv   # an hour on two cores
+python -m benchmarks.label_choices train --training FOLDER --work FOLDER --out ablations.csv   # hours on two cores
 
 The distribution of the ad at the first link of an answer is exact: one forward pass gives it. The beginnings of the
 answers are those of the fine-tuned policy without bids, on held-out personas and ads. The reward of an ad there is the
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +24,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.whole_answers import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid
-from mechanisms.llm_auction import lora, sampling
-from mechanisms.llm_auction.adapter_files import read_adapter
+from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, cut
 from mechanisms.llm_auction.levels import Episode, Pages
@@ -35,6 +35,7 @@ from mechanisms.llm_auction.slim import digits
 from mechanisms.llm_auction.train import CURVE, Training
 from mechanisms.llm_auction.written import SAMPLING, Page, page
 from simenv.encoder import default_encoder
+from simenv.files.folders import ensure_folder
 from simenv.judges.click_model import ClickModel
 from simenv.objective import Objective
 from simenv.records import Auction
@@ -97,6 +98,14 @@ def places(policy: AdaptedLLM, config: Config, pctr: PredictedCTR, cells: Sequen
     return found
 
 
+Changes = Callable[[Auction], dict[str, Any]]
+"""Options of an auction's prompt that differ from those of the training."""
+
+
+def _as_trained(auction: Auction) -> dict[str, Any]:
+    return {}
+
+
 def page_of(auction: Auction, pctr: PredictedCTR, **options: Any) -> Page:
     """The prompt with the digits of the reward model, or without digits if `options` say so."""
     return page(auction, **{"shown": digits(auction, "pctr", pctr), **options})
@@ -113,6 +122,16 @@ def chosen(policy: AdaptedLLM, asked: Page, before: str) -> dict[str, float]:
     with torch.no_grad():
         (row,) = policy.label_logps([(asked, before)])
     return {ad.id: p for ad, p in zip(asked.ads, row.exp().tolist(), strict=True)}
+
+
+def choices_at(
+    policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR, changes: Changes = _as_trained
+) -> list[tuple[Place, dict[str, float]]]:
+    """The policy's distribution at every place; `changes`: options of the auction's prompt."""
+    return [
+        (place, chosen(policy, page_of(place.episode.auction, pctr, **changes(place.episode.auction)), place.before))
+        for place in known
+    ]
 
 
 def row_of(name: str, measured: Sequence[tuple[Place, dict[str, float]]]) -> dict[str, Any]:
@@ -177,11 +196,11 @@ def read(given: argparse.Namespace) -> None:
     rows = rankings(known, pctr)
     for folder in epochs[1:]:
         load(policy, untrained, folder)
-        measured = [(place, chosen(policy, page_of(place.episode.auction, pctr), place.before)) for place in known]
+        measured = choices_at(policy, known, pctr)
         rows.append(row_of(f"epoch {folder.name}", measured) | sweep(policy, known[: len(known) // 2], pctr))
         print(rows[-1], flush=True)
     load(policy, untrained, given.training)
-    prompts: dict[str, Callable[[Auction], dict[str, Any]]] = {
+    prompts: dict[str, Changes] = {
         "list shuffled": lambda auction: {"order": shuffled(auction)},
         "no digits": lambda auction: {"shown": {}},
         "list shuffled, no digits": lambda auction: {"order": shuffled(auction), "shown": {}},
@@ -191,11 +210,7 @@ def read(given: argparse.Namespace) -> None:
         "profile hidden": lambda auction: {"profile": False},
     }
     for name, changes in prompts.items():
-        measured = [
-            (one, chosen(policy, page_of(one.episode.auction, pctr, **changes(one.episode.auction)), one.before))
-            for one in known
-        ]
-        rows.append(row_of(f"kept, {name}", measured))
+        rows.append(row_of(f"kept, {name}", choices_at(policy, known, pctr, changes)))
         print(rows[-1], flush=True)
     write(rows, given.out)
 
@@ -206,29 +221,23 @@ def train(given: argparse.Namespace) -> None:
     fine_tuned = epochs_of(given.training)[1]
     log = torch.load(given.training / "state.pt", weights_only=False)["log"]
     policy = new_policy(config)
-    untrained = {name: value.detach().clone() for name, value in policy.trained.items()}
-    load(policy, untrained, fine_tuned)
+    load(policy, {}, fine_tuned)
     cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
     known = places(policy, config, pctr, cells, given.auctions)
     start = dict.fromkeys(CURVE) | {"epoch": 0, "reward": 0.0}
     rows = []
     for seed in given.seeds:
         for name, changes in ABLATIONS.items():
-            given_config = config.model_copy(update=SHARED | {"seed": seed} | changes)
+            given_config = config.model_copy(update=SHARED | {"seed": seed, "start": str(fine_tuned)} | changes)
             folder = given.work / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
             training = Training(given_config, folder, Console(quiet=True))
-            factors = read_adapter(fine_tuned).factors
-            lora.assign(training.policy.trained, {name: torch.from_numpy(value) for name, value in factors.items()})
+            ensure_folder(folder)
+            shutil.copy(given.training / "sft.jsonl", folder)  # the examples of the anchor
             training.state.update(tuned=True, log=log, clicked=given_config.epochs, curve=[start], best=0)
             training.run()
-            options = {"profile": given_config.profile}
-            measured = [
-                (one, chosen(training.policy, page_of(one.episode.auction, pctr, **options), one.before))
-                for one in known
-            ]
-            rows.append(
-                {"seed": seed} | row_of(name, measured) | sweep(training.policy, known[: len(known) // 4], pctr)
-            )
+            policy, shown = training.policy, {"profile": given_config.profile}
+            measured = choices_at(policy, known, pctr, lambda auction, shown=shown: shown)  # type: ignore[misc]
+            rows.append({"seed": seed} | row_of(name, measured) | sweep(policy, known[: len(known) // 4], pctr))
             print(rows[-1], flush=True)
             write(rows, given.out)
 

@@ -17,7 +17,7 @@ from simenv.errors import InputError
 from simenv.files.atomic import write_bytes_atomically
 from simenv.files.folders import ensure_folder
 
-from .adapter_files import PREFIX, Changes, blocks_of, changes_by, of_another_model, read_adapter
+from .adapter_files import PREFIX, A, Adapter, Changes, blocks_of, changes_by, of_another_model, read_adapter
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block: names as in Llama and Qwen models."""
@@ -109,10 +109,8 @@ def load(model: Any, folder: Path) -> dict[str, nn.Parameter]:
     if max(blocks) >= len(model.model.layers):
         raise of_another_model(folder)
     trained = inject(model, adapter.r, adapter.alpha, blocks=blocks)
-    shapes = {name: tuple(value.shape) for name, value in trained.items()}
-    if shapes != {name: value.shape for name, value in adapter.factors.items()}:
+    if not _take(trained, adapter):
         raise of_another_model(folder)
-    assign(trained, {name: torch.from_numpy(value) for name, value in adapter.factors.items()})
     return trained
 
 
@@ -124,14 +122,22 @@ def start_from(trained: dict[str, nn.Parameter], alpha: float, folder: Path) -> 
         InputError: the saved adapter has another rank or alpha, or is for other blocks or another model.
     """
     adapter = read_adapter(folder)
-    shapes = {name: tuple(value.shape) for name, value in trained.items()}
-    if alpha != adapter.alpha or shapes != {name: value.shape for name, value in adapter.factors.items()}:
-        rank = next(shape[0] for name, shape in shapes.items() if ".lora_A." in name)
+    if alpha != adapter.alpha or not _take(trained, adapter):
+        rank = next(len(value) for name, value in trained.items() if name.endswith(A))
         raise InputError(
             f"start: {folder} has r {adapter.r}, alpha {adapter.alpha} and blocks {blocks_of(adapter.factors)}, or is "
             f"of another model; this training has r {rank}, alpha {alpha} and blocks {blocks_of(trained)}"
         )
-    assign(trained, {name: torch.from_numpy(value) for name, value in adapter.factors.items()})
+
+
+def _take(trained: dict[str, nn.Parameter], adapter: Adapter) -> bool:
+    """Copies the values of a saved adapter if it has the same names and shapes. Returns whether it has."""
+    fits = {name: tuple(value.shape) for name, value in trained.items()} == {
+        name: value.shape for name, value in adapter.factors.items()
+    }
+    if fits:
+        assign(trained, {name: torch.from_numpy(value) for name, value in adapter.factors.items()})
+    return fits
 
 
 def changes(trained: dict[str, nn.Parameter], scale: float) -> Changes:
