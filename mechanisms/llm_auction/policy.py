@@ -187,29 +187,28 @@ class AdaptedLLM(LocalLLM):
         At temperature 1, of the tokens that are sampled: those of a link are given, and the choice of its label counts
         in their place. Differentiable. The prompt is read once for all texts.
         """
-        return self._written_logps([(asked, texts)], [True])[0]
+        return self._written_logps([(asked, texts)])[0]
 
     def written_logps_of(
-        self, batch: Sequence[tuple[Page, Sequence[Written]]], choices: Sequence[bool] | None = None
+        self, batch: Sequence[tuple[Page, Sequence[Written]]], *, choices: bool = True
     ) -> list[torch.Tensor]:
         """`written_logps` of several pages. On a GPU all texts share one pass, which costs as much as a single one.
 
         Args:
             batch: Pages with their texts.
-            choices: For each page, whether the choices of labels count; None: they do.
+            choices: Whether the choices of labels count.
         """
-        counted = [True] * len(batch) if choices is None else choices
         if self._device == "cpu" or self._model.training:
-            return [self._written_logps([one], [counts])[0] for one, counts in zip(batch, counted, strict=True)]
-        return self._written_logps(batch, counted)
+            return [self._written_logps([one], choices)[0] for one in batch]
+        return self._written_logps(batch, choices)
 
     def _written_logps(
-        self, batch: Sequence[tuple[Page, Sequence[Written]]], choices: Sequence[bool]
+        self, batch: Sequence[tuple[Page, Sequence[Written]]], choices: bool = True
     ) -> list[torch.Tensor]:
         """`written_logps_of` in one pass. All prompts are read side by side, each once."""
         owners = [place for place, (_, texts) in enumerate(batch) for _ in texts]
         rows = [self._sampled(asked, text) for asked, texts in batch for text in texts]
-        rows = [row if choices[place] else row._replace(labels=[]) for row, place in zip(rows, owners, strict=True)]
+        rows = rows if choices else [row._replace(labels=[]) for row in rows]
         hidden = self._hidden([self._encode(asked.prompt) for asked, _ in batch], owners, [row.ids for row in rows])
         logps = self._logps(list(hidden), rows, [len(batch[place][0].ads) for place in owners])
         return list(torch.split(logps, [len(texts) for _, texts in batch]))
@@ -239,10 +238,9 @@ class AdaptedLLM(LocalLLM):
         ids = self._sampled(asked, text).ids
         return ids[:-1] if text.ended else ids
 
-    def sampled_tokens(self, asked: Page, text: Written) -> int:
-        """How many tokens of a text the policy samples."""
-        row = self._sampled(asked, text)
-        return len(row.free) + len(row.labels)
+    def free_tokens(self, asked: Page, text: Written) -> int:
+        """How many tokens of a text the policy samples, without the labels."""
+        return len(self._sampled(asked, text).free)
 
     def _hidden(self, prompts: list[list[int]], owners: list[int], texts: list[list[int]]) -> torch.Tensor:
         """Hidden states before each token of texts: shape (texts, width, hidden size).

@@ -10,7 +10,8 @@ prompts teach four things:
     winners     only the ads that the answer shows: the writer of other mechanisms
     plain       a question without commercial intent, with candidates: the answer has no ad
 
-The choice of ads in examples of the first kind is no part of the loss: it would teach that bids do not matter.
+The choice of ads is no part of the loss. Where bids are shown it would teach that they do not matter, and where the
+winners are shown, that the first ad of a list comes first.
 
 An example is kept if its answer is well-formed and keeps to the ads' copy, and if what precedes the sentences about ads
 makes them more likely for the base model than it does in most examples (`COHERENT`). No judge is asked.
@@ -233,19 +234,15 @@ def load(file: Path) -> list[Example]:
 
 
 def _logps(policy: AdaptedLLM, made: Sequence[Example]) -> torch.Tensor:
-    """Log-probabilities of examples, shape (examples,); without the choice of ads where bids are shown (see above)."""
+    """Log-probabilities of examples, shape (examples,), without the choice of ads: see above."""
     batch = [(one.asked, [one.text]) for one in made]
-    return torch.cat(policy.written_logps_of(batch, [one.kind != "auction" for one in made]))
+    return torch.cat(policy.written_logps_of(batch, choices=False))
 
 
 def anchor(policy: AdaptedLLM, made: Sequence[Example], config: Config, step: int) -> torch.Tensor:
-    """The loss that keeps update `step` of IRPO near the examples: `Config.anchor` times their mean -log pi.
-
-    Examples with bids take no part: their ads were not chosen by bid.
-    """
-    known = [one for one in made if one.kind != "auction"]
-    places = keyed_rng("sft anchor", config.seed, step).choice(len(known), min(ANCHORED, len(known)), replace=False)
-    return -config.anchor * _logps(policy, [known[i] for i in places]).mean()
+    """The loss that keeps update `step` of IRPO near the examples: `Config.anchor` times their mean -log pi."""
+    places = keyed_rng("sft anchor", config.seed, step).choice(len(made), min(ANCHORED, len(made)), replace=False)
+    return -config.anchor * _logps(policy, [made[i] for i in places]).mean()
 
 
 def fine_tune(
@@ -258,7 +255,7 @@ def fine_tune(
     """Trains on examples with cross-entropy, in random order.
 
     Returns:
-        The loss of each update: nats per sampled token.
+        The loss of each update: nats per sampled token, labels apart.
     """
     losses = []
     steps = math.ceil(len(made) / config.sft_batch)
@@ -267,7 +264,7 @@ def fine_tune(
         for step in range(steps):
             batch = [made[i] for i in order[step * config.sft_batch :][: config.sft_batch]]
             optimizer.zero_grad()
-            sizes = [policy.sampled_tokens(one.asked, one.text) for one in batch]
+            sizes = [policy.free_tokens(one.asked, one.text) for one in batch]
             total = 0.0
             parts = [batch] if policy.device != "cpu" else [[one] for one in batch]
             for part in parts:

@@ -179,6 +179,7 @@ class Training:
                 self._epoch(state["epoch"] + 1)
                 state.update(epoch=state["epoch"] + 1, step=0, groups=None, losses=[])
                 self._save()
+                self._manifest()
         self._manifest(now())
         self.console.print(f"best epoch {state['best']}: written to {self.out}", highlight=False, soft_wrap=True)
 
@@ -257,8 +258,8 @@ class Training:
         if self.config.reward == "oracle":
             return self.judge
         if self.state["clicked"] < number:
-            if self.config.score == "pctr" and self.state["log"]:
-                self._fit()  # the last epoch's model, which its policy knows
+            if self.config.score == "pctr" and self.state["log"] and self.ctr is None:
+                self._fit()  # a resumed training: the last epoch's model, which its policy knows
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
                 auctions = self._draw("train", self.config.clicked_auctions, seed)

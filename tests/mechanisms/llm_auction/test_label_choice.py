@@ -42,16 +42,16 @@ def test_choices_have_the_probabilities_of_whole_answers(policy: AdaptedLLM) -> 
     assert float(row[0] - row[2]) == pytest.approx(float(whole[0] - whole[1]), abs=2e-3)
 
 
-def test_examples_with_bids_do_not_teach_which_ad_to_choose(policy: AdaptedLLM) -> None:
+def test_examples_do_not_teach_which_ad_to_choose(policy: AdaptedLLM) -> None:
     asked = page(AUCTION)
     text = Written(f"Walk. {ADS[1].link} is near.")
     with torch.no_grad():
-        whole, rest = policy.written_logps_of([(asked, [text]), (asked, [text])], [True, False])
+        (whole,) = policy.written_logps_of([(asked, [text])])
+        (rest,) = policy.written_logps_of([(asked, [text])], choices=False)
         (row,) = policy.label_logps([(asked, "Walk.")])
-        auction, plain = (sft._logps(policy, [sft.Example(kind, asked, text)]) for kind in ("auction", "no bids"))
+        taught = sft._logps(policy, [sft.Example("auction", asked, text)])
     assert float(whole - rest) == pytest.approx(float(row[1]), abs=2e-3)
-    assert float(auction) == pytest.approx(float(rest), abs=1e-3)
-    assert float(plain) == pytest.approx(float(whole), abs=1e-3)
+    assert float(taught) == pytest.approx(float(rest), abs=1e-3)
 
 
 def test_every_candidate_is_a_response_at_one_place_of_an_answer(
@@ -86,18 +86,15 @@ def test_updates_raise_the_choice_with_the_reward_and_the_anchor_keeps_the_examp
     responses = [Chosen("Walk.", ad.id) for ad in ADS]
     config = Config(level="written", sft_auctions=4, learning_rate=0.05, anchor=1.0, kl_weight=5.0, warmup=0.0)
     example = sft.Example("plain", page(AUCTION), Written("Walk to the shop."))
-    hidden = sft.Example("auction", page(AUCTION), Written(f"Walk. {ADS[0].link} is near."))
     with torch.no_grad():
         (before,) = level.logps([(EPISODE, responses)])
         kept = policy.written_logps(example.asked, [example.text])
-        loss = sft.anchor(policy, [hidden, example], config, 0)
-    assert float(loss) == pytest.approx(-float(kept[0]), abs=1e-2)  # examples with bids take no part
+        loss = sft.anchor(policy, [example], config, 0)
+    assert float(loss) == pytest.approx(-float(kept[0]), abs=1e-2)
     group = Group(responses, before.tolist(), [0.0, 0.0, 20.0])
     optimizer = torch.optim.AdamW(policy.trained.values())
     for step in range(8):
-        update(
-            level, optimizer, [(EPISODE, group)], config, step, lambda: sft.anchor(policy, [hidden, example], config, 0)
-        )
+        update(level, optimizer, [(EPISODE, group)], config, step, lambda: sft.anchor(policy, [example], config, 0))
     with torch.no_grad():
         (after,) = level.logps([(EPISODE, responses)])
         assert float(policy.written_logps(example.asked, [example.text])[0]) > float(kept[0])
