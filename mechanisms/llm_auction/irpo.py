@@ -317,7 +317,8 @@ def update(
         anchor: A loss that is added.
 
     Returns:
-        The mean loss without the anchor, or None if no auction of the batch gives a training signal.
+        The mean loss without the anchor; None if no auction of the batch gives a training signal; nan if the gradients
+        were not finite, and the update was left out.
     """
     useful = [(episode, group) for episode, group in batch if teaches(group, config)]
     if not useful:
@@ -335,7 +336,9 @@ def update(
         anchor().backward()  # type: ignore[no-untyped-call]
     for rates in optimizer.param_groups:
         rates["lr"] = config.rate(step)
-    torch.nn.utils.clip_grad_norm_([p for part in optimizer.param_groups for p in part["params"]], 1.0)
+    norm = torch.nn.utils.clip_grad_norm_([p for part in optimizer.param_groups for p in part["params"]], 1.0)
+    if not torch.isfinite(norm):
+        return math.nan
     optimizer.step()
     return total
 

@@ -223,14 +223,14 @@ class AdaptedLLM(LocalLLM):
         rows = [self._sampled(asked, Written(text, ended=False)) for asked, text in batch]
         texts = [[*row.ids, self.opener, self._table.eos] for row in rows]  # a state stands before each token
         prompts = [self._encode(asked.prompt) for asked, _ in batch]
-        states = self._hidden(prompts, list(range(len(batch))), texts)
+        hidden = self._hidden(prompts, list(range(len(batch))), texts)
+        states = torch.stack([one[len(text) - 1] for one, text in zip(hidden, texts, strict=True)])
+        scores = torch.nn.functional.linear(states, self._model.lm_head.weight[self._words[:-1].to(states.device)])
         result = []
-        for hidden, row, text, (asked, _) in zip(states, rows, texts, batch, strict=True):
-            head = self._model.lm_head.weight[self._words[: len(asked.ads)].to(hidden.device)]
-            scores = torch.nn.functional.linear(hidden[len(text) - 1], head).float()
-            used = torch.zeros(len(asked.ads), dtype=torch.bool, device=hidden.device)
+        for line, row, (asked, _) in zip(scores.float(), rows, batch, strict=True):
+            used = torch.zeros(len(asked.ads), dtype=torch.bool, device=line.device)
             used[[label for _, label in row.labels]] = True
-            result.append(scores.masked_fill(used, -torch.inf).log_softmax(0).cpu())
+            result.append(line[: len(asked.ads)].masked_fill(used, -torch.inf).log_softmax(0).cpu())
         return result
 
     def written_tokens(self, asked: Page, text: Written) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -290,7 +291,9 @@ class Training:
                 facts |= self._sampled_facts()
             if pctr is not None:
                 facts |= self._quality(pctr)
-        losses = [loss for loss in state["losses"] if loss is not None]
+        losses = known_losses(state["losses"])
+        if left_out := sum(loss is not None for loss in state["losses"]) - len(losses):
+            self.console.print(f"{left_out} updates were left out: their gradients were not finite", highlight=False)
         facts |= {"epoch": len(state["curve"]), "used": len(losses), "loss": float(np.mean(losses)) if losses else None}
         state["curve"].append({name: facts.get(name) for name in CURVE})
         self._write_adapter(self.out / "epochs" / str(facts["epoch"]), pctr)
@@ -383,7 +386,7 @@ class Training:
         return [episode for turn in zip(*each, strict=True) for episode in turn][:count]
 
     def _say(self, number: int, config: Config) -> None:
-        losses = [loss for loss in self.state["losses"][-config.save_every :] if loss is not None]
+        losses = known_losses(self.state["losses"][-config.save_every :])
         mean = f"{np.mean(losses):.4f}" if losses else "none"
         done = f"{self.state['step']}/{config.steps_per_epoch}"
         took = f"{self.state['seconds']['updates']:.0f} s of updates so far"
@@ -423,6 +426,11 @@ def _response(plain: Any, level: Level) -> Response:
     if isinstance(level, LabelChoices):
         return Chosen(*plain)
     return Written(*plain) if isinstance(level, Pages) else plain
+
+
+def known_losses(losses: Sequence[float | None]) -> list[float]:
+    """The losses of the updates that were made."""
+    return [loss for loss in losses if loss is not None and math.isfinite(loss)]
 
 
 def write_curve(curve: list[dict[str, Any]], out: Path) -> None:

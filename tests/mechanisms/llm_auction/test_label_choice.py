@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,19 @@ def test_updates_raise_the_choice_with_the_reward_and_the_anchor_keeps_the_examp
         (after,) = level.logps([(EPISODE, responses)])
         assert float(policy.written_logps(example.asked, [example.text])[0]) > float(kept[0])
     assert float(after[2]) > float(before[2]) + 0.5
+
+
+def test_an_update_with_gradients_that_are_not_finite_is_left_out(tiny: Path) -> None:
+    policy = AdaptedLLM(tiny, r=4)
+    level = LabelChoices(Pages(policy))
+    responses = [Chosen("Walk.", ad.id) for ad in ADS]
+    with torch.no_grad():
+        (logps,) = level.logps([(EPISODE, responses)])
+    before = {name: value.detach().clone() for name, value in policy.trained.items()}
+    optimizer = torch.optim.AdamW(policy.trained.values())
+    group = Group(responses, logps.tolist(), [0.0, math.nan, 20.0])
+    assert math.isnan(update(level, optimizer, [(EPISODE, group)], Config(), 0) or 0.0)
+    assert all(torch.equal(value, before[name]) for name, value in policy.trained.items())
 
 
 @pytest.mark.parametrize("loss", ["regression", "dpo"])
