@@ -188,18 +188,17 @@ def read(given: argparse.Namespace) -> None:
     """Measures each epoch's policy, and the best one with other prompts."""
     config, pctr = config_of(given.training), pctr_of(given.training)
     policy = new_policy(config)
-    untrained = {name: value.detach().clone() for name, value in policy.trained.items()}
     epochs = epochs_of(given.training)
-    load(policy, untrained, epochs[1])
+    load(policy, epochs[1])
     cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
     known = places(policy, config, pctr, cells, given.auctions)
     rows = rankings(known, pctr)
     for folder in epochs[1:]:
-        load(policy, untrained, folder)
+        load(policy, folder)
         measured = choices_at(policy, known, pctr)
         rows.append(row_of(f"epoch {folder.name}", measured) | sweep(policy, known[: len(known) // 2], pctr))
         print(rows[-1], flush=True)
-    load(policy, untrained, given.training)
+    load(policy, given.training)
     prompts: dict[str, Changes] = {
         "list shuffled": lambda auction: {"order": shuffled(auction)},
         "no digits": lambda auction: {"shown": {}},
@@ -221,7 +220,7 @@ def train(given: argparse.Namespace) -> None:
     fine_tuned = epochs_of(given.training)[1]
     log = torch.load(given.training / "state.pt", weights_only=False)["log"]
     policy = new_policy(config)
-    load(policy, {}, fine_tuned)
+    load(policy, fine_tuned)
     cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
     known = places(policy, config, pctr, cells, given.auctions)
     start = dict.fromkeys(CURVE) | {"epoch": 0, "reward": 0.0}

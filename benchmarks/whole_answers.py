@@ -53,17 +53,18 @@ from simenv.users.queries import FileQueries
 
 POOL = 20
 """Answers of the fine-tuned policy without bids for each auction, for best of n and MOSAIC."""
-BEST, SEARCHED = 64, 8
+BEST, SEARCHED = 64, 4
 """Answers among which the judge's clicks find the best one, for so many auctions of each cell."""
 BIDS = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 UNCOMMERCIAL = 50
 """Auctions of questions without commercial intent."""
-SWEPT = 32
+SWEPT = 24
 """Auctions of the sweep over bids."""
-PER_BID = 12
+PER_BID = 4
 """Answers at each bid."""
-ROWS = ("policies", "sweep", "winners", "pool", "more")
-"""What is sampled: an answer of each epoch, answers at each bid, answers with GSP's winners, answers without bids."""
+ROWS = ("policies", "quiet", "sweep", "winners", "pool", "more")
+"""What is sampled: an answer of each epoch, the same for questions without commercial intent, answers at each bid,
+answers with GSP's winners, answers without bids."""
 
 
 class Cell(NamedTuple):
@@ -118,7 +119,6 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     """Samples the answers of all policies."""
     config = config_of(given.training)
     policy = new_policy(config)
-    untrained = {name: value.detach().clone() for name, value in policy.trained.items()}
     epochs = epochs_of(given.training)
     pctr = pctr_of(given.training)
     gsp = GSP(ScriptedLLM(), pctr)
@@ -144,21 +144,22 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
 
         drawn = [(cell, i, e.auction) for cell in cells for i, e in enumerate(cell.episodes(config, given.auctions))]
         plain = [(QUIET, i, e.auction) for i, e in enumerate(QUIET.episodes(config, UNCOMMERCIAL))]
-        pages = [asked(auction) for *_, auction in drawn + plain]
+        some = [*(drawn if "policies" in given.rows else []), *(plain if "quiet" in given.rows else [])]
+        pages = [asked(auction) for *_, auction in some]
+        for folder in [None, *epochs[1:]] if some else []:
+            load(policy, folder)
+            kind = "base" if folder is None else f"epoch {folder.name}"
+            write([(cell, i, kind, one) for (cell, i, _), one in zip(some, pages, strict=True)])
         if "policies" in given.rows:
-            for folder in [None, *epochs[1:]]:
-                load(policy, untrained, folder)
-                kind = "base" if folder is None else f"epoch {folder.name}"
-                write([(cell, i, kind, one) for (cell, i, _), one in zip(drawn + plain, pages, strict=True)])
-            load(policy, untrained, given.training)
+            load(policy, given.training)
             hidden = [(cell, i, asked(auction, profile=False)) for cell, i, auction in drawn]
             write([(cell, i, "profile hidden", one) for cell, i, one in hidden])
         if "sweep" in given.rows:
-            load(policy, untrained, given.training)
+            load(policy, given.training)
             swept = [(i, e.auction) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
             for bid in BIDS:
                 write([(SWEEP, i, f"bid {bid}", asked(rebid(one, bid))) for i, one in swept], PER_BID)
-        load(policy, untrained, epochs[1])
+        load(policy, epochs[1])
         if "winners" in given.rows:
             winners = [[auction.bid_of(i).ad for i in gsp.allocate(auction)] for *_, auction in drawn]
             write(
@@ -185,10 +186,10 @@ def pctr_of(training: Path) -> PredictedCTR:
     return PredictedCTR(reward_model.load(epochs_of(training)[-1], default_encoder()))
 
 
-def load(policy: AdaptedLLM, untrained: dict[str, torch.Tensor], folder: Path | None) -> None:
-    """Gives the policy the adapter of a folder, or none."""
+def load(policy: AdaptedLLM, folder: Path | None) -> None:
+    """Gives the policy the adapter of a folder; None: factors of 0, which leave the base model as it is."""
     if folder is None:
-        lora.assign(policy.trained, untrained)
+        lora.assign(policy.trained, {name: torch.zeros_like(value) for name, value in policy.trained.items()})
     else:
         factors = read_adapter(folder).factors
         lora.assign(policy.trained, {name: torch.from_numpy(value) for name, value in factors.items()})

@@ -75,7 +75,7 @@ def read_state(out: Path, config: Record, free: Sequence[str] = ("threads",)) ->
             raise DataFileError(f"{out} is not empty and holds no training: give a new folder")
         return None
     try:
-        saved: dict[str, Any] = torch.load(file, weights_only=True)
+        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         options = json.loads(saved.pop("config"))
         if not isinstance(options, dict):
             raise TypeError(f"options of type {type(options).__name__}")

@@ -267,6 +267,7 @@ class Training:
                 rows = self.spread.clicks(auctions, self.config)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
+            self._save()
         model = self._fit()
         if self.config.score == "retriever":
             reward_model.save(model, self.out)
