@@ -9,6 +9,7 @@ from under the constraint.
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -78,7 +79,8 @@ class AdaptedLLM(LocalLLM):
         """The present policy on onnxruntime: built again when the adapter has changed."""
         version = self.version
         if self._onnx is None or self._onnx[0] != version:
-            self._onnx = None  # frees its weights first
+            self._onnx = None
+            gc.collect()  # frees its weights first: a model and its stream refer to each other
             scale = next(layer.scale for layer in self._model.modules() if isinstance(layer, lora.LoRALinear))
             llm = LocalLLM(
                 self.folder,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import shutil
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import torch
 from mechanisms.llm_auction.levels import Episode, Pages
 from mechanisms.llm_auction.mechanism import LLMAuction
 from mechanisms.llm_auction.policy import AdaptedLLM
-from mechanisms.llm_auction.sampling import sample_pages
+from mechanisms.llm_auction.sampling import sample, sample_pages
 from mechanisms.llm_auction.slim import LABELS, offer
 from mechanisms.llm_auction.written import TunedWriter, Written, ads_at_end, page, read, winners_page
 from simenv import markup
@@ -99,6 +102,26 @@ def test_training_sees_the_probability_that_decoding_samples_with(policy: Adapte
     with torch.no_grad():
         ours = policy.written_logps(asked, [Written(r.text, r.finish == "stop") for r in same]).tolist()
     assert ours == pytest.approx([sum(r.logprobs or ()) for r in same], abs=2e-3)
+
+
+def test_a_changed_adapter_frees_the_weights_of_the_one_before(tiny: Path, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig.from_pretrained(tiny)
+    config.head_dim = 16  # onnxruntime needs this
+    shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    policy = AdaptedLLM(tmp_path, r=2)
+    sample(policy, [("auction", page(AUCTION))], 2, SHORT, "test")
+    before = weakref.ref(policy.on_onnx())
+    with torch.no_grad():
+        next(iter(policy.trained.values())).add_(1.0)
+    gc.disable()
+    try:
+        sample(policy, [("auction", page(AUCTION))], 2, SHORT, "test")
+        assert before() is None
+    finally:
+        gc.enable()
 
 
 def test_many_are_sampled_at_once_by_the_same_rules(policy: AdaptedLLM) -> None:
