@@ -143,9 +143,9 @@ async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | No
     for place, piece in enumerate([*pieces, ""]):
         for sentence in (s for s, at in zip(said, places, strict=True) if at == place):
             context.append((text, sentence))
-            start = f"{text.rstrip()} " if text or sentence.startswith("@") else ""  # a link opens with a space
-            text = f"{start}{sentence} "
-        text += piece
+            text = f"{text.rstrip()} {sentence}"
+        gap = " " if text[-1:].strip() and piece[:1].strip() else ""
+        text += gap + piece
     text = text.rstrip()
     kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
     if kind == "winners":

@@ -54,6 +54,7 @@ def test_examples_have_ads_at_varied_places_and_valid_mark_up(made: list[sft.Exa
         auction = make_auction([90.0, 20.0, 55.0])
         links, violations = markup.parse(example.text.text.strip(), auction)
         assert not violations
+        assert "  " not in example.text.text
         assert set(links) <= {ad.id for ad in example.asked.ads}
         assert len(links) == 0 if example.kind == "plain" else 1 <= len(links) <= sft.MOST
         if example.kind == "winners":
