@@ -139,14 +139,7 @@ async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | No
         return None
     said = [await _sentence(writer, auction, ad, rng) for ad in ads]
     places = sorted(int(rng.integers(1, len(pieces) + 1)) for _ in ads)
-    text, context = "", []
-    for place, piece in enumerate([*pieces, ""]):
-        for sentence in (s for s, at in zip(said, places, strict=True) if at == place):
-            context.append((text, sentence))
-            text = f"{text.rstrip()} {sentence}"
-        gap = " " if text[-1:].strip() and piece[:1].strip() else ""
-        text += gap + piece
-    text = text.rstrip()
+    text, context = woven(pieces, said, places)
     kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
     if kind == "winners":
         asked = winners_page(auction, ads, profile=profile)
@@ -155,7 +148,28 @@ async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | No
     example = Example(kind, asked, Written(text))
     if any(ad.link not in asked.links().links for ad in ads) or not _sound(auction, text, ads):
         return None
-    return _Draft(example, tuple(context))
+    return _Draft(example, context)
+
+
+def woven(pieces: Sequence[str], said: Sequence[str], places: Sequence[int]) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Puts sentences into an answer.
+
+    Args:
+        pieces: The answer's sentences with their white space.
+        said: Sentences about ads.
+        places: For each of them, how many of `pieces` come before it: at least one, rising.
+
+    Returns:
+        The text; and of each of the sentences, what comes before it, and itself.
+    """
+    text, context = "", []
+    for place, piece in enumerate([*pieces, ""]):
+        for sentence in (s for s, at in zip(said, places, strict=True) if at == place):
+            context.append((text, sentence))
+            text = f"{text.rstrip()} {sentence}"
+        gap = " " if text[-1:].strip() and piece[:1].strip() else ""
+        text += gap + piece
+    return text.rstrip(), tuple(context)
 
 
 async def _plain(writer: Writer, episode: Episode, profile: bool) -> _Draft | None:

@@ -20,6 +20,7 @@ from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.llm import ScriptedLLM
 from simenv.llm.requests import ScoreRequest, Scores
 from simenv.records import Persona
+from simenv.text import sentences_with_space
 from tests.support.auctions import make_auction
 
 pytestmark = pytest.mark.weights
@@ -54,7 +55,6 @@ def test_examples_have_ads_at_varied_places_and_valid_mark_up(made: list[sft.Exa
         auction = make_auction([90.0, 20.0, 55.0])
         links, violations = markup.parse(example.text.text.strip(), auction)
         assert not violations
-        assert "  " not in example.text.text
         assert set(links) <= {ad.id for ad in example.asked.ads}
         assert len(links) == 0 if example.kind == "plain" else 1 <= len(links) <= sft.MOST
         if example.kind == "winners":
@@ -62,6 +62,16 @@ def test_examples_have_ads_at_varied_places_and_valid_mark_up(made: list[sft.Exa
         places |= {start for start, _ in links.values()}
     assert len(places) > 3
     assert "examples (auction" in sft.summary(made)
+
+
+def test_sentences_are_woven_in_with_one_space_between_them() -> None:
+    pieces = sentences_with_space("Walk to the shop. It is near.\nTake a bag. It rains.")
+    text, context = sft.woven(pieces, ["@Kit@[A1] helps.", "Try @Boots@[A2] too."], [1, 2])
+    assert text == "Walk to the shop. @Kit@[A1] helps. It is near. Try @Boots@[A2] too. Take a bag. It rains."
+    assert [sentence for _, sentence in context] == ["@Kit@[A1] helps.", "Try @Boots@[A2] too."]
+    assert context[0][0] == "Walk to the shop."
+    assert sft.woven(pieces, ["Last."], [4])[0].endswith("It rains. Last.")
+    assert sft.woven(pieces, [], [])[0] == "".join(pieces)
 
 
 def test_examples_are_kept_in_a_file(made: list[sft.Example], tmp_path: Path) -> None:
