@@ -26,7 +26,7 @@ from rich.console import Console
 from benchmarks.whole_answers import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid
 from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.irpo import Config
-from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, link_places
+from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, cut
 from mechanisms.llm_auction.levels import Episode, Pages
 from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.policy import AdaptedLLM
@@ -86,10 +86,9 @@ def places(policy: AdaptedLLM, config: Config, pctr: PredictedCTR, cells: Sequen
     texts = sampling.sample(policy, pages, 1, SAMPLING, "label choices")
     found = []
     for (cell, episode), (text, *_) in zip(drawn, texts, strict=True):
-        links = link_places(episode, text.text)
-        if not links:
+        before = cut(episode, text, "first")
+        if before is None:
             continue
-        before = text.text[: links[0]]
         rewards = {}
         for bid in episode.auction.bids:
             shown = level.outcome(episode, Chosen(before, bid.ad.id))
@@ -122,7 +121,7 @@ def chosen(policy: AdaptedLLM, asked: Page, before: str) -> dict[str, float]:
     """Ad id -> probability at a place."""
     with torch.no_grad():
         (row,) = policy.label_logps([(asked, before)])
-    return {ad.id: p for ad, p in zip(asked.ads, row[:-1].exp().tolist(), strict=True)}
+    return {ad.id: p for ad, p in zip(asked.ads, row.exp().tolist(), strict=True)}
 
 
 def choices_at(

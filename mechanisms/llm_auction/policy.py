@@ -216,10 +216,9 @@ class AdaptedLLM(LocalLLM):
         return list(torch.split(logps, [len(texts) for _, texts in batch]))
 
     def label_logps(self, batch: Sequence[tuple[Page, str]]) -> list[torch.Tensor]:
-        """The choice of an ad after a text: shape (ads + 1,) for each pair of a page and a text.
+        """Log-probability of each ad of a page where a link opens after a text: shape (ads,) for each pair.
 
-        The log-probability of each ad if a link opens there, -inf for the ads that the text has; at the end that of the
-        opening itself. On a GPU all pairs share one pass. Differentiable.
+        -inf for the ads that the text has. On a GPU all pairs share one pass. Differentiable.
         """
         if self._device == "cpu" and len(batch) > 1:
             return [self.label_logps([one])[0] for one in batch]
@@ -227,18 +226,13 @@ class AdaptedLLM(LocalLLM):
         texts = [[*row.ids, self.opener, self._table.eos] for row in rows]  # a state stands before each token
         prompts = [self._encode(asked.prompt) for asked, _ in batch]
         hidden = self._hidden(prompts, list(range(len(batch))), texts)
-        before = torch.stack([one[len(row.ids)] for one, row in zip(hidden, rows, strict=True)])
-        closed = torch.tensor(self._table.markup, device=before.device)
-        closed[self.opener] = False
-        opened = self._model.lm_head(before).float().masked_fill(closed, -torch.inf).log_softmax(-1)[:, self.opener]
-        behind = torch.stack([one[len(row.ids) + 1] for one, row in zip(hidden, rows, strict=True)])
-        scores = torch.nn.functional.linear(behind, self._model.lm_head.weight[self._words[:-1].to(behind.device)])
+        states = torch.stack([one[len(text) - 1] for one, text in zip(hidden, texts, strict=True)])
+        scores = torch.nn.functional.linear(states, self._model.lm_head.weight[self._words[:-1].to(states.device)])
         result = []
-        for line, first, row, (asked, _) in zip(scores.float(), opened, rows, batch, strict=True):
+        for line, row, (asked, _) in zip(scores.float(), rows, batch, strict=True):
             used = torch.zeros(len(asked.ads), dtype=torch.bool, device=line.device)
             used[[label for _, label in row.labels]] = True
-            labels = line[: len(asked.ads)].masked_fill(used, -torch.inf).log_softmax(0)
-            result.append(torch.cat([labels, first[None]]).cpu())
+            result.append(line[: len(asked.ads)].masked_fill(used, -torch.inf).log_softmax(0).cpu())
         return result
 
     def written_tokens(self, asked: Page, text: Written) -> list[int]:

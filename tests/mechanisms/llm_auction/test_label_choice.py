@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mechanisms.llm_auction import label_choice, sft
+from mechanisms.llm_auction import sft
 from mechanisms.llm_auction.folder import parse
 from mechanisms.llm_auction.irpo import Config, Group, teaches, update
-from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, Place, cut
+from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, cut
 from mechanisms.llm_auction.levels import Drawn, Episode, Pages
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import offer
@@ -37,12 +37,10 @@ def test_choices_have_the_probabilities_of_whole_answers(policy: AdaptedLLM) -> 
     before = f"Walk. {ADS[1].link} is near. Or take"
     with torch.no_grad():
         (row,) = policy.label_logps([(asked, before)])
-        texts = [before, *(f"{before} {ADS[i].link}" for i in (0, 2))]
-        start, *whole = policy.written_logps(asked, [Written(text, ended=False) for text in texts])
-    *labels, opened = row
-    assert labels[1] == -torch.inf  # the text has it already
-    assert float(row[:-1].exp().sum()) == pytest.approx(1.0)
-    assert [float(labels[i] + opened) for i in (0, 2)] == pytest.approx([float(w - start) for w in whole], abs=4e-3)
+        whole = policy.written_logps(asked, [Written(f"{before} {ADS[i].link}", ended=False) for i in (0, 2)])
+    assert row[1] == -torch.inf  # the text has it already
+    assert float(row.exp().sum()) == pytest.approx(1.0)
+    assert float(row[0] - row[2]) == pytest.approx(float(whole[0] - whole[1]), abs=2e-3)
 
 
 def test_examples_do_not_teach_which_ad_to_choose(policy: AdaptedLLM) -> None:
@@ -61,57 +59,26 @@ def test_every_candidate_is_a_response_at_one_place_of_an_answer(
     policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages = Pages(policy)
-    texts = [Written(f"Walk. {ADS[1].link} is near"), Written("Walk to the shop."), Written("Walk")]
+    texts = [Written(f"Walk. {ADS[1].link} is near."), Written("Walk to the shop.")]
     monkeypatch.setattr(pages, "respond", lambda *_, **__: [[Drawn(text, 0.0)] for text in texts])
-    monkeypatch.setattr(label_choice, "sentence_ends", lambda text: [len(text)] if text.endswith(".") else [])
     level = LabelChoices(pages)
-    at_link, at_end, nowhere = level.respond([EPISODE, EPISODE, EPISODE], 1, "draw")
-    assert nowhere == []
-    links, ends = [one.response for one in at_link], [one.response for one in at_end]
-    assert links == [Chosen("Walk.", ad.id) for ad in ADS]
-    assert ends == [Chosen("Walk to the shop.", ad) for ad in (*(ad.id for ad in ADS), None)]
-    assert sum(math.exp(one.logp) for one in at_link) == pytest.approx(1.0, abs=1e-3)
-    assert sum(math.exp(one.logp) for one in at_end) == pytest.approx(1.0, abs=1e-3)
+    drawn, none = level.respond([EPISODE, EPISODE], 1, "draw")
+    assert none == []  # an answer without a link has no such place
+    responses = [one.response for one in drawn]
+    assert responses == [Chosen("Walk.", ad.id) for ad in ADS]
     with torch.no_grad():
-        logps = level.logps([(EPISODE, links), (EPISODE, ends)])
-    assert [row.tolist() for row in logps] == [
-        pytest.approx([one.logp for one in drawn], abs=2e-3) for drawn in (at_link, at_end)
-    ]
-    shown = [level.outcome(EPISODE, one) for one in (links[2], ends[3])]
-    assert [[p.ad_id for p in one.placements] for one in shown] == [[ADS[2].id], []]
-    assert not shown[0].violations
-    assert shown[1].response == "Walk to the shop."
+        (logps,) = level.logps([(EPISODE, responses)])
+    assert logps.tolist() == pytest.approx([one.logp for one in drawn], abs=2e-3)
+    shown = level.outcome(EPISODE, Chosen("Walk.", ADS[2].id))
+    assert [p.ad_id for p in shown.placements] == [ADS[2].id]
+    assert not shown.violations
 
 
-def test_an_answer_is_cut_before_one_of_its_links_or_where_a_sentence_ends() -> None:
-    text = f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too. It"
-    found = {cut(EPISODE, Written(text), f"draw {i}") for i in range(40)}
-    assert found == {
-        Place("Walk.", at_end=False),
-        Place(f"Walk. {ADS[0].link} is near. Try", at_end=False),
-        Place("Walk.", at_end=True),
-        Place(f"Walk. {ADS[0].link} is near.", at_end=True),
-        Place(f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too.", at_end=True),
-    }
-    assert cut(EPISODE, Written("Walk"), "draw") is None
-
-
-def test_an_ad_that_does_not_pay_is_shown_less_often(tiny: Path) -> None:
-    policy = AdaptedLLM(tiny, r=4)
-    level = LabelChoices(Pages(policy))
-    responses = [Chosen("Walk.", ad) for ad in (*(ad.id for ad in ADS), None)]
-    config = Config(learning_rate=0.05, kl_weight=5.0, warmup=0.0)
-    with torch.no_grad():
-        (before,) = level.logps([(EPISODE, responses)])
-    for worth, sign in ((20.0, 1), (-60.0, -1)):
-        group = Group(responses, before.tolist(), [worth, worth, worth, 0.0])
-        optimizer = torch.optim.AdamW(policy.trained.values())
-        for step in range(6):
-            update(level, optimizer, [(EPISODE, group)], config, step)
-        with torch.no_grad():
-            (after,) = level.logps([(EPISODE, responses)])
-        shown = [float(row[:-1].exp().sum()) for row in (before, after)]
-        assert (shown[1] - shown[0]) * sign > 0
+def test_an_answer_is_cut_before_one_of_its_links() -> None:
+    text = f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too."
+    found = {cut(EPISODE, Written(text), f"draw {i}") for i in range(20)}
+    assert found == {"Walk.", f"Walk. {ADS[0].link} is near. Try"}
+    assert cut(EPISODE, Written("Walk. "), "draw") is None
 
 
 def test_updates_raise_the_choice_with_the_reward_and_the_anchor_keeps_the_examples(tiny: Path) -> None:
