@@ -18,6 +18,7 @@ from mechanisms.llm_auction.sampling import sample, sample_pages
 from mechanisms.llm_auction.slim import LABELS, offer
 from mechanisms.llm_auction.written import TunedWriter, Written, ads_at_end, page, read, winners_page
 from simenv import markup
+from simenv.background_loop import run_sync
 from simenv.errors import MissingCapability
 from simenv.llm import PLAIN, Completion, LabelledLinks, Sampling, ScriptedLLM
 from simenv.mechanism import run_mechanism
@@ -113,6 +114,7 @@ def test_a_changed_adapter_frees_the_weights_of_the_one_before(tiny: Path, tmp_p
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     policy = AdaptedLLM(tmp_path, r=2)
     sample(policy, [("auction", page(AUCTION))], 2, SHORT, "test")
+    run_sync(lambda: asyncio.sleep(0.5))  # the model's own task ends a moment after its last text
     before = weakref.ref(policy.on_onnx())
     with torch.no_grad():
         next(iter(policy.trained.values())).add_(1.0)
