@@ -3,11 +3,12 @@
 python -m benchmarks.label_choices read --training FOLDER --out read.csv
 python -m benchmarks.label_choices train --training FOLDER --work FOLDER --out ablations.csv   # hours on two cores
 
-The distribution of the ad at the first link of an answer is exact: one forward pass gives it. The beginnings of the
-answers are those of the fine-tuned policy without bids, on held-out personas and ads. The reward of an ad there is the
-expected reward of the beginning with the ad in its own words, by the clicks of world v1; "share" is that of the policy
-in % of the best ad's. `read` changes the prompts of a trained policy. `train` trains with the trainer itself from the
-fine-tuned adapter, on the same log of clicks, and changes one option each.
+The distribution of the ad at a link of an answer is exact: one forward pass gives it. The beginnings of the answers
+are those of the fine-tuned policy without bids, on held-out personas and ads, each cut before one of its links, drawn
+at random. Behind the first link the rankings without a policy may choose an ad that the answer has already. The
+reward of an ad there is the expected reward of the beginning with the ad in its own words, by the clicks of world v1;
+"share" is that of the policy in % of the best ad's. `read` changes the prompts of a trained policy. `train` trains
+with the trainer itself from the fine-tuned adapter, on the same log of clicks, and changes one option each.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 class Place(NamedTuple):
-    """The first link of an answer, and the reward of each ad of the auction there."""
+    """A link of an answer, and the reward of each ad of the auction there."""
 
     cell: Cell
     episode: Episode
