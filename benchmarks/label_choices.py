@@ -3,11 +3,10 @@
 python -m benchmarks.label_choices read --training FOLDER --out read.csv
 python -m benchmarks.label_choices train --training FOLDER --work FOLDER --out ablations.csv   # hours on two cores
 
-The distribution of the ad at a link of an answer is exact: one forward pass gives it. The beginnings of the answers
-are those of the fine-tuned policy without bids, on held-out personas and ads, each cut before one of its links, drawn
-at random. Behind the first link the rankings without a policy may choose an ad that the answer has already. The
-reward of an ad there is the expected reward of the beginning with the ad in its own words, by the clicks of world v1;
-"share" is that of the policy in % of the best ad's. `read` changes the prompts of a trained policy. `train` trains
+The distribution of the ad at the first link of an answer is exact: one forward pass gives it. The beginnings of the
+answers are those of the fine-tuned policy without bids, on held-out personas and ads. The reward of an ad there is the
+expected reward of the beginning with the ad in its own words, by the clicks of world v1; "share" is that of the policy
+in % of the best ad's. `read` changes the prompts of a trained policy. `train` trains
 with the trainer itself from the fine-tuned adapter, on the same log of clicks, and changes one option each.
 """
 
@@ -27,7 +26,7 @@ from rich.console import Console
 from benchmarks.whole_answers import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid
 from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.irpo import Config
-from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, cut
+from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, link_places
 from mechanisms.llm_auction.levels import Episode, Pages
 from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.policy import AdaptedLLM
@@ -55,7 +54,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 class Place(NamedTuple):
-    """A link of an answer, and the reward of each ad of the auction there."""
+    """The first link of an answer, and the reward of each ad of the auction there."""
 
     cell: Cell
     episode: Episode
@@ -87,9 +86,10 @@ def places(policy: AdaptedLLM, config: Config, pctr: PredictedCTR, cells: Sequen
     texts = sampling.sample(policy, pages, 1, SAMPLING, "label choices")
     found = []
     for (cell, episode), (text, *_) in zip(drawn, texts, strict=True):
-        before = cut(episode, text, "first")
-        if before is None:
+        links = link_places(episode, text.text)
+        if not links:
             continue
+        before = text.text[: links[0]]
         rewards = {}
         for bid in episode.auction.bids:
             shown = level.outcome(episode, Chosen(before, bid.ad.id))
@@ -121,8 +121,8 @@ def shuffled(auction: Auction) -> list[int]:
 def chosen(policy: AdaptedLLM, asked: Page, before: str) -> dict[str, float]:
     """Ad id -> probability at a place."""
     with torch.no_grad():
-        (row,) = policy.label_logps([(asked, before)])
-    return {ad.id: p for ad, p in zip(asked.ads, row.exp().tolist(), strict=True)}
+        ((row,),) = policy.label_logps([(asked, [before])])
+    return {ad.id: p for ad, p in zip(asked.ads, row[:-1].exp().tolist(), strict=True)}
 
 
 def choices_at(

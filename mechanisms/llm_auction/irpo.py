@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ from simenv.objective import Objective
 from simenv.records import Click, Record
 
 from .click_features import PCTRExample, pctr_examples
-from .levels import Episode, Level, Response, judge_clicks
+from .levels import Episode, Group, Level, Response, judge_clicks
 from .reward_model import PCTR, STEPS, PredictedCTR
 from .slim import Score
 
@@ -196,14 +196,6 @@ def cosine(step: int, total: int, peak: float, warmup: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
 
 
-class Group(NamedTuple):
-    """The distinct sampled responses to one auction."""
-
-    responses: list[Response]
-    ref_logps: list[float]
-    rewards: list[float]
-
-
 def collect_clicks(level: Level, auctions: Sequence[Episode], judge: Judge, config: Config) -> list[PCTRExample]:
     """Phase 1: the judge's clicks on on-policy answers."""
     shown = [
@@ -285,7 +277,7 @@ def teaches(group: Group, config: Config) -> bool:
 
 
 def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
-    """The loss of one auction for which `teaches` is true. `logps`: of the group's responses, shape (responses,)."""
+    """The loss of one choice for which `teaches` is true. `logps`: of the group's responses, shape (responses,)."""
     log_ratios = logps - torch.tensor(group.ref_logps)
     scores = torch.tensor(group.rewards)
     if config.loss == "regression":
@@ -296,6 +288,12 @@ def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
         return -logps[chosen]
     rejected = [i for i, score in enumerate(group.rewards) if group.rewards[chosen] - score > config.delta]
     return -functional.logsigmoid(config.beta * (log_ratios[chosen] - log_ratios[rejected])).mean()
+
+
+def _loss_of_all(level: Level, logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
+    """The sum of the losses of an auction's choices."""
+    losses = [loss_of(row, one, config) for row, one in level.choices(logps, group) if teaches(one, config)]
+    return torch.stack(losses).sum() if losses else logps.sum() * 0.0
 
 
 def update(
@@ -328,7 +326,7 @@ def update(
     for start in range(0, len(useful), config.micro_batch):
         part = useful[start : start + config.micro_batch]
         logps = level.logps([(episode, group.responses) for episode, group in part])
-        losses = [loss_of(row, group, config) for row, (_, group) in zip(logps, part, strict=True)]
+        losses = [_loss_of_all(level, row, group, config) for row, (_, group) in zip(logps, part, strict=True)]
         loss = torch.stack(losses).sum() / len(useful)
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())

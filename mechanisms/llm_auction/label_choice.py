@@ -1,9 +1,15 @@
 """IRPO on the choice of ads within sampled answers, before IRPO on whole answers.
 
 Of the hundred sampled tokens of an answer one or two decide which ads it shows, so a reward of whole answers says
-little about that choice. Here the policy writes an answer, which is cut before one of its links. The responses are the
-candidates whose links may stand there. Their distribution is exact, one forward pass gives it, and each response has a
-reward: that of the answer so far with the ad's link and its own words.
+little about that choice. Here the policy writes an answer, which is cut at `PLACES` places:
+
+    where a sentence ends       the responses are the candidates whose links may stand there, and no link
+    before a link elsewhere     the candidates alone
+
+The distribution of the responses at a place is exact, one forward pass gives it, and each response has a reward: that
+of the answer so far, with the ad's link and its own words if there is one. The loss is that of two choices: whether a
+link opens, where its reward is the mean over the ads that the policy would choose, and which ad it shows if it does. So
+the many candidates that do not pay have no say in whether an ad is shown.
 """
 
 from __future__ import annotations
@@ -15,24 +21,38 @@ from typing import NamedTuple
 import torch
 
 from simenv import markup
+from simenv.links import masked_links
 from simenv.records import Outcome
 from simenv.seeding import keyed_rng
+from simenv.text import sentence_ends
 from simenv.writer.copy_check import own_words
 
-from .levels import Drawn, Episode, Pages
-from .written import Written, read
+from .levels import Drawn, Episode, Group, Level, Pages
+from .written import Page, Written, read
+
+PLACES = 2
+"""Places of an answer."""
 
 
 class Chosen(NamedTuple):
     """A response."""
 
     before: str
-    """The answer up to the link."""
-    ad_id: str
+    """The answer up to the place."""
+    ad_id: str | None
+    """None: no link opens there."""
 
 
-class LabelChoices:
-    """Responses are all ads that may stand at one place of a sampled answer.
+class Place(NamedTuple):
+    """Where an answer is cut."""
+
+    before: str
+    at_end: bool
+    """Whether a sentence ends there."""
+
+
+class LabelChoices(Level):
+    """Responses are all ads that may stand at a place of a sampled answer, and none.
 
     Args:
         pages: Samples the answers.
@@ -45,39 +65,103 @@ class LabelChoices:
         self._pages = pages
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
-        """Each ad once, and none for an answer without a link; `count` and `scored` change nothing."""
+        """Each response once at each place; `count` and `scored` change nothing."""
         texts = self._pages.respond(auctions, 1, key, scored=False)
-        before = [cut(e, one[0].response, key) if one else None for e, one in zip(auctions, texts, strict=True)]
-        places = [i for i, text in enumerate(before) if text is not None]
+        places = [cut(e, one[0].response, key) if one else [] for e, one in zip(auctions, texts, strict=True)]
+        known = [i for i, some in enumerate(places) if some]
         drawn: list[list[Drawn]] = [[] for _ in auctions]
-        for start in range(0, len(places), self._AT_ONCE):
-            part = places[start : start + self._AT_ONCE]
-            asked = [(self._pages.page(auctions[i]), before[i] or "") for i in part]
+        for start in range(0, len(known), self._AT_ONCE):
+            part = known[start : start + self._AT_ONCE]
+            asked = [(self._pages.page(auctions[i]), [place.before for place in places[i]]) for i in part]
             with torch.no_grad():
-                rows = self._pages.policy.label_logps(asked)
-            for i, (page, text), row in zip(part, asked, rows, strict=True):
-                known = [Drawn(Chosen(text, ad.id), logp) for ad, logp in zip(page.ads, row.tolist(), strict=True)]
-                drawn[i] = [one for one in known if one.logp > -math.inf]
+                tables = self._pages.policy.label_logps(asked)
+            for i, (page, _), table in zip(part, asked, tables, strict=True):
+                for place, row in zip(places[i], table, strict=True):
+                    drawn[i] += _drawn(page, place, row)
         return drawn
 
     def outcome(self, episode: Episode, response: Chosen) -> Outcome:
-        """The outcome of the answer that ends after this ad, at first price."""
-        ad = episode.auction.bid_of(response.ad_id).ad
-        text = read(episode.auction, Written(f"{response.before} {ad.link}: {own_words(ad)}".strip()))
+        """The outcome of the answer that ends there, at first price."""
+        text = response.before
+        if response.ad_id is not None:
+            ad = episode.auction.bid_of(response.ad_id).ad
+            text = f"{text} {ad.link}: {own_words(ad)}".strip()
+        text = read(episode.auction, Written(text))
         return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in episode.auction.bids})
 
     def logps(self, batch: Sequence[tuple[Episode, Sequence[Chosen]]]) -> list[torch.Tensor]:
-        asked = [(self._pages.page(episode), choices[0].before) for episode, choices in batch]
-        rows = self._pages.policy.label_logps(asked)
-        ids = [[ad.id for ad in page.ads] for page, _ in asked]
-        return [
-            row[[known.index(one.ad_id) for one in choices]]
-            for row, known, (_, choices) in zip(rows, ids, batch, strict=True)
-        ]
+        different = [list(dict.fromkeys(one.before for one in responses)) for _, responses in batch]
+        asked = [(self._pages.page(e), texts) for (e, _), texts in zip(batch, different, strict=True)]
+        tables = self._pages.policy.label_logps(asked)
+        result = []
+        for (page, texts), table, (_, responses) in zip(asked, tables, batch, strict=True):
+            optional = {one.before for one in responses if one.ad_id is None}
+            rows = {text: _logps(row, optional=text in optional) for text, row in zip(texts, table, strict=True)}
+            column = {ad.id: i for i, ad in enumerate(page.ads)}
+            columns = [len(column) if one.ad_id is None else column[one.ad_id] for one in responses]
+            result.append(torch.stack([rows[one.before][i] for one, i in zip(responses, columns, strict=True)]))
+        return result
+
+    def choices(self, logps: torch.Tensor, group: Group) -> list[tuple[torch.Tensor, Group]]:
+        """At each place: which ad, and whether there is one."""
+        places: dict[str, list[int]] = {}
+        for i, one in enumerate(group.responses):
+            places.setdefault(one.before, []).append(i)
+        found = []
+        for own in places.values():
+            ads = [i for i in own if group.responses[i].ad_id is not None]
+            none = [i for i in own if group.responses[i].ad_id is None]
+            if ads:
+                found.append(_which(logps[ads], group.only(ads)))
+            if ads and none:
+                found.append(_whether(logps[ads + none], group.only(ads + none)))
+        return found
 
 
-def cut(episode: Episode, written: Written, key: str) -> str | None:
-    """The part of an answer before one of its links, drawn at random; None for an answer without a link."""
+def _which(logps: torch.Tensor, group: Group) -> tuple[torch.Tensor, Group]:
+    """The choice among ads, if one is shown."""
+    return logps.log_softmax(0), group._replace(ref_logps=torch.tensor(group.ref_logps).log_softmax(0).tolist())
+
+
+def _whether(logps: torch.Tensor, group: Group) -> tuple[torch.Tensor, Group]:
+    """The choice between an ad, drawn by the reference, and none, which is the last response."""
+    *_, none = group.responses
+    ref, rewards = torch.tensor(group.ref_logps), torch.tensor(group.rewards)
+    shown = float(ref[:-1].softmax(0) @ rewards[:-1])
+    two = Group(["an ad", none], [float(ref[:-1].logsumexp(0)), float(ref[-1])], [shown, float(rewards[-1])])
+    return torch.stack([logps[:-1].logsumexp(0), logps[-1]]), two
+
+
+def _drawn(page: Page, place: Place, row: torch.Tensor) -> list[Drawn]:
+    """The responses at a place, from a row of `AdaptedLLM.label_logps`; [] if the text has all ads."""
+    logps = _logps(row, optional=place.at_end).tolist()
+    ads = [Drawn(Chosen(place.before, ad.id), logp) for ad, logp in zip(page.ads, logps, strict=False)]
+    ads = [one for one in ads if one.logp > -math.inf]
+    none = [Drawn(Chosen(place.before, None), logps[-1])] if place.at_end else []
+    return ads + none if ads else []
+
+
+def _logps(row: torch.Tensor, *, optional: bool) -> torch.Tensor:
+    """The log-probabilities of all ads, and of none if a link is `optional`, from a row of `AdaptedLLM.label_logps`."""
+    labels, opened = row[:-1], row[-1:]
+    if not optional:
+        return labels
+    none = torch.log(-torch.expm1(opened.clamp(max=-1e-6)))
+    return torch.cat([labels + opened, none])
+
+
+def cut(episode: Episode, written: Written, key: str) -> list[Place]:
+    """`PLACES` places of an answer, drawn at random, in their order: where a sentence ends or before a link."""
     text = written.text
-    places = sorted(text.index(f" {bid.ad.link}") for bid in episode.auction.bids if f" {bid.ad.link}" in text)
-    return text[: keyed_rng("label choice", episode.auction.id, key).choice(places)] if places else None
+    ends = {text[:end].rstrip() for end in sentence_ends(masked_links(text)) if text[:end].strip()}
+    links = {text[:start].rstrip() for start in link_places(episode, text)}
+    known = [Place(before, before in ends) for before in sorted(ends | links, key=len)]
+    rng = keyed_rng("label choice", episode.auction.id, key)
+    chosen = rng.permutation(len(known))[:PLACES]
+    return [known[i] for i in sorted(chosen.tolist())]
+
+
+def link_places(episode: Episode, text: str) -> list[int]:
+    """Where the links of an answer begin, ascending."""
+    links = [f" {bid.ad.link}" for bid in episode.auction.bids]
+    return sorted(text.index(link) for link in links if link in text)

@@ -54,6 +54,18 @@ class Drawn(NamedTuple):
     logp: float
 
 
+class Group(NamedTuple):
+    """The distinct sampled responses to one auction."""
+
+    responses: list[Response]
+    ref_logps: list[float]
+    rewards: list[float]
+
+    def only(self, places: Sequence[int]) -> Group:
+        """Some of the responses."""
+        return Group(*([column[i] for i in places] for column in self))
+
+
 class Level(Protocol):
     """A kind of response: see the module docstring."""
 
@@ -71,6 +83,13 @@ class Level(Protocol):
     def logps(self, batch: Sequence[tuple[Episode, Sequence[Response]]]) -> list[torch.Tensor]:
         """Log-probabilities of responses, differentiable: one tensor of shape (responses,) per auction."""
         ...
+
+    def choices(self, logps: torch.Tensor, group: Group) -> list[tuple[torch.Tensor, Group]]:
+        """The choices that the responses to an auction are made of, each with the log-probabilities of its options.
+
+        The loss of an auction is the sum of theirs. Here it is a single choice, among the responses.
+        """
+        return [(logps, group)]
 
 
 def episodes(
@@ -103,7 +122,7 @@ def episodes(
     return run_sync(draw)
 
 
-class Links:
+class Links(Level):
     """Responses are choices of links; their distribution is exact.
 
     Args:
@@ -164,7 +183,7 @@ def sample(log_probs: torch.Tensor, count: int, *key: str | int) -> list[Drawn]:
     return [Drawn(tuple(i for i in pair if i < width - 1), float(log_probs[pair])) for pair in pairs]
 
 
-class Answers:
+class Answers(Level):
     """Responses are whole answers in one call.
 
     Args:
@@ -210,7 +229,7 @@ def _paper_prompt(episode: Episode) -> Prompt:
     return one_call_prompt(episode.auction, episode.auction.bids, show_bids=True)
 
 
-class Pages:
+class Pages(Level):
     """Responses are whole answers in the written format.
 
     Args:

@@ -215,24 +215,32 @@ class AdaptedLLM(LocalLLM):
         logps = self._logps(list(hidden), rows, [len(batch[place][0].ads) for place in owners])
         return list(torch.split(logps, [len(texts) for _, texts in batch]))
 
-    def label_logps(self, batch: Sequence[tuple[Page, str]]) -> list[torch.Tensor]:
-        """Log-probability of each ad of a page where a link opens after a text: shape (ads,) for each pair.
+    def label_logps(self, batch: Sequence[tuple[Page, Sequence[str]]]) -> list[torch.Tensor]:
+        """The choice of an ad behind each text of a page: shape (texts, ads + 1) for each page.
 
-        -inf for the ads that the text has. On a GPU all pairs share one pass. Differentiable.
+        The log-probability of each ad if a link opens there, -inf for the ads that the text has; in the last column
+        that of the opening. A page is read once for all its texts. On a GPU all pages share a pass. Differentiable.
         """
         if self._device == "cpu" and len(batch) > 1:
             return [self.label_logps([one])[0] for one in batch]
-        rows = [self._sampled(asked, Written(text, ended=False)) for asked, text in batch]
-        texts = [[*row.ids, self.opener, self._table.eos] for row in rows]  # a state stands before each token
-        prompts = [self._encode(asked.prompt) for asked, _ in batch]
-        hidden = self._hidden(prompts, list(range(len(batch))), texts)
-        states = torch.stack([one[len(text) - 1] for one, text in zip(hidden, texts, strict=True)])
-        scores = torch.nn.functional.linear(states, self._model.lm_head.weight[self._words[:-1].to(states.device)])
+        owners = [place for place, (_, texts) in enumerate(batch) for _ in texts]
+        rows = [self._sampled(asked, Written(text, ended=False)) for asked, texts in batch for text in texts]
+        tokens = [[*row.ids, self.opener, self._table.eos] for row in rows]  # a state stands before each token
+        hidden = self._hidden([self._encode(asked.prompt) for asked, _ in batch], owners, tokens)
+        before = torch.stack([one[len(row.ids)] for one, row in zip(hidden, rows, strict=True)])
+        closed = torch.tensor(self._table.markup, device=before.device)
+        closed[self.opener] = False
+        opened = self._model.lm_head(before).float().masked_fill(closed, -torch.inf).log_softmax(-1)[:, self.opener]
+        behind = torch.stack([one[len(row.ids) + 1] for one, row in zip(hidden, rows, strict=True)])
+        scores = torch.nn.functional.linear(behind, self._model.lm_head.weight[self._words[:-1].to(behind.device)])
         result = []
-        for line, row, (asked, _) in zip(scores.float(), rows, batch, strict=True):
-            used = torch.zeros(len(asked.ads), dtype=torch.bool, device=line.device)
-            used[[label for _, label in row.labels]] = True
-            result.append(line[: len(asked.ads)].masked_fill(used, -torch.inf).log_softmax(0).cpu())
+        for place, (asked, _) in enumerate(batch):
+            own = [i for i, owner in enumerate(owners) if owner == place]
+            used = torch.zeros((len(own), len(asked.ads)), dtype=torch.bool, device=scores.device)
+            for line, i in enumerate(own):
+                used[line, [label for _, label in rows[i].labels]] = True
+            labels = scores[own, : len(asked.ads)].float().masked_fill(used, -torch.inf).log_softmax(-1)
+            result.append(torch.cat([labels, opened[own, None]], dim=1).cpu())
         return result
 
     def written_tokens(self, asked: Page, text: Written) -> list[int]:

@@ -1,9 +1,9 @@
 """Supervised fine-tuning: examples of answers with ads, from which the policy starts in the written format.
 
 The examples use the questions, personas and ads of the training part alone. Each is a plain answer of the base model
-with the sentences of zero to `MOST` ads, put at random places behind its first sentence. A sentence about an ad is the
-base model's own where the writer accepts it, or an opening of `OPENINGS` with the advertiser's own words. Four kinds of
-prompts teach four things:
+with the sentences of `ADS` ads, put at random places behind its first sentence. A sentence about an ad begins with its
+link, so that whether an ad comes is the choice of one token; the rest is one of `SENTENCES` with the advertiser's own
+words. Four kinds of prompts teach four things:
 
     auction     candidates with their bids: the ads are drawn by the retriever's score, not by bid
     no bids     the same without bids
@@ -48,28 +48,23 @@ from .written import Page, Written, page, read, winners_page
 if TYPE_CHECKING:
     from .policy import AdaptedLLM
 
-MOST = 2
-"""Ads of an example at most."""
+ADS = 2
+"""Ads of an example, if it has any."""
 ANCHORED = 4
 """Examples of an update of IRPO."""
 COHERENT = 0.8
 """Share of the sentences that count as coherent."""
-OPENINGS = (
-    "One option worth a look is {link}: {words}",
-    "You could also consider {link}: {words}",
-    "For this, {link} may help: {words}",
-    "{link} is one place to start: {words}",
-    "A good fit here is {link}: {words}",
-    "If you want help with that, try {link}: {words}",
-    "Many people use {link} for this: {words}",
+SENTENCES = (
+    "{link}: {words}",
+    "{link} may help: {words}",
+    "{link} can help with this: {words}",
     "{link} is made for this: {words}",
+    "{link} is one option: {words}",
+    "{link} is an option here: {words}",
+    "{link} is worth a look: {words}",
 )
-_OWN_SENTENCES = 0.3
-"""Share of the ads whose sentence the base model writes."""
 _KINDS = {"auction": 0.5, "no bids": 0.15, "winners": 0.35}
 """Shares of the kinds of prompts for questions that ads may suit."""
-_COUNTS = (0.25, 0.75)
-"""Shares of the examples with one ad and with two, for questions that ads may suit."""
 _SHARPNESS = 8.0
 """How strongly the retriever's score decides which ads an example shows: weights are exp(_SHARPNESS * cosine)."""
 
@@ -130,14 +125,13 @@ async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | No
     rng = keyed_rng("sft", auction.id)
     offered = [bid for bid in auction.bids if bid.amount > 0]
     weights = np.exp(_SHARPNESS * np.array([bid.relevance for bid in offered]))
-    count = min(int(rng.choice([1, 2], p=_COUNTS)), MOST, len(offered))
-    chosen = rng.choice(len(offered), size=count, replace=False, p=weights / weights.sum())
+    chosen = rng.choice(len(offered), size=min(ADS, len(offered)), replace=False, p=weights / weights.sum())
     ads = [offered[i].ad for i in chosen]
     answer = await writer.answer(auction)
     pieces = sentences_with_space(answer)
     if not answer or not pieces:
         return None
-    said = [await _sentence(writer, auction, ad, rng) for ad in ads]
+    said = [SENTENCES[rng.integers(len(SENTENCES))].format(link=ad.link, words=own_words(ad)) for ad in ads]
     places = sorted(int(rng.integers(1, len(pieces) + 1)) for _ in ads)
     text, context = woven(pieces, said, places)
     kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
@@ -178,13 +172,6 @@ async def _plain(writer: Writer, episode: Episode, profile: bool) -> _Draft | No
     if not answer:
         return None
     return _Draft(Example("plain", page(auction, shown=episode.offer.digits, profile=profile), Written(answer)), ())
-
-
-async def _sentence(writer: Writer, auction: Auction, ad: Ad, rng: np.random.Generator) -> str:
-    opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
-    if rng.random() < _OWN_SENTENCES:
-        return (await writer.add_sentence(auction, "", ad)).strip()
-    return opening.format(link=ad.link, words=own_words(ad))
 
 
 def _sound(auction: Auction, text: str, ads: Sequence[Ad]) -> bool:

@@ -19,8 +19,8 @@ from simenv.runs.ray_pool import RayPool
 
 from . import lora
 from .click_features import PCTRExample
-from .irpo import Config, Group, collect_clicks, sample_groups
-from .levels import Episode
+from .irpo import Config, collect_clicks, sample_groups
+from .levels import Episode, Group
 from .models import Models
 from .reward_model import PCTR
 

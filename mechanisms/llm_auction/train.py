@@ -43,9 +43,9 @@ from simenv.world import World, make_world
 from . import lora, reward_model, sft
 from .click_features import PCTRExample
 from .folder import now, parse, read_state, save_state, write_manifest
-from .irpo import Config, Group, distribution_facts, rewards, update
+from .irpo import Config, distribution_facts, rewards, update
 from .label_choice import Chosen, LabelChoices
-from .levels import Episode, Level, Links, Pages, Response, episodes
+from .levels import Episode, Group, Level, Links, Pages, Response, episodes
 from .models import Models, judge_of
 from .pairs import train as train_on_pairs
 from .reward_model import PCTR, PredictedCTR, fit

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mechanisms.llm_auction import spread as module
-from mechanisms.llm_auction.irpo import Config, Group, loss_of, sample_groups, teaches
-from mechanisms.llm_auction.levels import Episode
+from mechanisms.llm_auction.irpo import Config, loss_of, sample_groups, teaches
+from mechanisms.llm_auction.levels import Episode, Group
 from mechanisms.llm_auction.reward_model import FILE, PredictedCTR, load
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.train import LLMAuctionTrainer, Training

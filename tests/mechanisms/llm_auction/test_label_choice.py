@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mechanisms.llm_auction import sft
+from mechanisms.llm_auction import label_choice, sft
 from mechanisms.llm_auction.folder import parse
-from mechanisms.llm_auction.irpo import Config, Group, teaches, update
-from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, cut
-from mechanisms.llm_auction.levels import Drawn, Episode, Pages
+from mechanisms.llm_auction.irpo import Config, teaches, update
+from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, Place, cut
+from mechanisms.llm_auction.levels import Drawn, Episode, Group, Pages
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.written import Written, page
@@ -36,11 +36,14 @@ def test_choices_have_the_probabilities_of_whole_answers(policy: AdaptedLLM) -> 
     asked = page(AUCTION)
     before = f"Walk. {ADS[1].link} is near. Or take"
     with torch.no_grad():
-        (row,) = policy.label_logps([(asked, before)])
-        whole = policy.written_logps(asked, [Written(f"{before} {ADS[i].link}", ended=False) for i in (0, 2)])
-    assert row[1] == -torch.inf  # the text has it already
-    assert float(row.exp().sum()) == pytest.approx(1.0)
-    assert float(row[0] - row[2]) == pytest.approx(float(whole[0] - whole[1]), abs=2e-3)
+        ((row, first),) = policy.label_logps([(asked, [before, "Walk."])])
+        texts = [before, *(f"{before} {ADS[i].link}" for i in (0, 2)), "Walk.", *(f"Walk. {ad.link}" for ad in ADS)]
+        whole = policy.written_logps(asked, [Written(text, ended=False) for text in texts]).tolist()
+    labels, opened = row[:-1].tolist(), float(row[-1])
+    assert labels[1] == -math.inf  # the text has it already
+    assert sum(map(math.exp, labels)) == pytest.approx(1.0)
+    assert [labels[i] + opened for i in (0, 2)] == pytest.approx([one - whole[0] for one in whole[1:3]], abs=4e-3)
+    assert (first[:-1] + first[-1]).tolist() == pytest.approx([one - whole[3] for one in whole[4:]], abs=4e-3)
 
 
 def test_examples_do_not_teach_which_ad_to_choose(policy: AdaptedLLM) -> None:
@@ -49,36 +52,98 @@ def test_examples_do_not_teach_which_ad_to_choose(policy: AdaptedLLM) -> None:
     with torch.no_grad():
         (whole,) = policy.written_logps_of([(asked, [text])])
         (rest,) = policy.written_logps_of([(asked, [text])], choices=False)
-        (row,) = policy.label_logps([(asked, "Walk.")])
+        ((row,),) = policy.label_logps([(asked, ["Walk."])])
         taught = sft._logps(policy, [sft.Example("auction", asked, text)])
     assert float(whole - rest) == pytest.approx(float(row[1]), abs=2e-3)
     assert float(taught) == pytest.approx(float(rest), abs=1e-3)
 
 
-def test_every_candidate_is_a_response_at_one_place_of_an_answer(
+def test_every_candidate_is_a_response_at_places_of_an_answer(
     policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages = Pages(policy)
-    texts = [Written(f"Walk. {ADS[1].link} is near."), Written("Walk to the shop.")]
+    texts = [Written(f"Or take {ADS[1].link} with you"), Written("Walk to the shop."), Written("Walk")]
     monkeypatch.setattr(pages, "respond", lambda *_, **__: [[Drawn(text, 0.0)] for text in texts])
     level = LabelChoices(pages)
-    drawn, none = level.respond([EPISODE, EPISODE], 1, "draw")
-    assert none == []  # an answer without a link has no such place
-    responses = [one.response for one in drawn]
-    assert responses == [Chosen("Walk.", ad.id) for ad in ADS]
+    at_link, at_end, nowhere = level.respond([EPISODE] * 3, 1, "draw")
+    assert nowhere == []
+    links, ends = [one.response for one in at_link], [one.response for one in at_end]
+    assert links == [Chosen("Or take", ad.id) for ad in ADS]
+    assert ends == [Chosen("Walk to the shop.", ad) for ad in (*(ad.id for ad in ADS), None)]
+    assert sum(math.exp(one.logp) for one in at_link) == pytest.approx(1.0, abs=1e-3)
+    assert sum(math.exp(one.logp) for one in at_end) == pytest.approx(1.0, abs=1e-3)
     with torch.no_grad():
-        (logps,) = level.logps([(EPISODE, responses)])
-    assert logps.tolist() == pytest.approx([one.logp for one in drawn], abs=2e-3)
-    shown = level.outcome(EPISODE, Chosen("Walk.", ADS[2].id))
-    assert [p.ad_id for p in shown.placements] == [ADS[2].id]
-    assert not shown.violations
+        logps = level.logps([(EPISODE, links), (EPISODE, ends), (EPISODE, [*ends, *links])])
+    known = [[one.logp for one in drawn] for drawn in (at_link, at_end, [*at_end, *at_link])]
+    assert [row.tolist() for row in logps] == [pytest.approx(row, abs=4e-3) for row in known]
+    shown = [level.outcome(EPISODE, one) for one in (links[2], ends[3])]
+    assert [[p.ad_id for p in one.placements] for one in shown] == [[ADS[2].id], []]
+    assert not shown[0].violations
+    assert shown[1].response == "Walk to the shop."
 
 
-def test_an_answer_is_cut_before_one_of_its_links() -> None:
-    text = f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too."
-    found = {cut(EPISODE, Written(text), f"draw {i}") for i in range(20)}
-    assert found == {"Walk.", f"Walk. {ADS[0].link} is near. Try"}
-    assert cut(EPISODE, Written("Walk. "), "draw") is None
+def test_a_text_with_all_ads_has_no_choice(policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = Pages(policy)
+    text = Written(" ".join(["Walk.", *(f"{ad.link} is near." for ad in ADS)]))
+    monkeypatch.setattr(pages, "respond", lambda *_, **__: [[Drawn(text, 0.0)]])
+    monkeypatch.setattr(label_choice, "PLACES", 4)
+    (drawn,) = LabelChoices(pages).respond([EPISODE], 1, "draw")
+    assert {one.response.before for one in drawn} == {
+        "Walk.",
+        f"Walk. {ADS[0].link} is near.",
+        f"Walk. {ADS[0].link} is near. {ADS[1].link} is near.",
+    }
+    assert all(math.isfinite(one.logp) for one in drawn)
+
+
+def test_an_answer_is_cut_before_its_links_and_where_its_sentences_end() -> None:
+    text = f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too. It"
+    known = [
+        Place("Walk.", at_end=True),
+        Place(f"Walk. {ADS[0].link} is near.", at_end=True),
+        Place(f"Walk. {ADS[0].link} is near. Try", at_end=False),
+        Place(f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too.", at_end=True),
+    ]
+    draws = [cut(EPISODE, Written(text), f"draw {i}") for i in range(40)]
+    assert all(len(draw) == 2 and known.index(draw[0]) < known.index(draw[1]) for draw in draws)
+    assert {place for draw in draws for place in draw} == set(known)
+    assert cut(EPISODE, Written("Walk"), "draw") == []
+
+
+def test_whether_an_ad_is_shown_has_the_mean_reward_of_the_ads(policy: AdaptedLLM) -> None:
+    level = LabelChoices(Pages(policy))
+    walk = [Chosen("Walk.", ad) for ad in (ADS[0].id, ADS[1].id, None)]
+    probs = [0.3, 0.1, 0.6]
+    other = [Chosen("Or take", ad.id) for ad in ADS]
+    group = Group([*walk, *other], [*map(math.log, probs), *[math.log(1 / 3)] * 3], [20.0, 4.0, 0.0, 1.0, 2.0, 3.0])
+    logps = torch.tensor([*map(math.log, (0.1, 0.1, 0.8)), *map(math.log, (0.5, 0.25, 0.25))])
+    (which, one), (whether, two), (elsewhere, three) = level.choices(logps, group)
+    assert which.exp().tolist() == pytest.approx([0.5, 0.5])
+    assert [math.exp(ref) for ref in one.ref_logps] == pytest.approx([0.75, 0.25])
+    assert one.rewards == [20.0, 4.0]
+    assert whether.exp().tolist() == pytest.approx([0.2, 0.8])
+    assert [math.exp(ref) for ref in two.ref_logps] == pytest.approx([0.4, 0.6])
+    assert two.rewards == pytest.approx([0.75 * 20 + 0.25 * 4, 0.0])
+    assert elsewhere.exp().tolist() == pytest.approx([0.5, 0.25, 0.25])
+    assert three.rewards == [1.0, 2.0, 3.0]
+
+
+def test_an_ad_that_does_not_pay_is_shown_less_often(tiny: Path) -> None:
+    policy = AdaptedLLM(tiny, r=4)
+    level = LabelChoices(Pages(policy))
+    responses = [Chosen("Walk.", ad) for ad in (*(ad.id for ad in ADS), None)]
+    config = Config(learning_rate=0.05, kl_weight=5.0, warmup=0.0)
+    for worth, sign in ((20.0, 1), (-60.0, -1)):
+        with torch.no_grad():
+            (before,) = level.logps([(EPISODE, responses)])
+        group = Group(responses, before.tolist(), [worth, worth, worth, 0.0])
+        optimizer = torch.optim.AdamW(policy.trained.values())
+        for step in range(6):
+            update(level, optimizer, [(EPISODE, group)], config, step)
+        with torch.no_grad():
+            (after,) = level.logps([(EPISODE, responses)])
+        shown = [float(row[:-1].exp().sum()) for row in (before, after)]
+        assert (shown[1] - shown[0]) * sign > 0
 
 
 def test_updates_raise_the_choice_with_the_reward_and_the_anchor_keeps_the_examples(tiny: Path) -> None:

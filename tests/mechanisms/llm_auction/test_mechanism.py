@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mechanisms.llm_auction.irpo import Config, Group, distribution_facts, loss_of, teaches
-from mechanisms.llm_auction.levels import sample
+from mechanisms.llm_auction.irpo import Config, distribution_facts, loss_of, teaches
+from mechanisms.llm_auction.levels import Group, sample
 from mechanisms.llm_auction.policy import cell
 from mechanisms.llm_auction.slim import LABELS, REPEATS, digits, offer, repeats
 from mechanisms.llm_auction.split import only, part_of

@@ -14,13 +14,15 @@ from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import offer
-from mechanisms.llm_auction.written import Written, page
+from mechanisms.llm_auction.written import Written, page, read
 from simenv import make_mechanism, make_writer, markup
 from simenv.errors import DataFileError, InputError, UnknownName
+from simenv.links import masked_links
 from simenv.llm import ScriptedLLM
 from simenv.llm.requests import ScoreRequest, Scores
 from simenv.records import Persona
-from simenv.text import sentences_with_space
+from simenv.text import sentence_ends, sentences_with_space
+from simenv.writer.copy_check import own_words
 from tests.support.auctions import make_auction
 
 pytestmark = pytest.mark.weights
@@ -43,8 +45,8 @@ class FakeLikelihoods(ScriptedLLM):
 
 @pytest.fixture(scope="module")
 def made() -> list[sft.Example]:
-    episodes = [episode(number) for number in range(24)]
-    return sft.examples(FakeLikelihoods(), episodes[:18], episodes[18:], profile=True)
+    episodes = [episode(number) for number in range(48)]
+    return sft.examples(FakeLikelihoods(), episodes[:42], episodes[42:], profile=True)
 
 
 def test_examples_have_ads_at_varied_places_and_valid_mark_up(made: list[sft.Example]) -> None:
@@ -56,12 +58,23 @@ def test_examples_have_ads_at_varied_places_and_valid_mark_up(made: list[sft.Exa
         links, violations = markup.parse(example.text.text.strip(), auction)
         assert not violations
         assert set(links) <= {ad.id for ad in example.asked.ads}
-        assert len(links) == 0 if example.kind == "plain" else 1 <= len(links) <= sft.MOST
+        assert len(links) == 0 if example.kind == "plain" else len(links) == sft.ADS
         if example.kind == "winners":
             assert set(links) == {ad.id for ad in example.asked.ads}
-        places |= {start for start, _ in links.values()}
+        starts = {start for start, _ in links.values()}
+        ends = sentence_ends(masked_links(example.text.text))
+        assert starts <= {end + 1 for end in ends}  # a sentence about an ad begins with its link
+        places |= starts
     assert len(places) > 3
     assert "examples (auction" in sft.summary(made)
+
+
+@pytest.mark.parametrize("sentence", sft.SENTENCES)
+def test_sentences_about_ads_keep_to_the_copy(sentence: str) -> None:
+    auction = make_auction([90.0])
+    ad = auction.bids[0].ad
+    text = f"Walk to the shop. {sentence.format(link=ad.link, words=own_words(ad))}"
+    assert read(auction, Written(text)) == text
 
 
 def test_sentences_are_woven_in_with_one_space_between_them() -> None:
