@@ -30,9 +30,9 @@ from rich.table import Table
 from benchmarks.link_level import LinkLevelLLM
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.mechanism import SHIPPED
+from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import FILE, PredictedCTR, load
-from mechanisms.llm_auction.train import part_world
 from simenv import make_llm, make_mechanism
 from simenv.background_loop import run_sync
 from simenv.ctr.models import CosineCTR, CTRModel

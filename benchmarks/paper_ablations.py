@@ -38,9 +38,10 @@ from benchmarks.paper_exact import expected
 from benchmarks.paper_links import curve, focal_clicks, monotone, shuffled
 from mechanisms.llm_auction.irpo import Config, distribution_facts
 from mechanisms.llm_auction.levels import Episode, Links, episodes
+from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import PLACES, offer
-from mechanisms.llm_auction.train import LLMAuctionTrainer, part_world
+from mechanisms.llm_auction.train import LLMAuctionTrainer
 from simenv.judges.click_model import ClickModel
 from simenv.llm.weights import embedded_path
 from simenv.objective import Objective

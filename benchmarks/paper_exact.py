@@ -36,10 +36,10 @@ from rich.table import Table
 
 from mechanisms.llm_auction.irpo import Config, rewards
 from mechanisms.llm_auction.levels import Links, episodes, sample
+from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.reward_model import PCTR, PredictedCTR, load
 from mechanisms.llm_auction.slim import offer
-from mechanisms.llm_auction.train import part_world
 from simenv import make_llm, make_mechanism
 from simenv.ctr.models import CosineCTR, CTRModel
 from simenv.ctr.oracle import OracleCTR

@@ -28,9 +28,9 @@ from scipy.stats import spearmanr
 from mechanisms.llm_auction.irpo import Config, distribution_facts
 from mechanisms.llm_auction.levels import Episode, Links, episodes
 from mechanisms.llm_auction.mechanism import SHIPPED
+from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.slim import REPEATS, offer
-from mechanisms.llm_auction.train import part_world
 from simenv.judges.click_model import ClickModel
 from simenv.llm.weights import embedded_path
 from simenv.objective import Objective

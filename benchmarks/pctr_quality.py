@@ -35,9 +35,9 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode, episodes, judge_clicks
+from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.reward_model import PCTR, PredictedCTR, fit, pctr_examples
 from mechanisms.llm_auction.split import Part
-from mechanisms.llm_auction.train import part_world
 from simenv import Writer, make_llm, markup
 from simenv.background_loop import gather, run_sync
 from simenv.ctr.learned import calibration_error

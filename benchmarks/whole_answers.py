@@ -33,10 +33,10 @@ from mechanisms.llm_auction.adapter_files import read_adapter
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode, episodes
 from mechanisms.llm_auction.models import new_policy
+from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import PredictedCTR
 from mechanisms.llm_auction.slim import digits
-from mechanisms.llm_auction.train import part_world
 from mechanisms.llm_auction.written import SAMPLING, Page, Written, ads_at_end, page, read, winners_page
 from mechanisms.menu import read as read_item
 from mechanisms.mosaic import Mosaic

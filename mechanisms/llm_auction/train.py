@@ -30,27 +30,23 @@ from simenv.files.folders import ensure_folder
 from simenv.judges.base import Judge
 from simenv.judges.click_model import ClickModel
 from simenv.llm import make_llm
-from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
 from simenv.markup import strip_markup
 from simenv.runs.engines import check_engine
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
 from simenv.users.personas import load_personas
-from simenv.users.queries import FileQueries, QuerySource
-from simenv.world import World, make_world
 
 from . import lora, reward_model, sft
 from .click_features import PCTRExample
 from .folder import now, parse, read_state, save_state, write_manifest
 from .irpo import Config, distribution_facts, rewards, update
 from .label_choice import Chosen, LabelChoices
-from .levels import Episode, Group, Level, Links, Pages, Response, episodes
-from .models import Models, judge_of
+from .levels import Group, Level, Links, Pages, Response
+from .models import Models
 from .pairs import train as train_on_pairs
+from .part_auctions import PartAuctions
 from .reward_model import PCTR, PredictedCTR, fit
-from .slim import PLACES, Score
-from .split import Part, only
 from .spread import Spread
 from .written import Written
 
@@ -73,8 +69,6 @@ CURVE = (
 
 FREE = ("threads", "engine", "ray_address", "workers", "sampler", "sampler_folder")
 """Options that an interrupted training may change."""
-PLAIN_QUESTIONS = Path(__file__).parent / "plain_questions.txt"
-"""Questions without commercial intent; others than those of the pack no_commercial_intent, which is for tests."""
 
 
 class LLMAuctionTrainer:
@@ -101,25 +95,6 @@ class LLMAuctionTrainer:
             Training(config, out, console).run()
 
 
-def part_world(
-    part: Part, config: Config, candidates: int, judge: Judge | None = None, queries: QuerySource | None = None
-) -> World:
-    """Builds the world of one part of the packs, with the personas and ads of this part and uniform bids in 1..100.
-
-    `queries` replaces the personas' own.
-    """
-    return make_world(
-        queries=queries,
-        catalog=only(load_catalog(config.catalog), part),
-        personas=only(load_personas(config.personas), part),
-        judge=judge or judge_of(config),
-        bidder=UniformBidder(),
-        candidates=candidates,
-        max_ads=config.max_ads,
-        turns="apart",  # answers are sampled one by one
-    )
-
-
 class Training:
     """One training and its state."""
 
@@ -132,11 +107,7 @@ class Training:
         self.objective = self.models.objective
         self.spread = Spread(config, self.models, lambda text: console.print(text, highlight=False, soft_wrap=True))
         self.optimizer = torch.optim.AdamW(self.policy.trained.values(), lr=config.learning_rate, weight_decay=0.0)
-        self.worlds = {
-            part: [part_world(part, config, n, self.judge) for n in config.candidates]
-            for part in ("train", "validation")
-        }
-        self.plain_worlds: dict[Part, list[World]] = {}
+        self.auctions = PartAuctions(config, self.judge)
         self.state: dict[str, Any] = {
             "epoch": 0,
             "step": 0,
@@ -161,8 +132,7 @@ class Training:
                     f"{out}: the clicks of this training were logged by another version of simenv, with other inputs",
                     hint="train into a new folder",
                 )
-        self.ctr: PredictedCTR | None = None
-        self.held_out = self._draw("validation", config.validation, 0)
+        self.held_out = self.auctions.draw("validation", config.validation, 0)
         self.values: list[np.ndarray] | None = None
 
     def run(self) -> None:
@@ -213,8 +183,8 @@ class Training:
     def _examples(self, file: Path) -> list[sft.Example]:
         config = self.config
         plain = round(config.plain_share * config.sft_auctions)
-        auctions = self._draw("train", config.sft_auctions, 2000 * config.seed + 1999, plain=False)
-        questions = self._draw_plain("train", plain, 2000 * config.seed + 1999) if plain else []
+        auctions = self.auctions.draw("train", config.sft_auctions, 2000 * config.seed + 1999, plain=False)
+        questions = self.auctions.plain("train", plain, 2000 * config.seed + 1999)
         made = sft.examples(make_llm(config.llm), auctions, questions, profile=config.profile)
         sft.save(made, file)
         return made
@@ -226,7 +196,7 @@ class Training:
         """Phase 2 of epoch `number`; 0 is the warm start, which has its own `config`."""
         state = self.state
         again = number > 1 and not config.fresh_bids
-        fresh = self._draw("train", config.auctions, 2000 * config.seed + 2 * (1 if again else number))
+        fresh = self.auctions.draw("train", config.auctions, 2000 * config.seed + 2 * (1 if again else number))
         if state["groups"] is None:
             with self._timed("samples"):
                 key = f"preferences {number}" if again else "preferences"
@@ -259,11 +229,11 @@ class Training:
         if self.config.reward == "oracle":
             return self.judge
         if self.state["clicked"] < number:
-            if self.config.score == "pctr" and self.state["log"] and self.ctr is None:
+            if self.config.score == "pctr" and self.state["log"] and self.auctions.ctr is None:
                 self._fit()  # a resumed training: the last epoch's model, which its policy knows
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
-                auctions = self._draw("train", self.config.clicked_auctions, seed)
+                auctions = self.auctions.draw("train", self.config.clicked_auctions, seed)
                 rows = self.spread.clicks(auctions, self.config)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
@@ -279,8 +249,8 @@ class Training:
             log = [PCTRExample(*row) for row in self.state["log"]]
             model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
         if self.config.score == "pctr":
-            self.ctr = PredictedCTR(model)
-            self.held_out = self._draw("validation", self.config.validation, 0)
+            self.auctions.ctr = PredictedCTR(model)
+            self.held_out = self.auctions.draw("validation", self.config.validation, 0)
         return model
 
     def _validate(self, pctr: PCTR | None) -> None:
@@ -362,29 +332,6 @@ class Training:
         yield
         seconds = self.state["seconds"]
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
-
-    def _draw(self, part: Part, count: int, seed: int, *, plain: bool = True) -> list[Episode]:
-        """Returns auctions of the run `seed`, alternating between the worlds, each with its own users and bids.
-
-        With `plain`, the share `plain_share` of them has questions without commercial intent.
-        """
-        without = round(self.config.plain_share * count) if plain else 0
-        drawn = self._alternating(self.worlds[part], count - without, seed)
-        return drawn + (self._draw_plain(part, without, seed) if without else [])
-
-    def _draw_plain(self, part: Part, count: int, seed: int) -> list[Episode]:
-        if part not in self.plain_worlds:
-            questions = FileQueries(PLAIN_QUESTIONS)
-            worlds = [part_world(part, self.config, n, self.judge, questions) for n in self.config.candidates]
-            self.plain_worlds[part] = worlds
-        return self._alternating(self.plain_worlds[part], count, seed + 500_000)
-
-    def _alternating(self, worlds: Sequence[World], count: int, seed: int) -> list[Episode]:
-        config = self.config
-        score: Score = config.score if self.ctr is not None else "retriever"
-        draw = partial(episodes, show_score=config.show_score, score=score, ctr=self.ctr, places=PLACES)
-        each = [draw(world, -(-count // len(worlds)), seed + 1_000_000 * i) for i, world in enumerate(worlds)]
-        return [episode for turn in zip(*each, strict=True) for episode in turn][:count]
 
     def _say(self, number: int, config: Config) -> None:
         losses = known_losses(self.state["losses"][-config.save_every :])

@@ -13,9 +13,9 @@ import pytest
 from mechanisms.llm_auction.adapter_files import SHIPPED, changes_of
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Links, episodes
+from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.slim import LABELS, offer
-from mechanisms.llm_auction.train import part_world
 from simenv import make_llm, make_mechanism
 from simenv.background_loop import run_sync
 from simenv.errors import DataFileError, InputError
