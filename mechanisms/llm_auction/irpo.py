@@ -291,9 +291,9 @@ def loss_of(logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
 
 
 def _loss_of_all(level: Level, logps: torch.Tensor, group: Group, config: Config) -> torch.Tensor:
-    """The sum of the losses of an auction's choices."""
+    """The mean of the losses of an auction's choices."""
     losses = [loss_of(row, one, config) for row, one in level.choices(logps, group) if teaches(one, config)]
-    return torch.stack(losses).sum() if losses else logps.sum() * 0.0
+    return torch.stack(losses).mean() if losses else logps.sum() * 0.0
 
 
 def update(

@@ -87,7 +87,7 @@ class Level(Protocol):
     def choices(self, logps: torch.Tensor, group: Group) -> list[tuple[torch.Tensor, Group]]:
         """The choices that the responses to an auction are made of, each with the log-probabilities of its options.
 
-        The loss of an auction is the sum of theirs. Here it is a single choice, among the responses.
+        The loss of an auction is the mean of theirs. Here it is a single choice, among the responses.
         """
         return [(logps, group)]
 
