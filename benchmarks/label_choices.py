@@ -6,14 +6,16 @@ python -m benchmarks.label_choices train --training FOLDER --work FOLDER --out a
 The distribution of the ad at the first link of an answer is exact: one forward pass gives it. The beginnings of the
 answers are those of the fine-tuned policy without bids, on held-out personas and ads. The reward of an ad there is the
 expected reward of the beginning with the ad in its own words, by the clicks of world v1; "share" is that of the policy
-in % of the best ad's. `read` changes the prompts of a trained policy. `train` trains
-with the trainer itself from the fine-tuned adapter, on the same log of clicks, and changes one option each.
+in % of the best ad's; "opens" is the probability that an ad comes there. `read` changes the prompts of a trained policy.
+`train` trains with the trainer itself from the fine-tuned adapter, on the same log of clicks, and changes one option
+each.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,8 +44,8 @@ from simenv.records import Auction
 from simenv.seeding import keyed_rng
 from simenv.stats import clustered_ratio
 
-SHARED = {"epochs": 2, "label_epochs": 2, "auctions": 48, "validation": 3, "anchor": 0.01}
-"""Options of every ablation."""
+SHARED = {"epochs": 2, "label_epochs": 2, "auctions": 48, "validation": 3}
+"""Options of every ablation; the others are those of the training."""
 ABLATIONS: dict[str, dict[str, Any]] = {
     "base": {},
     "no iteration": {"epochs": 1, "label_epochs": 1, "auctions": 96},
@@ -118,31 +120,39 @@ def shuffled(auction: Auction) -> list[int]:
     return order
 
 
-def chosen(policy: AdaptedLLM, asked: Page, before: str) -> dict[str, float]:
-    """Ad id -> probability at a place."""
-    with torch.no_grad():
-        ((row,),) = policy.label_logps([(asked, [before])])
-    return {ad.id: p for ad, p in zip(asked.ads, row[:-1].exp().tolist(), strict=True)}
+class Measured(NamedTuple):
+    """What is chosen at a place."""
+
+    place: Place
+    probs: dict[str, float]
+    """Ad id -> probability, if an ad is shown."""
+    opens: float = math.nan
+    """Probability that a link opens there."""
 
 
 def choices_at(
     policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR, changes: Changes = _as_trained
-) -> list[tuple[Place, dict[str, float]]]:
-    """The policy's distribution at every place; `changes`: options of the auction's prompt."""
-    return [
-        (place, chosen(policy, page_of(place.episode.auction, pctr, **changes(place.episode.auction)), place.before))
-        for place in known
-    ]
+) -> list[Measured]:
+    """The policy's choice at every place; `changes`: options of the auction's prompt."""
+    measured = []
+    for place in known:
+        asked = page_of(place.episode.auction, pctr, **changes(place.episode.auction))
+        with torch.no_grad():
+            ((row,),) = policy.label_logps([(asked, [place.before])])
+        *probs, opens = row.exp().tolist()
+        measured.append(Measured(place, {ad.id: p for ad, p in zip(asked.ads, probs, strict=True)}, opens))
+    return measured
 
 
-def row_of(name: str, measured: Sequence[tuple[Place, dict[str, float]]]) -> dict[str, Any]:
-    """Expected reward, currency, with its 95% interval by persona; its share of the best ad's; entropy, nats."""
-    people = [place.episode.persona.id for place, _ in measured]
-    got = [sum(p * place.rewards[ad] for ad, p in probs.items()) for place, probs in measured]
-    best = [max(place.rewards.values()) for place, _ in measured]
+def row_of(name: str, measured: Sequence[Measured]) -> dict[str, Any]:
+    """Expected reward of an ad, currency, with its 95% interval by persona; its share of the best ad's; entropy, nats;
+    and how likely an ad is."""
+    people = [one.place.episode.persona.id for one in measured]
+    got = [sum(p * one.place.rewards[ad] for ad, p in one.probs.items()) for one in measured]
+    best = [max(one.place.rewards.values()) for one in measured]
     reward = clustered_ratio([(value, 1.0) for value in got], people)
     share = clustered_ratio(list(zip(got, best, strict=True)), people)
-    entropy = [-sum(p * np.log(p) for p in probs.values() if p > 0) for _, probs in measured]
+    entropy = [-sum(p * np.log(p) for p in one.probs.values() if p > 0) for one in measured]
     return {
         "row": name,
         "places": len(measured),
@@ -152,6 +162,7 @@ def row_of(name: str, measured: Sequence[tuple[Place, dict[str, float]]]) -> dic
         "low": f"{share.low:.3f}",
         "high": f"{share.high:.3f}",
         "entropy": f"{np.mean(entropy):.2f}",
+        "opens": "" if math.isnan(measured[0].opens) else f"{np.mean([one.opens for one in measured]):.3f}",
     }
 
 
@@ -162,9 +173,9 @@ def rankings(known: Sequence[Place], pctr: PredictedCTR) -> list[dict[str, Any]]
         auction = place.episode.auction
         bids = [bid.amount for bid in auction.bids]
         values = [bid * float(p) for bid, p in zip(bids, pctr.relevance(auction), strict=True)]
-        even.append((place, dict.fromkeys(place.rewards, 1 / len(bids))))
-        highest.append((place, {auction.bids[int(np.argmax(bids))].ad.id: 1.0}))
-        ranked.append((place, {auction.bids[int(np.argmax(values))].ad.id: 1.0}))
+        even.append(Measured(place, dict.fromkeys(place.rewards, 1 / len(bids))))
+        highest.append(Measured(place, {auction.bids[int(np.argmax(bids))].ad.id: 1.0}))
+        ranked.append(Measured(place, {auction.bids[int(np.argmax(values))].ad.id: 1.0}))
     return [
         row_of("an ad at random", even),
         row_of("highest bid", highest),
@@ -172,15 +183,18 @@ def rankings(known: Sequence[Place], pctr: PredictedCTR) -> list[dict[str, Any]]
     ]
 
 
+def rebid_in(episode: Episode, amount: float) -> Episode:
+    """The episode with another bid of its most relevant ad."""
+    return episode._replace(auction=rebid(episode.auction, amount))
+
+
 def sweep(policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR) -> dict[str, str]:
     """Mean probability of the most relevant ad at each bid."""
     means = {}
     for amount in BIDS:
-        rows = []
-        for place in known:
-            auction = place.episode.auction
-            best = max(auction.bids, key=lambda b: b.relevance).ad.id
-            rows.append(chosen(policy, page_of(rebid(auction, amount), pctr), place.before)[best])
+        moved = [one._replace(episode=rebid_in(one.episode, amount)) for one in known]
+        best = [max(one.episode.auction.bids, key=lambda b: b.relevance).ad.id for one in moved]
+        rows = [one.probs[ad] for one, ad in zip(choices_at(policy, moved, pctr), best, strict=True)]
         means[f"at {amount}"] = f"{np.mean(rows):.3f}"
     return means
 
