@@ -6,7 +6,7 @@ python -m benchmarks.label_choices train --training FOLDER --work FOLDER --out a
 The distribution of the ad at the first link of an answer is exact: one forward pass gives it. The beginnings of the
 answers are those of the fine-tuned policy without bids, on held-out personas and ads. The reward of an ad there is the
 expected reward of the beginning with the ad in its own words, by the clicks of world v1; "share" is that of the policy
-in % of the best ad's; "opens" is the probability that an ad comes there. `read` changes the prompts of a trained policy.
+in % of the best ad's; "opens" is the probability that an ad comes there. `read` changes a policy's prompts.
 `train` trains with the trainer itself from the fine-tuned adapter, on the same log of clicks, and changes one option
 each.
 """
