@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mechanisms.llm_auction import label_choice, sft
+from mechanisms.llm_auction import irpo, label_choice, sft
 from mechanisms.llm_auction.folder import parse
 from mechanisms.llm_auction.irpo import Config, teaches, update
 from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, Place, cut
@@ -126,6 +126,16 @@ def test_whether_an_ad_is_shown_has_the_mean_reward_of_the_ads(policy: AdaptedLL
     assert two.rewards == pytest.approx([0.75 * 20 + 0.25 * 4, 0.0])
     assert elsewhere.exp().tolist() == pytest.approx([0.5, 0.25, 0.25])
     assert three.rewards == [1.0, 2.0, 3.0]
+
+
+def test_the_number_of_places_does_not_change_the_weight_of_the_anchor(policy: AdaptedLLM) -> None:
+    level = LabelChoices(Pages(policy))
+    one = Group([Chosen("Walk.", ad) for ad in (ADS[0].id, ADS[1].id, None)], [-1.0, -2.0, -0.8], [20.0, 4.0, 0.0])
+    two = Group([*one.responses, *(Chosen("Run.", r.ad_id) for r in one.responses)], one.ref_logps * 2, one.rewards * 2)
+    logps = torch.tensor([-2.0, -1.5, -0.5])
+    losses = [irpo._loss_of_all(level, logps.repeat(n), group, Config()) for n, group in ((1, one), (2, two))]
+    assert float(losses[1]) == pytest.approx(float(losses[0]))
+    assert float(losses[0]) > 0
 
 
 def test_an_ad_that_does_not_pay_is_shown_less_often(tiny: Path) -> None:
