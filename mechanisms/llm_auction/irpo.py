@@ -41,7 +41,16 @@ from .slim import Score
 Floats = npt.NDArray[np.float64]
 
 
-_WRITTEN = ("sft_auctions", "label_epochs", "anchor", "plain_share", "temperature", "profile", "ads_at_end")
+_WRITTEN = (
+    "sft_auctions",
+    "label_epochs",
+    "anchor",
+    "plain_share",
+    "plain_ad_cost",
+    "temperature",
+    "profile",
+    "ads_at_end",
+)
 """Options of the level written alone."""
 
 
@@ -129,8 +138,8 @@ class Config(Record):
     It keeps the language from drifting, like the pretraining gradients of InstructGPT (Ouyang et al. 2022)."""
     plain_share: float = Field(default=0.0, ge=0, lt=1)
     """written: share of the auctions whose question has no commercial intent (`plain_questions.txt`)."""
-    ad_cost: float = Field(default=0.0, ge=0)
-    """Currency taken off R for each shown ad: what an ad that nobody clicks costs the platform. R of the paper has no
+    plain_ad_cost: float = Field(default=0.0, ge=0)
+    """written: currency taken off R for each ad shown to such a question: the user's displeasure. R of the paper has no
     such term: at 0, an ad with any chance of a click pays."""
     temperature: float = Field(default=1.0, gt=0)
     """written: of the sampled answers in training."""
@@ -170,6 +179,8 @@ class Config(Record):
             )
         if self.anchor and not self.sft_auctions:
             raise ValueError("anchor needs examples: sft_auctions, for instance 600")
+        if self.plain_ad_cost and not self.plain_share:
+            raise ValueError("plain_ad_cost needs questions without commercial intent: plain_share, for instance 0.25")
         if self.score == "pctr" and self.reward == "oracle":
             raise ValueError('score "pctr" needs a reward model, and with reward "oracle" none is fitted')
         if self.level == "written" and self.llm == "embedded" and not self.sft_auctions:
@@ -217,7 +228,7 @@ def rewards(
     source: PCTR | Judge,
     answers: Sequence[tuple[Episode, Sequence[Response]]],
     objective: Objective,
-    ad_cost: float = 0.0,
+    plain_ad_cost: float = 0.0,
 ) -> list[list[float]]:
     """R of responses (LLM-Auction, eq. 5), in currency: for each episode, one number per response.
 
@@ -229,7 +240,7 @@ def rewards(
         source: Predicts or gives the clicks.
         answers: Episodes with responses.
         objective: Gives R.
-        ad_cost: Currency taken off for each shown ad.
+        plain_ad_cost: Currency taken off for each ad that is shown to a question without commercial intent.
     """
     shown = [(episode, level.outcome(episode, response)) for episode, responses in answers for response in responses]
     if isinstance(source, PCTR):
@@ -238,7 +249,8 @@ def rewards(
     else:
         probs = [{c.ad_id: _click_prob(c) for c in clicks} for clicks in judge_clicks(source, shown)]
     scores = iter(
-        objective.reward(episode.auction, p, outcome.violations) - ad_cost * len(outcome.placements)
+        objective.reward(episode.auction, p, outcome.violations)
+        - (plain_ad_cost * len(outcome.placements) if episode.plain else 0.0)
         for p, (episode, outcome) in zip(probs, shown, strict=True)
     )
     return [[next(scores) for _ in responses] for _, responses in answers]
@@ -262,7 +274,7 @@ def sample_groups(
     """
     drawn = [dict(one) for one in level.respond(auctions, config.samples, key)]
     answers = [(episode, list(ref_logps)) for episode, ref_logps in zip(auctions, drawn, strict=True)]
-    scores = rewards(level, source, answers, objective, config.ad_cost)
+    scores = rewards(level, source, answers, objective, config.plain_ad_cost)
     return [
         Group(responses, list(ref_logps.values()), one)
         for (_, responses), ref_logps, one in zip(answers, drawn, scores, strict=True)

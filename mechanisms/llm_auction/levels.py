@@ -45,6 +45,8 @@ class Episode(NamedTuple):
     persona: Persona
     auction: Auction
     offer: Offer
+    plain: bool = False
+    """Whether its question is known to have no commercial intent."""
 
 
 class Drawn(NamedTuple):

@@ -70,7 +70,9 @@ class PartAuctions:
 
     def plain(self, part: Part, count: int, seed: int) -> list[Episode]:
         """`count` auctions whose questions have no commercial intent."""
-        return self._alternating(part, True, count, seed + 500_000) if count else []
+        if not count:
+            return []
+        return [episode._replace(plain=True) for episode in self._alternating(part, True, count, seed + 500_000)]
 
     def _alternating(self, part: Part, plain: bool, count: int, seed: int) -> list[Episode]:
         config = self._config

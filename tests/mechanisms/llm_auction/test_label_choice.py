@@ -16,7 +16,10 @@ from mechanisms.llm_auction.levels import Drawn, Episode, Group, Pages
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import offer
 from mechanisms.llm_auction.written import Written, page
+from simenv.encoder import default_encoder
 from simenv.errors import InputError
+from simenv.judges.click_model import ClickModel
+from simenv.objective import Objective
 from simenv.records import Persona
 from tests.support.auctions import make_auction
 
@@ -138,6 +141,15 @@ def test_the_number_of_places_does_not_change_the_weight_of_the_anchor(policy: A
     assert float(losses[0]) > 0
 
 
+def test_an_ad_costs_the_platform_something_where_none_belongs(policy: AdaptedLLM) -> None:
+    level, judge, objective = LabelChoices(Pages(policy)), ClickModel(default_encoder()), Objective()
+    responses = [Chosen("Walk.", ad) for ad in (ADS[0].id, None)]
+    both = [(EPISODE, responses), (EPISODE._replace(plain=True), responses)]
+    usual, plain = irpo.rewards(level, judge, both, objective, 20.0)
+    assert [one - other for one, other in zip(usual, plain, strict=True)] == pytest.approx([20.0, 0.0])
+    assert usual[0] > usual[1] == 0
+
+
 def test_an_ad_that_does_not_pay_is_shown_less_often(tiny: Path) -> None:
     policy = AdaptedLLM(tiny, r=4)
     level = LabelChoices(Pages(policy))
@@ -203,5 +215,7 @@ def test_options_of_the_stage_are_checked() -> None:
         parse(Config, {"level": "written", "sft_auctions": 5, "epochs": 2, "label_epochs": 3})
     with pytest.raises(InputError, match="label_epochs needs anchor, for instance"):
         parse(Config, {"level": "written", "sft_auctions": 5, "epochs": 2, "label_epochs": 1})
+    with pytest.raises(InputError, match="plain_ad_cost needs questions without commercial intent"):
+        parse(Config, {"level": "written", "sft_auctions": 5, "plain_ad_cost": 20})
     with pytest.raises(InputError, match="anchor needs examples"):
         parse(Config, {"level": "written", "llm": "local:x", "anchor": 0.1})
