@@ -205,7 +205,11 @@ class Spool:
 
     def rows(self, column: int) -> Iterator[Rows]:
         """The answers that have a number in a column, block by block, in the order in which they were added."""
-        with self.path.open("rb") as file:
+        for block in self._blocks:
+            yield self._rows_of(block, block.columns[column])
+
+    def _rows_of(self, block: _Block, it: _Column) -> Rows:
+        with self.path.open("rb") as file:  # per block: a caller may leave `rows` before its end
 
             def get(offset: int, n: int, kind: type = np.int64) -> Array:
                 file.seek(offset)
@@ -214,26 +218,23 @@ class Spool:
             def part(place: Place, n: int) -> Array:
                 return np.full(n, place) if isinstance(place, float) else get(place, n, np.float64)
 
-            for block in self._blocks:
-                it = block.columns[column]
-                keys = [get(offset, block.n) for offset in block.keys]
-                if it.absent is not None:
-                    absent = get(it.absent, block.n - it.n)
-                    keys = [np.delete(key, absent) for key in keys]
-                draws = None
-                if it.draws is not None:
-                    clicks, *at = it.draws
-                    draws = Draws(
-                        get(at[0], it.n), get(at[1], clicks), get(at[2], clicks, np.float64), get(at[3], clicks)
-                    )
-                yield Rows(keys[0], keys[1], keys[2], part(it.above, it.n), part(it.below, it.n), draws)
+            keys = [get(offset, block.n) for offset in block.keys]
+            if it.absent is not None:
+                absent = get(it.absent, block.n - it.n)
+                keys = [np.delete(key, absent) for key in keys]
+            draws = None
+            if it.draws is not None:
+                clicks, *at = it.draws
+                draws = Draws(get(at[0], it.n), get(at[1], clicks), get(at[2], clicks, np.float64), get(at[3], clicks))
+            return Rows(keys[0], keys[1], keys[2], part(it.above, it.n), part(it.below, it.n), draws)
 
     def indices(self) -> Iterator[Array]:
         """The indices of all answers, block by block."""
-        with self.path.open("rb") as file:
-            for block in self._blocks:
+        for block in self._blocks:
+            with self.path.open("rb") as file:
                 file.seek(block.keys[0])
-                yield np.frombuffer(file.read(8 * block.n), np.int64)
+                found = np.frombuffer(file.read(8 * block.n), np.int64)
+            yield found
 
     def _forget(self) -> None:
         self._keys = []
