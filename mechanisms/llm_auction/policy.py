@@ -228,18 +228,16 @@ class AdaptedLLM(LocalLLM):
         tokens = [[*row.ids, self.opener, self._table.eos] for row in rows]  # a state stands before each token
         hidden = self._hidden([self._encode(asked.prompt) for asked, _ in batch], owners, tokens)
         before = torch.stack([one[len(row.ids)] for one, row in zip(hidden, rows, strict=True)])
-        closed = torch.tensor(self._table.markup, device=before.device)
-        closed[self.opener] = False
-        opened = self._model.lm_head(before).float().masked_fill(closed, -torch.inf).log_softmax(-1)[:, self.opener]
-        behind = torch.stack([one[len(row.ids) + 1] for one, row in zip(hidden, rows, strict=True)])
-        scores = torch.nn.functional.linear(behind, self._model.lm_head.weight[self._words[:-1].to(behind.device)])
+        logits = self._model.lm_head(before).float().masked_fill(self.closed, -torch.inf)
+        opened = logits.log_softmax(-1)[:, self.opener]
+        scores = self._label_scores(torch.stack([one[len(row.ids) + 1] for one, row in zip(hidden, rows, strict=True)]))
         result = []
         for place, (asked, _) in enumerate(batch):
             own = [i for i, owner in enumerate(owners) if owner == place]
             used = torch.zeros((len(own), len(asked.ads)), dtype=torch.bool, device=scores.device)
             for line, i in enumerate(own):
                 used[line, [label for _, label in rows[i].labels]] = True
-            labels = scores[own, : len(asked.ads)].float().masked_fill(used, -torch.inf).log_softmax(-1)
+            labels = scores[own, : len(asked.ads)].masked_fill(used, -torch.inf).log_softmax(-1)
             result.append(torch.cat([labels, opened[own, None]], dim=1).cpu())
         return result
 
@@ -301,19 +299,16 @@ class AdaptedLLM(LocalLLM):
         """
         device = hidden[0].device
         states = torch.cat([one[row.free] for one, row in zip(hidden, rows, strict=True)])
-        logits = self._model.lm_head(states).float()
-        kept = logits[:, self.opener].clone()
-        logits = logits.masked_fill(torch.tensor(self._table.markup, device=device), -torch.inf)
-        may_open = torch.tensor([place <= row.last_open for row in rows for place in row.free], device=device)
-        logits[:, self.opener] = torch.where(may_open, kept, torch.full_like(kept, -torch.inf))
+        logits = self._model.lm_head(states).float().masked_fill(self.closed, -torch.inf)
+        shut = [place > row.last_open for row in rows for place in row.free]
+        logits[torch.tensor(shut, dtype=torch.bool, device=device), self.opener] = -torch.inf
         targets = torch.tensor([row.ids[place] for row in rows for place in row.free], device=device)
         owners = torch.tensor([i for i, row in enumerate(rows) for _ in row.free], device=device)
         logps = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
         total = torch.zeros(len(rows), device=device).index_add(0, owners, logps)
         chosen = [(i, place, label) for i, row in enumerate(rows) for place, label in row.labels]
         if chosen:
-            states = torch.stack([hidden[i][place] for i, place, _ in chosen])
-            scores = torch.nn.functional.linear(states, self._model.lm_head.weight[self._words[:-1].to(device)]).float()
+            scores = self._label_scores(torch.stack([hidden[i][place] for i, place, _ in chosen]))
             barred = torch.tensor([[label >= ads[i] for label in range(scores.shape[1])] for i, _, _ in chosen])
             for line, (i, place, _) in enumerate(chosen):  # an ad is inserted once
                 barred[line, [label for before, label in rows[i].labels if before < place]] = True
@@ -323,10 +318,23 @@ class AdaptedLLM(LocalLLM):
             total = total.index_add(0, owners, scores.log_softmax(-1).gather(-1, labels[:, None])[:, 0])
         return total.cpu()
 
+    def _label_scores(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of all labels: shape (states, labels)."""
+        words = self._words[:-1].to(states.device)
+        return torch.nn.functional.linear(states, self._model.lm_head.weight[words]).float()
+
     @cached_property
     def opener(self) -> int:
         """The token that opens a link in the written format."""
         return self._table.link("@")[0]
+
+    @cached_property
+    def closed(self) -> torch.Tensor:
+        """Whether a token is mark-up that the written format never samples: all but the opener. Shape (vocabulary,)."""
+        with torch.inference_mode(False):  # may be read first while sampling; a loss keeps it for its backward pass
+            closed = torch.tensor(self._table.markup, device=self._device)
+            closed[self.opener] = False
+        return closed
 
     def _sampled(self, asked: Page, text: Written) -> _Sampled:
         """The tokens of a text, and which of them the policy sampled."""

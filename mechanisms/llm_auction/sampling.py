@@ -128,11 +128,9 @@ def _sample(
     mask = mask.repeat_interleave(count, 0)
     positions = mask.sum(-1, keepdim=True)
     rows = [_Row(LabelGuide(one.links(required=required), table)) for one in pages for _ in range(count)]
-    closed = torch.tensor(table.markup, device=device)
-    closed[opener] = False
     generator = torch.Generator(device=device).manual_seed(seed)
     while True:
-        drawn = _draw(logits.float(), rows, closed, opener, table.eos, required, sampling, generator).tolist()
+        drawn = _draw(logits.float(), rows, policy.closed, opener, table.eos, required, sampling, generator).tolist()
         fed = [row.take(token, table.eos, sampling.max_tokens) for row, token in zip(rows, drawn, strict=True)]
         if all(row.done for row in rows):
             break

@@ -144,6 +144,16 @@ def test_many_are_sampled_at_once_by_the_same_rules(policy: AdaptedLLM) -> None:
     assert all("@[" in text.text or not text.ended for text in whole)
 
 
+def test_what_was_sampled_can_be_learned_from(tiny: Path) -> None:
+    policy, asked = AdaptedLLM(tiny, r=2), page(AUCTION)  # a new one: sampling is the first that it does
+    (texts,) = sample_pages(policy, [asked], 2, SHORT, "test")
+    policy.written_logps(asked, texts).sum().backward()  # type: ignore[no-untyped-call]
+    ((row,),) = policy.label_logps([(asked, ["Walk."])])
+    row.sum().backward()
+    assert all(torch.isfinite(value.grad).all() for value in policy.trained.values() if value.grad is not None)
+    assert any(value.grad is not None for value in policy.trained.values())
+
+
 def test_a_level_of_whole_answers_has_outcomes_at_first_price(policy: AdaptedLLM) -> None:
     level = Pages(policy)
     persona = Persona.model_validate({"id": "p", "info": "x", "traits": {}})
