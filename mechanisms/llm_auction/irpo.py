@@ -155,8 +155,8 @@ class Config(Record):
     show_score: bool = True
     """links: whether the prompt shows a score. The mechanism always shows one; False is an experiment."""
     score: Score = "retriever"
-    """links: the score in the prompt: the retriever's cosine, or the reward model's prediction for the ad alone (before
-    the first fit: the retriever's). The mechanism has an option of the same name."""
+    """The order of the prompt's list and its digits: the retriever's cosine, or the reward model's prediction for the
+    ad alone (before the first fit: the retriever's). The mechanism has an option of the same name."""
     personas: str = "everyday"
     catalog: str = "everyday"
     threads: int = Field(default=2, ge=1)

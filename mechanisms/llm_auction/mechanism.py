@@ -43,9 +43,9 @@ class LLMAuction:
             per ad. "written": one call of a model trained for it writes the answer with its ads (see `written`).
             "json": one call with the paper's prompt writes everything. By default that of the adapter's training, or
             "json" for capable models.
-        score: The digit of a candidate in the prompt: "retriever", the cosine of query and ad; or "pctr", the click
-            probability that the reward model in the adapter's folder predicts for the ad alone. By default that of the
-            adapter's training.
+        score: The digit of a candidate in the prompt, and the order of the list: "retriever", the cosine of query and
+            ad; or "pctr", the click probability that the reward model in the adapter's folder predicts for the ad
+            alone. By default that of the adapter's training.
         profile: Format "written": whether the prompt shows the user's profile.
         encoder: The sentence encoder of the reward model; the embedded one by default.
 

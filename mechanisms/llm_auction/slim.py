@@ -1,6 +1,6 @@
 """The slim format: a prompt for small models, and the choices that it allows.
 
-The prompt has one line per candidate, in the retriever's order:
+The prompt has one line per candidate, the most relevant first:
 
     A Wood Litter Low-cost clumping 6 A A A A
 
@@ -8,7 +8,7 @@ A line has a label, four words of description, a score as one digit, and the lab
 Small models read repetition better than numbers. A keyed draw rounds the number of repetitions, so that its mean is
 linear in the bid. Without the draw, expected clicks would be a step function of the bid, and most changes of a bid
 would have no effect. The score is the retriever's cosine, or a click probability that a CTR model predicts for the ad
-alone. The model sees relevance only as retrieval order and this one digit.
+alone. The model sees relevance only as this one digit and as the order of the lines, which is that of the score.
 
 A label stands for the ad's link. It is one token, so one forward pass gives the distribution over all choices, and the
 prompt is a third as long as one with whole links.
@@ -95,7 +95,8 @@ def offer(
         auction: Bids of 0 and bids below the reserve are not offered.
         order: Another order of the candidates, for experiments.
         show_score: Whether the prompt shows a score, for experiments.
-        score: What the digit is: the retriever's cosine, or the click probability that `ctr` predicts for the ad alone.
+        score: What the digit and the order are: the retriever's cosine, or the click probability that `ctr` predicts
+            for the ad alone.
         ctr: The CTR model; needed for the score "pctr".
         counts: Ad id -> repetitions of its label, in place of the keyed draw, for experiments.
         places: Maximum number of ads, in place of `auction.max_ads`; ads beyond max_ads have a penalty.
@@ -105,8 +106,7 @@ def offer(
     """
     counts = counts or {}
     shown = digits(auction, score, ctr) if show_score else {}
-    listed = auction.bids if order is None else [auction.bids[i] for i in order]
-    bids = tuple(bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve)[: len(LABELS)]
+    bids = listed(auction, shown, order)
     lines = []
     for label, bid in zip(LABELS, bids, strict=False):
         lines.append(line(auction, label, describe(bid.ad), bid, shown, counts))
@@ -116,6 +116,18 @@ def offer(
         prefill="Best ads:",
     )
     return Offer(prompt, bids, min(auction.max_ads if places is None else places, PLACES, len(bids)), shown)
+
+
+def listed(auction: Auction, shown: Mapping[str, str], order: Sequence[int] | None = None) -> tuple[Bid, ...]:
+    """The bids that are offered, in the order of the list: that of `shown`, from `digits`, or a given `order`.
+
+    Ads without a digit come last, in the retriever's order.
+    """
+    if order is None:
+        places = {ad: i for i, ad in enumerate(shown)}
+        order = sorted(range(len(auction.bids)), key=lambda i: places.get(auction.bids[i].ad.id, len(places)))
+    bids = [auction.bids[i] for i in order]
+    return tuple(bid for bid in bids if bid.amount > 0 and bid.amount >= auction.reserve)[: len(LABELS)]
 
 
 def line(
@@ -152,13 +164,17 @@ def describe(ad: Ad) -> str:
 
 
 def digits(auction: Auction, score: Score = "retriever", ctr: CTRModel | None = None) -> dict[str, str]:
-    """Ad id -> the digit of its line, with a blank before it. `score`, `ctr`, errors: see `offer`."""
+    """Ad id -> the digit of its line, with a blank before it; in the order of the list. `score`, `ctr`, errors: see
+    `offer`.
+    """
+    order: Sequence[int] = range(len(auction.bids))
     if score == "retriever":
         shares = [bid.relevance / _FULL_SCORE for bid in auction.bids]
     elif ctr is None:
         raise InputError('the score "pctr" needs a CTR model, got none')
     else:
         low, high = _PROBS
-        shares = [math.log(max(float(prob), low) / low) / math.log(high / low) for prob in ctr.relevance(auction)]
-    scaled = [round(9 * float(np.clip(share, 0, 1))) for share in shares]
-    return {bid.ad.id: f" {digit}" for bid, digit in zip(auction.bids, scaled, strict=True)}
+        probs = [float(prob) for prob in ctr.relevance(auction)]
+        shares = [math.log(max(prob, low) / low) / math.log(high / low) for prob in probs]
+        order = sorted(order, key=lambda i: -probs[i])
+    return {auction.bids[i].ad.id: f" {round(9 * float(np.clip(shares[i], 0, 1)))}" for i in order}

@@ -31,7 +31,7 @@ from simenv.text import sentence_spans
 from simenv.writer.copy_check import own_words
 from simenv.writer.writer import finished
 
-from .slim import LABELS, Score, digits, line
+from .slim import LABELS, Score, digits, line, listed
 
 SAMPLING = Sampling(max_tokens=160)
 """T 0.7, top-p 0.8, top-k 20: the paper's. The limit leaves room for a plain answer of the writer and two ads."""
@@ -74,13 +74,12 @@ def page(
         order: Another order of the candidates, for experiments.
         show_bids: Whether labels are repeated in proportion to the bids. If not, no label is repeated.
         counts: Ad id -> repetitions of its label, in place of the keyed draw.
-        shown: Ad id -> the digit of its line, in place of the retriever's: see `slim.digits`.
+        shown: Ad id -> the digit of its line, in the order of the list, in place of the retriever's: see `slim.digits`.
         profile: Whether the prompt shows the user's profile as the platform sees it.
     """
-    listed = auction.bids if order is None else [auction.bids[i] for i in order]
-    bids = [bid for bid in listed if bid.amount > 0 and bid.amount >= auction.reserve][: len(LABELS)]
-    counts = counts if show_bids else {bid.ad.id: 0 for bid in bids}
     shown = digits(auction) if shown is None else shown
+    bids = listed(auction, shown, order)
+    counts = counts if show_bids else {bid.ad.id: 0 for bid in bids}
     values = [line(auction, label, "", bid, shown, counts or {}) for label, bid in zip(LABELS, bids, strict=False)]
     return _page(auction, [bid.ad for bid in bids], ["Values:", *values], profile=profile)
 

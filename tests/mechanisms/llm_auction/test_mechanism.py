@@ -13,6 +13,7 @@ from mechanisms.llm_auction.levels import Group, sample
 from mechanisms.llm_auction.policy import cell
 from mechanisms.llm_auction.slim import LABELS, REPEATS, digits, offer, repeats
 from mechanisms.llm_auction.split import only, part_of
+from mechanisms.llm_auction.written import page
 from simenv import make_mechanism
 from simenv.background_loop import run_sync
 from simenv.check import check_mechanism
@@ -82,13 +83,21 @@ def test_its_lottery_is_the_policys_distribution_and_every_call_is_counted() -> 
     assert run_sync(run_mechanism, paper, auction).usage.calls == 1
 
 
-def test_the_digit_may_be_a_predicted_click_probability() -> None:
+def test_the_digit_and_the_order_may_be_those_of_a_predicted_click_probability() -> None:
     auction = make_auction([50.0, 9.0, 80.0], [0.7, 0.4, 0.1], reserve=10.0)
-    lines = offer(auction, score="pctr", ctr=GivenCTR([0.1, 0.9, 0.02])).prompt.user.splitlines()
-    assert lines[1].startswith("A Product It is good 5 A A")  # 9 * log(0.1 / 0.01) / log(0.5 / 0.01) = 5.3
-    assert lines[2].startswith("B Product It is good 2 B B B")  # the second bid is below the reserve
+    ctr = GivenCTR([0.02, 0.9, 0.1])
+    lines = offer(auction, score="pctr", ctr=ctr).prompt.user.splitlines()
+    assert lines[1].startswith("A Product It is good 5 A A A")  # 9 * log(0.1 / 0.01) / log(0.5 / 0.01) = 5.3
+    assert lines[2].startswith("B Product It is good 2 B B")  # the second bid is below the reserve
+    assert [bid.ad.id for bid in offer(auction, score="pctr", ctr=ctr).bids] == ["c2", "c0"]
+    assert [bid.ad.id for bid in offer(auction, score="pctr", ctr=ctr, order=[0, 1, 2]).bids] == ["c0", "c2"]
+    asked = page(auction, shown=digits(auction, "pctr", ctr))
+    assert [ad.id for ad in asked.ads] == ["c2", "c0"]
+    assert [line[:3] for line in asked.prompt.user.splitlines()[-2:]] == ["A 5", "B 2"]
+    assert [ad.id for ad in page(auction, shown={}).ads] == ["c0", "c2"]  # without digits: the retriever's
     shown = digits(auction, "pctr", GivenCTR([0.0, 0.9, 0.01]))
-    assert list(shown.values()) == [" 0", " 9", " 0"]
+    assert shown == {"c0": " 0", "c1": " 9", "c2": " 0"}
+    assert list(shown) == ["c1", "c2", "c0"]
     with pytest.raises(InputError, match='the score "pctr" needs a CTR model, got none'):
         offer(auction, score="pctr")
 
