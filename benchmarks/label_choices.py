@@ -7,7 +7,7 @@ The distribution of the ad at the first link of an answer is exact: one forward 
 answers are those of the fine-tuned policy without bids, on held-out personas and ads. The reward of an ad there is the
 expected reward of the beginning with the ad in its own words, by the clicks of world v1; "share" is that of the policy
 in % of the best ad's; "opens" is the probability that an ad comes there. `read` changes a policy's prompts.
-`train` trains with the trainer itself from the fine-tuned adapter, on the same log of clicks, and changes one option
+`train` trains with the trainer itself from the fine-tuned adapter, on the same log of clicks, and changes one part
 each.
 """
 
@@ -48,11 +48,13 @@ SHARED = {"epochs": 2, "label_epochs": 2, "auctions": 48, "validation": 3}
 """Options of every ablation; the others are those of the training."""
 ABLATIONS: dict[str, dict[str, Any]] = {
     "base": {},
+    "no fine-tuning": {"start": "shipped", "anchor": 1e-9},
     "no iteration": {"epochs": 1, "label_epochs": 1, "auctions": 96},
     "dpo, beta 0.1": {"loss": "dpo"},
-    "dpo, beta 0.5": {"loss": "dpo", "beta": 0.5},
+    "ads at the end": {"ads_at_end": True},
     "profile hidden": {"profile": False},
 }
+"""What each changes. "No fine-tuning" starts where the fine-tuning does, and an anchor is required but may be small."""
 
 
 class Place(NamedTuple):
@@ -118,6 +120,12 @@ def shuffled(auction: Auction) -> list[int]:
     """A random order of the candidates."""
     order: list[int] = keyed_rng("label choices", auction.id).permutation(len(auction.bids)).tolist()
     return order
+
+
+def predicted_order(auction: Auction, pctr: PredictedCTR) -> list[int]:
+    """The order of the list as trained: the highest prediction first."""
+    places = [bid.ad.id for bid in auction.bids]
+    return [places.index(ad) for ad in digits(auction, "pctr", pctr)]
 
 
 class Measured(NamedTuple):
@@ -188,10 +196,12 @@ def rebid_in(episode: Episode, amount: float) -> Episode:
     return episode._replace(auction=rebid(episode.auction, amount))
 
 
-def sweep(policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR) -> dict[str, str]:
+def sweep(
+    policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR, bids: Sequence[float] = BIDS
+) -> dict[str, str]:
     """Mean probability of the most relevant ad at each bid."""
     means = {}
-    for amount in BIDS:
+    for amount in bids:
         moved = [one._replace(episode=rebid_in(one.episode, amount)) for one in known]
         best = [max(one.episode.auction.bids, key=lambda b: b.relevance).ad.id for one in moved]
         rows = [one.probs[ad] for one, ad in zip(choices_at(policy, moved, pctr), best, strict=True)]
@@ -216,9 +226,10 @@ def read(given: argparse.Namespace) -> None:
     load(policy, given.training)
     prompts: dict[str, Changes] = {
         "list shuffled": lambda auction: {"order": shuffled(auction)},
-        "no digits": lambda auction: {"shown": {}},
+        "list in the retriever's order": lambda auction: {"order": range(len(auction.bids))},
+        "no digits": lambda auction: {"order": predicted_order(auction, pctr), "shown": {}},
         "list shuffled, no digits": lambda auction: {"order": shuffled(auction), "shown": {}},
-        "retriever's digits": lambda auction: {"shown": digits(auction)},
+        "retriever's order and digits": lambda auction: {"shown": digits(auction)},
         "retriever's digits, list shuffled": lambda auction: {"shown": digits(auction), "order": shuffled(auction)},
         "no bids": lambda auction: {"show_bids": False},
         "profile hidden": lambda auction: {"profile": False},
@@ -251,7 +262,8 @@ def train(given: argparse.Namespace) -> None:
             training.run()
             policy, shown = training.policy, {"profile": given_config.profile}
             measured = choices_at(policy, known, pctr, lambda auction, shown=shown: shown)  # type: ignore[misc]
-            rows.append({"seed": seed} | row_of(name, measured) | sweep(policy, known[: len(known) // 4], pctr))
+            swept = sweep(policy, known[: len(known) // 2], pctr, (BIDS[0], BIDS[-1]))
+            rows.append({"seed": seed} | row_of(name, measured) | swept)
             print(rows[-1], flush=True)
             write(rows, given.out)
 

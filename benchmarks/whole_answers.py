@@ -32,6 +32,7 @@ from mechanisms.llm_auction import lora, reward_model, sampling
 from mechanisms.llm_auction.adapter_files import read_adapter
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode, episodes
+from mechanisms.llm_auction.mechanism import LLMAuction
 from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM
@@ -208,24 +209,26 @@ def config_of(training: Path) -> Config:
 
 
 def plain(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
-    """Writes the answers of GSP and of fixed slots with the plain writer, on this machine."""
+    """Writes the answers with the plain writer, on this machine: GSP's, without ads, and LLM-Auction's choice of links
+    by the adapter that ships."""
     config = config_of(given.training)
     pctr = pctr_of(given.training)
     llm: LLM = make_llm(config.llm)
     writer = Writer(llm)
-    gsp = GSP(llm, pctr)
+    gsp, links = GSP(llm, pctr), LLMAuction(llm, format="slim")
 
-    async def all_of(some: Sequence[Episode]) -> list[tuple[str, str]]:
-        async def one(auction: Auction) -> tuple[str, str]:
+    async def all_of(some: Sequence[Episode]) -> list[tuple[str, ...]]:
+        async def one(auction: Auction) -> tuple[str, ...]:
             ads = [auction.bid_of(i).ad for i in gsp.allocate(auction)]
-            return await writer.with_ads(auction, ads), await writer.answer(auction)
+            chosen = await links.run(auction, np.random.default_rng(0))  # its draws are keyed by the auction
+            return await writer.with_ads(auction, ads), await writer.answer(auction), chosen.response
 
         return list(await asyncio.gather(*(one(e.auction) for e in some)))
 
     with given.out.open("w", encoding="utf-8") as file:
         for cell in cells:
-            for i, (with_ads, answer) in enumerate(asyncio.run(all_of(cell.episodes(config, given.auctions)))):
-                for kind, text in (("gsp plain", with_ads), ("answer", answer)):
+            for i, texts in enumerate(asyncio.run(all_of(cell.episodes(config, given.auctions)))):
+                for kind, text in zip(("gsp plain", "answer", "links"), texts, strict=True):
                     row = {"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": [[text, True]]}
                     file.write(json.dumps(row) + "\n")
             print(cell, flush=True)
@@ -282,6 +285,8 @@ def outcomes(
             yield kind, outcome(auction, read(auction, texts[0]), bids)
         if kind.startswith("epoch"):
             yield f"{kind}, ads at the end", outcome(auction, ads_at_end(auction, read(auction, texts[0])), bids)
+        if kind == "links":
+            yield "choice of links, plain writer", outcome(auction, texts[0].text, bids)
     for kind, name in (("winners", "tuned writer"), ("gsp plain", "plain writer")):
         if kind not in known:
             continue

@@ -209,13 +209,7 @@ def cosine(step: int, total: int, peak: float, warmup: float) -> float:
 
 def collect_clicks(level: Level, auctions: Sequence[Episode], judge: Judge, config: Config) -> list[PCTRExample]:
     """Phase 1: the judge's clicks on on-policy answers."""
-    shown = [
-        (episode, level.outcome(episode, drawn.response))
-        for episode, answers in zip(
-            auctions, level.respond(auctions, config.responses, "clicks", scored=False), strict=True
-        )
-        for drawn in answers
-    ]
+    shown = level.clicked(auctions, config.responses)
     examples: list[PCTRExample] = []
     for (episode, outcome), clicks in zip(shown, judge_clicks(judge, shown), strict=True):
         clicked = {click.ad_id: click.clicked for click in clicks}

@@ -29,6 +29,7 @@ from simenv.writer.copy_check import own_words
 
 from .levels import Drawn, Episode, Group, Level, Pages
 from .written import Page, Written, read
+from .written import ads_at_end as moved_to_end
 
 PLACES = 2
 """Places of an answer."""
@@ -67,7 +68,10 @@ class LabelChoices(Level):
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
         """Each response once at each place; `count` and `scored` change nothing."""
         texts = self._pages.respond(auctions, 1, key, scored=False)
-        places = [cut(e, one[0].response, key) if one else [] for e, one in zip(auctions, texts, strict=True)]
+        places = [
+            cut(episode, one[0].response, key, ads_at_end=self._pages.ads_at_end) if one else []
+            for episode, one in zip(auctions, texts, strict=True)
+        ]
         known = [i for i, some in enumerate(places) if some]
         drawn: list[list[Drawn]] = [[] for _ in auctions]
         for start in range(0, len(known), self._AT_ONCE):
@@ -79,6 +83,21 @@ class LabelChoices(Level):
                 for place, row in zip(places[i], table, strict=True):
                     drawn[i] += _drawn(page, place, row)
         return drawn
+
+    def clicked(self, auctions: Sequence[Episode], count: int) -> list[tuple[Episode, Outcome]]:
+        """`count` whole answers of each auction; and of its first one, every response with an ad at its places.
+
+        The latter make no call, and show ads that the policy would not: R is asked for these too.
+        """
+        shown = []
+        for episode, answers in zip(
+            auctions, self._pages.respond(auctions, count, "clicks", scored=False), strict=True
+        ):
+            shown += [(episode, self._pages.outcome(episode, one.response)) for one in answers]
+            for place in cut(episode, answers[0].response, "clicks") if answers else []:
+                ads = [ad for ad in self._pages.page(episode).ads if ad.link not in place.before]
+                shown += [(episode, self.outcome(episode, Chosen(place.before, ad.id))) for ad in ads]
+        return shown
 
     def outcome(self, episode: Episode, response: Chosen) -> Outcome:
         """The outcome of the answer that ends there, at first price."""
@@ -150,11 +169,17 @@ def _logps(row: torch.Tensor, *, optional: bool) -> torch.Tensor:
     return torch.cat([labels + opened, none])
 
 
-def cut(episode: Episode, written: Written, key: str) -> list[Place]:
-    """`PLACES` places of an answer, drawn at random, in their order: where a sentence ends or before a link."""
-    text = written.text
+def cut(episode: Episode, written: Written, key: str, *, ads_at_end: bool = False) -> list[Place]:
+    """`PLACES` places of an answer, drawn at random, in their order: where a sentence ends or before a link.
+
+    With `ads_at_end` the sentences with ads are moved behind the others first, and no place is among those.
+    """
+    text = moved_to_end(episode.auction, written.text) if ads_at_end else written.text
     ends = {text[:end].rstrip() for end in sentence_ends(masked_links(text)) if text[:end].strip()}
     links = {text[:start].rstrip() for start in link_places(episode, text)}
+    if ads_at_end:
+        plain = min(links, key=len, default=text.rstrip())
+        ends = {before for before in ends if len(before) >= len(plain)}
     known = [Place(before, before in ends) for before in sorted(ends | links, key=len)]
     rng = keyed_rng("label choice", episode.auction.id, key)
     chosen = rng.permutation(len(known))[:PLACES]

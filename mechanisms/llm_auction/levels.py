@@ -93,6 +93,13 @@ class Level(Protocol):
         """
         return [(logps, group)]
 
+    def clicked(self, auctions: Sequence[Episode], count: int) -> list[tuple[Episode, Outcome]]:
+        """What users see in phase 1: `count` answers of each auction."""
+        drawn = self.respond(auctions, count, "clicks", scored=False)
+        return [
+            (e, self.outcome(e, one.response)) for e, answers in zip(auctions, drawn, strict=True) for one in answers
+        ]
+
 
 def episodes(
     world: World,
@@ -250,7 +257,7 @@ class Pages(Level):
         self.policy = policy
         self._sampling = written.SAMPLING.model_copy(update={"temperature": temperature, "top_p": 0.95, "top_k": 50})
         self._profile = profile
-        self._ads_at_end = ads_at_end
+        self.ads_at_end = ads_at_end
 
     def page(self, episode: Episode) -> written.Page:
         """What the policy is asked."""
@@ -275,7 +282,7 @@ class Pages(Level):
 
     def outcome(self, episode: Episode, response: written.Written) -> Outcome:
         text = written.read(episode.auction, response)
-        if self._ads_at_end:
+        if self.ads_at_end:
             text = written.ads_at_end(episode.auction, text)
         return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in episode.auction.bids})
 

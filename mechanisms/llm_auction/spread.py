@@ -58,7 +58,8 @@ class Sampler:
         models = self._models
         lora.assign(models.policy.trained, task.adapter)
         if task.key is None:
-            return collect_clicks(models.level, task.auctions, models.judge, task.config)
+            level = models.level_of(task.epoch, task.config)
+            return collect_clicks(level, task.auctions, models.judge, task.config)
         source: PCTR | Judge = models.judge
         if task.pctr is not None:
             users, ads, weights = task.pctr
@@ -108,15 +109,16 @@ class Spread:
             )
         return self._workers
 
-    def clicks(self, auctions: Sequence[Episode], config: Config) -> list[PCTRExample]:
-        """Phase 1: see `collect_clicks`.
+    def clicks(self, auctions: Sequence[Episode], config: Config, epoch: int = 0) -> list[PCTRExample]:
+        """Phase 1 of an epoch: see `collect_clicks`. Epoch 0: clicks on whole answers.
 
         Raises:
             SimenvError: what sampling or judging raised; the cluster cannot be reached, or workers died too often.
         """
         models = self._models
+        level = models.level_of(epoch, config)
         return self._each(
-            auctions, None, None, 0, config, lambda part: collect_clicks(models.level, part, models.judge, config)
+            auctions, None, None, epoch, config, lambda part: collect_clicks(level, part, models.judge, config)
         )
 
     def groups(

@@ -234,7 +234,7 @@ class Training:
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
                 auctions = self.auctions.draw("train", self.config.clicked_auctions, seed)
-                rows = self.spread.clicks(auctions, self.config)
+                rows = self.spread.clicks(auctions, self.config, number)
             self.state["log"] += [tuple(row) for row in rows]
             self.state["clicked"] = number
             self._save()

@@ -99,6 +99,22 @@ def test_a_text_with_all_ads_has_no_choice(policy: AdaptedLLM, monkeypatch: pyte
     assert all(math.isfinite(one.logp) for one in drawn)
 
 
+def test_users_see_whole_answers_and_every_ad_at_their_places(
+    policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = Pages(policy)
+    texts = [Written(f"Walk. {ADS[0].link} is near."), Written("Run.")]
+    monkeypatch.setattr(pages, "respond", lambda *_, **__: [[Drawn(text, 0.0) for text in texts], []])
+    shown = LabelChoices(pages).clicked([EPISODE, EPISODE], 2)
+    first, second, third = (ad.id for ad in ADS)
+    assert [[p.ad_id for p in outcome.placements] for _, outcome in shown] == [
+        *([first], []),  # the two answers
+        *([first], [second], [third]),  # behind "Walk."
+        *([first, second], [first, third]),  # at the end
+    ]
+    assert [outcome.response for _, outcome in shown[3:4]] == [f"Walk. {ADS[1].link}: {ADS[1].body}"]
+
+
 def test_an_answer_is_cut_before_its_links_and_where_its_sentences_end() -> None:
     text = f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too. It"
     known = [
@@ -111,6 +127,14 @@ def test_an_answer_is_cut_before_its_links_and_where_its_sentences_end() -> None
     assert all(len(draw) == 2 and known.index(draw[0]) < known.index(draw[1]) for draw in draws)
     assert {place for draw in draws for place in draw} == set(known)
     assert cut(EPISODE, Written("Walk"), "draw") == []
+
+
+def test_with_ads_at_the_end_an_answer_is_cut_behind_its_other_sentences() -> None:
+    text = f"Walk. {ADS[0].link} is near. Then run. It"
+    moved = f"Walk. Then run. It {ADS[0].link} is near."
+    draws = [cut(EPISODE, Written(text), f"draw {i}", ads_at_end=True) for i in range(20)]
+    assert {place for draw in draws for place in draw} == {Place("Walk. Then run. It", False), Place(moved, True)}
+    assert cut(EPISODE, Written("Walk. Run."), "draw", ads_at_end=True) == [Place("Walk. Run.", at_end=True)]
 
 
 def test_whether_an_ad_is_shown_has_the_mean_reward_of_the_ads(policy: AdaptedLLM) -> None:
