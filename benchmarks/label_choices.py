@@ -64,6 +64,8 @@ class Place(NamedTuple):
     episode: Episode
     before: str
     rewards: dict[str, float]
+    predicted: dict[str, float]
+    """R of each ad there by the reward model's clicks."""
 
 
 def main() -> None:
@@ -94,12 +96,14 @@ def places(policy: AdaptedLLM, config: Config, pctr: PredictedCTR, cells: Sequen
         if not links:
             continue
         before = text.text[: links[0]]
-        rewards = {}
+        rewards, predicted = {}, {}
         for bid in episode.auction.bids:
             shown = level.outcome(episode, Chosen(before, bid.ad.id))
             probs = judge.probabilities(episode.persona, episode.auction, shown)
             rewards[bid.ad.id] = objective.reward(episode.auction, probs, shown.violations)
-        found.append(Place(cell, episode, before, rewards))
+            guess = pctr.click_probs(episode.auction, shown.response, [p.ad_id for p in shown.placements])
+            predicted[bid.ad.id] = objective.reward(episode.auction, guess, shown.violations)
+        found.append(Place(cell, episode, before, rewards, predicted))
     return found
 
 
@@ -176,7 +180,7 @@ def row_of(name: str, measured: Sequence[Measured]) -> dict[str, Any]:
 
 def rankings(known: Sequence[Place], pctr: PredictedCTR) -> list[dict[str, Any]]:
     """Rows of choices without a policy."""
-    even, highest, ranked = [], [], []
+    even, highest, ranked, read_there = [], [], [], []
     for place in known:
         auction = place.episode.auction
         bids = [bid.amount for bid in auction.bids]
@@ -184,10 +188,12 @@ def rankings(known: Sequence[Place], pctr: PredictedCTR) -> list[dict[str, Any]]
         even.append(Measured(place, dict.fromkeys(place.rewards, 1 / len(bids))))
         highest.append(Measured(place, {auction.bids[int(np.argmax(bids))].ad.id: 1.0}))
         ranked.append(Measured(place, {auction.bids[int(np.argmax(values))].ad.id: 1.0}))
+        read_there.append(Measured(place, {max(place.predicted, key=lambda ad: place.predicted[ad]): 1.0}))
     return [
         row_of("an ad at random", even),
         row_of("highest bid", highest),
         row_of("highest bid times pCTR", ranked),
+        row_of("highest bid times pCTR of the text there", read_there),
     ]
 
 
