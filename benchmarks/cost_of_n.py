@@ -21,7 +21,7 @@ from simenv.background_loop import run_sync
 from simenv.market.bidders import ShadedBidder
 from simenv.mechanism import mechanism_names, run_mechanism
 from simenv.records import Auction
-from simenv.world import make_world
+from simenv.world_factory import make_world
 
 OUT = Path(__file__).parent / "results" / "cost_of_n.json"
 COUNTS = ("calls", "prompt_tokens", "completion_tokens")

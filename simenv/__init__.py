@@ -49,7 +49,8 @@ from simenv.runs.metrics import Metric, make_metric
 from simenv.scoring.score import ScoreResult, score
 from simenv.sessions import SessionMechanism, SessionStart
 from simenv.training import Trainer, make_trainer
-from simenv.world import World, make_world
+from simenv.world import World
+from simenv.world_factory import make_world
 from simenv.writer.factory import make_writer
 from simenv.writer.writer import Writer
 

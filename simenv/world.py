@@ -8,38 +8,33 @@ and bids are drawn once for a session, and are keyed by its id.
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from simenv import markup
 from simenv.abilities import Prepares
-from simenv.charges import overcharges, refuse_overcharges
+from simenv.charges import refuse_overcharges
 from simenv.choosing import answer_with_user
 from simenv.conversions import Conversions
 from simenv.deadlines import check_timeout, time_limit
-from simenv.encoder import Encoder, default_encoder, know
+from simenv.encoder import Encoder, know
 from simenv.errors import InputError, LLMRefused, PlugInFailed, SimenvError, UnknownName
 from simenv.importing import reason
 from simenv.judges.base import Judge, Remembers, run_judge
-from simenv.judges.factory import make_judge, pick_user_llm
-from simenv.llm import make_llm
-from simenv.llm.base import LLM, Meter, metered
-from simenv.market.bidders import Bidder, BidRequest, ShadedBidder, make_bidder
-from simenv.market.catalog import load_catalog
+from simenv.llm.base import Meter, metered
+from simenv.market.bidders import Bidder, BidRequest, ShadedBidder
 from simenv.market.retrieval import Retriever
 from simenv.market.units import CLICKS_PER_VIEW, check_view_bids, unit_of
-from simenv.market.values import UniformValues, ValueDistribution, make_values
+from simenv.market.values import UniformValues, ValueDistribution
 from simenv.mechanism import Mechanism, Suggests, mechanism_name, run_mechanism
 from simenv.objective import Objective
 from simenv.quality.embedded import QualityMeasure
-from simenv.quality.factory import make_quality
 from simenv.records import Ad, Auction, Bid, Failure, Feedback, Outcome, Persona, Query, Transition, Unit, Usage
 from simenv.seeding import keyed_rng
 from simenv.sessions import TURNS, SessionMechanism, SessionStart
-from simenv.users.personas import load_personas
-from simenv.users.queries import FileQueries, FrozenQueries, LLMQueries, QuerySource, Question, deal_personas
+from simenv.settlement import settle
+from simenv.users.queries import FrozenQueries, QuerySource, Question, deal_personas
 
 T = TypeVar("T")
 
@@ -471,138 +466,3 @@ def _amount(bidder: Bidder, request: BidRequest) -> float:
         got = f"bidder {bidder.name!r} bids {amount} for {request.ad.id}"
         raise InputError(f"{got}: expected a finite number, at least 0")
     return amount
-
-
-def settle(
-    auction: Auction,
-    outcome: Outcome,
-    feedback: Feedback,
-    values: Mapping[str, float],
-    objective: Objective,
-    *,
-    index: int,
-    mechanism: str,
-    persona_id: str,
-    turn: int,
-) -> Transition:
-    """Computes payments and rewards. If the judge abstained on a shown ad, the reward is None."""
-    prices = {placement.ad_id: placement.price for placement in outcome.placements}
-    clicked = {c.ad_id: float(c.clicked) for c in feedback.clicks if c.clicked is not None}
-    probs = {c.ad_id: c.click_prob for c in feedback.clicks if c.click_prob is not None}
-    all_decided, all_probs = len(clicked) == len(prices), len(probs) == len(prices)
-    known = all_decided or all_probs
-
-    def bill(chance: Mapping[str, float]) -> dict[str, float]:
-        payments = {ad_id: prices[ad_id] * c for ad_id, c in chance.items()}
-        for ad_id, amount in outcome.transfers.items():
-            payments[ad_id] = payments.get(ad_id, 0.0) + amount
-        return payments
-
-    return Transition(
-        index=index,
-        mechanism=mechanism,
-        persona_id=persona_id,
-        turn=turn,
-        auction=auction,
-        outcome=outcome,
-        feedback=feedback,
-        values=dict(values),
-        payments=bill(clicked),
-        expected_payments=bill(probs) if all_probs else None,
-        overcharges=overcharges(auction, outcome),
-        reward=objective.reward(auction, clicked, outcome.violations) if all_decided else None,
-        expected_reward=objective.reward(auction, probs, outcome.violations) if all_probs else None,
-        penalty=None if known else objective.penalty(auction, len(prices), outcome.violations),
-    )
-
-
-def make_world(
-    *,
-    catalog: str | Sequence[Ad] = "everyday",
-    personas: str | Sequence[Persona] = "everyday",
-    queries: str | QuerySource | None = None,
-    judge: str | Judge = "auto",
-    user_llm: str | LLM | None = None,
-    encoder: Encoder | None = None,
-    bidder: str | Bidder = "truthful",
-    values: str | ValueDistribution = "uniform",
-    objective: Objective | None = None,
-    candidates: int = 8,
-    max_ads: int = 2,
-    reserve: float = 0.0,
-    horizon: int = 5,
-    quality: str | QualityMeasure | None = None,
-    ad_free: Mechanism | None = None,
-    answer_timeout: float | None = None,
-    strict: bool = False,
-    conversions: float | Conversions | None = None,
-    turns: str = "auto",
-    view_bids: float = 0.0,
-    clicks_per_view: float = CLICKS_PER_VIEW,
-) -> World:
-    """Builds a world from names and defaults. Names are those of the command line.
-
-    Args:
-        catalog, personas: A pack's name, a file, or the records themselves.
-        queries: A pack's name, a file, or a source. By default the User-LLM writes them; without a User-LLM, the frozen
-            queries of the personas are used.
-        judge: A judge or its name, see `make_judge`: "auto" is an LLM judge if there is a User-LLM, else the click
-            model.
-        user_llm: A language model or its name: it writes the queries, judges, and grades if `quality` is "llm".
-        encoder: Text encoder; the embedded MiniLM by default.
-        bidder, values: A bidder and a value distribution, or their names.
-        quality: A measure, or its name, see `make_quality`; None: quality is not measured.
-        objective, candidates, max_ads, reserve, horizon, ad_free, answer_timeout, strict: See `World`.
-        turns, view_bids, clicks_per_view: See `World`.
-        conversions: The stage after the click, or its base rate; None: there is none.
-
-    Raises:
-        InputError: see `load_catalog`, `load_personas`, `make_judge`, `make_bidder`, `make_quality` and `World`.
-        MissingWeights: the default encoder is needed and not installed.
-    """
-    if isinstance(bidder, str):
-        bidder = make_bidder(bidder)
-    if isinstance(values, str):
-        values = make_values(values)
-    if isinstance(queries, str):
-        queries = FileQueries(queries)
-    if isinstance(conversions, int | float):
-        conversions = Conversions(conversions)
-    if isinstance(user_llm, str):
-        user_llm = make_llm(user_llm)
-    if isinstance(catalog, str):
-        catalog = load_catalog(catalog)
-    if isinstance(personas, str):
-        personas = load_personas(personas)
-    encoder = encoder or default_encoder()
-    writer = pick_user_llm(judge, user_llm, None) if isinstance(judge, str) else user_llm
-    if isinstance(judge, str):
-        judge = make_judge(judge, llm=user_llm, encoder=encoder)
-    if isinstance(quality, str):
-        quality = make_quality(quality, encoder, llm=user_llm, user_llm=user_llm)
-    return World(
-        catalog=catalog,
-        personas=personas,
-        encoder=encoder,
-        queries=queries or (LLMQueries(writer) if writer else FrozenQueries()),
-        judge=judge,
-        bidder=bidder,
-        values=values,
-        objective=objective,
-        candidates=candidates,
-        max_ads=max_ads,
-        reserve=reserve,
-        horizon=horizon,
-        quality=quality,
-        ad_free=ad_free,
-        answer_timeout=answer_timeout,
-        strict=strict,
-        conversions=conversions,
-        turns=turns,
-        view_bids=view_bids,
-        clicks_per_view=clicks_per_view,
-    )
-
-
-WORLD_OPTIONS = tuple(inspect.signature(make_world).parameters)
-"""Names of the options of `make_world`, which the environment also accepts."""

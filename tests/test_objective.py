@@ -7,7 +7,7 @@ import pytest
 from simenv import Ad, Auction, Bid, Click, Feedback, Objective, Query, outcome
 from simenv.objective import LinearPenalty
 from simenv.runs.summary import summarize
-from simenv.world import settle
+from simenv.settlement import settle
 
 ADS = [Ad(id=f"A{i}", advertiser=f"firm {i}", title=f"Thing {i}") for i in range(3)]
 AUCTION = Auction(

@@ -12,7 +12,8 @@ from simenv.market.bidders import UniformBidder
 from simenv.market.catalog import load_catalog
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, QuerySource
-from simenv.world import World, make_world
+from simenv.world import World
+from simenv.world_factory import make_world
 
 from .irpo import Config
 from .levels import Episode, episodes

@@ -20,7 +20,8 @@ from simenv.errors import InputError
 from simenv.mechanism import Mechanism
 from simenv.records import Auction, Outcome, Transition
 from simenv.text import printable
-from simenv.world import WORLD_OPTIONS, World, make_world
+from simenv.world import World
+from simenv.world_factory import WORLD_OPTIONS, make_world
 
 T = TypeVar("T")
 

@@ -19,7 +19,8 @@ from simenv.llm import LLM, Completion, Request, make_llm
 from simenv.mechanism import Mechanism, make_mechanism
 from simenv.records import Transition, Usage
 from simenv.users.queries import deal_personas
-from simenv.world import World, make_world
+from simenv.world import World
+from simenv.world_factory import make_world
 
 try:
     from inspect_ai import Task, task

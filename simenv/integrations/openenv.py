@@ -18,7 +18,8 @@ from simenv.errors import InputError
 from simenv.integrations.answers import answered, expected_reward, told
 from simenv.integrations.missing import missing
 from simenv.records import Auction
-from simenv.world import World, make_world
+from simenv.world import World
+from simenv.world_factory import make_world
 
 try:
     from openenv.core.env_server import create_app

@@ -17,7 +17,8 @@ from simenv.errors import InputError
 from simenv.integrations.answers import answered, expected_reward
 from simenv.integrations.views import refuse_linked
 from simenv.records import Transition
-from simenv.world import Session, World, make_world
+from simenv.world import Session, World
+from simenv.world_factory import make_world
 
 Completion = str | Sequence[dict[str, Any]]
 """A text, or a conversation whose last message is the answer."""

@@ -25,7 +25,8 @@ from simenv.integrations.missing import missing
 from simenv.integrations.turns import session_sums
 from simenv.markup import outcome
 from simenv.records import Auction, Outcome, Transition
-from simenv.world import World, make_world
+from simenv.world import World
+from simenv.world_factory import make_world
 
 try:
     import verifiers.v1 as vf

@@ -37,7 +37,8 @@ from simenv.runs.settings import Part, PartOptions
 from simenv.sessions import TURNS
 from simenv.users.personas import load_personas
 from simenv.users.queries import FileQueries, FrozenQueries
-from simenv.world import World, make_world
+from simenv.world import World
+from simenv.world_factory import make_world
 
 AnyMechanism = Mechanism | MechanismSpec
 

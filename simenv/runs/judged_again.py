@@ -16,7 +16,7 @@ from simenv.runs.folder import read_manifest, read_sessions, read_transitions
 from simenv.runs.log import LeftOut
 from simenv.runs.models import Models
 from simenv.runs.options import options_of_manifest
-from simenv.world import settle
+from simenv.settlement import settle
 
 _AT_ONCE = 64
 """Judgements that run concurrently; fixed, because a local model's batches depend on it."""

@@ -32,8 +32,8 @@ from simenv.runs.log import LeftOut
 from simenv.runs.metrics import METRICS
 from simenv.runs.options import BenchOptions, options_of_manifest
 from simenv.runs.rollout import BIDDERS
+from simenv.settlement import settle
 from simenv.stats import Estimate, clustered_ratio
-from simenv.world import settle
 
 MEASURES = ("revenue", "bid_weighted_clicks", "reward", "welfare")
 """Measures by which mechanisms can be ranked, each a mean per answer."""

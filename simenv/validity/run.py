@@ -25,7 +25,8 @@ from simenv.validity.outside import LabelledRanking, Ranking
 from simenv.validity.placebos import Placebo
 from simenv.validity.reliability import Reliability
 from simenv.validity.scenarios import load_scenarios, suite_hash
-from simenv.world import World, make_world
+from simenv.world import World
+from simenv.world_factory import make_world
 
 
 class ValidityOptions(Record):

@@ -20,8 +20,8 @@ from simenv.errors import InputError
 from simenv.llm import ScriptedLLM
 from simenv.objective import Objective
 from simenv.records import Auction, Click, Feedback, Transition
+from simenv.settlement import settle
 from simenv.testing import small_world
-from simenv.world import settle
 from tests.support.fakes import Hesitant
 from tests.support.runs import save, transitions
 

@@ -14,7 +14,7 @@ from simenv.llm import ScriptedLLM
 from simenv.runs.build import build, plan
 from simenv.runs.options import BenchOptions
 from simenv.testing import FakeEncoder
-from simenv.world import make_world
+from simenv.world_factory import make_world
 
 FOLLOWS, SMALL = ScriptedLLM(follows_formats=True), ScriptedLLM(name="small")
 ENCODER = FakeEncoder()

@@ -25,8 +25,8 @@ from simenv.market.values import UniformValues
 from simenv.objective import Objective
 from simenv.records import Bid, Click, Feedback, Query
 from simenv.seeding import keyed_rng
+from simenv.settlement import settle
 from simenv.testing import ADS, small_world
-from simenv.world import settle
 from tests.support.bidding import FirstPrice, run
 from tests.support.fakes import ConstantJudge
 

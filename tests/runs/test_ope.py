@@ -39,9 +39,10 @@ from simenv.runs.ope import (
     snips,
 )
 from simenv.runs.ope_target import target_of_run
+from simenv.settlement import settle
 from simenv.stats import Estimate
 from simenv.testing import PERSONAS, small_world
-from simenv.world import World, settle
+from simenv.world import World
 from tests.support.runs import transitions
 
 

@@ -7,7 +7,7 @@ from collections.abc import Container
 from simenv import outcome
 from simenv.objective import Objective
 from simenv.records import Ad, Auction, Bid, Click, Feedback, Query, Transition, Usage
-from simenv.world import settle
+from simenv.settlement import settle
 
 ADS = [Ad(id=name, advertiser=name, title=f"Ad {name}") for name in ("a", "b", "c")]
 BIDS = {"a": 10.0, "b": 20.0, "c": 30.0}

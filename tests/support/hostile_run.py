@@ -23,8 +23,8 @@ from simenv.records import (
     Transition,
 )
 from simenv.runs.rows import to_lines
+from simenv.settlement import settle
 from simenv.text import printable
-from simenv.world import settle
 
 MECHANISMS = ("gsp", "organic", "<img src=x onerror=alert('mechanism')>")
 QUESTIONS = (
