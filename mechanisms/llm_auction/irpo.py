@@ -209,11 +209,13 @@ def cosine(step: int, total: int, peak: float, warmup: float) -> float:
 
 def collect_clicks(level: Level, auctions: Sequence[Episode], judge: Judge, config: Config) -> list[PCTRExample]:
     """Phase 1: the judge's clicks on on-policy answers."""
-    shown = level.clicked(auctions, config.responses)
+    seen = level.seen(auctions, config.responses)
+    verdicts = judge_clicks(judge, [(one.episode, one.outcome) for one in seen])
     examples: list[PCTRExample] = []
-    for (episode, outcome), clicks in zip(shown, judge_clicks(judge, shown), strict=True):
+    for (episode, outcome, logged), clicks in zip(seen, verdicts, strict=True):
         clicked = {click.ad_id: click.clicked for click in clicks}
-        examples += pctr_examples(episode.auction, outcome.response, [p.ad_id for p in outcome.placements], clicked)
+        rows = pctr_examples(episode.auction, outcome.response, [p.ad_id for p in outcome.placements], clicked)
+        examples += [row for row in rows if row.ad in logged]
     return examples
 
 

@@ -27,7 +27,7 @@ from simenv.seeding import keyed_rng
 from simenv.text import sentence_ends
 from simenv.writer.copy_check import own_words
 
-from .levels import Drawn, Episode, Group, Level, Pages
+from .levels import Drawn, Episode, Group, Level, Pages, Seen, whole
 from .written import Page, Written, read
 from .written import ads_at_end as moved_to_end
 
@@ -84,20 +84,21 @@ class LabelChoices(Level):
                     drawn[i] += _drawn(page, place, row)
         return drawn
 
-    def clicked(self, auctions: Sequence[Episode], count: int) -> list[tuple[Episode, Outcome]]:
+    def seen(self, auctions: Sequence[Episode], count: int) -> list[Seen]:
         """`count` whole answers of each auction; and of its first one, every response with an ad at its places.
 
-        The latter make no call, and show ads that the policy would not: R is asked for these too.
+        The latter make no call, and show ads that the policy would not: R is asked for these too. Of these, only the
+        clicks on the ad at the place are logged: the ads before it would be logged once for each candidate.
         """
-        shown = []
-        for episode, answers in zip(
-            auctions, self._pages.respond(auctions, count, "clicks", scored=False), strict=True
-        ):
-            shown += [(episode, self._pages.outcome(episode, one.response)) for one in answers]
+        seen = []
+        drawn = self._pages.respond(auctions, count, "clicks", scored=False)
+        for episode, answers in zip(auctions, drawn, strict=True):
+            seen += [whole(episode, self._pages.outcome(episode, one.response)) for one in answers]
             for place in cut(episode, answers[0].response, "clicks") if answers else []:
                 ads = [ad for ad in self._pages.page(episode).ads if ad.link not in place.before]
-                shown += [(episode, self.outcome(episode, Chosen(place.before, ad.id))) for ad in ads]
-        return shown
+                shown = [self.outcome(episode, Chosen(place.before, ad.id)) for ad in ads]
+                seen += [Seen(episode, one, frozenset({ad.id})) for ad, one in zip(ads, shown, strict=True)]
+        return seen
 
     def outcome(self, episode: Episode, response: Chosen) -> Outcome:
         """The outcome of the answer that ends there, at first price."""

@@ -68,6 +68,15 @@ class Group(NamedTuple):
         return Group(*([column[i] for i in places] for column in self))
 
 
+class Seen(NamedTuple):
+    """An answer that a user sees in phase 1."""
+
+    episode: Episode
+    outcome: Outcome
+    logged: frozenset[str]
+    """Ids of the ads whose clicks are logged."""
+
+
 class Level(Protocol):
     """A kind of response: see the module docstring."""
 
@@ -93,12 +102,16 @@ class Level(Protocol):
         """
         return [(logps, group)]
 
-    def clicked(self, auctions: Sequence[Episode], count: int) -> list[tuple[Episode, Outcome]]:
+    def seen(self, auctions: Sequence[Episode], count: int) -> list[Seen]:
         """What users see in phase 1: `count` answers of each auction."""
         drawn = self.respond(auctions, count, "clicks", scored=False)
-        return [
-            (e, self.outcome(e, one.response)) for e, answers in zip(auctions, drawn, strict=True) for one in answers
-        ]
+        pairs = zip(auctions, drawn, strict=True)
+        return [whole(episode, self.outcome(episode, one.response)) for episode, answers in pairs for one in answers]
+
+
+def whole(episode: Episode, outcome: Outcome) -> Seen:
+    """An answer all of whose ads are logged."""
+    return Seen(episode, outcome, frozenset(placement.ad_id for placement in outcome.placements))
 
 
 def episodes(

@@ -105,14 +105,18 @@ def test_users_see_whole_answers_and_every_ad_at_their_places(
     pages = Pages(policy)
     texts = [Written(f"Walk. {ADS[0].link} is near."), Written("Run.")]
     monkeypatch.setattr(pages, "respond", lambda *_, **__: [[Drawn(text, 0.0) for text in texts], []])
-    shown = LabelChoices(pages).clicked([EPISODE, EPISODE], 2)
+    level = LabelChoices(pages)
+    seen = level.seen([EPISODE, EPISODE], 2)
     first, second, third = (ad.id for ad in ADS)
-    assert [[p.ad_id for p in outcome.placements] for _, outcome in shown] == [
+    assert [[p.ad_id for p in one.outcome.placements] for one in seen] == [
         *([first], []),  # the two answers
         *([first], [second], [third]),  # behind "Walk."
         *([first, second], [first, third]),  # at the end
     ]
-    assert [outcome.response for _, outcome in shown[3:4]] == [f"Walk. {ADS[1].link}: {ADS[1].body}"]
+    assert seen[3].outcome.response == f"Walk. {ADS[1].link}: {ADS[1].body}"
+    judge = ClickModel(default_encoder())
+    rows = irpo.collect_clicks(level, [EPISODE, EPISODE], judge, Config(responses=2))
+    assert [row.ad for row in rows] == [first, first, second, third, second, third]  # each ad once at a place
 
 
 def test_an_answer_is_cut_before_its_links_and_where_its_sentences_end() -> None:
