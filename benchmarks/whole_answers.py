@@ -111,6 +111,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--auctions", type=int, default=40, help="for each n and seed")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="sample: what is sampled")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        nargs="*",
+        help="sample: the epochs whose policies answer; by default all, the base model, "
+        "and the best epoch with the profile hidden",
+    )
     given = parser.parse_args()
     cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
     {"sample": sample, "plain": plain, "score": score}[given.what](given, cells)
@@ -147,11 +154,12 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
         plain = [(QUIET, i, e.auction) for i, e in enumerate(QUIET.episodes(config, UNCOMMERCIAL))]
         some = [*(drawn if "policies" in given.rows else []), *(plain if "quiet" in given.rows else [])]
         pages = [asked(auction) for *_, auction in some]
-        for folder in [None, *epochs[1:]] if some else []:
+        chosen = [epochs[i] for i in given.epochs] if given.epochs else [None, *epochs[1:]]
+        for folder in chosen if some else []:
             load(policy, folder)
             kind = "base" if folder is None else f"epoch {folder.name}"
             write([(cell, i, kind, one) for (cell, i, _), one in zip(some, pages, strict=True)])
-        if "policies" in given.rows:
+        if "policies" in given.rows and not given.epochs:
             load(policy, given.training)
             hidden = [(cell, i, asked(auction, profile=False)) for cell, i, auction in drawn]
             write([(cell, i, "profile hidden", one) for cell, i, one in hidden])
