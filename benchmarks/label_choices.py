@@ -51,6 +51,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no fine-tuning": {"start": "shipped", "anchor": 1e-9},
     "no iteration": {"epochs": 1, "label_epochs": 1, "auctions": 96},
     "dpo, beta 0.1": {"loss": "dpo"},
+    "dpo, beta 0.5": {"loss": "dpo", "beta": 0.5},
     "ads at the end": {"ads_at_end": True},
     "profile hidden": {"profile": False},
 }
@@ -124,12 +125,6 @@ def shuffled(auction: Auction) -> list[int]:
     """A random order of the candidates."""
     order: list[int] = keyed_rng("label choices", auction.id).permutation(len(auction.bids)).tolist()
     return order
-
-
-def predicted_order(auction: Auction, pctr: PredictedCTR) -> list[int]:
-    """The order of the list as trained: the highest prediction first."""
-    places = [bid.ad.id for bid in auction.bids]
-    return [places.index(ad) for ad in digits(auction, "pctr", pctr)]
 
 
 class Measured(NamedTuple):
@@ -233,7 +228,7 @@ def read(given: argparse.Namespace) -> None:
     prompts: dict[str, Changes] = {
         "list shuffled": lambda auction: {"order": shuffled(auction)},
         "list in the retriever's order": lambda auction: {"order": range(len(auction.bids))},
-        "no digits": lambda auction: {"order": predicted_order(auction, pctr), "shown": {}},
+        "no digits": lambda auction: {"shown": dict.fromkeys(digits(auction, "pctr", pctr), "")},
         "list shuffled, no digits": lambda auction: {"order": shuffled(auction), "shown": {}},
         "retriever's order and digits": lambda auction: {"shown": digits(auction)},
         "retriever's digits, list shuffled": lambda auction: {"shown": digits(auction), "order": shuffled(auction)},

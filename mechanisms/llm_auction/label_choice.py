@@ -68,10 +68,7 @@ class LabelChoices(Level):
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
         """Each response once at each place; `count` and `scored` change nothing."""
         texts = self._pages.respond(auctions, 1, key, scored=False)
-        places = [
-            cut(episode, one[0].response, key, ads_at_end=self._pages.ads_at_end) if one else []
-            for episode, one in zip(auctions, texts, strict=True)
-        ]
+        places = [self._places(episode, one, key) for episode, one in zip(auctions, texts, strict=True)]
         known = [i for i, some in enumerate(places) if some]
         drawn: list[list[Drawn]] = [[] for _ in auctions]
         for start in range(0, len(known), self._AT_ONCE):
@@ -94,11 +91,16 @@ class LabelChoices(Level):
         drawn = self._pages.respond(auctions, count, "clicks", scored=False)
         for episode, answers in zip(auctions, drawn, strict=True):
             seen += [whole(episode, self._pages.outcome(episode, one.response)) for one in answers]
-            for place in cut(episode, answers[0].response, "clicks") if answers else []:
-                ads = [ad for ad in self._pages.page(episode).ads if ad.link not in place.before]
+            offered = self._pages.page(episode).ads
+            for place in self._places(episode, answers, "clicks"):
+                ads = [ad for ad in offered if ad.link not in place.before]
                 shown = [self.outcome(episode, Chosen(place.before, ad.id)) for ad in ads]
                 seen += [Seen(episode, one, frozenset({ad.id})) for ad, one in zip(ads, shown, strict=True)]
         return seen
+
+    def _places(self, episode: Episode, answers: Sequence[Drawn], key: str) -> list[Place]:
+        """Where the first of the answers is cut; [] without an answer."""
+        return cut(episode, answers[0].response, key, ads_at_end=self._pages.ads_at_end) if answers else []
 
     def outcome(self, episode: Episode, response: Chosen) -> Outcome:
         """The outcome of the answer that ends there, at first price."""

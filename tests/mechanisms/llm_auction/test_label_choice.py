@@ -141,6 +141,15 @@ def test_with_ads_at_the_end_an_answer_is_cut_behind_its_other_sentences() -> No
     assert cut(EPISODE, Written("Walk. Run."), "draw", ads_at_end=True) == [Place("Walk. Run.", at_end=True)]
 
 
+def test_with_ads_at_the_end_users_see_ads_there_alone(policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = Pages(policy, ads_at_end=True)
+    text = Written(f"Walk. {ADS[0].link} is near. Run.")
+    monkeypatch.setattr(pages, "respond", lambda *_, **__: [[Drawn(text, 0.0)]])
+    seen = LabelChoices(pages).seen([EPISODE], 1)
+    assert len(seen) == 1 + 3 + 2  # the answer; behind "Walk. Run."; behind the ad there
+    assert all(one.outcome.response.startswith("Walk. Run. @") for one in seen)
+
+
 def test_whether_an_ad_is_shown_has_the_mean_reward_of_the_ads(policy: AdaptedLLM) -> None:
     level = LabelChoices(Pages(policy))
     walk = [Chosen("Walk.", ad) for ad in (ADS[0].id, ADS[1].id, None)]
