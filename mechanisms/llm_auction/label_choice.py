@@ -7,9 +7,12 @@ little about that choice. Here the policy writes an answer, which is cut at `PLA
     before a link elsewhere     the candidates alone
 
 The distribution of the responses at a place is exact, one forward pass gives it, and each response has a reward: that
-of the answer so far, with the ad's link and its own words if there is one. The loss is that of two choices: whether a
-link opens, where its reward is the mean over the ads that the policy would choose, and which ad it shows if it does. So
-the many candidates that do not pay have no say in whether an ad is shown.
+of the whole answer. With an ad at the place, its link and its own words take the place of the answer's next ad, if
+there is one. Without, the answer is as it was sampled, but for an ad whose link it opened right there. So an ad here is
+compared with the same answer that shows an ad later, in other words, or not at all.
+
+The loss is that of two choices: whether a link opens, where its reward is the mean over the ads that the policy would
+choose, and which ad it shows if it does. So the many candidates that do not pay have no say in whether an ad is shown.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ from simenv import markup
 from simenv.links import masked_links
 from simenv.records import Outcome
 from simenv.seeding import keyed_rng
-from simenv.text import sentence_ends
+from simenv.text import sentence_ends, sentence_spans
 from simenv.writer.copy_check import own_words
+from simenv.writer.guards import whole_sentences
 
 from .levels import Drawn, Episode, Group, Level, Pages, Seen, whole
 from .written import Page, Written, read
@@ -42,6 +46,8 @@ class Chosen(NamedTuple):
     """The answer up to the place."""
     ad_id: str | None
     """None: no link opens there."""
+    after: str = ""
+    """The rest of the answer."""
 
 
 class Place(NamedTuple):
@@ -50,6 +56,10 @@ class Place(NamedTuple):
     before: str
     at_end: bool
     """Whether a sentence ends there."""
+    after: str = ""
+    """The rest of the answer without a link there."""
+    behind: str = ""
+    """The rest of the answer behind an ad there: without the next sentence that shows an ad."""
 
 
 class LabelChoices(Level):
@@ -94,7 +104,7 @@ class LabelChoices(Level):
             offered = self._pages.page(episode).ads
             for place in self._places(episode, answers, "clicks"):
                 ads = [ad for ad in offered if ad.link not in place.before]
-                shown = [self.outcome(episode, Chosen(place.before, ad.id)) for ad in ads]
+                shown = [self.outcome(episode, Chosen(place.before, ad.id, place.behind)) for ad in ads]
                 seen += [Seen(episode, one, frozenset({ad.id})) for ad, one in zip(ads, shown, strict=True)]
         return seen
 
@@ -103,12 +113,13 @@ class LabelChoices(Level):
         return cut(episode, answers[0].response, key, ads_at_end=self._pages.ads_at_end) if answers else []
 
     def outcome(self, episode: Episode, response: Chosen) -> Outcome:
-        """The outcome of the answer that ends there, at first price."""
-        text = response.before
+        """The outcome of the whole answer, at first price. An ad at the place is not shown again."""
+        text, after = response.before, response.after
         if response.ad_id is not None:
             ad = episode.auction.bid_of(response.ad_id).ad
-            text = f"{text} {ad.link}: {own_words(ad)}".strip()
-        text = read(episode.auction, Written(text))
+            text = f"{text} {ad.link}: {own_words(ad)}"
+            after = " ".join(piece for piece in _sentences(after) if ad.link not in piece)
+        text = read(episode.auction, Written(f"{text} {after}".strip()))
         return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in episode.auction.bids})
 
     def logps(self, batch: Sequence[tuple[Episode, Sequence[Chosen]]]) -> list[torch.Tensor]:
@@ -157,9 +168,9 @@ def _whether(logps: torch.Tensor, group: Group) -> tuple[torch.Tensor, Group]:
 def _drawn(page: Page, place: Place, row: torch.Tensor) -> list[Drawn]:
     """The responses at a place, from a row of `AdaptedLLM.label_logps`; [] if the text has all ads."""
     logps = _logps(row, optional=place.at_end).tolist()
-    ads = [Drawn(Chosen(place.before, ad.id), logp) for ad, logp in zip(page.ads, logps, strict=False)]
+    ads = [Drawn(Chosen(place.before, ad.id, place.behind), logp) for ad, logp in zip(page.ads, logps, strict=False)]
     ads = [one for one in ads if one.logp > -math.inf]
-    none = [Drawn(Chosen(place.before, None), logps[-1])] if place.at_end else []
+    none = [Drawn(Chosen(place.before, None, place.after), logps[-1])] if place.at_end else []
     return ads + none if ads else []
 
 
@@ -178,15 +189,35 @@ def cut(episode: Episode, written: Written, key: str, *, ads_at_end: bool = Fals
     With `ads_at_end` the sentences with ads are moved behind the others first, and no place is among those.
     """
     text = moved_to_end(episode.auction, written.text) if ads_at_end else written.text
-    ends = {text[:end].rstrip() for end in sentence_ends(masked_links(text)) if text[:end].strip()}
-    links = {text[:start].rstrip() for start in link_places(episode, text)}
+    blank = len(text) - len(text.lstrip())
+    whole = text if written.ended else text[:blank] + whole_sentences(text)
+    links = link_places(episode, text)
+    ends = [end for end in sentence_ends(masked_links(text)) if text[:end].strip()]
     if ads_at_end:
-        plain = min(links, key=len, default=text.rstrip())
-        ends = {before for before in ends if len(before) >= len(plain)}
-    known = [Place(before, before in ends) for before in sorted(ends | links, key=len)]
+        plain = min(links, default=len(text.rstrip()))
+        ends = [end for end in ends if end >= plain]
+    at_end = {text[:end].rstrip() for end in ends}
+    offsets = {text[:at].rstrip(): at for at in sorted({*ends, *links})}
+    known = [_place(episode, whole[at:], before, before in at_end) for before, at in offsets.items() if before]
     rng = keyed_rng("label choice", episode.auction.id, key)
     chosen = rng.permutation(len(known))[:PLACES]
     return [known[i] for i in sorted(chosen.tolist())]
+
+
+def _place(episode: Episode, rest: str, before: str, at_end: bool) -> Place:
+    """A place with the two ways in which the answer may go on. `rest`: what was sampled behind it."""
+    after = _sentences(rest)
+    shows = [bool(link_places(episode, f" {piece}")) for piece in after]
+    next_ad = shows.index(True) if any(shows) else len(after)
+    behind = after[:next_ad] + after[next_ad + 1 :]
+    opened = next_ad == 0 and 0 in link_places(episode, f" {after[0]}") if after else False
+    return Place(before, at_end, " ".join(behind if opened else after), " ".join(behind))
+
+
+def _sentences(text: str) -> list[str]:
+    """The sentences of an answer. No sentence ends within a link."""
+    pieces = [text[start:stop].strip() for start, stop in sentence_spans(masked_links(text))]
+    return [piece for piece in pieces if piece]
 
 
 def link_places(episode: Episode, text: str) -> list[int]:

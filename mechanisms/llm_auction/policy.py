@@ -219,7 +219,8 @@ class AdaptedLLM(LocalLLM):
         """The choice of an ad behind each text of a page: shape (texts, ads + 1) for each page.
 
         The log-probability of each ad if a link opens there, -inf for the ads that the text has; in the last column
-        that of the opening. A page is read once for all its texts. On a GPU all pages share a pass. Differentiable.
+        that of the opening, -inf behind a blank text. A page is read once for all its texts. On a GPU all pages share a
+        pass. Differentiable.
         """
         if self._device == "cpu" and len(batch) > 1:
             return [self.label_logps([one])[0] for one in batch]
@@ -229,6 +230,7 @@ class AdaptedLLM(LocalLLM):
         hidden = self._hidden([self._encode(asked.prompt) for asked, _ in batch], owners, tokens)
         before = torch.stack([one[len(row.ids)] for one, row in zip(hidden, rows, strict=True)])
         logits = self._model.lm_head(before).float().masked_fill(self.closed, -torch.inf)
+        logits[[i for i, row in enumerate(rows) if len(row.ids) < row.first_open], self.opener] = -torch.inf
         opened = logits.log_softmax(-1)[:, self.opener]
         scores = self._label_scores(torch.stack([one[len(row.ids) + 1] for one, row in zip(hidden, rows, strict=True)]))
         result = []
@@ -300,7 +302,7 @@ class AdaptedLLM(LocalLLM):
         device = hidden[0].device
         states = torch.cat([one[row.free] for one, row in zip(hidden, rows, strict=True)])
         logits = self._model.lm_head(states).float().masked_fill(self.closed, -torch.inf)
-        shut = [place > row.last_open for row in rows for place in row.free]
+        shut = [not row.first_open <= place <= row.last_open for row in rows for place in row.free]
         logits[torch.tensor(shut, dtype=torch.bool, device=device), self.opener] = -torch.inf
         targets = torch.tensor([row.ids[place] for row in rows for place in row.free], device=device)
         owners = torch.tensor([i for i, row in enumerate(rows) for _ in row.free], device=device)
@@ -355,7 +357,9 @@ class AdaptedLLM(LocalLLM):
             free.append(len(ids))
             ids.append(self._table.eos)
         all_used = len(labels) == len(links)
-        return _Sampled(ids, free, labels, labels[-1][0] if labels and all_used else len(ids) if links else -1)
+        last_open = labels[-1][0] if labels and all_used else len(ids) if links else -1
+        begun = (i for i, token in enumerate(ids) if not self._table.blank[token])
+        return _Sampled(ids, free, labels, next(begun, len(ids)) + 1, last_open)
 
 
 class _Sampled(NamedTuple):
@@ -366,6 +370,8 @@ class _Sampled(NamedTuple):
     """Places of the tokens that were sampled freely."""
     labels: list[tuple[int, int]]
     """Place of the first token in a label's stead, and the label's index among the offered ads."""
+    first_open: int
+    """The first place at which a link may be opened: after a token that is not white space."""
     last_open: int
     """The last place at which a link may be opened."""
 

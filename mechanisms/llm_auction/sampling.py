@@ -162,7 +162,7 @@ def _draw(
     choosing = {i: row.guide.left for i, row in enumerate(rows) if row.guide.unfinished}
     label_logits = {i: logits[i, list(left)] for i, left in choosing.items()}
     logits = logits.masked_fill(closed, -torch.inf)
-    barred = [i for i, row in enumerate(rows) if not row.guide.left]
+    barred = [i for i, row in enumerate(rows) if not (row.guide.left and row.guide.begun)]
     logits[barred, opener] = -torch.inf
     if required:
         logits[[i for i, row in enumerate(rows) if row.guide.left], eos] = -torch.inf

@@ -1,9 +1,11 @@
 """Supervised fine-tuning: examples of answers with ads, from which the policy starts in the written format.
 
 The examples use the questions, personas and ads of the training part alone. Each is a plain answer of the base model
-with the sentences of `ADS` ads, put at random places behind its first sentence. A sentence about an ad begins with its
-link, so that whether an ad comes is the choice of one token; the rest is one of `SENTENCES` with the advertiser's own
-words. Four kinds of prompts teach four things:
+with the sentences of `ADS` ads, put at random places behind its first sentence. A sentence about an ad is one of
+`SENTENCES` with the advertiser's own words. Half of them (`TAKEN_UP`) first take up words of the question: "For a trip
+to Lisbon, @Harbour Inn@[A1] may help". Such a beginning names no ad, so the choice of the ad stays that of one token.
+The other half begins with the link. Which of the two brings more clicks is for IRPO to find out. Four kinds of prompts
+teach four things:
 
     auction     candidates with their bids: the ads are drawn by the retriever's score, not by bid
     no bids     the same without bids
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +41,7 @@ from simenv.llm import LLM, Prompt
 from simenv.records import Ad, Auction
 from simenv.seeding import keyed_rng
 from simenv.text import sentences_with_space
+from simenv.writer.claims import content_words
 from simenv.writer.copy_check import own_words
 from simenv.writer.guards import loops
 
@@ -63,8 +67,20 @@ SENTENCES = (
     "{link} is an option here: {words}",
     "{link} is worth a look: {words}",
 )
+TAKEN_UP = 0.5
+"""Share of the sentences that take up words of the question."""
+BEGINNINGS = (
+    "For {topic}, ",
+    "As for {topic}, ",
+    "When it comes to {topic}, ",
+    "Since you ask about {topic}, ",
+    "If it is about {topic}, ",
+)
+_TOPIC = (2, 6)
+"""Fewest and most words of the question that are taken up."""
 _KINDS = {"auction": 0.5, "no bids": 0.15, "winners": 0.35}
 """Shares of the kinds of prompts for questions that ads may suit."""
+_CLAUSE = re.compile(r"[^.,;:!?()\"\n]+")
 _SHARPNESS = 8.0
 """How strongly the retriever's score decides which ads an example shows: weights are exp(_SHARPNESS * cosine)."""
 
@@ -131,7 +147,11 @@ async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | No
     pieces = sentences_with_space(answer)
     if not answer or not pieces:
         return None
-    said = [SENTENCES[rng.integers(len(SENTENCES))].format(link=ad.link, words=own_words(ad)) for ad in ads]
+    said = []
+    for ad in ads:
+        beginning = _beginning(auction.query.text, rng) if rng.random() < TAKEN_UP else ""
+        sentence = SENTENCES[rng.integers(len(SENTENCES))].format(link=ad.link, words=own_words(ad))
+        said.append(f"{beginning}{sentence}")
     places = sorted(int(rng.integers(1, len(pieces) + 1)) for _ in ads)
     text, context = woven(pieces, said, places)
     kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
@@ -143,6 +163,23 @@ async def _draft(writer: Writer, episode: Episode, profile: bool) -> _Draft | No
     if any(ad.link not in asked.links().links for ad in ads) or not _sound(auction, text, ads):
         return None
     return _Draft(example, context)
+
+
+def _beginning(question: str, rng: np.random.Generator) -> str:
+    """One of `BEGINNINGS` with neighbouring words of the question, the first and the last of them content words.
+
+    "" if the question has no such words.
+    """
+    fewest, most = _TOPIC
+    topics = []
+    for clause in _CLAUSE.findall(question):
+        words = clause.split()
+        heavy = [i for i, word in enumerate(words) if content_words(word)]
+        topics += [words[i : j + 1] for i in heavy for j in heavy if fewest <= j + 1 - i <= most]
+    if not topics:
+        return ""
+    topic = " ".join(topics[rng.integers(len(topics))])
+    return BEGINNINGS[rng.integers(len(BEGINNINGS))].format(topic=topic)
 
 
 def woven(pieces: Sequence[str], said: Sequence[str], places: Sequence[int]) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -218,11 +255,11 @@ def load(file: Path) -> list[Example]:
     """Reads what `save` wrote.
 
     Raises:
-        DataFileError: the file is damaged.
+        DataFileError: the file is damaged, or an answer begins with an ad.
     """
     try:
         rows = [json.loads(line) for line in read_bytes(file).decode().splitlines()]
-        return [
+        made = [
             Example(
                 row["kind"],
                 Page(Prompt(**row["prompt"]), tuple(Ad(**ad) for ad in row["ads"])),
@@ -232,6 +269,10 @@ def load(file: Path) -> list[Example]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise DataFileError(f"{file}: not examples for fine-tuning, or damaged: {error!r:.200}") from None
+    for line, one in enumerate(made, start=1):
+        if any(one.text.text.lstrip().startswith(ad.link) for ad in one.asked.ads):
+            raise DataFileError(f"{file}: line {line}: the answer begins with an ad, which the format does not allow")
+    return made
 
 
 def _logps(policy: AdaptedLLM, made: Sequence[Example]) -> torch.Tensor:

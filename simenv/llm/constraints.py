@@ -19,6 +19,10 @@ import numpy.typing as npt
 from simenv.errors import MissingCapability
 from simenv.llm.base import LabelledLinks, LinksOnly, OneOf
 
+_SPACES = frozenset(" \n\r\t▁ĠĊčĉ")
+"""White space as tokenizers spell it in their pieces."""
+_SPACE_BYTES = frozenset(f"<0x{ord(character):02X}>" for character in " \n\r\t")
+
 
 class Node:
     """A trie node: token id -> child. `end`: a complete string ends here. `height`: length of the longest string."""
@@ -57,6 +61,11 @@ class TokenTable:
             [i for i, piece in enumerate(pieces) if piece and (set(piece) & set("@[]") or piece in bytes_of_markup)]
         ] = True
         self.markup_ids = self.markup.nonzero()[0]
+        self.blank = np.zeros(vocab_size, dtype=np.bool_)
+        """True for every token of white space alone, and for special ones, which are no text: shape (vocab_size,)."""
+        no_text = {*tokenizer.all_special_tokens, *_SPACE_BYTES}
+        blank = [piece in no_text or (bool(piece) and not set(piece) - _SPACES) for piece in pieces]
+        self.blank[: len(blank)] = blank
         self.trie = lru_cache(maxsize=512)(self._trie)
         self.link = lru_cache(maxsize=4096)(self._link)
 
@@ -127,6 +136,7 @@ class LabelGuide:
     Attributes:
         needs: As in `Guide`: 0.
         unfinished: 1 after a link was opened and before its label is chosen, else 0.
+        begun: Whether the text has a token that is not white space, so that a link may be opened.
         may_end: As in `Guide`: False.
         left: Token of a label that may still be chosen -> its link's tokens after the opener.
     """
@@ -141,6 +151,7 @@ class LabelGuide:
         self._opener = links[0][0] if links else -1
         self.left = {table.label(label): link[1:] for label, link in zip(constraint.labels, links, strict=True)}
         self.unfinished = 0
+        self.begun = False
 
     def allowed(self) -> list[int] | None:
         """The allowed next token ids; None in free text."""
@@ -156,13 +167,15 @@ class LabelGuide:
         opener = logits[..., self._opener].copy()
         logits[..., self._table.markup_ids] = -np.inf
         if self.left:
-            logits[..., self._opener] = opener
+            if self.begun:
+                logits[..., self._opener] = opener
             if self._required:
                 logits[..., self._table.eos] = -np.inf
 
     def advance(self, token: int) -> bool:
         """Updates the state with a token that was sampled in free text. Returns False: the text never ends here."""
         self.unfinished = int(bool(self.left) and token == self._opener)
+        self.begun = self.begun or not self._table.blank[token]
         return False
 
     def written_for(self, label: int) -> tuple[int, ...]:

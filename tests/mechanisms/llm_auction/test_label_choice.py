@@ -71,8 +71,10 @@ def test_every_candidate_is_a_response_at_places_of_an_answer(
     at_link, at_end, nowhere = level.respond([EPISODE] * 3, 1, "draw")
     assert nowhere == []
     links, ends = [one.response for one in at_link], [one.response for one in at_end]
-    assert links == [Chosen("Or take", ad.id) for ad in ADS]
+    assert [one.ad_id for one in links] == [ad.id for ad in ADS]
+    assert {one.before for one in links} == {"Or take"}
     assert ends == [Chosen("Walk to the shop.", ad) for ad in (*(ad.id for ad in ADS), None)]
+    assert {one.after for one in links} == {""}  # "with you" goes with the ad that was there
     assert sum(math.exp(one.logp) for one in at_link) == pytest.approx(1.0, abs=1e-3)
     assert sum(math.exp(one.logp) for one in at_end) == pytest.approx(1.0, abs=1e-3)
     with torch.no_grad():
@@ -120,24 +122,65 @@ def test_users_see_whole_answers_and_every_ad_at_their_places(
 
 
 def test_an_answer_is_cut_before_its_links_and_where_its_sentences_end() -> None:
-    text = f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too. It"
+    first, second = f"{ADS[0].link} is near.", f"Try {ADS[2].link} too."
+    text = f"Walk. {first} {second} It"
     known = [
-        Place("Walk.", at_end=True),
-        Place(f"Walk. {ADS[0].link} is near.", at_end=True),
-        Place(f"Walk. {ADS[0].link} is near. Try", at_end=False),
-        Place(f"Walk. {ADS[0].link} is near. Try {ADS[2].link} too.", at_end=True),
+        Place("Walk.", True, f"{second} It", f"{second} It"),  # in place of the first ad, which it opened there
+        Place(f"Walk. {first}", True, f"{second} It", "It"),  # an ad there takes the place of the second
+        Place(f"Walk. {first} Try", False, "It", "It"),
+        Place(f"Walk. {first} {second}", True, "It", "It"),
     ]
     draws = [cut(EPISODE, Written(text), f"draw {i}") for i in range(40)]
     assert all(len(draw) == 2 and known.index(draw[0]) < known.index(draw[1]) for draw in draws)
     assert {place for draw in draws for place in draw} == set(known)
     assert cut(EPISODE, Written("Walk"), "draw") == []
+    assert cut(EPISODE, Written("Walk. Then run. It", ended=False), "draw") == [
+        Place("Walk.", True, "Then run.", "Then run."),
+        Place("Walk. Then run.", True),
+    ]
+    assert cut(EPISODE, Written(f" {first}"), "draw") == [Place(f" {first}", True)]  # no link before the first word
+
+
+def test_an_ad_at_a_place_is_judged_in_the_whole_answer(policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = ("Warm boots for wet days.", "Maps of every hill.", "Tea in a steel flask.")
+    bids = [
+        bid.model_copy(update={"ad": bid.ad.model_copy(update={"body": body})})
+        for bid, body in zip(AUCTION.bids, bodies, strict=True)
+    ]
+    episode = EPISODE._replace(auction=AUCTION.model_copy(update={"bids": tuple(bids)}))
+    first, second, third = (f"{bid.ad.link}: {bid.ad.body}" for bid in bids)
+    text = f"Walk. Then run. For shops, {second} {first} Rest."
+    pages = Pages(policy)
+    level = LabelChoices(pages)
+    monkeypatch.setattr(pages, "respond", lambda *_, **__: [[Drawn(Written(text), 0.0)]])
+    monkeypatch.setattr(label_choice, "PLACES", 9)
+    (drawn,) = level.respond([episode], 1, "draw")
+
+    def shown(before: str) -> list[str]:
+        at_place = [one.response for one in drawn if one.response.before == before]
+        return [level.outcome(episode, response).response for response in at_place]
+
+    assert shown("Walk.") == [
+        f"Walk. {first} Then run. Rest.",  # in place of the next ad, and not again where it stood
+        f"Walk. {second} Then run. {first} Rest.",
+        f"Walk. {third} Then run. {first} Rest.",
+        text,
+    ]
+    assert shown("Walk. Then run. For shops,") == [
+        f"Walk. Then run. For shops, {first} Rest.",
+        text,
+        f"Walk. Then run. For shops, {third} {first} Rest.",
+    ]
+    assert shown(f"Walk. Then run. For shops, {second}")[-1] == f"Walk. Then run. For shops, {second} Rest."
 
 
 def test_with_ads_at_the_end_an_answer_is_cut_behind_its_other_sentences() -> None:
     text = f"Walk. {ADS[0].link} is near. Then run. It"
-    moved = f"Walk. Then run. It {ADS[0].link} is near."
+    ad = f"{ADS[0].link} is near."
+    moved = f"Walk. Then run. It {ad}"
     draws = [cut(EPISODE, Written(text), f"draw {i}", ads_at_end=True) for i in range(20)]
-    assert {place for draw in draws for place in draw} == {Place("Walk. Then run. It", False), Place(moved, True)}
+    places = {place for draw in draws for place in draw}
+    assert places == {Place("Walk. Then run. It", False), Place(moved, True)}
     assert cut(EPISODE, Written("Walk. Run."), "draw", ads_at_end=True) == [Place("Walk. Run.", at_end=True)]
 
 

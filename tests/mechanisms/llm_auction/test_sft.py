@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ from simenv.links import masked_links
 from simenv.llm import ScriptedLLM
 from simenv.llm.requests import ScoreRequest, Scores
 from simenv.records import Persona
-from simenv.text import sentence_ends, sentences_with_space
+from simenv.text import sentence_around, sentences_with_space
 from simenv.writer.copy_check import own_words
 from tests.support.auctions import make_auction
 
@@ -52,7 +53,7 @@ def made() -> list[sft.Example]:
 def test_examples_have_ads_at_varied_places_and_valid_mark_up(made: list[sft.Example]) -> None:
     kinds = {example.kind for example in made}
     assert {"auction", "winners", "plain"} <= kinds
-    places = set()
+    places, beginnings = set(), set()
     for example in made:
         auction = make_auction([90.0, 20.0, 55.0])
         links, violations = markup.parse(example.text.text.strip(), auction)
@@ -61,11 +62,14 @@ def test_examples_have_ads_at_varied_places_and_valid_mark_up(made: list[sft.Exa
         assert len(links) == 0 if example.kind == "plain" else len(links) == sft.ADS
         if example.kind == "winners":
             assert set(links) == {ad.id for ad in example.asked.ads}
-        starts = {start for start, _ in links.values()}
-        ends = sentence_ends(masked_links(example.text.text))
-        assert starts <= {end + 1 for end in ends}  # a sentence about an ad begins with its link
-        places |= starts
+        for start, end in links.values():
+            before = sentence_around(masked_links(example.text.text), (start, end))[0]
+            beginnings.add(example.text.text[before:start].strip())
+            places.add(before)
     assert len(places) > 3
+    assert "" in beginnings  # a sentence about an ad begins with its link
+    assert len(beginnings) > 3
+    assert all(text.endswith(",") for text in beginnings if text)  # or takes up words of the question
     assert "examples (auction" in sft.summary(made)
 
 
@@ -75,6 +79,15 @@ def test_sentences_about_ads_keep_to_the_copy(sentence: str) -> None:
     ad = auction.bids[0].ad
     text = f"Walk to the shop. {sentence.format(link=ad.link, words=own_words(ad))}"
     assert read(auction, Written(text)) == text
+
+
+def test_a_sentence_about_an_ad_may_take_up_words_of_the_question() -> None:
+    question = "How do I wash wool at home, by hand? Or not"
+    rng = np.random.default_rng(0)
+    drawn = {sft._beginning(question, rng) for _ in range(200)}
+    topics = {"wash wool", "wash wool at home", "wool at home"}  # no clause has other words that begin and end so
+    assert drawn == {one.format(topic=topic) for one in sft.BEGINNINGS for topic in topics}
+    assert sft._beginning("Why not?", rng) == ""
 
 
 def test_sentences_are_woven_in_with_one_space_between_them() -> None:
@@ -92,6 +105,10 @@ def test_examples_are_kept_in_a_file(made: list[sft.Example], tmp_path: Path) ->
     assert sft.load(tmp_path / "sft.jsonl") == made
     (tmp_path / "sft.jsonl").write_text('{"kind": "auction"}\n', encoding="utf-8")
     with pytest.raises(DataFileError, match="not examples for fine-tuning"):
+        sft.load(tmp_path / "sft.jsonl")
+    ad = made[0].asked.ads[0]
+    sft.save([made[0], made[0]._replace(text=Written(f" {ad.link}: good."))], tmp_path / "sft.jsonl")
+    with pytest.raises(DataFileError, match="line 2: the answer begins with an ad"):
         sft.load(tmp_path / "sft.jsonl")
 
 

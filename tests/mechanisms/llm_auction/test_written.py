@@ -16,7 +16,7 @@ from mechanisms.llm_auction.mechanism import LLMAuction
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.sampling import sample, sample_pages
 from mechanisms.llm_auction.slim import LABELS, offer
-from mechanisms.llm_auction.written import TunedWriter, Written, ads_at_end, page, read, winners_page
+from mechanisms.llm_auction.written import Page, TunedWriter, Written, ads_at_end, page, read, winners_page
 from simenv import markup
 from simenv.background_loop import run_sync
 from simenv.errors import MissingCapability
@@ -82,6 +82,27 @@ def test_labels_become_links_and_every_link_is_whole(policy: AdaptedLLM) -> None
         assert reply.text.count("@[") == len(links)  # each at most once
         assert len(reply.tokens) == len(reply.logprobs or ())
     assert any(len(reply.tokens) > SHORT.max_tokens for reply in replies)  # a link at the limit is written to its end
+
+
+def test_no_answer_begins_with_a_link(tiny: Path) -> None:
+    policy = shaken(tiny)
+    eager = torch.zeros(policy.model.config.vocab_size)
+    (newline,), (word,) = policy.token_table.encode("\n"), policy.token_table.encode(" walk")
+    eager[[policy.opener, newline, word]] = torch.tensor([30.0, 28.0, 28.0])  # other tokens have no chance
+    policy.model.lm_head.bias = torch.nn.Parameter(eager, requires_grad=False)
+    asked = page(AUCTION)
+    for texts in ([reply.text for reply in texts_of(policy, 6)], *_sampled(policy, asked)):
+        assert any("@[" in text for text in texts)
+        assert not any(text.lstrip().startswith("@") for text in texts)
+    with torch.no_grad():
+        ((blank, begun),) = policy.label_logps([(asked, ["\n", "Walk."])])
+        (log_prob,) = policy.written_logps(asked, [Written(f"\n {AUCTION.bids[0].ad.link}")]).tolist()
+    assert blank[-1] == log_prob == -torch.inf
+    assert begun[-1] > -1
+
+
+def _sampled(policy: AdaptedLLM, asked: Page) -> list[list[str]]:
+    return [[text.text for text in row] for row in sample_pages(policy, [asked], 6, SHORT, "test")]
 
 
 def test_all_required_links_are_there_before_the_end(policy: AdaptedLLM) -> None:
