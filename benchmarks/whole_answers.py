@@ -45,11 +45,13 @@ from mechanisms.vcg import VCG
 from simenv import Writer, markup, outcome
 from simenv.encoder import default_encoder
 from simenv.judges.click_model import ClickModel
+from simenv.links import masked_links
 from simenv.llm import LLM, ScriptedLLM, make_llm
 from simenv.objective import Objective
 from simenv.records import Ad, Auction, Outcome
 from simenv.seeding import keyed_rng
 from simenv.stats import Estimate, clustered_ratio
+from simenv.text import sentence_around
 from simenv.users.queries import FileQueries
 
 POOL = 20
@@ -65,7 +67,7 @@ PER_BID = 4
 """Answers at each bid."""
 ROWS = ("policies", "quiet", "sweep", "winners", "pool", "more")
 """What is sampled: an answer of each epoch, the same for questions without commercial intent, answers at each bid,
-answers with GSP's winners, answers without bids."""
+answers with GSP's winners by the fine-tuned and by the best policy, answers without bids."""
 
 
 class Cell(NamedTuple):
@@ -168,16 +170,15 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
             swept = [(i, e.auction) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
             for bid in BIDS:
                 write([(SWEEP, i, f"bid {bid}", asked(rebid(one, bid))) for i, one in swept], PER_BID)
-        load(policy, epochs[1])
         if "winners" in given.rows:
             winners = [[auction.bid_of(i).ad for i in gsp.allocate(auction)] for *_, auction in drawn]
-            write(
-                [
-                    (cell, i, "winners", winners_page(auction, ads, profile=config.profile))
-                    for (cell, i, auction), ads in zip(drawn, winners, strict=True)
-                ],
-                required=True,
-            )
+            placed = [
+                winners_page(one[2], ads, profile=config.profile) for one, ads in zip(drawn, winners, strict=True)
+            ]
+            for kind, folder in (("winners", epochs[1]), ("winners, trained", given.training)):
+                load(policy, folder)
+                write([(cell, i, kind, one) for (cell, i, _), one in zip(drawn, placed, strict=True)], required=True)
+        load(policy, epochs[1])
         free = [(cell, i, asked(auction, show_bids=False)) for cell, i, auction in drawn]
         if "pool" in given.rows:
             write([(cell, i, "pool", one) for cell, i, one in free], POOL)
@@ -253,6 +254,8 @@ class Measured(NamedTuple):
     words: float
     links: tuple[str, ...]
     """Where each ad stands: words before it."""
+    led: int
+    """Ads whose sentence has words before the link."""
 
 
 def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
@@ -295,10 +298,11 @@ def outcomes(
             yield f"{kind}, ads at the end", outcome(auction, ads_at_end(auction, read(auction, texts[0])), bids)
         if kind == "links":
             yield "choice of links, plain writer", outcome(auction, texts[0].text, bids)
-    for kind, name in (("winners", "tuned writer"), ("gsp plain", "plain writer")):
+    writers = {"winners": "tuned writer", "winners, trained": "trained writer", "gsp plain": "plain writer"}
+    for kind, name in writers.items():
         if kind not in known:
             continue
-        text = read(auction, known[kind][0]) if kind == "winners" else known[kind][0].text
+        text = known[kind][0].text if kind == "gsp plain" else read(auction, known[kind][0])
         for rule in (GSP, VCG):
             mechanism = rule(ScriptedLLM(), pctr)
             prices = mechanism.allocate(auction)
@@ -340,6 +344,7 @@ def measure(episode: Episode, shown: Outcome, judge: ClickModel, objective: Obje
     """Reward and revenue in expectation over the judge's clicks."""
     probs = judge.probabilities(episode.persona, episode.auction, shown)
     revenue = sum(p.price * probs[p.ad_id] for p in shown.placements) + sum(shown.transfers.values())
+    masked = masked_links(shown.response)
     before = tuple(str(len(markup.strip_markup(shown.response[: p.span[0]]).split())) for p in shown.placements)
     return Measured(
         episode.persona.id,
@@ -349,6 +354,7 @@ def measure(episode: Episode, shown: Outcome, judge: ClickModel, objective: Obje
         float(bool(shown.violations)),
         len(markup.strip_markup(shown.response).split()),
         before,
+        sum(sentence_around(masked, p.span)[0] < len(masked[: p.span[0]].rstrip()) for p in shown.placements),
     )
 
 
@@ -380,6 +386,7 @@ def write_table(rows: Rows, out: Path) -> None:
                 "faults",
                 "words",
                 "words before",
+                "led",
             ]
         )
         rival = rows.get("gsp, tuned writer", {})
@@ -410,6 +417,7 @@ def write_table(rows: Rows, out: Path) -> None:
                     ]
                     + [f"{np.mean([getattr(m, k) for m in own]):.3f}" for k in ("ads", "faults", "words")]
                     + [f"{np.mean(before):.0f}" if before else ""]
+                    + [f"{sum(m.led for m in own) / len(before):.2f}" if before else ""]
                 )
 
 
