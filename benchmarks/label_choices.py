@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.whole_answers import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid
+from benchmarks.whole_answers import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid, score_of
 from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, link_places
@@ -33,7 +33,7 @@ from mechanisms.llm_auction.levels import Episode, Pages
 from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import PredictedCTR
-from mechanisms.llm_auction.slim import digits
+from mechanisms.llm_auction.slim import Score, digits
 from mechanisms.llm_auction.train import CURVE, Training
 from mechanisms.llm_auction.written import SAMPLING, Page, page
 from simenv.encoder import default_encoder
@@ -88,7 +88,8 @@ def places(policy: AdaptedLLM, config: Config, pctr: PredictedCTR, cells: Sequen
     level = LabelChoices(Pages(policy))
     drawn = [(cell, episode) for cell in cells for episode in cell.episodes(config, count)]
     pages = [
-        (f"{cell} {i}", page_of(episode.auction, pctr, show_bids=False)) for i, (cell, episode) in enumerate(drawn)
+        (f"{cell} {i}", page_of(episode.auction, pctr, "pctr", show_bids=False))
+        for i, (cell, episode) in enumerate(drawn)
     ]
     texts = sampling.sample(policy, pages, 1, SAMPLING, "label choices")
     found = []
@@ -116,9 +117,9 @@ def _as_trained(auction: Auction) -> dict[str, Any]:
     return {}
 
 
-def page_of(auction: Auction, pctr: PredictedCTR, **options: Any) -> Page:
+def page_of(auction: Auction, pctr: PredictedCTR, score: Score, **options: Any) -> Page:
     """The prompt with the digits of the reward model, or without digits if `options` say so."""
-    return page(auction, **{"shown": digits(auction, "pctr", pctr), **options})
+    return page(auction, **{"shown": digits(auction, score, pctr), **options})
 
 
 def shuffled(auction: Auction) -> list[int]:
@@ -138,12 +139,12 @@ class Measured(NamedTuple):
 
 
 def choices_at(
-    policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR, changes: Changes = _as_trained
+    policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR, score: Score, changes: Changes = _as_trained
 ) -> list[Measured]:
     """The policy's choice at every place; `changes`: options of the auction's prompt."""
     measured = []
     for place in known:
-        asked = page_of(place.episode.auction, pctr, **changes(place.episode.auction))
+        asked = page_of(place.episode.auction, pctr, score, **changes(place.episode.auction))
         with torch.no_grad():
             ((row,),) = policy.label_logps([(asked, [place.before])])
         *probs, opens = row.exp().tolist()
@@ -198,14 +199,14 @@ def rebid_in(episode: Episode, amount: float) -> Episode:
 
 
 def sweep(
-    policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR, bids: Sequence[float] = BIDS
+    policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR, score: Score, bids: Sequence[float] = BIDS
 ) -> dict[str, str]:
     """Mean probability of the most relevant ad at each bid."""
     means = {}
     for amount in bids:
         moved = [one._replace(episode=rebid_in(one.episode, amount)) for one in known]
         best = [max(one.episode.auction.bids, key=lambda b: b.relevance).ad.id for one in moved]
-        rows = [one.probs[ad] for one, ad in zip(choices_at(policy, moved, pctr), best, strict=True)]
+        rows = [one.probs[ad] for one, ad in zip(choices_at(policy, moved, pctr, score), best, strict=True)]
         means[f"at {amount}"] = f"{np.mean(rows):.3f}"
     return means
 
@@ -213,6 +214,7 @@ def sweep(
 def read(given: argparse.Namespace) -> None:
     """Measures each epoch's policy, and the best one with other prompts."""
     config, pctr = config_of(given.training), pctr_of(given.training)
+    score = score_of(config)
     policy = new_policy(config)
     epochs = epochs_of(given.training)
     load(policy, epochs[1])
@@ -221,22 +223,22 @@ def read(given: argparse.Namespace) -> None:
     rows = rankings(known, pctr)
     for folder in epochs[1:]:
         load(policy, folder)
-        measured = choices_at(policy, known, pctr)
-        rows.append(row_of(f"epoch {folder.name}", measured) | sweep(policy, known[: len(known) // 2], pctr))
+        measured = choices_at(policy, known, pctr, score)
+        rows.append(row_of(f"epoch {folder.name}", measured) | sweep(policy, known[: len(known) // 2], pctr, score))
         print(rows[-1], flush=True)
     load(policy, given.training)
     prompts: dict[str, Changes] = {
         "list shuffled": lambda auction: {"order": shuffled(auction)},
         "list in the retriever's order": lambda auction: {"order": range(len(auction.bids))},
-        "no digits": lambda auction: {"shown": dict.fromkeys(digits(auction, "pctr", pctr), "")},
+        "no digits": lambda auction: {"shown": dict.fromkeys(digits(auction, score, pctr), "")},
         "list shuffled, no digits": lambda auction: {"order": shuffled(auction), "shown": {}},
         "retriever's order and digits": lambda auction: {"shown": digits(auction)},
         "retriever's digits, list shuffled": lambda auction: {"shown": digits(auction), "order": shuffled(auction)},
-        "no bids": lambda auction: {"show_bids": False},
+        "no bids": lambda auction: {"show_bids": False, "shown": digits(auction, "pctr", pctr)},
         "profile hidden": lambda auction: {"profile": False},
     }
     for name, changes in prompts.items():
-        rows.append(row_of(f"kept, {name}", choices_at(policy, known, pctr, changes)))
+        rows.append(row_of(f"kept, {name}", choices_at(policy, known, pctr, score, changes)))
         print(rows[-1], flush=True)
     write(rows, given.out)
 
@@ -261,9 +263,9 @@ def train(given: argparse.Namespace) -> None:
             shutil.copy(given.training / "sft.jsonl", folder)  # the examples of the anchor
             training.state.update(tuned=True, log=log, clicked=given_config.epochs, curve=[start], best=0)
             training.run()
-            policy, shown = training.policy, {"profile": given_config.profile}
-            measured = choices_at(policy, known, pctr, lambda auction, shown=shown: shown)  # type: ignore[misc]
-            swept = sweep(policy, known[: len(known) // 2], pctr, (BIDS[0], BIDS[-1]))
+            policy, shown, score = training.policy, {"profile": given_config.profile}, score_of(given_config)
+            measured = choices_at(policy, known, pctr, score, lambda auction, shown=shown: shown)  # type: ignore[misc]
+            swept = sweep(policy, known[: len(known) // 2], pctr, score, (BIDS[0], BIDS[-1]))
             rows.append({"seed": seed} | row_of(name, measured) | swept)
             print(rows[-1], flush=True)
             write(rows, given.out)

@@ -5,7 +5,7 @@ python -m benchmarks.whole_answers plain --training FOLDER --out plain.jsonl    
 python -m benchmarks.whole_answers score --training FOLDER --answers answers.jsonl plain.jsonl --out FOLDER
 
 All rivals have the same base model and the same pCTR and, where their row says so, the same fine-tuned writer. The
-digits in all prompts are that pCTR's predictions.
+digits in all prompts are that pCTR's predictions; in prompts with bids, those of the training's score.
 Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of its answers. Clicks are
 those of world v1; bids are uniform in 1 to 100. Each row is measured on the same auctions. `--rows` samples some rows
 alone, so that two processes with one thread each may share the work; `score` reads all files together.
@@ -37,7 +37,7 @@ from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import PredictedCTR
-from mechanisms.llm_auction.slim import digits
+from mechanisms.llm_auction.slim import Score, digits
 from mechanisms.llm_auction.written import SAMPLING, Page, Written, ads_at_end, page, read, winners_page
 from mechanisms.menu import read as read_item
 from mechanisms.mosaic import Mosaic
@@ -134,7 +134,8 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     gsp = GSP(ScriptedLLM(), pctr)
 
     def asked(auction: Auction, *, show_bids: bool = True, profile: bool = config.profile) -> Page:
-        return page(auction, show_bids=show_bids, shown=digits(auction, "pctr", pctr), profile=profile)
+        shown = digits(auction, score_of(config) if show_bids else "pctr", pctr)
+        return page(auction, show_bids=show_bids, shown=shown, profile=profile)
 
     with given.out.open("w", encoding="utf-8") as file:
 
@@ -194,6 +195,11 @@ def epochs_of(training: Path) -> list[Path]:
 def pctr_of(training: Path) -> PredictedCTR:
     """The last epoch's reward model, which all rows of the table use."""
     return PredictedCTR(reward_model.load(epochs_of(training)[-1], default_encoder()))
+
+
+def score_of(config: Config) -> Score:
+    """What the digits of prompts with bids are: the pCTR's predictions, or eCPM."""
+    return "ecpm" if config.score == "ecpm" else "pctr"
 
 
 def load(policy: AdaptedLLM, folder: Path | None) -> None:

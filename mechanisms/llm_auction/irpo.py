@@ -36,7 +36,7 @@ from simenv.records import Click, Record
 from .click_features import PCTRExample, pctr_examples
 from .levels import Episode, Group, Level, Response, judge_clicks
 from .reward_model import PCTR, STEPS, PredictedCTR
-from .slim import Score
+from .slim import PREDICTED, Score
 
 Floats = npt.NDArray[np.float64]
 
@@ -155,8 +155,9 @@ class Config(Record):
     show_score: bool = True
     """links: whether the prompt shows a score. The mechanism always shows one; False is an experiment."""
     score: Score = "retriever"
-    """The order of the prompt's list and its digits: the retriever's cosine, or the reward model's prediction for the
-    ad alone (before the first fit: the retriever's). The mechanism has an option of the same name."""
+    """The order of the prompt's list and its digits: the retriever's cosine, the reward model's prediction for the ad
+    alone ("pctr"), or the bid times that ("ecpm"); before the first fit, the retriever's. The mechanism has an option
+    of the same name."""
     personas: str = "everyday"
     catalog: str = "everyday"
     threads: int = Field(default=2, ge=1)
@@ -181,14 +182,19 @@ class Config(Record):
             raise ValueError("anchor needs examples: sft_auctions, for instance 600")
         if self.plain_ad_cost and not self.plain_share:
             raise ValueError("plain_ad_cost needs questions without commercial intent: plain_share, for instance 0.25")
-        if self.score == "pctr" and self.reward == "oracle":
-            raise ValueError('score "pctr" needs a reward model, and with reward "oracle" none is fitted')
+        if self.predicts and self.reward == "oracle":
+            raise ValueError(f'score "{self.score}" needs a reward model, and with reward "oracle" none is fitted')
         if self.level == "written" and self.llm == "embedded" and not self.sft_auctions:
             raise ValueError("level written needs sft_auctions, for instance 600: the embedded model shows no ads")
         only_written = [name for name in _WRITTEN if getattr(self, name) != type(self).model_fields[name].default]
         if self.level != "written" and only_written:
             raise ValueError(f"{', '.join(only_written)}: only for level written, got level {self.level}")
         return self
+
+    @property
+    def predicts(self) -> bool:
+        """Whether prompts show predictions of the reward model."""
+        return self.score in PREDICTED
 
     @property
     def steps_per_epoch(self) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
 from .adapter_files import SHIPPED, changes_of
-from .slim import Choice, Offer, Score, offer
+from .slim import PREDICTED, Choice, Offer, Score, offer
 from .written import TunedWriter
 
 FORMATS = ("auto", "slim", "written", "json")
@@ -44,15 +44,15 @@ class LLMAuction:
             "json": one call with the paper's prompt writes everything. By default that of the adapter's training, or
             "json" for capable models.
         score: The digit of a candidate in the prompt, and the order of the list: "retriever", the cosine of query and
-            ad; or "pctr", the click probability that the reward model in the adapter's folder predicts for the ad
-            alone. By default that of the adapter's training.
+            ad; "pctr", the click probability that the reward model in the adapter's folder predicts for the ad alone;
+            or "ecpm", the bid times that probability. By default that of the adapter's training.
         profile: Format "written": whether the prompt shows the user's profile.
         encoder: The sentence encoder of the reward model; the embedded one by default.
 
     Raises:
         UnknownName: another format or score.
-        InputError: an adapter is given and the model is not on this machine, or the score is "pctr" without an adapter
-            or with the json format.
+        InputError: an adapter is given and the model is not on this machine, or the score is "pctr" or "ecpm" without
+            an adapter or with the json format.
         DataFileError: the folder has no adapter, or the adapter belongs to another model; or it has no reward model.
     """
 
@@ -70,8 +70,8 @@ class LLMAuction:
     ) -> None:
         if format not in FORMATS:
             raise UnknownName("format of llm_auction", format, list(FORMATS))
-        if score not in ("auto", "retriever", "pctr"):
-            raise UnknownName("score of llm_auction", score, ["auto", "retriever", "pctr"])
+        if score not in (scores := ("auto", *get_args(Score))):
+            raise UnknownName("score of llm_auction", score, list(scores))
         if adapter is None:
             fits = llm.name == "embedded" and format in ("auto", "slim")
             adapter = SHIPPED if fits and SHIPPED.is_dir() else "none"
@@ -82,13 +82,15 @@ class LLMAuction:
         self.slim = format == "slim"
         self._score: Score = "retriever"
         self._ctr: CTRModel | None = None
-        if score == "pctr" or (score == "auto" and format != "json" and trained.get("score") == "pctr"):
+        if score == "auto":
+            score = "retriever" if format == "json" else trained.get("score", "retriever")
+        if score in PREDICTED:
             if format == "json" or str(adapter) == "none":
                 got = "the json format" if format == "json" else "no adapter"
-                raise InputError(f'the score "pctr" of llm_auction needs an adapter and no json format, got {got}')
+                raise InputError(f'the score "{score}" of llm_auction needs an adapter and no json format, got {got}')
             from .reward_model import PredictedCTR, load
 
-            self._score = "pctr"
+            self._score = cast(Score, score)
             self._ctr = PredictedCTR(load(Path(adapter), encoder or default_encoder()))
         self.policy = llm if str(adapter) == "none" else adapted(llm, Path(adapter))
         if format == "written":

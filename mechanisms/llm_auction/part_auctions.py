@@ -52,7 +52,7 @@ class PartAuctions:
         judge: The judge of their worlds.
 
     Attributes:
-        ctr: Gives the digits in prompts with the score "pctr". None: the retriever's.
+        ctr: Gives the digits in prompts with the scores "pctr" and "ecpm". None: the retriever's.
     """
 
     def __init__(self, config: Config, judge: Judge) -> None:

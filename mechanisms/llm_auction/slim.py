@@ -7,8 +7,10 @@ The prompt has one line per candidate, the most relevant first:
 A line has a label, four words of description, a score as one digit, and the label repeated in proportion to the bid.
 Small models read repetition better than numbers. A keyed draw rounds the number of repetitions, so that its mean is
 linear in the bid. Without the draw, expected clicks would be a step function of the bid, and most changes of a bid
-would have no effect. The score is the retriever's cosine, or a click probability that a CTR model predicts for the ad
-alone. The model sees relevance only as this one digit and as the order of the lines, which is that of the score.
+would have no effect. The score is the retriever's cosine, a click probability that a CTR model predicts for the ad
+alone, or the bid times that probability (eCPM, without the factor of 1,000). The model sees relevance only as this one
+digit and as the order of the lines, which is that of the score. With eCPM a ranking is in the prompt already: the model
+needs to learn only where it pays to depart from it.
 
 A label stands for the ad's link. It is one token, so one forward pass gives the distribution over all choices, and the
 prompt is a third as long as one with whole links.
@@ -33,7 +35,9 @@ from simenv.seeding import keyed_rng
 Choice = tuple[int, ...]
 """Indices of the shown ads in `Offer.bids`, in reading order; () shows none."""
 
-Score = Literal["retriever", "pctr"]
+Score = Literal["retriever", "pctr", "ecpm"]
+PREDICTED = ("pctr", "ecpm")
+"""The scores that need a CTR model."""
 
 LABELS = string.ascii_uppercase[:24]
 """Labels of the offered candidates. At most this many are offered, the most relevant ones."""
@@ -47,6 +51,8 @@ _FULL_SCORE = 0.75
 _PROBS = (0.01, 0.5)
 """Click probabilities that are shown as 0 and as 9, on a logarithmic scale. An ad's value is bid times probability, and
 most probabilities of single ads lie between 0.02 and 0.2."""
+_VALUES = (0.1, 50.0)
+"""Bids times probabilities, in currency, that are shown as 0 and as 9, on a logarithmic scale."""
 
 
 class Offer(NamedTuple):
@@ -95,14 +101,14 @@ def offer(
         auction: Bids of 0 and bids below the reserve are not offered.
         order: Another order of the candidates, for experiments.
         show_score: Whether the prompt shows a score, for experiments.
-        score: What the digit and the order are: the retriever's cosine, or the click probability that `ctr` predicts
-            for the ad alone.
-        ctr: The CTR model; needed for the score "pctr".
+        score: What the digit and the order are: "retriever", its cosine; "pctr", the click probability that `ctr`
+            predicts for the ad alone; "ecpm", the bid times that probability.
+        ctr: The CTR model; needed for the scores of `PREDICTED`.
         counts: Ad id -> repetitions of its label, in place of the keyed draw, for experiments.
         places: Maximum number of ads, in place of `auction.max_ads`; ads beyond max_ads have a penalty.
 
     Raises:
-        InputError: the score is "pctr" and there is no CTR model.
+        InputError: the score needs a CTR model, and there is none.
     """
     counts = counts or {}
     shown = digits(auction, score, ctr) if show_score else {}
@@ -171,10 +177,12 @@ def digits(auction: Auction, score: Score = "retriever", ctr: CTRModel | None = 
     if score == "retriever":
         shares = [bid.relevance / _FULL_SCORE for bid in auction.bids]
     elif ctr is None:
-        raise InputError('the score "pctr" needs a CTR model, got none')
+        raise InputError(f'the score "{score}" needs a CTR model, got none')
     else:
-        low, high = _PROBS
-        probs = [float(prob) for prob in ctr.relevance(auction)]
-        shares = [math.log(max(prob, low) / low) / math.log(high / low) for prob in probs]
-        order = sorted(order, key=lambda i: -probs[i])
+        low, high = _PROBS if score == "pctr" else _VALUES
+        values = [float(prob) for prob in ctr.relevance(auction)]
+        if score == "ecpm":
+            values = [bid.amount * prob for bid, prob in zip(auction.bids, values, strict=True)]
+        shares = [math.log(max(value, low) / low) / math.log(high / low) for value in values]
+        order = sorted(order, key=lambda i: -values[i])
     return {auction.bids[i].ad.id: f" {round(9 * float(np.clip(shares[i], 0, 1)))}" for i in order}

@@ -229,7 +229,7 @@ class Training:
         if self.config.reward == "oracle":
             return self.judge
         if self.state["clicked"] < number:
-            if self.config.score == "pctr" and self.state["log"] and self.auctions.ctr is None:
+            if self.config.predicts and self.state["log"] and self.auctions.ctr is None:
                 self._fit()  # a resumed training: the last epoch's model, which its policy knows
             with self._timed("clicks"):
                 seed = 2000 * self.config.seed + 2 * number + 1  # other bids than those of phase 2
@@ -239,16 +239,16 @@ class Training:
             self.state["clicked"] = number
             self._save()
         model = self._fit()
-        if self.config.score == "retriever":
+        if not self.config.predicts:
             reward_model.save(model, self.out)
         return model
 
     def _fit(self) -> PCTR:
-        """Fits the reward model to the log; with the score "pctr" its predictions are in all prompts from here on."""
+        """Fits the reward model to the log. If prompts show its predictions, they do from here on."""
         with self._timed("pctr"):
             log = [PCTRExample(*row) for row in self.state["log"]]
             model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
-        if self.config.score == "pctr":
+        if self.config.predicts:
             self.auctions.ctr = PredictedCTR(model)
             self.held_out = self.auctions.draw("validation", self.config.validation, 0)
         return model
@@ -277,9 +277,9 @@ class Training:
         self.console.print(f"epoch {facts['epoch']}: {shown}", highlight=False, soft_wrap=True)
 
     def _write_adapter(self, folder: Path, pctr: PCTR | None) -> None:
-        """Writes the adapter, and with the score "pctr" the reward model whose predictions were in its prompts."""
+        """Writes the adapter, and the reward model if its predictions were in its prompts."""
         lora.save(folder, self.policy.trained, self.config.r, self.config.alpha, self.policy.base)
-        if self.config.score == "pctr" and pctr is not None:
+        if self.config.predicts and pctr is not None:
             reward_model.save(pctr, folder)
 
     def _exact_facts(self, level: Links) -> dict[str, float | None]:

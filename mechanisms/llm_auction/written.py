@@ -148,7 +148,8 @@ class TunedWriter(Writer):
 
     async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
         """An answer for which the model chooses the ads, if any: one call."""
-        shown = digits(auction, self._score, self._ctr)
+        score: Score = "pctr" if self._score == "ecpm" and not show_bids else self._score
+        shown = digits(auction, score, self._ctr)
         asked = page(auction, show_bids=show_bids, shown=shown, profile=self._profile)
         completion = await self.llm.complete(
             asked.prompt,

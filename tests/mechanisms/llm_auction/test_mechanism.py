@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ from mechanisms.llm_auction.levels import Group, sample
 from mechanisms.llm_auction.policy import cell
 from mechanisms.llm_auction.slim import LABELS, REPEATS, digits, offer, repeats
 from mechanisms.llm_auction.split import only, part_of
-from mechanisms.llm_auction.written import page
+from mechanisms.llm_auction.written import TunedWriter, page
 from simenv import make_mechanism
 from simenv.background_loop import run_sync
 from simenv.check import check_mechanism
@@ -100,6 +101,26 @@ def test_the_digit_and_the_order_may_be_those_of_a_predicted_click_probability()
     assert list(shown) == ["c1", "c2", "c0"]
     with pytest.raises(InputError, match='the score "pctr" needs a CTR model, got none'):
         offer(auction, score="pctr")
+
+
+def test_the_digit_and_the_order_may_be_those_of_the_bid_times_the_probability() -> None:
+    auction = make_auction([50.0, 10.0, 80.0], [0.7, 0.4, 0.1])
+    ctr = GivenCTR([0.02, 0.9, 0.1])
+    offered = offer(auction, score="ecpm", ctr=ctr)
+    assert [bid.ad.id for bid in offered.bids] == ["c1", "c2", "c0"]  # 9, 8 and 1
+    assert offered.digits == {"c1": " 7", "c2": " 6", "c0": " 3"}  # 9 * log(9 / 0.1) / log(50 / 0.1) = 6.5
+    assert offered.prompt.user.splitlines()[1].startswith("A Product It is good 7 A")
+    llm = ScriptedLLM()
+    asyncio.run(TunedWriter(llm, score="ecpm", ctr=ctr).own_choice(auction, show_bids=True))
+    asyncio.run(TunedWriter(llm, score="ecpm", ctr=ctr).own_choice(auction, show_bids=False))
+    constraints = [request.constraint for request in llm.requests]
+    links = {bid.ad.id: bid.ad.link for bid in auction.bids}
+    assert [getattr(one, "links", ())[0] for one in constraints] == [links["c1"], links["c1"]]
+    moved = make_auction([50.0, 1.0, 80.0], [0.7, 0.4, 0.1])
+    assert list(digits(moved, "ecpm", ctr)) == ["c2", "c0", "c1"]
+    asyncio.run(TunedWriter(llm, score="ecpm", ctr=ctr).own_choice(moved, show_bids=False))
+    hidden = llm.requests[-1].constraint  # an order by bids would show them
+    assert [*getattr(hidden, "links", ())] == [links[i] for i in ("c1", "c2", "c0")]
 
 
 def test_what_cannot_be_built_says_why() -> None:
