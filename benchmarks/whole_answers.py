@@ -37,7 +37,7 @@ from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import PredictedCTR
-from mechanisms.llm_auction.slim import Score, digits
+from mechanisms.llm_auction.slim import PREDICTED, Score, digits
 from mechanisms.llm_auction.written import SAMPLING, Page, Written, ads_at_end, page, read, winners_page
 from mechanisms.menu import read as read_item
 from mechanisms.mosaic import Mosaic
@@ -120,6 +120,7 @@ def main() -> None:
         help="sample: the epochs whose policies answer; by default all, the base model, "
         "and the best epoch with the profile hidden",
     )
+    parser.add_argument("--score", choices=PREDICTED, help="sample: another score than the training's, for policies")
     given = parser.parse_args()
     cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
     {"sample": sample, "plain": plain, "score": score}[given.what](given, cells)
@@ -134,7 +135,8 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     gsp = GSP(ScriptedLLM(), pctr)
 
     def asked(auction: Auction, *, show_bids: bool = True, profile: bool = config.profile) -> Page:
-        shown = digits(auction, score_of(config) if show_bids else "pctr", pctr)
+        score: Score = (given.score or score_of(config)) if show_bids else "pctr"
+        shown = digits(auction, score, pctr)
         return page(auction, show_bids=show_bids, shown=shown, profile=profile)
 
     with given.out.open("w", encoding="utf-8") as file:
@@ -161,6 +163,7 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
         for folder in chosen if some else []:
             load(policy, folder)
             kind = "base" if folder is None else f"epoch {folder.name}"
+            kind += f", list by {given.score}" if given.score else ""
             write([(cell, i, kind, one) for (cell, i, _), one in zip(some, pages, strict=True)])
         if "policies" in given.rows and not given.epochs:
             load(policy, given.training)
