@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.whole_answers import Cell, config_of, mean, pctr_of
+from benchmarks.whole_answer_setup import Cell, config_of, pctr_of
+from benchmarks.whole_answer_tables import mean
 from mechanisms.gsp import GSP
 from simenv import outcome
 from simenv.encoder import default_encoder

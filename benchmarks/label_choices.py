@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.whole_answers import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid, score_of
+from benchmarks.whole_answer_setup import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid, score_of
 from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, link_places

@@ -14,10 +14,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from simenv.errors import OutcomeError
-from simenv.links import BROKEN, without_links
+from simenv.links import BROKEN, masked_links, without_links
 from simenv.links import LINK as LINK
 from simenv.records import Ad, Auction, MarkupViolation, Outcome, Placement, ViolationKind
-from simenv.text import clause_spans
+from simenv.text import clause_spans, sentence_spans
 
 # Text about the auction process in an answer to the user. A sentence is a leak if it has one telling phrase, or words
 # of two kinds: about ads and about their selection, or about the assistant's own task and about ad selection. "bid",
@@ -139,6 +139,15 @@ def links_only(ad: Ad, text: str, auction: Auction) -> bool:
 def strip_markup(response: str) -> str:
     """The text without mark-up: a link becomes its title, and other mark-up characters are removed."""
     return re.sub(r"[@\[\]]", "", LINK.sub(lambda match: match["title"], response))
+
+
+def sentences(response: str) -> list[str]:
+    """The sentences of an answer with its links, without white space around them and without blank ones.
+
+    No sentence ends within a link, as it might by `simenv.text.sentences`.
+    """
+    pieces = [response[start:stop].strip() for start, stop in sentence_spans(masked_links(response))]
+    return [piece for piece in pieces if piece]
 
 
 def outcome(

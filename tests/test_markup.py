@@ -116,6 +116,13 @@ def test_verify_refuses_what_the_text_does_not_show() -> None:
         markup.verify(cheap, reserved)
 
 
+def test_no_sentence_ends_within_a_link() -> None:
+    link = "@Dr. No. 5! Soap@[A07]"
+    text = f"  Wash.\n\n{link} is mild. Then rest"
+    assert markup.sentences(text) == ["Wash.", f"{link} is mild.", "Then rest"]
+    assert markup.sentences(" \n") == []
+
+
 def test_strip_markup_leaves_the_titles() -> None:
     assert markup.strip_markup(f"Take {BOOTS.link}.") == "Take Tern Trail Boots."
     assert kinds(markup.strip_markup("A @broken [A01] piece@[")) == []

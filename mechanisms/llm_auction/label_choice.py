@@ -27,7 +27,7 @@ from simenv import markup
 from simenv.links import masked_links
 from simenv.records import Outcome
 from simenv.seeding import keyed_rng
-from simenv.text import sentence_ends, sentence_spans
+from simenv.text import sentence_ends
 from simenv.writer.copy_check import own_words
 from simenv.writer.guards import whole_sentences
 
@@ -118,7 +118,7 @@ class LabelChoices(Level):
         if response.ad_id is not None:
             ad = episode.auction.bid_of(response.ad_id).ad
             text = f"{text} {ad.link}: {own_words(ad)}"
-            after = " ".join(piece for piece in _sentences(after) if ad.link not in piece)
+            after = " ".join(piece for piece in markup.sentences(after) if ad.link not in piece)
         text = read(episode.auction, Written(f"{text} {after}".strip()))
         return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in episode.auction.bids})
 
@@ -206,18 +206,12 @@ def cut(episode: Episode, written: Written, key: str, *, ads_at_end: bool = Fals
 
 def _place(episode: Episode, rest: str, before: str, at_end: bool) -> Place:
     """A place with the two ways in which the answer may go on. `rest`: what was sampled behind it."""
-    after = _sentences(rest)
+    after = markup.sentences(rest)
     shows = [bool(link_places(episode, f" {piece}")) for piece in after]
     next_ad = shows.index(True) if any(shows) else len(after)
     behind = after[:next_ad] + after[next_ad + 1 :]
-    opened = next_ad == 0 and 0 in link_places(episode, f" {after[0]}") if after else False
+    opened = bool(after) and 0 in link_places(episode, f" {after[0]}")
     return Place(before, at_end, " ".join(behind if opened else after), " ".join(behind))
-
-
-def _sentences(text: str) -> list[str]:
-    """The sentences of an answer. No sentence ends within a link."""
-    pieces = [text[start:stop].strip() for start, stop in sentence_spans(masked_links(text))]
-    return [piece for piece in pieces if piece]
 
 
 def link_places(episode: Episode, text: str) -> list[int]:

@@ -24,10 +24,8 @@ from typing import NamedTuple
 
 from simenv import Writer, markup
 from simenv.ctr.models import CTRModel
-from simenv.links import masked_links
 from simenv.llm import LLM, Completion, LabelledLinks, Prompt, Sampling
 from simenv.records import Ad, Auction
-from simenv.text import sentence_spans
 from simenv.writer.copy_check import own_words
 from simenv.writer.writer import finished
 
@@ -106,9 +104,9 @@ def read(auction: Auction, written: Completion | Written) -> str:
 def ads_at_end(auction: Auction, text: str) -> str:
     """The answer with the sentences that link ads moved behind the others, in their order."""
     links = [bid.ad.link for bid in auction.bids]
-    pieces = [text[start:stop].strip() for start, stop in sentence_spans(masked_links(text))]
+    pieces = markup.sentences(text)
     with_ads = [piece for piece in pieces if any(link in piece for link in links)]
-    return " ".join([*(piece for piece in pieces if piece and piece not in with_ads), *with_ads])
+    return " ".join([*(piece for piece in pieces if piece not in with_ads), *with_ads])
 
 
 class TunedWriter(Writer):

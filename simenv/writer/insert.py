@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from simenv import markup
 from simenv.encoder import Encoder, default_encoder
 from simenv.files.prompts import read_prompt
-from simenv.links import LINK, masked_links
+from simenv.links import LINK
 from simenv.llm import LLM, LinksOnly, Sampling
 from simenv.records import Ad, Auction
-from simenv.text import sentence_spans
 from simenv.writer.claims import unsupported
 from simenv.writer.copy_check import denials, own_words
 from simenv.writer.gaps import best_places, disruption, gaps, with_sentences
@@ -106,15 +105,10 @@ def keeps(auction: Auction, before: str, after: str, *, every_word: bool = False
         return False
     if corrected(auction, after, every_word=every_word) != after:
         return False
-    old, new = _sentences(before), _sentences(after)
+    old, new = markup.sentences(before), markup.sentences(after)
     return len(old) == len(new) and all(
         _same_links(a, b) if LINK.search(a + b) else _says_the_same(a, b) for a, b in zip(old, new, strict=True)
     )
-
-
-def _sentences(text: str) -> list[str]:
-    pieces = [text[start:stop].strip() for start, stop in sentence_spans(masked_links(text))]
-    return [piece for piece in pieces if piece]
 
 
 def _same_links(before: str, after: str) -> bool:

@@ -1,0 +1,271 @@
+"""Judges the answers that `whole_answers.py` sampled, and writes its tables."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.whole_answer_setup import (
+    BEST,
+    BIDS,
+    QUIET,
+    SWEEP,
+    SWEPT,
+    UNCOMMERCIAL,
+    Cell,
+    config_of,
+    pctr_of,
+    rebid,
+)
+from mechanisms.best_of_n import BestOfN
+from mechanisms.fixed_slots import FixedSlots
+from mechanisms.gsp import GSP
+from mechanisms.llm_auction.irpo import Config
+from mechanisms.llm_auction.levels import Episode
+from mechanisms.llm_auction.reward_model import PredictedCTR
+from mechanisms.llm_auction.written import Written, ads_at_end, read
+from mechanisms.menu import read as read_item
+from mechanisms.mosaic import Mosaic
+from mechanisms.vcg import VCG
+from simenv import Writer, markup, outcome
+from simenv.encoder import default_encoder
+from simenv.judges.click_model import ClickModel
+from simenv.links import masked_links
+from simenv.llm import ScriptedLLM
+from simenv.objective import Objective
+from simenv.records import Ad, Auction, Outcome
+from simenv.seeding import keyed_rng
+from simenv.stats import Estimate, clustered_ratio
+from simenv.text import sentence_around
+
+
+class Replayed(Writer):
+    """Writes the text that was sampled before."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ScriptedLLM())
+        self._text = text
+
+    async def with_ads(self, auction: Auction, ads: Sequence[Ad], sample: int = 0) -> str:
+        return self._text
+
+    async def answer(self, auction: Auction) -> str:
+        return self._text
+
+
+class Measured(NamedTuple):
+    """One answer of one row of the table."""
+
+    persona: str
+    reward: float
+    revenue: float
+    ads: float
+    faults: float
+    words: float
+    links: tuple[str, ...]
+    """Where each ad stands: words before it."""
+    led: int
+    """Ads whose sentence has words before the link."""
+
+
+def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
+    """Judges all answers, and writes the tables."""
+    config = config_of(given.training)
+    pctr = pctr_of(given.training)
+    judge, objective = ClickModel(default_encoder()), Objective()
+    texts: dict[tuple[int, int, int], dict[str, list[Written]]] = defaultdict(dict)
+    for file in given.answers:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            texts[row["n"], row["seed"], row["i"]][row["kind"]] = [Written(*text) for text in row["texts"]]
+    rows: Rows = defaultdict(dict)
+    for cell in cells:
+        for i, episode in enumerate(cell.episodes(config, given.auctions)):
+            known = texts.get((*cell, i), {})
+            for name, shown in outcomes(episode.auction, known, pctr, objective, judge, episode):
+                rows[name][cell, i] = measure(episode, shown, judge, objective)
+        print(cell, flush=True)
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_table(rows, given.out / "rivals.csv")
+    write_sweep(config, texts, judge, given.out / "sweep.csv")
+    write_plain(config, texts, given.out / "no_commercial_intent.csv")
+
+
+def outcomes(
+    auction: Auction,
+    known: dict[str, list[Written]],
+    pctr: PredictedCTR,
+    objective: Objective,
+    judge: ClickModel,
+    episode: Episode,
+) -> Iterator[tuple[str, Outcome]]:
+    """The outcome of every row of the table for one auction."""
+    bids = {bid.ad.id: bid.amount for bid in auction.bids}
+    for kind, texts in known.items():
+        if kind in ("base", "profile hidden") or kind.startswith("epoch"):
+            yield kind, outcome(auction, read(auction, texts[0]), bids)
+        if kind.startswith("epoch"):
+            yield f"{kind}, ads at the end", outcome(auction, ads_at_end(auction, read(auction, texts[0])), bids)
+        if kind == "links":
+            yield "choice of links, plain writer", outcome(auction, texts[0].text, bids)
+    writers = {"winners": "tuned writer", "winners, trained": "trained writer", "gsp plain": "plain writer"}
+    for kind, name in writers.items():
+        if kind not in known:
+            continue
+        text = known[kind][0].text if kind == "gsp plain" else read(auction, known[kind][0])
+        for rule in (GSP, VCG):
+            mechanism = rule(ScriptedLLM(), pctr)
+            prices = mechanism.allocate(auction)
+            missing = [auction.bid_of(i).ad for i in prices if auction.bid_of(i).ad.link not in text]
+            whole = " ".join([text, *(f"{ad.link}: {ad.body}" for ad in missing)])
+            yield f"{mechanism.name}, {name}", outcome(auction, whole, prices)
+    if "answer" in known:
+        slots = FixedSlots(ScriptedLLM(), pctr)
+        slots._writer = Replayed(known["answer"][0].text)
+        yield "fixed_slots", asyncio.run(slots.run(auction, np.random.default_rng(0)))
+    if "pool" in known:
+        answers = [read(auction, text) for text in known["pool"]]
+        for count in (5, 20):
+            best = BestOfN(ScriptedLLM(), pctr, objective, n=count)
+            distinct = dict.fromkeys(answers[:count])
+            yield (
+                f"best of {count}, tuned policy",
+                best.choose(auction, [best._candidate(auction, t) for t in distinct]),
+            )
+        mosaic = Mosaic(ScriptedLLM(), pctr, objective, samples=20)
+        items = [
+            read_item(auction, t, float(np.log(answers[:20].count(t))), pctr, objective)
+            for t in dict.fromkeys(answers[:20])
+        ]
+        probs = mosaic.choice_probs(auction, items)
+        place = int(keyed_rng("whole answers", auction.id).choice(len(items), p=probs / probs.sum()))
+        paid = mosaic.payments(auction, items)
+        yield "mosaic 20, tuned policy", mosaic._outcome(auction, items[place], float(probs[place]), paid)
+    if "more" in known:
+        answers = [read(auction, text) for kind in ("pool", "more") for text in known[kind]]
+        shown = [outcome(auction, text, bids) for text in dict.fromkeys(answers)]
+        true = [
+            objective.reward(auction, judge.probabilities(episode.persona, auction, o), o.violations) for o in shown
+        ]
+        yield f"best of {BEST} by the judge's clicks", shown[int(np.argmax(true))]
+
+
+def measure(episode: Episode, shown: Outcome, judge: ClickModel, objective: Objective) -> Measured:
+    """Reward and revenue in expectation over the judge's clicks."""
+    probs = judge.probabilities(episode.persona, episode.auction, shown)
+    revenue = sum(p.price * probs[p.ad_id] for p in shown.placements) + sum(shown.transfers.values())
+    masked = masked_links(shown.response)
+    before = tuple(str(len(markup.strip_markup(shown.response[: p.span[0]]).split())) for p in shown.placements)
+    return Measured(
+        episode.persona.id,
+        objective.reward(episode.auction, probs, shown.violations),
+        revenue,
+        len(shown.placements),
+        float(bool(shown.violations)),
+        len(markup.strip_markup(shown.response).split()),
+        before,
+        sum(sentence_around(masked, p.span)[0] < len(masked[: p.span[0]].rstrip()) for p in shown.placements),
+    )
+
+
+def mean(values: Sequence[float], people: Sequence[str]) -> Estimate:
+    """A mean in currency with its interval, clustered by persona."""
+    return clustered_ratio([(value, 1.0) for value in values], people)
+
+
+Rows = dict[str, dict[tuple[Cell, int], Measured]]
+"""Row -> cell and auction -> its answer."""
+
+
+def write_table(rows: Rows, out: Path) -> None:
+    """One line for each row and number of candidates, with paired differences to GSP with the tuned writer."""
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            [
+                "n",
+                "row",
+                "answers",
+                "reward",
+                "±",
+                "minus gsp tuned",
+                "±",
+                "revenue",
+                "±",
+                "ads",
+                "faults",
+                "words",
+                "words before",
+                "led",
+            ]
+        )
+        rival = rows.get("gsp, tuned writer", {})
+        for n in sorted({cell.n for some in rows.values() for cell, _ in some}):
+            for name, some in rows.items():
+                places = [place for place in some if place[0].n == n]
+                own = [some[place] for place in places]
+                if not own:
+                    continue
+                people = [m.persona for m in own]
+                reward = mean([m.reward for m in own], people)
+                revenue = mean([m.revenue for m in own], people)
+                gap: Any = ("", "")
+                if all(place in rival for place in places):
+                    paired = mean([some[place].reward - rival[place].reward for place in places], people)
+                    gap = (f"{paired.value:.2f}", f"{paired.margin:.2f}")
+                before = [int(words) for m in own for words in m.links]
+                writer.writerow(
+                    [
+                        n,
+                        name,
+                        len(own),
+                        f"{reward.value:.2f}",
+                        f"{reward.margin:.2f}",
+                        *gap,
+                        f"{revenue.value:.2f}",
+                        f"{revenue.margin:.2f}",
+                    ]
+                    + [f"{np.mean([getattr(m, k) for m in own]):.3f}" for k in ("ads", "faults", "words")]
+                    + [f"{np.mean(before):.0f}" if before else ""]
+                    + [f"{sum(m.led for m in own) / len(before):.2f}" if before else ""]
+                )
+
+
+def write_sweep(config: Config, texts: dict[Any, dict[str, list[Written]]], judge: ClickModel, out: Path) -> None:
+    """ITCTR of the most relevant ad at each bid."""
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["bid", "itctr", "shown"])
+        for bid in BIDS:
+            clicks, there = [], []
+            for i, episode in enumerate(SWEEP.episodes(config, SWEPT)):
+                auction = rebid(episode.auction, bid)
+                ad = max(auction.bids, key=lambda b: b.relevance).ad
+                for text in texts.get((*SWEEP, i), {}).get(f"bid {bid}", []):
+                    shown = outcome(auction, read(auction, text), {b.ad.id: b.amount for b in auction.bids})
+                    probs = judge.probabilities(episode.persona, auction, shown)
+                    clicks.append(probs.get(ad.id, 0.0))
+                    there.append(ad.id in probs)
+            if clicks:
+                writer.writerow([bid, f"{np.mean(clicks):.5f}", f"{np.mean(there):.4f}"])
+
+
+def write_plain(config: Config, texts: dict[Any, dict[str, list[Written]]], out: Path) -> None:
+    """Share of answers without an ad to questions without commercial intent."""
+    counts: dict[str, list[bool]] = defaultdict(list)
+    for i, episode in enumerate(QUIET.episodes(config, UNCOMMERCIAL)):
+        for kind, (text, *_) in texts.get((*QUIET, i), {}).items():
+            links, _ = markup.parse(read(episode.auction, text), episode.auction)
+            counts[kind].append(not links)
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", "answers", "without an ad"])
+        writer.writerows([kind, len(some), f"{np.mean(some):.3f}"] for kind, some in counts.items())
