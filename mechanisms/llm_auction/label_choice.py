@@ -3,13 +3,15 @@
 Of the hundred sampled tokens of an answer one or two decide which ads it shows, so a reward of whole answers says
 little about that choice. Here the policy writes an answer, which is cut at `PLACES` places:
 
-    where a sentence ends       the responses are the candidates whose links may stand there, and no link
-    before a link elsewhere     the candidates alone
+    before a link               the responses are the candidates whose links may stand there
+    where a sentence ends       the same, and no link
+    and no link follows
 
 The distribution of the responses at a place is exact, one forward pass gives it, and each response has a reward: that
 of the whole answer. With an ad at the place, its link and its own words take the place of the answer's next ad, if
-there is one. Without, the answer is as it was sampled, but for an ad whose link it opened right there. So an ad here is
-compared with the same answer that shows an ad later, in other words, or not at all.
+there is one. Without, the answer is as it was sampled. So an ad here is compared with the same answer that shows an ad
+later, in other words, or not at all. Before a link nothing is known of the answers that would open none there. The
+answer without that ad is not one of them: they may show an ad a few words later.
 
 The loss is that of two choices: whether a link opens, where its reward is the mean over the ads that the policy would
 choose, and which ad it shows if it does. So the many candidates that do not pay have no say in whether an ad is shown.
@@ -54,10 +56,10 @@ class Place(NamedTuple):
     """Where an answer is cut."""
 
     before: str
-    at_end: bool
-    """Whether a sentence ends there."""
+    optional: bool
+    """Whether no link is a response: a sentence ends there, and the answer opened no link."""
     after: str = ""
-    """The rest of the answer without a link there."""
+    """The rest of the answer as it was sampled."""
     behind: str = ""
     """The rest of the answer behind an ad there: without the next sentence that shows an ad."""
 
@@ -167,10 +169,10 @@ def _whether(logps: torch.Tensor, group: Group) -> tuple[torch.Tensor, Group]:
 
 def _drawn(page: Page, place: Place, row: torch.Tensor) -> list[Drawn]:
     """The responses at a place, from a row of `AdaptedLLM.label_logps`; [] if the text has all ads."""
-    logps = _logps(row, optional=place.at_end).tolist()
+    logps = _logps(row, optional=place.optional).tolist()
     ads = [Drawn(Chosen(place.before, ad.id, place.behind), logp) for ad, logp in zip(page.ads, logps, strict=False)]
     ads = [one for one in ads if one.logp > -math.inf]
-    none = [Drawn(Chosen(place.before, None, place.after), logps[-1])] if place.at_end else []
+    none = [Drawn(Chosen(place.before, None, place.after), logps[-1])] if place.optional else []
     return ads + none if ads else []
 
 
@@ -204,14 +206,21 @@ def cut(episode: Episode, written: Written, key: str, *, ads_at_end: bool = Fals
     return [known[i] for i in sorted(chosen.tolist())]
 
 
-def _place(episode: Episode, rest: str, before: str, at_end: bool) -> Place:
-    """A place with the two ways in which the answer may go on. `rest`: what was sampled behind it."""
+def _place(episode: Episode, rest: str, before: str, ends: bool) -> Place:
+    """A place with the two ways in which the answer may go on.
+
+    Args:
+        episode: Has the ads.
+        rest: What was sampled behind the place.
+        before: The answer up to the place.
+        ends: Whether a sentence ends there.
+    """
     after = markup.sentences(rest)
     shows = [bool(link_places(episode, f" {piece}")) for piece in after]
     next_ad = shows.index(True) if any(shows) else len(after)
     behind = after[:next_ad] + after[next_ad + 1 :]
     opened = bool(after) and 0 in link_places(episode, f" {after[0]}")
-    return Place(before, at_end, " ".join(behind if opened else after), " ".join(behind))
+    return Place(before, ends and not opened, " ".join(after), " ".join(behind))
 
 
 def link_places(episode: Episode, text: str) -> list[int]:

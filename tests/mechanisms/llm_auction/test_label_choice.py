@@ -125,9 +125,9 @@ def test_an_answer_is_cut_before_its_links_and_where_its_sentences_end() -> None
     first, second = f"{ADS[0].link} is near.", f"Try {ADS[2].link} too."
     text = f"Walk. {first} {second} It"
     known = [
-        Place("Walk.", True, f"{second} It", f"{second} It"),  # in place of the first ad, which it opened there
+        Place("Walk.", False, f"{first} {second} It", f"{second} It"),  # it opened a link: nothing else is known
         Place(f"Walk. {first}", True, f"{second} It", "It"),  # an ad there takes the place of the second
-        Place(f"Walk. {first} Try", False, "It", "It"),
+        Place(f"Walk. {first} Try", False, f"{ADS[2].link} too. It", "It"),
         Place(f"Walk. {first} {second}", True, "It", "It"),
     ]
     draws = [cut(EPISODE, Written(text), f"draw {i}") for i in range(40)]
@@ -164,14 +164,17 @@ def test_an_ad_at_a_place_is_judged_in_the_whole_answer(policy: AdaptedLLM, monk
         f"Walk. {first} Then run. Rest.",  # in place of the next ad, and not again where it stood
         f"Walk. {second} Then run. {first} Rest.",
         f"Walk. {third} Then run. {first} Rest.",
-        text,
+        text,  # no ad there, but later, in other words
     ]
     assert shown("Walk. Then run. For shops,") == [
         f"Walk. Then run. For shops, {first} Rest.",
         text,
         f"Walk. Then run. For shops, {third} {first} Rest.",
     ]
-    assert shown(f"Walk. Then run. For shops, {second}")[-1] == f"Walk. Then run. For shops, {second} Rest."
+    assert shown(f"Walk. Then run. For shops, {second}") == [
+        text,
+        f"Walk. Then run. For shops, {second} {third} Rest.",
+    ]  # the answer opened a link there: it says nothing of those without one
 
 
 def test_with_ads_at_the_end_an_answer_is_cut_behind_its_other_sentences() -> None:
@@ -180,8 +183,8 @@ def test_with_ads_at_the_end_an_answer_is_cut_behind_its_other_sentences() -> No
     moved = f"Walk. Then run. It {ad}"
     draws = [cut(EPISODE, Written(text), f"draw {i}", ads_at_end=True) for i in range(20)]
     places = {place for draw in draws for place in draw}
-    assert places == {Place("Walk. Then run. It", False), Place(moved, True)}
-    assert cut(EPISODE, Written("Walk. Run."), "draw", ads_at_end=True) == [Place("Walk. Run.", at_end=True)]
+    assert places == {Place("Walk. Then run. It", False, ad), Place(moved, True)}
+    assert cut(EPISODE, Written("Walk. Run."), "draw", ads_at_end=True) == [Place("Walk. Run.", optional=True)]
 
 
 def test_with_ads_at_the_end_users_see_ads_there_alone(policy: AdaptedLLM, monkeypatch: pytest.MonkeyPatch) -> None:
