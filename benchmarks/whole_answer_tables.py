@@ -186,7 +186,7 @@ Rows = dict[str, dict[tuple[Cell, int], Measured]]
 
 
 def write_table(rows: Rows, out: Path) -> None:
-    """One line for each row and number of candidates, with paired differences to GSP with the tuned writer."""
+    """One line for each row and number of candidates, with paired differences to GSP's with two writers."""
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
@@ -198,6 +198,8 @@ def write_table(rows: Rows, out: Path) -> None:
                 "±",
                 "minus gsp tuned",
                 "±",
+                "minus gsp plain",
+                "±",
                 "revenue",
                 "±",
                 "ads",
@@ -207,7 +209,7 @@ def write_table(rows: Rows, out: Path) -> None:
                 "led",
             ]
         )
-        rival = rows.get("gsp, tuned writer", {})
+        rivals = [rows.get(f"gsp, {writer}", {}) for writer in ("tuned writer", "plain writer")]
         for n in sorted({cell.n for some in rows.values() for cell, _ in some}):
             for name, some in rows.items():
                 places = [place for place in some if place[0].n == n]
@@ -217,10 +219,13 @@ def write_table(rows: Rows, out: Path) -> None:
                 people = [m.persona for m in own]
                 reward = mean([m.reward for m in own], people)
                 revenue = mean([m.revenue for m in own], people)
-                gap: Any = ("", "")
-                if all(place in rival for place in places):
-                    paired = mean([some[place].reward - rival[place].reward for place in places], people)
-                    gap = (f"{paired.value:.2f}", f"{paired.margin:.2f}")
+                gaps = []
+                for rival in rivals:
+                    if all(place in rival for place in places):
+                        gap = mean([some[place].reward - rival[place].reward for place in places], people)
+                        gaps += [f"{gap.value:.2f}", f"{gap.margin:.2f}"]
+                    else:
+                        gaps += ["", ""]
                 before = [int(words) for m in own for words in m.links]
                 writer.writerow(
                     [
@@ -229,7 +234,7 @@ def write_table(rows: Rows, out: Path) -> None:
                         len(own),
                         f"{reward.value:.2f}",
                         f"{reward.margin:.2f}",
-                        *gap,
+                        *gaps,
                         f"{revenue.value:.2f}",
                         f"{revenue.margin:.2f}",
                     ]

@@ -44,6 +44,7 @@ Floats = npt.NDArray[np.float64]
 _WRITTEN = (
     "sft_auctions",
     "label_epochs",
+    "sentence_epochs",
     "anchor",
     "plain_share",
     "plain_ad_cost",
@@ -133,6 +134,8 @@ class Config(Record):
     label_epochs: int = Field(default=0, ge=0)
     """written: how many of the epochs train the choice of ads alone (`label_choice.py`); the others: whole answers.
     They need `anchor`: in 112 updates without it, the ads of an answer of the embedded model fell from 1.1 to 0.06."""
+    sentence_epochs: int = Field(default=0, ge=0)
+    """written: how many of the epochs after these train one sentence of an answer (`sentence_choice.py`)."""
     anchor: float = Field(default=0.0, ge=0)
     """written: weight of the fine-tuning loss that each update adds: mean of -log pi, in nats, of `ANCHORED` examples.
     It keeps the language from drifting, like the pretraining gradients of InstructGPT (Ouyang et al. 2022)."""
@@ -172,11 +175,13 @@ class Config(Record):
     def _checked(self) -> Config:
         if self.sampler is not None and self.level != "answers":
             raise ValueError(f"sampler: only for level answers, got level {self.level}: no server inserts links")
-        if self.label_epochs > self.epochs:
-            raise ValueError(f"label_epochs is at most epochs ({self.epochs}), got {self.label_epochs}")
-        if self.label_epochs and not self.anchor:
+        parts = {"label_epochs": self.label_epochs, "sentence_epochs": self.sentence_epochs}
+        if sum(parts.values()) > self.epochs:
+            raise ValueError(f"{' and '.join(parts)} together are at most epochs ({self.epochs}), got {parts}")
+        if any(parts.values()) and not self.anchor:
             raise ValueError(
-                "label_epochs needs anchor, for instance 0.01: without it the embedded model stops opening links"
+                f"{' and '.join(parts)} need anchor, for instance 0.05: "
+                "without it the embedded model stops opening links"
             )
         if self.anchor and not self.sft_auctions:
             raise ValueError("anchor needs examples: sft_auctions, for instance 600")

@@ -185,10 +185,11 @@ def _logps(row: torch.Tensor, *, optional: bool) -> torch.Tensor:
     return torch.cat([labels + opened, none])
 
 
-def cut(episode: Episode, written: Written, key: str, *, ads_at_end: bool = False) -> list[Place]:
-    """`PLACES` places of an answer, drawn at random, in their order: where a sentence ends or before a link.
+def cut(episode: Episode, written: Written, key: str, *, ads_at_end: bool = False, within: bool = True) -> list[Place]:
+    """`PLACES` places of an answer, drawn at random, in their order: where a sentence ends, or before a link.
 
-    With `ads_at_end` the sentences with ads are moved behind the others first, and no place is among those.
+    Without `within`, no place is within a sentence. With `ads_at_end` the sentences with ads are moved behind the
+    others first, and no place is among those.
     """
     text = moved_to_end(episode.auction, written.text) if ads_at_end else written.text
     blank = len(text) - len(text.lstrip())
@@ -199,7 +200,7 @@ def cut(episode: Episode, written: Written, key: str, *, ads_at_end: bool = Fals
         plain = min(links, default=len(text.rstrip()))
         ends = [end for end in ends if end >= plain]
     at_end = {text[:end].rstrip() for end in ends}
-    offsets = {text[:at].rstrip(): at for at in sorted({*ends, *links})}
+    offsets = {text[:at].rstrip(): at for at in sorted({*ends, *(links if within else ())})}
     known = [_place(episode, whole[at:], before, before in at_end) for before, at in offsets.items() if before]
     rng = keyed_rng("label choice", episode.auction.id, key)
     chosen = rng.permutation(len(known))[:PLACES]

@@ -268,7 +268,7 @@ class Pages(Level):
         self, policy: AdaptedLLM, *, temperature: float = 1.0, profile: bool = True, ads_at_end: bool = False
     ) -> None:
         self.policy = policy
-        self._sampling = written.SAMPLING.model_copy(update={"temperature": temperature, "top_p": 0.95, "top_k": 50})
+        self.sampling = written.SAMPLING.model_copy(update={"temperature": temperature, "top_p": 0.95, "top_k": 50})
         self._profile = profile
         self.ads_at_end = ads_at_end
 
@@ -279,7 +279,7 @@ class Pages(Level):
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
         pages = [self.page(episode) for episode in auctions]
         named = [(episode.auction.id, asked) for episode, asked in zip(auctions, pages, strict=True)]
-        drawn = sampling.sample(self.policy, named, count, self._sampling, key)
+        drawn = sampling.sample(self.policy, named, count, self.sampling, key)
         different = [list(dict.fromkeys(text for text in texts if text.text.strip())) for texts in drawn]
         known = [dict.fromkeys(texts, math.nan) for texts in different]
         if scored:

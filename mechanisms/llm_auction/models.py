@@ -18,6 +18,7 @@ from .label_choice import LabelChoices
 from .levels import Answers, Level, Links, Pages
 from .pair_data import PairConfig
 from .policy import AdaptedLLM
+from .sentence_choice import SentenceChoices
 from .served import AdapterServer
 
 
@@ -28,6 +29,7 @@ class Models:
         self.policy = new_policy(config)
         self.level: Level
         self.labels: Level | None = None
+        self.sentences: Level | None = None
         if config.level == "links":
             self.level = Links(self.policy)
         elif config.level == "answers":
@@ -41,13 +43,17 @@ class Models:
             pages = Pages(
                 self.policy, temperature=config.temperature, profile=config.profile, ads_at_end=config.ads_at_end
             )
-            self.level, self.labels = pages, LabelChoices(pages)
+            self.level, self.labels, self.sentences = pages, LabelChoices(pages), SentenceChoices(pages)
         self.judge = judge_of(config)
         self.objective = Objective() if config.penalty else Objective(weight=0.0)
 
     def level_of(self, epoch: int, config: Config) -> Level:
         """The kind of the responses that this epoch trains."""
-        return self.labels if self.labels is not None and 0 < epoch <= config.label_epochs else self.level
+        if self.labels is not None and 0 < epoch <= config.label_epochs:
+            return self.labels
+        if self.sentences is not None and 0 < epoch - config.label_epochs <= config.sentence_epochs:
+            return self.sentences
+        return self.level
 
 
 def new_policy(config: Config | PairConfig) -> AdaptedLLM:

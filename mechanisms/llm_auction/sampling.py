@@ -127,7 +127,12 @@ def _sample(
     logits = out.logits[:, -1].repeat_interleave(count, 0)
     mask = mask.repeat_interleave(count, 0)
     positions = mask.sum(-1, keepdim=True)
-    rows = [_Row(LabelGuide(one.links(required=required), table)) for one in pages for _ in range(count)]
+    begun = [bool(one.prompt.prefill.strip()) for one in pages]
+    rows = [
+        _Row(LabelGuide(one.links(required=required), table, begun=known))
+        for one, known in zip(pages, begun, strict=True)
+        for _ in range(count)
+    ]
     generator = torch.Generator(device=device).manual_seed(seed)
     while True:
         drawn = _draw(logits.float(), rows, policy.closed, opener, table.eos, required, sampling, generator).tolist()

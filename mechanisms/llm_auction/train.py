@@ -47,6 +47,7 @@ from .models import Models
 from .pairs import train as train_on_pairs
 from .part_auctions import PartAuctions
 from .reward_model import PCTR, PredictedCTR, fit
+from .sentence_choice import Sentence, SentenceChoices
 from .spread import Spread
 from .written import Written
 
@@ -366,13 +367,15 @@ class Training:
 
 def _plain(response: Response) -> Any:
     """A response as the file of the state can hold it."""
-    return tuple(response) if isinstance(response, Written | Chosen) else response
+    return tuple(response) if isinstance(response, Written | Chosen | Sentence) else response
 
 
 def _response(plain: Any, level: Level) -> Response:
     """A response of a saved state."""
     if isinstance(level, LabelChoices):
         return Chosen(*plain)
+    if isinstance(level, SentenceChoices):
+        return Sentence(*plain)
     return Written(*plain) if isinstance(level, Pages) else plain
 
 

@@ -51,9 +51,15 @@ class Page(NamedTuple):
     ads: tuple[Ad, ...]
 
     def links(self, *, required: bool = False) -> LabelledLinks:
-        """The constraint of the answer."""
-        links = tuple(ad.link for ad in self.ads)
-        return LabelledLinks(links=links, labels=tuple(LABELS[: len(links)]), required=required)
+        """The constraint of the answer, or of its rest behind the prompt's prefill."""
+        left = {
+            label: ad.link for label, ad in zip(LABELS, self.ads, strict=False) if ad.link not in self.prompt.prefill
+        }
+        return LabelledLinks(links=tuple(left.values()), labels=tuple(left), required=required)
+
+    def behind(self, text: str) -> Page:
+        """What the model is asked for the rest of an answer that begins with `text`."""
+        return self._replace(prompt=self.prompt.model_copy(update={"prefill": text}))
 
 
 def page(

@@ -61,10 +61,10 @@ class OneOf(Record):
 class LabelledLinks(Record):
     """Free text in which the model may insert ad links by their labels.
 
-    At any place after its first token that is not white space the model may open a link, with " @". It then chooses one
-    of the labels, and the link is written in its place: the link's tokens are given, not sampled. A link is inserted at
-    most once. No other mark-up occurs. The prompt has to tell the model which label stands for which ad; a model that
-    was not trained for it opens no link.
+    At any place after its first token that is not white space the model may open a link, with " @"; behind a prefill,
+    at once. It then chooses one of the labels, and the link is written in its place: its tokens are given, not sampled.
+    A link is inserted at most once. No other mark-up occurs. The prompt has to tell the model which label stands for
+    which ad; a model that was not trained for it opens no link.
 
     Attributes:
         links: Ad links, such as "@Harbour Inn@[A1]".

@@ -12,10 +12,10 @@ from simenv.records import Usage
 from simenv.seeding import keyed_rng
 
 
-def guide_of(constraint: Constraint | None, table: TokenTable) -> Guide | LabelGuide | None:
-    """What keeps a text to the constraint; None where nothing does."""
+def guide_of(constraint: Constraint | None, table: TokenTable, prefill: str = "") -> Guide | LabelGuide | None:
+    """What keeps a text to the constraint, behind the prompt's prefill; None where nothing does."""
     if isinstance(constraint, LabelledLinks):
-        return LabelGuide(constraint, table)
+        return LabelGuide(constraint, table, begun=bool(prefill.strip()))
     return Guide(constraint, table) if isinstance(constraint, LinksOnly | OneOf) else None
 
 
@@ -33,7 +33,8 @@ class Row:
 
     def __init__(self, request: Request | EnsembleRequest, table: TokenTable, tokenizer: Any) -> None:
         self.request = request
-        self.guide = guide_of(request.constraint, table)
+        prefill = request.prompt.prefill if isinstance(request, Request) else ""
+        self.guide = guide_of(request.constraint, table, prefill)
         self.finish: str | None = None
         self._tokenizer = tokenizer
         self._eos = table.eos

@@ -294,9 +294,9 @@ def test_an_auction_without_two_responses_teaches_nothing(loss: str) -> None:
 
 
 def test_options_of_the_stage_are_checked() -> None:
-    with pytest.raises(InputError, match="label_epochs is at most epochs \\(2\\), got 3"):
+    with pytest.raises(InputError, match="label_epochs and sentence_epochs together are at most epochs \\(2\\)"):
         parse(Config, {"level": "written", "sft_auctions": 5, "epochs": 2, "label_epochs": 3})
-    with pytest.raises(InputError, match="label_epochs needs anchor, for instance"):
+    with pytest.raises(InputError, match="label_epochs and sentence_epochs need anchor, for instance"):
         parse(Config, {"level": "written", "sft_auctions": 5, "epochs": 2, "label_epochs": 1})
     with pytest.raises(InputError, match="plain_ad_cost needs questions without commercial intent"):
         parse(Config, {"level": "written", "sft_auctions": 5, "plain_ad_cost": 20})

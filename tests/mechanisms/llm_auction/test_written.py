@@ -41,8 +41,8 @@ def policy(tiny: Path) -> AdaptedLLM:
     return policy
 
 
-def texts_of(policy: AdaptedLLM, count: int, *, required: bool = False) -> list[Completion]:
-    asked = page(AUCTION)
+def texts_of(policy: AdaptedLLM, count: int, *, required: bool = False, begun: str = "") -> list[Completion]:
+    asked = page(AUCTION).behind(begun)
 
     async def write() -> list[Completion]:
         return [
@@ -94,6 +94,9 @@ def test_no_answer_begins_with_a_link(tiny: Path) -> None:
     for texts in ([reply.text for reply in texts_of(policy, 6)], *_sampled(policy, asked)):
         assert any("@[" in text for text in texts)
         assert not any(text.lstrip().startswith("@") for text in texts)
+    begun = "Walk."
+    for texts in ([reply.text for reply in texts_of(policy, 6, begun=begun)], *_sampled(policy, asked.behind(begun))):
+        assert any(text.startswith(" @") for text in texts)  # behind a prefill the text has begun
     with torch.no_grad():
         ((blank, begun),) = policy.label_logps([(asked, ["\n", "Walk."])])
         (log_prob,) = policy.written_logps(asked, [Written(f"\n {AUCTION.bids[0].ad.link}")]).tolist()
