@@ -1,0 +1,95 @@
+"""A whole training in the written format: fine-tuning, the choice of ads, single sentences, whole answers.
+
+The tiny random model writes no sentences, so a fake sampler gives the texts. Their log-probabilities, the clicks, the
+reward model and the updates are real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from mechanisms.llm_auction import sampling, sft, train
+from mechanisms.llm_auction.folder import parse
+from mechanisms.llm_auction.irpo import Config, update
+from mechanisms.llm_auction.label_choice import LabelChoices
+from mechanisms.llm_auction.levels import Level, Pages
+from mechanisms.llm_auction.sentence_choice import SentenceChoices
+from mechanisms.llm_auction.train import Training
+from mechanisms.llm_auction.written import Page, Written, page
+from tests.support.auctions import make_auction
+from tests.support.tiny_training import QUIET, SMALL
+
+pytestmark = pytest.mark.weights
+
+STAGES = {"epochs": 3, "label_epochs": 1, "sentence_epochs": 1, "anchor": 0.05, "sft_auctions": 2, "samples": 3}
+
+
+def fake_sample(_: object, pages: Sequence[tuple[str, Page]], count: int, *__: object) -> list[list[Written]]:
+    """`count` of three fixed texts with the first ad that is left, for each page."""
+    drawn = []
+    for _, asked in pages:
+        link = next(iter(asked.links().links))
+        whole = [
+            Written(f"Walk a mile. {link}: Here. Run."),
+            Written(f"Go. As for it, {link}: Here."),
+            Written("Go on."),
+        ]
+        rest = [
+            Written(f" {link}: Here."),
+            Written(f" As for it, {link}: Here."),
+            Written(" Then run. It", ended=False),
+        ]
+        texts = rest if asked.prompt.prefill else whole
+        drawn.append([texts[i % 3] for i in range(count)])
+    return drawn
+
+
+def options(tiny: Path) -> Config:
+    return parse(Config, {**SMALL, **STAGES, "level": "written", "llm": f"local:{tiny}"})
+
+
+def folder_with_examples(folder: Path) -> Path:
+    folder.mkdir()
+    auction = make_auction([90.0, 20.0, 55.0])
+    sft.save(
+        [sft.Example("auction", page(auction), Written(f"Walk. {auction.bids[0].ad.link}: Here."))],
+        folder / "sft.jsonl",
+    )
+    return folder
+
+
+def test_the_stages_follow_each_other_and_an_interrupted_one_is_resumed(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "sample", fake_sample)
+    levels: list[type[Level]] = []
+
+    def interrupted(level: Level, *rest: Any) -> float | None:
+        if isinstance(level, SentenceChoices) and levels.count(SentenceChoices) == 1:
+            raise KeyboardInterrupt
+        return noted(level, *rest)
+
+    def noted(level: Level, *rest: Any) -> float | None:
+        levels.append(type(level))
+        return update(level, *rest)
+
+    config = options(tiny)
+    monkeypatch.setattr(train, "update", interrupted)
+    cut, whole = folder_with_examples(tmp_path / "cut"), folder_with_examples(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        Training(config, cut, QUIET).run()
+    monkeypatch.setattr(train, "update", noted)
+    Training(config, cut, QUIET).run()
+    steps = config.steps_per_epoch
+    assert levels == [LabelChoices] * steps + [SentenceChoices] * steps + [Pages] * steps
+    run = Training(config, whole, QUIET)
+    run.run()
+    assert [row["epoch"] for row in run.state["curve"]] == [0, 1, 2, 3, 4]  # untrained, fine-tuned, three of IRPO
+    assert all(row["used"] == steps for row in run.state["curve"][2:])
+    adapters = [load_file(folder / "epochs" / "4" / "adapter_model.safetensors") for folder in (cut, whole)]
+    assert all((adapters[0][name] == value).all() for name, value in adapters[1].items())
