@@ -45,6 +45,7 @@ _WRITTEN = (
     "sft_auctions",
     "label_epochs",
     "sentence_epochs",
+    "sentence_kl_weight",
     "anchor",
     "plain_share",
     "plain_ad_cost",
@@ -136,6 +137,8 @@ class Config(Record):
     They need `anchor`: in 112 updates without it, the ads of an answer of the embedded model fell from 1.1 to 0.06."""
     sentence_epochs: int = Field(default=0, ge=0)
     """written: how many of the epochs after these train one sentence of an answer (`sentence_choice.py`)."""
+    sentence_kl_weight: float | None = Field(default=None, gt=0)
+    """`kl_weight` of these epochs; None: the same. Rewards of answers that differ in one sentence differ by less."""
     anchor: float = Field(default=0.0, ge=0)
     """written: weight of the fine-tuning loss that each update adds: mean of -log pi, in nats, of `ANCHORED` examples.
     It keeps the language from drifting, like the pretraining gradients of InstructGPT (Ouyang et al. 2022)."""

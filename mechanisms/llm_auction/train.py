@@ -205,6 +205,8 @@ class Training:
             state["groups"] = [([_plain(r) for r in one.responses], one.ref_logps, one.rewards) for one in groups]
             self._save()
         level, anchor = self.models.level_of(number, config), self._anchor()
+        if isinstance(level, SentenceChoices) and config.sentence_kl_weight is not None:
+            config = config.model_copy(update={"kl_weight": config.sentence_kl_weight})
         groups = [Group([_response(r, level) for r in kept], *rest) for kept, *rest in state["groups"]]
         order = keyed_rng("irpo order", config.seed, number).permutation(len(fresh))
         while state["step"] < config.steps_per_epoch:

@@ -26,7 +26,15 @@ from tests.support.tiny_training import QUIET, SMALL
 
 pytestmark = pytest.mark.weights
 
-STAGES = {"epochs": 3, "label_epochs": 1, "sentence_epochs": 1, "anchor": 0.05, "sft_auctions": 2, "samples": 3}
+STAGES = {
+    "sentence_kl_weight": 1.0,
+    "epochs": 3,
+    "label_epochs": 1,
+    "sentence_epochs": 1,
+    "anchor": 0.05,
+    "sft_auctions": 2,
+    "samples": 3,
+}
 
 
 def fake_sample(_: object, pages: Sequence[tuple[str, Page]], count: int, *__: object) -> list[list[Written]]:
@@ -76,6 +84,8 @@ def test_the_stages_follow_each_other_and_an_interrupted_one_is_resumed(
 
     def noted(level: Level, *rest: Any) -> float | None:
         levels.append(type(level))
+        (given,) = (one for one in rest if isinstance(one, Config))
+        assert given.kl_weight == (1.0 if isinstance(level, SentenceChoices) else 5.0)
         return update(level, *rest)
 
     config = options(tiny)
