@@ -26,6 +26,7 @@ from tests.support.tiny_training import QUIET, SMALL
 
 pytestmark = pytest.mark.weights
 
+SMALLER = {"auctions": 4, "clicked_auctions": 2, "validation": 1}
 STAGES = {
     "sentence_kl_weight": 1.0,
     "epochs": 3,
@@ -58,7 +59,7 @@ def fake_sample(_: object, pages: Sequence[tuple[str, Page]], count: int, *__: o
 
 
 def options(tiny: Path) -> Config:
-    return parse(Config, {**SMALL, **STAGES, "level": "written", "llm": f"local:{tiny}"})
+    return parse(Config, {**SMALL, **STAGES, **SMALLER, "level": "written", "llm": f"local:{tiny}"})
 
 
 def folder_with_examples(folder: Path) -> Path:
