@@ -139,11 +139,8 @@ class LabelChoices(Level):
 
     def choices(self, logps: torch.Tensor, group: Group) -> list[tuple[torch.Tensor, Group]]:
         """At each place: which ad, and whether there is one."""
-        places: dict[str, list[int]] = {}
-        for i, one in enumerate(group.responses):
-            places.setdefault(one.before, []).append(i)
         found = []
-        for own in places.values():
+        for own in at_places(group):
             ads = [i for i in own if group.responses[i].ad_id is not None]
             none = [i for i in own if group.responses[i].ad_id is None]
             if ads:
@@ -151,6 +148,14 @@ class LabelChoices(Level):
             if ads and none:
                 found.append(_whether(logps[ads + none], group.only(ads + none)))
         return found
+
+
+def at_places(group: Group) -> list[list[int]]:
+    """The positions of the responses at each place of an answer."""
+    places: dict[str, list[int]] = {}
+    for i, one in enumerate(group.responses):
+        places.setdefault(one.before, []).append(i)
+    return list(places.values())
 
 
 def _which(logps: torch.Tensor, group: Group) -> tuple[torch.Tensor, Group]:

@@ -262,7 +262,7 @@ class Pages(Level):
     """
 
     _SCORED = 8
-    """Auctions whose answers share a pass on a GPU."""
+    """Auctions whose responses share a pass on a GPU."""
 
     def __init__(
         self, policy: AdaptedLLM, *, temperature: float = 1.0, profile: bool = True, ads_at_end: bool = False
@@ -281,17 +281,24 @@ class Pages(Level):
         named = [(episode.auction.id, asked) for episode, asked in zip(auctions, pages, strict=True)]
         drawn = sampling.sample(self.policy, named, count, self.sampling, key)
         different = [list(dict.fromkeys(text for text in texts if text.text.strip())) for texts in drawn]
-        known = [dict.fromkeys(texts, math.nan) for texts in different]
-        if scored:
-            some = [i for i, texts in enumerate(different) if texts]
-            for start in range(0, len(some), self._SCORED):
-                part = some[start : start + self._SCORED]
-                with torch.no_grad():
-                    logps = self.policy.written_logps_of([(pages[i], different[i]) for i in part])
-                for i, row in zip(part, logps, strict=True):
-                    known[i] = dict(zip(different[i], row.tolist(), strict=True))
+        logps = self.logps_of_drawn(list(zip(pages, different, strict=True)), scored=scored)
+        known = [dict(zip(*one, strict=True)) for one in zip(different, logps, strict=True)]
         pairs = zip(drawn, known, strict=True)
         return [[Drawn(text, one[text]) for text in texts if text in one] for texts, one in pairs]
+
+    def logps_of_drawn(
+        self, asked: Sequence[tuple[written.Page, Sequence[written.Written]]], *, scored: bool
+    ) -> list[list[float]]:
+        """The log-probabilities of the texts of each page, which may have none; nan if they are not `scored`."""
+        known = [[math.nan] * len(texts) for _, texts in asked]
+        some = [i for i, (_, texts) in enumerate(asked) if texts and scored]
+        for start in range(0, len(some), self._SCORED):
+            part = some[start : start + self._SCORED]
+            with torch.no_grad():
+                logps = self.policy.written_logps_of([asked[i] for i in part])
+            for i, row in zip(part, logps, strict=True):
+                known[i] = row.tolist()
+        return known
 
     def outcome(self, episode: Episode, response: written.Written) -> Outcome:
         text = written.read(episode.auction, response)

@@ -127,11 +127,8 @@ def _sample(
     logits = out.logits[:, -1].repeat_interleave(count, 0)
     mask = mask.repeat_interleave(count, 0)
     positions = mask.sum(-1, keepdim=True)
-    begun = [bool(one.prompt.prefill.strip()) for one in pages]
     rows = [
-        _Row(LabelGuide(one.links(required=required), table, begun=known))
-        for one, known in zip(pages, begun, strict=True)
-        for _ in range(count)
+        _Row(LabelGuide(one.links(required=required), table, one.prompt.prefill)) for one in pages for _ in range(count)
     ]
     generator = torch.Generator(device=device).manual_seed(seed)
     while True:

@@ -12,7 +12,6 @@ is said before its link are learned from its tokens alone: those up to the link,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,14 +23,12 @@ from simenv.records import Outcome
 from simenv.text import sentence_ends
 
 from . import sampling
-from .label_choice import Chosen, LabelChoices, Place, cut, link_places
+from .label_choice import Chosen, LabelChoices, Place, at_places, cut, link_places
 from .levels import Drawn, Episode, Group, Level, Pages, Seen
-from .written import Written
+from .written import Page, Written
 
 TOKENS = 40
 """Limit of a sentence. Of an ad's sentence the tokens up to its link are needed."""
-_SCORED = 8
-"""Auctions whose sentences share a pass on a GPU."""
 
 
 class Sentence(NamedTuple):
@@ -79,17 +76,8 @@ class SentenceChoices(Level):
             sentences = [first_sentence(auctions[i], place, text) for text in some_texts]
             different = dict.fromkeys(one for one in sentences if one is not None)
             written[i] += different if len(different) > 1 else ()
-        known = [i for i, sentences in enumerate(written) if sentences]
-        drawn: list[list[Drawn]] = [[] for _ in auctions]
-        for start in range(0, len(known), _SCORED):
-            part = known[start : start + _SCORED]
-            logps = [torch.full((len(written[i]),), math.nan) for i in part]
-            if scored:
-                with torch.no_grad():
-                    logps = self.logps([(auctions[i], written[i]) for i in part])
-            for i, row in zip(part, logps, strict=True):
-                drawn[i] = [Drawn(one, logp) for one, logp in zip(written[i], row.tolist(), strict=True)]
-        return drawn
+        logps = self._pages.logps_of_drawn(self._written(list(zip(auctions, written, strict=True))), scored=scored)
+        return [list(map(Drawn, *one)) for one in zip(written, logps, strict=True)]
 
     def seen(self, auctions: Sequence[Episode], count: int) -> list[Seen]:
         """`count` whole answers of each auction."""
@@ -101,16 +89,15 @@ class SentenceChoices(Level):
 
     def logps(self, batch: Sequence[tuple[Episode, Sequence[Sentence]]]) -> list[torch.Tensor]:
         """Log-probabilities of the answers up to the end of the sentence, or up to its link."""
-        return self._pages.policy.written_logps_of(
-            [(self._pages.page(episode), [_text(episode, one) for one in responses]) for episode, responses in batch]
-        )
+        return self._pages.policy.written_logps_of(self._written(batch))
+
+    def _written(self, batch: Sequence[tuple[Episode, Sequence[Sentence]]]) -> list[tuple[Page, list[Written]]]:
+        """What the policy was asked, and the answers as far as it wrote them."""
+        return [(self._pages.page(episode), [_text(episode, one) for one in some]) for episode, some in batch]
 
     def choices(self, logps: torch.Tensor, group: Group) -> list[tuple[torch.Tensor, Group]]:
         """One choice at each place, among the sentences there. What comes before the place is the same in all."""
-        places: dict[str, list[int]] = {}
-        for i, one in enumerate(group.responses):
-            places.setdefault(one.before, []).append(i)
-        return [(logps[own], group.only(own)) for own in places.values()]
+        return [(logps[own], group.only(own)) for own in at_places(group)]
 
 
 def first_sentence(episode: Episode, place: Place, text: Written) -> Sentence | None:

@@ -136,7 +136,7 @@ class LabelGuide:
     Args:
         constraint: The links and their labels.
         table: The tokenizer's table.
-        begun: Whether the prompt's prefill begins the text.
+        prefill: That of the prompt, which begins the text.
 
     Attributes:
         needs: As in `Guide`: 0.
@@ -149,14 +149,14 @@ class LabelGuide:
     needs = 0
     may_end = False
 
-    def __init__(self, constraint: LabelledLinks, table: TokenTable, *, begun: bool = False) -> None:
+    def __init__(self, constraint: LabelledLinks, table: TokenTable, prefill: str = "") -> None:
         self._table = table
         self._required = constraint.required
         links = [table.link(link) for link in constraint.links]
         self._opener = links[0][0] if links else -1
         self.left = {table.label(label): link[1:] for label, link in zip(constraint.labels, links, strict=True)}
         self.unfinished = 0
-        self.begun = begun
+        self.begun = bool(prefill.strip())
 
     def allowed(self) -> list[int] | None:
         """The allowed next token ids; None in free text."""

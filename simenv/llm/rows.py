@@ -15,7 +15,7 @@ from simenv.seeding import keyed_rng
 def guide_of(constraint: Constraint | None, table: TokenTable, prefill: str = "") -> Guide | LabelGuide | None:
     """What keeps a text to the constraint, behind the prompt's prefill; None where nothing does."""
     if isinstance(constraint, LabelledLinks):
-        return LabelGuide(constraint, table, begun=bool(prefill.strip()))
+        return LabelGuide(constraint, table, prefill)
     return Guide(constraint, table) if isinstance(constraint, LinksOnly | OneOf) else None
 
 
