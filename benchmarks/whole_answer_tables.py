@@ -86,12 +86,12 @@ def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
         for line in file.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             texts[row["n"], row["seed"], row["i"]][row["kind"]] = [Written(*text) for text in row["texts"]]
-    rows: Rows = defaultdict(dict)
+    rows: Rows = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         for i, episode in enumerate(cell.episodes(config, given.auctions)):
             known = texts.get((*cell, i), {})
             for name, shown in outcomes(episode.auction, known, pctr, objective, judge, episode):
-                rows[name][cell, i] = measure(episode, shown, judge, objective)
+                rows[name][cell, i].append(measure(episode, shown, judge, objective))
         print(cell, flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
     write_table(rows, given.out / "rivals.csv")
@@ -107,26 +107,29 @@ def outcomes(
     judge: ClickModel,
     episode: Episode,
 ) -> Iterator[tuple[str, Outcome]]:
-    """The outcome of every row of the table for one auction."""
+    """The outcomes of every row of the table for one auction: one for each sampled answer."""
     bids = {bid.ad.id: bid.amount for bid in auction.bids}
     for kind, texts in known.items():
         if kind in ("base", "profile hidden") or kind.startswith("epoch"):
-            yield kind, outcome(auction, read(auction, texts[0]), bids)
+            for text in texts:
+                yield kind, outcome(auction, read(auction, text), bids)
         if kind.startswith("epoch"):
-            yield f"{kind}, ads at the end", outcome(auction, ads_at_end(auction, read(auction, texts[0])), bids)
+            for text in texts:
+                yield f"{kind}, ads at the end", outcome(auction, ads_at_end(auction, read(auction, text)), bids)
         if kind == "links":
             yield "choice of links, plain writer", outcome(auction, texts[0].text, bids)
     writers = {"winners": "tuned writer", "winners, trained": "trained writer", "gsp plain": "plain writer"}
     for kind, name in writers.items():
         if kind not in known:
             continue
-        text = known[kind][0].text if kind == "gsp plain" else read(auction, known[kind][0])
+        texts = [one.text if kind == "gsp plain" else read(auction, one) for one in known[kind]]
         for rule in (GSP, VCG):
             mechanism = rule(ScriptedLLM(), pctr)
             prices = mechanism.allocate(auction)
-            missing = [auction.bid_of(i).ad for i in prices if auction.bid_of(i).ad.link not in text]
-            whole = " ".join([text, *(f"{ad.link}: {ad.body}" for ad in missing)])
-            yield f"{mechanism.name}, {name}", outcome(auction, whole, prices)
+            for text in texts:
+                missing = [auction.bid_of(i).ad for i in prices if auction.bid_of(i).ad.link not in text]
+                whole = " ".join([text, *(f"{ad.link}: {ad.body}" for ad in missing)])
+                yield f"{mechanism.name}, {name}", outcome(auction, whole, prices)
     if "answer" in known:
         slots = FixedSlots(ScriptedLLM(), pctr)
         slots._writer = Replayed(known["answer"][0].text)
@@ -181,8 +184,13 @@ def mean(values: Sequence[float], people: Sequence[str]) -> Estimate:
     return clustered_ratio([(value, 1.0) for value in values], people)
 
 
-Rows = dict[str, dict[tuple[Cell, int], Measured]]
-"""Row -> cell and auction -> its answer."""
+Rows = dict[str, dict[tuple[Cell, int], list[Measured]]]
+"""Row -> cell and auction -> its answers."""
+
+
+def mean_of(answers: Sequence[Measured], name: str) -> float:
+    """A field's mean over the answers to an auction."""
+    return float(np.mean([getattr(one, name) for one in answers]))
 
 
 def write_table(rows: Rows, out: Path) -> None:
@@ -211,18 +219,19 @@ def write_table(rows: Rows, out: Path) -> None:
         )
         rivals = [rows.get(f"gsp, {writer}", {}) for writer in ("tuned writer", "plain writer")]
         for n in sorted({cell.n for some in rows.values() for cell, _ in some}):
-            for name, some in rows.items():
+            for row, some in rows.items():
                 places = [place for place in some if place[0].n == n]
-                own = [some[place] for place in places]
-                if not own:
+                if not places:
                     continue
-                people = [m.persona for m in own]
-                reward = mean([m.reward for m in own], people)
-                revenue = mean([m.revenue for m in own], people)
+                own = [one for place in places for one in some[place]]
+                people = [some[place][0].persona for place in places]
+                reward, revenue = (
+                    mean([mean_of(some[p], name) for p in places], people) for name in ("reward", "revenue")
+                )
                 gaps = []
                 for rival in rivals:
                     if all(place in rival for place in places):
-                        gap = mean([some[place].reward - rival[place].reward for place in places], people)
+                        gap = mean([mean_of(some[p], "reward") - mean_of(rival[p], "reward") for p in places], people)
                         gaps += [f"{gap.value:.2f}", f"{gap.margin:.2f}"]
                     else:
                         gaps += ["", ""]
@@ -230,7 +239,7 @@ def write_table(rows: Rows, out: Path) -> None:
                 writer.writerow(
                     [
                         n,
-                        name,
+                        row,
                         len(own),
                         f"{reward.value:.2f}",
                         f"{reward.margin:.2f}",

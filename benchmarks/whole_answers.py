@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--auctions", type=int, default=40, help="for each n and seed")
+    parser.add_argument("--samples", type=int, default=1, help="sample: answers of a policy to each auction")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="sample: what is sampled")
     parser.add_argument(
         "--epochs",
@@ -119,7 +120,7 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
             load(policy, folder)
             kind = "base" if folder is None else f"epoch {folder.name}"
             kind += f", list by {given.score}" if given.score else ""
-            write([(cell, i, kind, one) for (cell, i, _), one in zip(some, pages, strict=True)])
+            write([(cell, i, kind, one) for (cell, i, _), one in zip(some, pages, strict=True)], given.samples)
         if "policies" in given.rows and not given.epochs:
             load(policy, given.training)
             hidden = [(cell, i, asked(auction, profile=False)) for cell, i, auction in drawn]
@@ -136,7 +137,8 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
             ]
             for kind, folder in (("winners", epochs[1]), ("winners, trained", given.training)):
                 load(policy, folder)
-                write([(cell, i, kind, one) for (cell, i, _), one in zip(drawn, placed, strict=True)], required=True)
+                written = [(cell, i, kind, one) for (cell, i, _), one in zip(drawn, placed, strict=True)]
+                write(written, given.samples, required=True)
         load(policy, epochs[1])
         free = [(cell, i, asked(auction, show_bids=False)) for cell, i, auction in drawn]
         if "pool" in given.rows:
