@@ -44,12 +44,12 @@ from simenv.records import Auction
 from simenv.seeding import keyed_rng
 from simenv.stats import clustered_ratio
 
-SHARED = {"epochs": 2, "label_epochs": 2, "auctions": 48, "validation": 3}
+SHARED = {"epochs": 2, "stages": ["labels"] * 2, "auctions": 48, "validation": 3}
 """Options of every ablation; the others are those of the training."""
 ABLATIONS: dict[str, dict[str, Any]] = {
     "base": {},
     "no fine-tuning": {"start": "shipped", "anchor": 1e-9},
-    "no iteration": {"epochs": 1, "label_epochs": 1, "auctions": 96},
+    "no iteration": {"epochs": 1, "stages": ["labels"], "auctions": 96},
     "dpo, beta 0.1": {"loss": "dpo"},
     "dpo, beta 0.5": {"loss": "dpo", "beta": 0.5},
     "ads at the end": {"ads_at_end": True},

@@ -43,8 +43,7 @@ Floats = npt.NDArray[np.float64]
 
 _WRITTEN = (
     "sft_auctions",
-    "label_epochs",
-    "sentence_epochs",
+    "stages",
     "sentence_kl_weight",
     "anchor",
     "plain_share",
@@ -132,13 +131,13 @@ class Config(Record):
     """Examples per update."""
     sft_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the fine-tuning."""
-    label_epochs: int = Field(default=0, ge=0)
-    """written: how many of the epochs train the choice of ads alone (`label_choice.py`); the others: whole answers.
-    They need `anchor`: in 112 updates without it, the ads of an answer of the embedded model fell from 1.1 to 0.06."""
-    sentence_epochs: int = Field(default=0, ge=0)
-    """written: how many of the epochs after these train one sentence of an answer (`sentence_choice.py`)."""
+    stages: tuple[Literal["labels", "sentences", "answers"], ...] = ()
+    """written: what each epoch trains: the choice of ads alone (`label_choice.py`), one sentence of an answer
+    (`sentence_choice.py`), or whole answers, as epochs without an entry do. The first two need `anchor`: in 112 updates
+    without it, the ads of an answer of the embedded model fell from 1.1 to 0.06."""
     sentence_kl_weight: float | None = Field(default=None, gt=0)
-    """`kl_weight` of these epochs; None: the same. Rewards of answers that differ in one sentence differ by less."""
+    """`kl_weight` of epochs on sentences; None: the same. Rewards of answers that differ in one sentence differ by
+    less."""
     anchor: float = Field(default=0.0, ge=0)
     """written: weight of the fine-tuning loss that each update adds: mean of -log pi, in nats, of `ANCHORED` examples.
     It keeps the language from drifting, like the pretraining gradients of InstructGPT (Ouyang et al. 2022)."""
@@ -178,12 +177,11 @@ class Config(Record):
     def _checked(self) -> Config:
         if self.sampler is not None and self.level != "answers":
             raise ValueError(f"sampler: only for level answers, got level {self.level}: no server inserts links")
-        parts = {"label_epochs": self.label_epochs, "sentence_epochs": self.sentence_epochs}
-        if sum(parts.values()) > self.epochs:
-            raise ValueError(f"{' and '.join(parts)} together are at most epochs ({self.epochs}), got {parts}")
-        if any(parts.values()) and not self.anchor:
+        if len(self.stages) > self.epochs:
+            raise ValueError(f"stages: one for each epoch at most ({self.epochs}), got {len(self.stages)}")
+        if {*self.stages} - {"answers"} and not self.anchor:
             raise ValueError(
-                f"{' and '.join(parts)} need anchor, for instance 0.05: "
+                f"stages {', '.join(self.stages)} need anchor, for instance 0.05: "
                 "without it the embedded model stops opening links"
             )
         if self.anchor and not self.sft_auctions:

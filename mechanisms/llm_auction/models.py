@@ -28,8 +28,7 @@ class Models:
     def __init__(self, config: Config) -> None:
         self.policy = new_policy(config)
         self.level: Level
-        self.labels: Level | None = None
-        self.sentences: Level | None = None
+        self.parts: dict[str, Level] = {}
         if config.level == "links":
             self.level = Links(self.policy)
         elif config.level == "answers":
@@ -43,17 +42,15 @@ class Models:
             pages = Pages(
                 self.policy, temperature=config.temperature, profile=config.profile, ads_at_end=config.ads_at_end
             )
-            self.level, self.labels, self.sentences = pages, LabelChoices(pages), SentenceChoices(pages)
+            self.level = pages
+            self.parts = {"labels": LabelChoices(pages), "sentences": SentenceChoices(pages)}
         self.judge = judge_of(config)
         self.objective = Objective() if config.penalty else Objective(weight=0.0)
 
     def level_of(self, epoch: int, config: Config) -> Level:
         """The kind of the responses that this epoch trains."""
-        if self.labels is not None and 0 < epoch <= config.label_epochs:
-            return self.labels
-        if self.sentences is not None and 0 < epoch - config.label_epochs <= config.sentence_epochs:
-            return self.sentences
-        return self.level
+        stage = config.stages[epoch - 1] if 0 < epoch <= len(config.stages) else "answers"
+        return self.parts.get(stage, self.level)
 
 
 def new_policy(config: Config | PairConfig) -> AdaptedLLM:

@@ -294,10 +294,14 @@ def test_an_auction_without_two_responses_teaches_nothing(loss: str) -> None:
 
 
 def test_options_of_the_stage_are_checked() -> None:
-    with pytest.raises(InputError, match="label_epochs and sentence_epochs together are at most epochs \\(2\\)"):
-        parse(Config, {"level": "written", "sft_auctions": 5, "epochs": 2, "label_epochs": 3})
-    with pytest.raises(InputError, match="label_epochs and sentence_epochs need anchor, for instance"):
-        parse(Config, {"level": "written", "sft_auctions": 5, "epochs": 2, "label_epochs": 1})
+    with pytest.raises(InputError, match=r"stages: one for each epoch at most \(2\), got 3"):
+        parse(Config, {"level": "written", "sft_auctions": 5, "epochs": 2, "stages": ["labels"] * 3})
+    with pytest.raises(InputError, match="stages answers, sentences need anchor, for instance"):
+        parse(Config, {"level": "written", "sft_auctions": 5, "epochs": 2, "stages": ["answers", "sentences"]})
+    with pytest.raises(InputError, match=r"stages\.0: Input should be 'labels', 'sentences' or 'answers'"):
+        parse(Config, {"level": "written", "sft_auctions": 5, "stages": ["words"]})
+    with pytest.raises(InputError, match="stages: only for level written, got level links"):
+        parse(Config, {"stages": ["answers"]})
     with pytest.raises(InputError, match="plain_ad_cost needs questions without commercial intent"):
         parse(Config, {"level": "written", "sft_auctions": 5, "plain_ad_cost": 20})
     with pytest.raises(InputError, match="anchor needs examples"):

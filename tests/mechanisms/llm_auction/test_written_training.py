@@ -30,8 +30,7 @@ SMALLER = {"auctions": 4, "clicked_auctions": 2, "validation": 1}
 STAGES = {
     "sentence_kl_weight": 1.0,
     "epochs": 3,
-    "label_epochs": 1,
-    "sentence_epochs": 1,
+    "stages": ["labels", "answers", "sentences"],
     "anchor": 0.05,
     "sft_auctions": 2,
     "samples": 3,
@@ -97,7 +96,7 @@ def test_the_stages_follow_each_other_and_an_interrupted_one_is_resumed(
     monkeypatch.setattr(train, "update", noted)
     Training(config, cut, QUIET).run()
     steps = config.steps_per_epoch
-    assert levels == [LabelChoices] * steps + [SentenceChoices] * steps + [Pages] * steps
+    assert levels == [LabelChoices] * steps + [Pages] * steps + [SentenceChoices] * steps
     run = Training(config, whole, QUIET)
     run.run()
     assert [row["epoch"] for row in run.state["curve"]] == [0, 1, 2, 3, 4]  # untrained, fine-tuned, three of IRPO
