@@ -238,7 +238,8 @@ class AdaptedLLM(LocalLLM):
             own = [i for i, owner in enumerate(owners) if owner == place]
             used = torch.zeros((len(own), len(asked.ads)), dtype=torch.bool, device=scores.device)
             for line, i in enumerate(own):
-                used[line, [label for _, label in rows[i].labels]] = True
+                full = len(rows[i].labels) >= asked.most
+                used[line, slice(None) if full else [label for _, label in rows[i].labels]] = True
             labels = scores[own, : len(asked.ads)].masked_fill(used, -torch.inf).log_softmax(-1)
             result.append(torch.cat([labels, opened[own, None]], dim=1).cpu())
         return result
@@ -356,8 +357,8 @@ class AdaptedLLM(LocalLLM):
         if text.ended:
             free.append(len(ids))
             ids.append(self._table.eos)
-        all_used = len(labels) == len(links)
-        last_open = labels[-1][0] if labels and all_used else len(ids) if links else -1
+        most = min(asked.most, len(links))
+        last_open = labels[most - 1][0] if 0 < most <= len(labels) else len(ids) if most else -1
         begun = (i for i, token in enumerate(ids) if not self._table.blank[token])
         return _Sampled(ids, free, labels, next(begun, len(ids)) + 1, last_open)
 

@@ -25,9 +25,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -235,13 +235,14 @@ async def _coherence(llm: LLM, drafts: Sequence[_Draft]) -> list[list[float]]:
 
 
 def save(made: Sequence[Example], file: Path) -> None:
-    """Writes examples as JSON lines: kind, prompt, ads and text."""
+    """Writes examples as JSON lines: kind, prompt, ads, the most that an answer may show, and text."""
     lines = [
         json.dumps(
             {
                 "kind": example.kind,
                 "prompt": example.asked.prompt.model_dump(),
                 "ads": [ad.model_dump() for ad in example.asked.ads],
+                "most": example.asked.most,
                 "text": example.text.text,
             },
             ensure_ascii=False,
@@ -249,6 +250,11 @@ def save(made: Sequence[Example], file: Path) -> None:
         for example in made
     ]
     write_bytes_atomically(file, ("\n".join(lines) + "\n").encode())
+
+
+def _example(row: Mapping[str, Any]) -> Example:
+    ads = tuple(Ad(**ad) for ad in row["ads"])
+    return Example(row["kind"], Page(Prompt(**row["prompt"]), ads, row.get("most", len(ads))), Written(row["text"]))
 
 
 def load(file: Path) -> list[Example]:
@@ -259,14 +265,7 @@ def load(file: Path) -> list[Example]:
     """
     try:
         rows = [json.loads(line) for line in read_bytes(file).decode().splitlines()]
-        made = [
-            Example(
-                row["kind"],
-                Page(Prompt(**row["prompt"]), tuple(Ad(**ad) for ad in row["ads"])),
-                Written(row["text"]),
-            )
-            for row in rows
-        ]
+        made = [_example(row) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DataFileError(f"{file}: not examples for fine-tuning, or damaged: {error!r:.200}") from None
     for line, one in enumerate(made, start=1):

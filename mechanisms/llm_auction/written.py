@@ -11,8 +11,8 @@ the digits and the repeated labels of the slim format:
 
 At the end of the prompt they reach a small model's choice after half as many updates as in the lines with the copy. The
 model writes the answer. Where it opens a link it chooses a label, and the decoder writes that ad's link in the
-label's place (`simenv.llm.LabelledLinks`). So the model decides how many ads there are, where they stand and how they
-are worded; their mark-up is valid by construction.
+label's place (`simenv.llm.LabelledLinks`). So the model decides how many ads there are, up to the auction's `max_ads`,
+where they stand and how they are worded; their mark-up is valid by construction.
 
 `TunedWriter` is the writer of other mechanisms on the same model: it places and words the ads that a mechanism chose.
 """
@@ -49,13 +49,16 @@ class Page(NamedTuple):
 
     prompt: Prompt
     ads: tuple[Ad, ...]
+    most: int
+    """Ads that an answer may show."""
 
     def links(self, *, required: bool = False) -> LabelledLinks:
         """The constraint of the answer, or of its rest behind the prompt's prefill."""
         left = {
             label: ad.link for label, ad in zip(LABELS, self.ads, strict=False) if ad.link not in self.prompt.prefill
         }
-        return LabelledLinks(links=tuple(left.values()), labels=tuple(left), required=required)
+        more = max(0, self.most - (len(self.ads) - len(left)))
+        return LabelledLinks(links=tuple(left.values()), labels=tuple(left), required=required, most=more)
 
     def behind(self, text: str) -> Page:
         """What the model is asked for the rest of an answer that begins with `text`."""
@@ -85,19 +88,19 @@ def page(
     bids = listed(auction, shown, order)
     counts = counts if show_bids else {bid.ad.id: 0 for bid in bids}
     values = [line(auction, label, "", bid, shown, counts or {}) for label, bid in zip(LABELS, bids, strict=False)]
-    return _page(auction, [bid.ad for bid in bids], ["Values:", *values], profile=profile)
+    return _page(auction, [bid.ad for bid in bids], auction.max_ads, ["Values:", *values], profile=profile)
 
 
 def winners_page(auction: Auction, ads: Sequence[Ad], *, profile: bool = True) -> Page:
     """A prompt for an answer with these ads, which were chosen already: neither bids nor scores are shown."""
-    return _page(auction, list(ads)[: len(LABELS)], [], profile=profile)
+    return _page(auction, list(ads)[: len(LABELS)], len(ads), [], profile=profile)
 
 
-def _page(auction: Auction, ads: Sequence[Ad], values: Sequence[str], *, profile: bool) -> Page:
+def _page(auction: Auction, ads: Sequence[Ad], most: int, values: Sequence[str], *, profile: bool) -> Page:
     copies = [f"{label} {ad.title}: {own_words(ad)}" for label, ad in zip(LABELS, ads, strict=False)]
     person = markup.neutral(auction.profile, auction) if profile else ""
     parts = ["Ads:", *copies, *([f"User: {person}"] if person else []), f"Request: {auction.query.text}", *values]
-    return Page(Prompt(system=_SYSTEM, user="\n".join(parts)), tuple(ads))
+    return Page(Prompt(system=_SYSTEM, user="\n".join(parts)), tuple(ads), most)
 
 
 def read(auction: Auction, written: Completion | Written) -> str:

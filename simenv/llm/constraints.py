@@ -143,7 +143,8 @@ class LabelGuide:
         unfinished: 1 after a link was opened and before its label is chosen, else 0.
         begun: Whether the text has a token that is not white space, so that a link may be opened.
         may_end: As in `Guide`: False.
-        left: Token of a label that may still be chosen -> its link's tokens after the opener.
+        left: Token of a label that may still be chosen -> its link's tokens after the opener. Empty when the text has
+            as many links as it may have.
     """
 
     needs = 0
@@ -155,6 +156,9 @@ class LabelGuide:
         links = [table.link(link) for link in constraint.links]
         self._opener = links[0][0] if links else -1
         self.left = {table.label(label): link[1:] for label, link in zip(constraint.labels, links, strict=True)}
+        self._more = len(links) if constraint.most is None else constraint.most
+        if not self._more:
+            self.left = {}
         self.unfinished = 0
         self.begun = bool(prefill.strip())
 
@@ -186,7 +190,11 @@ class LabelGuide:
     def written_for(self, label: int) -> tuple[int, ...]:
         """The tokens that stand in the place of a sampled label. The link cannot be inserted again."""
         self.unfinished = 0
-        return self.left.pop(label)
+        link = self.left.pop(label)
+        self._more -= 1
+        if not self._more:
+            self.left = {}
+        return link
 
 
 class Guide:

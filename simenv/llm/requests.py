@@ -70,11 +70,13 @@ class LabelledLinks(Record):
         links: Ad links, such as "@Harbour Inn@[A1]".
         labels: As many labels; each must be one token of the model after a space, such as the letters A to X.
         required: Whether the text may end by itself only when it has all links. At the limit of tokens it ends without.
+        most: Number of links at most, behind a prefill too; None: all of them.
     """
 
     links: tuple[str, ...]
     labels: tuple[str, ...]
     required: bool = False
+    most: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _as_many(self) -> LabelledLinks:

@@ -226,6 +226,9 @@ def first_sentence(completion: Completion) -> str:
 def finished(auction: Auction, completion: Completion, *, every_word: bool = False) -> str:
     """The answer that a completion with links holds: whole sentences, no loops, and ads that keep to their copy.
 
+    The model chose the ads, so no check drops one: an ad's sentence that was cut at the limit of tokens, or that loops,
+    or that says more than the copy, is written in the advertiser's own words. Only behind no words at all it goes.
+
     Args:
         auction: Its candidates are the ads.
         completion: An answer in one call, with any number of links.
@@ -233,8 +236,47 @@ def finished(auction: Auction, completion: Completion, *, every_word: bool = Fal
     """
     text = completion.text.strip()
     if completion.finish == "length":
-        text = whole_sentences(text) or whole_clauses(text)
-    return corrected(auction, without_loops(text) if loops(text) else text, every_word=every_word)
+        text = _last_ad_completed(auction, text) or whole_sentences(text) or whole_clauses(text)
+    return corrected(auction, _without_loops(auction, text) if loops(text) else text, every_word=every_word)
+
+
+def _last_ad_completed(auction: Auction, text: str) -> str:
+    """The text with the advertiser's own words in place of the end of a cut sentence; empty if it links no ad."""
+    begun = len(whole_sentences(masked_links(text)))
+    cut = text[begun:]
+    ads = _ads(auction, cut)
+    return text[: begun + cut.index(ads[0].link)] + _in_own_words(ads) if ads else ""
+
+
+def _without_loops(auction: Auction, text: str) -> str:
+    """The text without its plain sentences from the first that loops on, and with ads that loop in own words.
+
+    It is empty if no plain words are left before the first ad.
+    """
+    kept, looped = "", False
+    for start, stop in sentence_spans(masked_links(text)):
+        piece = text[start:stop]
+        ads = _ads(auction, piece)
+        if not ads:
+            looped = looped or loops(kept + piece)
+            kept += "" if looped else piece
+            continue
+        kept = kept if kept.strip() else whole_clauses(text[:start])
+        if not kept.strip():
+            return ""
+        short = f"{piece[: len(piece) - len(piece.lstrip())] or ' '}{_in_own_words(ads)}"
+        kept += short if loops(kept + piece) else piece
+    return kept.strip()
+
+
+def _in_own_words(ads: Sequence[Ad]) -> str:
+    return " ".join(f"{ad.link}: {own_words(ad)}" for ad in ads)
+
+
+def _ads(auction: Auction, piece: str) -> list[Ad]:
+    """The candidates that a piece of a text links, in its order."""
+    ads = {bid.ad.link: bid.ad for bid in auction.bids}
+    return [ads[link] for link in _links(piece) if link in ads]
 
 
 def corrected(auction: Auction, text: str, *, every_word: bool = False) -> str:
@@ -245,16 +287,15 @@ def corrected(auction: Auction, text: str, *, every_word: bool = False) -> str:
         text: An answer with any number of links.
         every_word: See `keeps_to_copy`.
     """
-    ads = {bid.ad.link: bid.ad for bid in auction.bids}
     pieces = []
     for start, stop in sentence_spans(masked_links(text)):
         piece = text[start:stop]
-        shown = [ads[link] for link in _links(piece) if link in ads]
+        shown = _ads(auction, piece)
         if not all(
             keeps_to_copy(_alone(piece, ad), ad, query=auction.query.text, every_word=every_word) for ad in shown
         ):
             space = piece[: len(piece) - len(piece.lstrip())]
-            piece = space + " ".join(f"{ad.link}: {own_words(ad)}" for ad in shown)
+            piece = space + _in_own_words(shown)
         pieces.append(piece)
     return "".join(pieces)
 

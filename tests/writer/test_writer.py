@@ -11,7 +11,7 @@ import pytest
 import simenv
 from simenv.llm import Completion, Request, ScriptedLLM
 from simenv.writer.copy_check import in_own_words
-from simenv.writer.writer import corrected
+from simenv.writer.writer import corrected, finished
 from tests.support.auctions import GivenCTR, make_auction
 from tests.support.pages import blocks
 
@@ -114,6 +114,44 @@ def test_a_choice_of_the_model_is_kept_when_its_sentence_is_not() -> None:
     assert text == f"{GOOD} {first}: It is good at 0. {second}: It is good at 1. Good luck."
     assert len(llm.requests) == 1
     assert corrected(AUCTION, text) == text
+
+
+OWN = f"{ADS[0].link}: It is good at 0."
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (f"{GOOD} As for walks, {ADS[0].link} is good at", f"{GOOD} As for walks, {OWN}"),
+        (f"{GOOD} And {ADS[1].link}", f"{GOOD} And {ADS[1].link}: It is good at 1."),
+        (f"{GOOD} As for {ADS[1].link}, {ADS[0].link} is", f"{GOOD} As for {ADS[1].link}: It is good at 1. {OWN}"),
+        (f"{GOOD} {OWN} Then you", f"{GOOD} {OWN}"),
+        (f"As for you, {ADS[0].link} is", f"As for you, {OWN}"),
+    ],
+)
+def test_an_ad_whose_sentence_was_cut_is_shown_in_own_words(text: str, read: str) -> None:
+    assert finished(AUCTION, Completion(text=text, finish="length")) == read
+
+
+RAIN = "If you walk in the rain by the sea"
+LOOP = "Go on and on and on and on and on and on."
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (f"{GOOD} {LOOP} {OWN} Then rest.", f"{GOOD} {OWN}"),  # plain sentences end where they loop
+        (f"{GOOD} {OWN} {LOOP}", f"{GOOD} {OWN}"),
+        (  # an ad's words before its link loop with those of the ad before
+            f"{GOOD} {RAIN}, {OWN} {RAIN}, {ADS[1].link}: It is good at 1. {RAIN}, go.",
+            f"{GOOD} {RAIN}, {OWN} {ADS[1].link}: It is good at 1.",
+        ),
+        (f"Take the bus, go on and on and on and on and on and on. {OWN}", f"Take the bus. {OWN}"),
+        (f"So so so so so. {OWN}", ""),  # no words are left before the ad
+    ],
+)
+def test_loops_are_cut_out_and_ads_stay(text: str, read: str) -> None:
+    assert finished(AUCTION, Completion(text=text)) == read
 
 
 def test_a_mechanism_of_ones_own_asks_as_those_that_ship_do() -> None:

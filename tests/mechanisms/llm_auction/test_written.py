@@ -22,7 +22,7 @@ from simenv.background_loop import run_sync
 from simenv.errors import MissingCapability
 from simenv.llm import PLAIN, Completion, LabelledLinks, Sampling, ScriptedLLM
 from simenv.mechanism import run_mechanism
-from simenv.records import Persona
+from simenv.records import Auction, Persona
 from tests.support.auctions import make_auction
 from tests.support.tiny_training import shaken
 
@@ -41,8 +41,10 @@ def policy(tiny: Path) -> AdaptedLLM:
     return policy
 
 
-def texts_of(policy: AdaptedLLM, count: int, *, required: bool = False, begun: str = "") -> list[Completion]:
-    asked = page(AUCTION).behind(begun)
+def texts_of(
+    policy: AdaptedLLM, count: int, *, required: bool = False, begun: str = "", auction: Auction = AUCTION
+) -> list[Completion]:
+    asked = page(auction).behind(begun)
 
     async def write() -> list[Completion]:
         return [
@@ -111,7 +113,25 @@ def _sampled(policy: AdaptedLLM, asked: Page) -> list[list[str]]:
 def test_all_required_links_are_there_before_the_end(policy: AdaptedLLM) -> None:
     for reply in texts_of(policy, 12, required=True):
         links, _ = markup.parse(reply.text, AUCTION)
-        assert len(links) == 3 or reply.finish == "length"
+        assert len(links) == AUCTION.max_ads or reply.finish == "length"
+
+
+def test_an_answer_shows_no_more_ads_than_are_free(policy: AdaptedLLM) -> None:
+    first, second = (bid.ad.link for bid in AUCTION.bids[:2])
+    for most in (0, 1, 2):
+        auction = AUCTION.model_copy(update={"max_ads": most})
+        asked = page(auction)
+        for texts in ([reply.text for reply in texts_of(policy, 12, auction=auction)], *_sampled(policy, asked)):
+            assert max(text.count("@[") for text in texts) == most
+        behind = asked.behind(f"Walk. {first} helps.").links()
+        assert behind.most == max(0, most - 1)
+        assert first not in behind.links
+    one = page(AUCTION.model_copy(update={"max_ads": 1}))
+    with torch.no_grad():
+        two_ads = policy.written_logps(one, [Written(f"Walk. {first} {second}")])
+        ((row,),) = policy.label_logps([(one, [f"Walk. {first}"])])
+    assert two_ads.item() == -torch.inf
+    assert not torch.isfinite(row[:3]).any()
 
 
 def test_training_sees_the_probability_that_decoding_samples_with(policy: AdaptedLLM) -> None:
