@@ -96,8 +96,14 @@ class SentenceChoices(Level):
         return [(self._pages.page(episode), [_text(episode, one) for one in some]) for episode, some in batch]
 
     def choices(self, logps: torch.Tensor, group: Group) -> list[tuple[torch.Tensor, Group]]:
-        """One choice at each place, among the sentences there. What comes before the place is the same in all."""
-        return [(logps[own], group.only(own)) for own in at_places(group)]
+        """At each place: among all sentences there, and among those with an ad. What comes before is the same in all.
+
+        Whether an ad comes moves the reward more than its words do. In a choice of its own the words are learned too.
+        """
+        places = at_places(group)
+        with_ads = [[i for i in own if group.responses[i].ad_id is not None] for own in places]
+        known = [own for own in with_ads if len(own) > 1]
+        return [(logps[own], group.only(own)) for own in places + [own for own in known if own not in places]]
 
 
 def first_sentence(episode: Episode, place: Place, text: Written) -> Sentence | None:

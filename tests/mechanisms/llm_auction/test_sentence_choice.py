@@ -106,6 +106,18 @@ def test_places_are_choices_of_their_own(policy: AdaptedLLM) -> None:
     assert (two.tolist(), second) == ([3.0, 4.0], Group(responses[2:], [-3.0, -4.0], [2.0, 3.0]))
 
 
+def test_the_sentences_with_ads_at_a_place_are_compared_with_each_other_too(policy: AdaptedLLM) -> None:
+    level = SentenceChoices(Pages(policy))
+    once, words = Sentence("Walk.", "", ADS[0].id, ""), Sentence("Walk.", " For shops,", ADS[0].id, "")
+    plain = Sentence("Walk.", " Run.", None, "")
+    group = Group([once, plain, words], [-1.0, -2.0, -3.0], [8.0, 0.0, 12.0])
+    (_, all_of), (logps, ads) = level.choices(torch.tensor([1.0, 2.0, 3.0]), group)
+    assert all_of == group
+    assert (logps.tolist(), ads) == ([1.0, 3.0], Group([once, words], [-1.0, -3.0], [8.0, 12.0]))
+    only_ads = group.only([0, 2])
+    assert [one for _, one in level.choices(torch.tensor([1.0, 3.0]), only_ads)] == [only_ads]  # no choice twice
+
+
 def test_a_sentence_that_pays_becomes_more_likely(tiny: Path) -> None:
     policy = AdaptedLLM(tiny, r=4)
     level = SentenceChoices(Pages(policy))
