@@ -87,6 +87,10 @@ class Level(Protocol):
         """
         ...
 
+    def deployed(self, auctions: Sequence[Episode], key: str) -> list[list[Drawn]]:
+        """A response to each auction, sampled as the mechanism samples its own; [] where it is blank."""
+        return self.respond(auctions, 1, key)
+
     def outcome(self, episode: Episode, response: Response) -> Outcome:
         """The outcome for the judge, at first price."""
         ...
@@ -277,9 +281,17 @@ class Pages(Level):
         return written.page(episode.auction, shown=episode.offer.digits, profile=self._profile)
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
+        return self._respond(auctions, count, key, self.sampling, scored=scored)
+
+    def deployed(self, auctions: Sequence[Episode], key: str) -> list[list[Drawn]]:
+        return self._respond(auctions, 1, key, written.SAMPLING, scored=True)
+
+    def _respond(
+        self, auctions: Sequence[Episode], count: int, key: str, how: Sampling, *, scored: bool
+    ) -> list[list[Drawn]]:
         pages = [self.page(episode) for episode in auctions]
         named = [(episode.auction.id, asked) for episode, asked in zip(auctions, pages, strict=True)]
-        drawn = sampling.sample(self.policy, named, count, self.sampling, key)
+        drawn = sampling.sample(self.policy, named, count, how, key)
         different = [list(dict.fromkeys(text for text in texts if text.text.strip())) for texts in drawn]
         logps = self.logps_of_drawn(list(zip(pages, different, strict=True)), scored=scored)
         known = [dict(zip(*one, strict=True)) for one in zip(different, logps, strict=True)]

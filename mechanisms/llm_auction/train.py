@@ -295,20 +295,22 @@ class Training:
         return distribution_facts(logs, reference, self.values, self.config.kl_weight)
 
     def _sampled_facts(self) -> dict[str, float | None]:
-        """Facts of one sampled answer per auction.
+        """Facts of one answer per auction, sampled as the mechanism samples them.
 
         Returns:
-            reward: mean R, by the judge; entropy: mean -log pi of an answer, nats; ads and words of an answer; faults:
-            share of the answers with a violation.
+            reward: mean R, by the judge, less `plain_ad_cost` for each ad that it is due for; entropy: mean -log pi of
+            an answer, nats; ads and words of an answer; faults: share of the answers with a violation.
         """
-        drawn = self.level.respond(self.held_out, 1, "validation")
+        drawn = self.level.deployed(self.held_out, "validation")
         answers = [(e, one[0]) for e, one in zip(self.held_out, drawn, strict=True) if one]
         if not answers:
             return {"reward": 0.0}
         scored = [(episode, [answer.response]) for episode, answer in answers]
         outcomes = [self.level.outcome(episode, answer.response) for episode, answer in answers]
         return {
-            "reward": float(np.mean(rewards(self.level, self.judge, scored, self.objective))),
+            "reward": float(
+                np.mean(rewards(self.level, self.judge, scored, self.objective, self.config.plain_ad_cost))
+            ),
             "entropy": float(np.mean([-answer.logp for _, answer in answers])),
             "ads": float(np.mean([len(outcome.placements) for outcome in outcomes])),
             "words": float(np.mean([len(strip_markup(outcome.response).split()) for outcome in outcomes])),

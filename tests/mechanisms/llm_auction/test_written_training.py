@@ -20,7 +20,8 @@ from mechanisms.llm_auction.label_choice import LabelChoices
 from mechanisms.llm_auction.levels import Level, Pages
 from mechanisms.llm_auction.sentence_choice import SentenceChoices
 from mechanisms.llm_auction.train import Training
-from mechanisms.llm_auction.written import Page, Written, page
+from mechanisms.llm_auction.written import SAMPLING, Page, Written, page
+from simenv.llm import Sampling
 from tests.support.auctions import make_auction
 from tests.support.tiny_training import QUIET, SMALL
 
@@ -69,6 +70,26 @@ def folder_with_examples(folder: Path) -> Path:
         folder / "sft.jsonl",
     )
     return folder
+
+
+def test_epochs_are_compared_by_answers_as_the_mechanism_gives_them(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: dict[str, Sampling] = {}
+
+    def noted(policy: object, pages: Sequence[tuple[str, Page]], count: int, how: Sampling, key: str) -> Any:
+        asked_for[key] = how
+        return fake_sample(policy, pages, count)
+
+    monkeypatch.setattr(sampling, "sample", noted)
+    config = options(tiny).model_copy(update={"validation": 4, "plain_share": 0.5, "plain_ad_cost": 1000.0})
+    run = Training(config, tmp_path / "new", QUIET)
+    facts = run._sampled_facts()
+    assert asked_for == {"validation": SAMPLING}
+    assert facts["ads"] == 1.0
+    assert -500.0 < float(facts["reward"] or 0.0) < -400.0  # every second answer has an ad that costs 1000
+    run.level.respond(run.held_out, 1, "preferences")
+    assert asked_for["preferences"].temperature == config.temperature == 1.0 != SAMPLING.temperature
 
 
 def test_the_stages_follow_each_other_and_an_interrupted_one_is_resumed(
