@@ -112,10 +112,10 @@ def outcomes(
     for kind, texts in known.items():
         if kind in ("base", "profile hidden") or kind.startswith("epoch"):
             for text in texts:
-                yield kind, outcome(auction, read(auction, text), bids)
-        if kind.startswith("epoch"):
-            for text in texts:
-                yield f"{kind}, ads at the end", outcome(auction, ads_at_end(auction, read(auction, text)), bids)
+                answer = read(auction, text)
+                yield kind, outcome(auction, answer, bids)
+                if kind.startswith("epoch"):
+                    yield f"{kind}, ads at the end", outcome(auction, ads_at_end(auction, answer), bids)
         if kind == "links":
             yield "choice of links, plain writer", outcome(auction, texts[0].text, bids)
     writers = {"winners": "tuned writer", "winners, trained": "trained writer", "gsp plain": "plain writer"}

@@ -69,8 +69,9 @@ class LabelledLinks(Record):
     Attributes:
         links: Ad links, such as "@Harbour Inn@[A1]".
         labels: As many labels; each must be one token of the model after a space, such as the letters A to X.
-        required: Whether the text may end by itself only when it has all links. At the limit of tokens it ends without.
-        most: Number of links at most, behind a prefill too; None: all of them.
+        required: Whether the text may end by itself only when it has all links, or `most` of them. At the limit of
+            tokens it ends without.
+        most: Number of links that are inserted at most; those of a prefill do not count. None: all of them.
     """
 
     links: tuple[str, ...]

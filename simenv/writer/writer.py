@@ -12,7 +12,7 @@ answer is cut to its good part, and the sentence is replaced by the advertiser's
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from simenv import markup
 from simenv.files.prompts import read_prompt
@@ -227,7 +227,8 @@ def finished(auction: Auction, completion: Completion, *, every_word: bool = Fal
     """The answer that a completion with links holds: whole sentences, no loops, and ads that keep to their copy.
 
     The model chose the ads, so no check drops one: an ad's sentence that was cut at the limit of tokens, or that loops,
-    or that says more than the copy, is written in the advertiser's own words. Only behind no words at all it goes.
+    or that says more than the copy, is written in the advertiser's own words. Of an answer that loops nothing is left
+    where no words are left before its first ad.
 
     Args:
         auction: Its candidates are the ads.
@@ -244,7 +245,7 @@ def _last_ad_completed(auction: Auction, text: str) -> str:
     """The text with the advertiser's own words in place of the end of a cut sentence; empty if it links no ad."""
     begun = len(whole_sentences(masked_links(text)))
     cut = text[begun:]
-    ads = _ads(auction, cut)
+    ads = _shown(cut, _by_link(auction))
     return text[: begun + cut.index(ads[0].link)] + _in_own_words(ads) if ads else ""
 
 
@@ -253,10 +254,10 @@ def _without_loops(auction: Auction, text: str) -> str:
 
     It is empty if no plain words are left before the first ad.
     """
-    kept, looped = "", False
+    kept, looped, candidates = "", False, _by_link(auction)
     for start, stop in sentence_spans(masked_links(text)):
         piece = text[start:stop]
-        ads = _ads(auction, piece)
+        ads = _shown(piece, candidates)
         if not ads:
             looped = looped or loops(kept + piece)
             kept += "" if looped else piece
@@ -264,8 +265,7 @@ def _without_loops(auction: Auction, text: str) -> str:
         kept = kept if kept.strip() else whole_clauses(text[:start])
         if not kept.strip():
             return ""
-        short = f"{piece[: len(piece) - len(piece.lstrip())] or ' '}{_in_own_words(ads)}"
-        kept += short if loops(kept + piece) else piece
+        kept += _reworded(piece, ads) if loops(kept + piece) else piece
     return kept.strip()
 
 
@@ -273,10 +273,18 @@ def _in_own_words(ads: Sequence[Ad]) -> str:
     return " ".join(f"{ad.link}: {own_words(ad)}" for ad in ads)
 
 
-def _ads(auction: Auction, piece: str) -> list[Ad]:
+def _reworded(piece: str, ads: Sequence[Ad]) -> str:
+    """The advertisers' own words in the place of a piece, behind its white space."""
+    return piece[: len(piece) - len(piece.lstrip())] + _in_own_words(ads)
+
+
+def _by_link(auction: Auction) -> dict[str, Ad]:
+    return {bid.ad.link: bid.ad for bid in auction.bids}
+
+
+def _shown(piece: str, candidates: Mapping[str, Ad]) -> list[Ad]:
     """The candidates that a piece of a text links, in its order."""
-    ads = {bid.ad.link: bid.ad for bid in auction.bids}
-    return [ads[link] for link in _links(piece) if link in ads]
+    return [candidates[link] for link in _links(piece) if link in candidates]
 
 
 def corrected(auction: Auction, text: str, *, every_word: bool = False) -> str:
@@ -287,15 +295,14 @@ def corrected(auction: Auction, text: str, *, every_word: bool = False) -> str:
         text: An answer with any number of links.
         every_word: See `keeps_to_copy`.
     """
-    pieces = []
+    pieces, candidates = [], _by_link(auction)
     for start, stop in sentence_spans(masked_links(text)):
         piece = text[start:stop]
-        shown = _ads(auction, piece)
+        shown = _shown(piece, candidates)
         if not all(
             keeps_to_copy(_alone(piece, ad), ad, query=auction.query.text, every_word=every_word) for ad in shown
         ):
-            space = piece[: len(piece) - len(piece.lstrip())]
-            piece = space + _in_own_words(shown)
+            piece = _reworded(piece, shown)
         pieces.append(piece)
     return "".join(pieces)
 
