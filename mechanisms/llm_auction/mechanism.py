@@ -25,8 +25,6 @@ from .slim import PREDICTED, Choice, Offer, Score, offer
 from .written import TunedWriter
 
 FORMATS = ("auto", "slim", "written", "json")
-_LEVELS = {"links": "slim", "written": "written", "answers": "json"}
-"""Level of a training -> the format that its adapter is for."""
 
 
 class LLMAuction:
@@ -38,7 +36,7 @@ class LLMAuction:
     Args:
         llm: The Ad-LLM. It writes the answer and the ad sentences.
         adapter: Folder written by `simenv train llm-auction`; "none" for the untrained policy. By default the shipped
-            adapter if the Ad-LLM is the embedded model, otherwise none.
+            adapter if the Ad-LLM is the embedded model and the format is the adapter's, otherwise none.
         format: "slim": one call chooses the links (see `slim`); the writer then makes one call for the answer and one
             per ad. "written": one call of a model trained for it writes the answer with its ads (see `written`).
             "json": one call with the paper's prompt writes everything. By default that of the adapter's training, or
@@ -73,11 +71,11 @@ class LLMAuction:
         if score not in (scores := ("auto", *get_args(Score))):
             raise UnknownName("score of llm_auction", score, list(scores))
         if adapter is None:
-            fits = llm.name == "embedded" and format in ("auto", "slim")
-            adapter = SHIPPED if fits and SHIPPED.is_dir() else "none"
+            fits = llm.name == "embedded" and format in ("auto", _format_of(_trained(SHIPPED)))
+            adapter = SHIPPED if fits else "none"
         trained = {} if str(adapter) == "none" else _trained(Path(adapter))
         if format == "auto":
-            format = "json" if llm.follows_formats else _LEVELS.get(trained.get("level", ""), "slim")
+            format = "json" if llm.follows_formats else _format_of(trained)
         self.format = format
         self.slim = format == "slim"
         self._score: Score = "retriever"
@@ -165,14 +163,15 @@ def tuned_writer(llm: LLM, adapter: str | Path | None = None) -> TunedWriter:
         adapter: Folder of a training in the written format; by default the adapter that ships.
 
     Raises:
-        InputError: no adapter in the written format ships, or the model is not on this machine.
+        InputError: the adapter is not for the written format, or the model is not on this machine.
         DataFileError: the folder has no adapter, or the adapter belongs to another model.
     """
     folder = SHIPPED if adapter is None else Path(adapter)
     level = _trained(folder).get("level", "written")  # a copied adapter may have no manifest
     if level != "written":
-        got = "no fine-tuned writer ships" if adapter is None else f"{folder} is a training of level {level!r}"
-        raise InputError(f"{got}", hint="give tuned:FOLDER, a training of level written")
+        raise InputError(
+            f"{folder} is a training of level {level!r}", hint="give tuned:FOLDER, a training of level written"
+        )
     return TunedWriter(adapted(llm, folder))
 
 
@@ -183,6 +182,11 @@ def _trained(adapter: Path) -> dict[str, Any]:
     except (DataFileError, ValueError, KeyError, TypeError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def _format_of(trained: dict[str, Any]) -> str:
+    """The format that an adapter is for, by the options of its training."""
+    return {"written": "written", "answers": "json"}.get(trained.get("level", "links"), "slim")
 
 
 def adapted(llm: LLM, adapter: Path) -> LLM:
