@@ -31,7 +31,7 @@ from mechanisms.gsp import GSP
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode
 from mechanisms.llm_auction.reward_model import PredictedCTR
-from mechanisms.llm_auction.written import Written, ads_at_end, read
+from mechanisms.llm_auction.written import Written, ads_at_end, read, read_with
 from mechanisms.menu import read as read_item
 from mechanisms.mosaic import Mosaic
 from mechanisms.vcg import VCG
@@ -122,14 +122,13 @@ def outcomes(
     for kind, name in writers.items():
         if kind not in known:
             continue
-        texts = [one.text if kind == "gsp plain" else read(auction, one) for one in known[kind]]
         for rule in (GSP, VCG):
             mechanism = rule(ScriptedLLM(), pctr)
             prices = mechanism.allocate(auction)
-            for text in texts:
-                missing = [auction.bid_of(i).ad for i in prices if auction.bid_of(i).ad.link not in text]
-                whole = " ".join([text, *(f"{ad.link}: {ad.body}" for ad in missing)])
-                yield f"{mechanism.name}, {name}", outcome(auction, whole, prices)
+            winners = [auction.bid_of(i).ad for i in prices]
+            for one in known[kind]:
+                text = one.text if kind == "gsp plain" else read_with(auction, one, winners)
+                yield f"{mechanism.name}, {name}", outcome(auction, text, prices)
     if "answer" in known:
         slots = FixedSlots(ScriptedLLM(), pctr)
         slots._writer = Replayed(known["answer"][0].text)

@@ -110,6 +110,13 @@ def read(auction: Auction, written: Completion | Written) -> str:
     return finished(auction, written, every_word=True)
 
 
+def read_with(auction: Auction, written: Completion | Written, ads: Sequence[Ad]) -> str:
+    """The answer in a text, and behind it, in the advertisers' own words, those of `ads` that it does not show."""
+    text = read(auction, written)
+    missing = [ad for ad in ads if ad.link not in text]
+    return " ".join([text, *(f"{ad.link}: {own_words(ad)}" for ad in missing)]).strip()
+
+
 def ads_at_end(auction: Auction, text: str) -> str:
     """The answer with the sentences that link ads moved behind the others, in their order."""
     links = [bid.ad.link for bid in auction.bids]
@@ -149,9 +156,7 @@ class TunedWriter(Writer):
             sampling=SAMPLING,
             constraint=asked.links(required=True),
         )
-        text = read(auction, completion)
-        missing = [ad for ad in ads if ad.link not in text]
-        return " ".join([text, *(f"{ad.link}: {own_words(ad)}" for ad in missing)]).strip()
+        return read_with(auction, completion, ads)
 
     async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
         """An answer for which the model chooses the ads, if any: one call."""
