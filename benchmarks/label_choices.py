@@ -1,31 +1,25 @@
-"""What the written format's policy reads when it chooses an ad, and ablations of the training of that choice.
+"""What the written format's policy reads when it chooses an ad.
 
-python -m benchmarks.label_choices read --training FOLDER --out read.csv
-python -m benchmarks.label_choices train --training FOLDER --work FOLDER --out ablations.csv   # hours on two cores
+python -m benchmarks.label_choices --training FOLDER --out read.csv
 
 The distribution of the ad at the first link of an answer is exact: one forward pass gives it. The beginnings of the
 answers are those of the fine-tuned policy without bids, on held-out personas and ads. The reward of an ad there is the
 expected reward of the beginning with the ad in its own words, by the clicks of world v1; "share" is that of the policy
-in % of the best ad's; "opens" is the probability that an ad comes there. `read` changes a policy's prompts.
-`train` trains with the trainer itself from the fine-tuned adapter, on the same log of clicks, and changes one part
-each.
+in % of the best ad's; "opens" is the probability that an ad comes there. The last rows change the policy's prompts.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 
-from benchmarks.whole_answer_setup import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid, score_of
+from benchmarks.whole_answer_setup import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid, score_of, write_rows
 from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, link_places
@@ -34,28 +28,13 @@ from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.reward_model import PredictedCTR
 from mechanisms.llm_auction.slim import Score, digits
-from mechanisms.llm_auction.train import CURVE, Training
 from mechanisms.llm_auction.written import SAMPLING, Page, page
 from simenv.encoder import default_encoder
-from simenv.files.folders import ensure_folder
 from simenv.judges.click_model import ClickModel
 from simenv.objective import Objective
 from simenv.records import Auction
 from simenv.seeding import keyed_rng
 from simenv.stats import clustered_ratio
-
-SHARED = {"epochs": 2, "stages": ["labels"] * 2, "auctions": 48, "validation": 3}
-"""Options of every ablation; the others are those of the training."""
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "base": {},
-    "no fine-tuning": {"start": "shipped", "anchor": 1e-9},
-    "no iteration": {"epochs": 1, "stages": ["labels"], "auctions": 96},
-    "dpo, beta 0.1": {"loss": "dpo"},
-    "dpo, beta 0.5": {"loss": "dpo", "beta": 0.5},
-    "ads at the end": {"ads_at_end": True},
-    "profile hidden": {"profile": False},
-}
-"""What each changes. "No fine-tuning" starts where the fine-tuning does, and an anchor is required but may be small."""
 
 
 class Place(NamedTuple):
@@ -71,15 +50,12 @@ class Place(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["read", "train"])
     parser.add_argument("--training", type=Path, required=True, help="folder of a training in the written format")
-    parser.add_argument("--work", type=Path, help="train: where the trainings are written")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--auctions", type=int, default=12, help="for each n and seed")
-    given = parser.parse_args()
-    {"read": read, "train": train}[given.what](given)
+    read(parser.parse_args())
 
 
 def places(policy: AdaptedLLM, config: Config, pctr: PredictedCTR, cells: Sequence[Cell], count: int) -> list[Place]:
@@ -240,44 +216,7 @@ def read(given: argparse.Namespace) -> None:
     for name, changes in prompts.items():
         rows.append(row_of(f"kept, {name}", choices_at(policy, known, pctr, score, changes)))
         print(rows[-1], flush=True)
-    write(rows, given.out)
-
-
-def train(given: argparse.Namespace) -> None:
-    """Trains every ablation with every seed from the fine-tuned adapter."""
-    config, pctr = config_of(given.training), pctr_of(given.training)
-    fine_tuned = epochs_of(given.training)[1]
-    log = torch.load(given.training / "state.pt", weights_only=False)["log"]
-    policy = new_policy(config)
-    load(policy, fine_tuned)
-    cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
-    known = places(policy, config, pctr, cells, given.auctions)
-    start = dict.fromkeys(CURVE) | {"epoch": 0, "reward": 0.0}
-    rows = []
-    for seed in given.seeds:
-        for name, changes in ABLATIONS.items():
-            given_config = config.model_copy(update=SHARED | {"seed": seed, "start": str(fine_tuned)} | changes)
-            folder = given.work / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
-            training = Training(given_config, folder, Console(quiet=True))
-            ensure_folder(folder)
-            shutil.copy(given.training / "sft.jsonl", folder)  # the examples of the anchor
-            training.state.update(tuned=True, log=log, clicked=given_config.epochs, curve=[start], best=0)
-            training.run()
-            policy, shown, score = training.policy, {"profile": given_config.profile}, score_of(given_config)
-            measured = choices_at(policy, known, pctr, score, lambda auction, shown=shown: shown)  # type: ignore[misc]
-            swept = sweep(policy, known[: len(known) // 2], pctr, score, (BIDS[0], BIDS[-1]))
-            rows.append({"seed": seed} | row_of(name, measured) | swept)
-            print(rows[-1], flush=True)
-            write(rows, given.out)
-
-
-def write(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """Writes rows as CSV."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(rows, given.out)
 
 
 if __name__ == "__main__":
