@@ -45,7 +45,8 @@ from simenv.report.view import View, view
 from simenv.runs.bench import BenchResult, bench
 from simenv.runs.compare import Comparison, compare
 from simenv.runs.merge import merge
-from simenv.runs.metrics import Metric, make_metric
+from simenv.runs.metric_types import Metric
+from simenv.runs.metrics import make_metric
 from simenv.scoring.score import ScoreResult, score
 from simenv.sessions import SessionMechanism, SessionStart
 from simenv.training import Trainer, make_trainer

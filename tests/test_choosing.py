@@ -21,7 +21,7 @@ from simenv.llm import ScriptedLLM
 from simenv.quality.embedded import EmbeddedQuality
 from simenv.records import Choice, Persona, Suggestion
 from simenv.report.answer import pack
-from simenv.runs.metrics import QuestionChosen, SponsoredChosen
+from simenv.runs.answer_metrics import QuestionChosen, SponsoredChosen
 from simenv.testing import FakeEncoder, FakeRoles, small_world
 from simenv.world import World
 from tests.support.fakes import ConstantJudge

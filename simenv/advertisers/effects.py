@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from simenv.records import Transition
-from simenv.runs.metrics import clicks_of
+from simenv.runs.metric_types import clicks_of
 from simenv.stats import Estimate, draw_variance, ratio
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from simenv.advertisers.terms import CLICKED, FIXED, SHOWN, Term
 from simenv.records import Ad, AdQuality, Bid, Transition
 from simenv.runs.abstention import Verdicts, Weighting, known_click
-from simenv.runs.metrics import ClickSum
+from simenv.runs.metric_types import ClickSum
 from simenv.stats import Estimate, Ratio, draw_variance, ratio
 
 _PLACE = {name: i for i, name in enumerate((*FIXED, *CLICKED))}

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from simenv.records import Bid, Transition
-from simenv.runs.metrics import CTR, Ads, BidWeightedClicks, Metric, Revenue, Reward, Satisfaction, Violations, Welfare
+from simenv.runs.answer_metrics import Ads, Satisfaction, Violations
+from simenv.runs.click_metrics import CTR, BidWeightedClicks, Revenue, Reward, Welfare
+from simenv.runs.metric_types import Metric
 
 SUMS: dict[str, Metric] = {
     "reward": Reward(),

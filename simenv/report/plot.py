@@ -16,7 +16,8 @@ from simenv.report.papers import ENDINGS, LINES, draw_allocation, draw_differenc
 from simenv.runs.compare import compare_runs, labelled, labels_of, open_runs
 from simenv.runs.log import LeftOut
 from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS, Metric, metrics_named
+from simenv.runs.metric_types import Metric
+from simenv.runs.metrics import METRICS, metrics_named
 from simenv.runs.summary import Table, table_of
 from simenv.runs.tally import tally
 from simenv.runs.tally_run import tally_of_run

@@ -20,7 +20,8 @@ from simenv.report.page import SIGN, render
 from simenv.runs.compare import Comparison, Run, compare_runs, incomplete, labelled, labels_of, open_runs
 from simenv.runs.log import SESSIONS, LeftOut, read_sessions
 from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS, Metric, metrics_named
+from simenv.runs.metric_types import Metric
+from simenv.runs.metrics import METRICS, metrics_named
 from simenv.runs.noise_floor import CARD
 from simenv.runs.options import BenchOptions
 from simenv.runs.summary import Table, table_of

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from simenv.records import Click, Transition
-from simenv.runs.metrics import ClickSum
+from simenv.runs.metric_types import ClickSum
 
 _LEAST_VERDICTS = 10
 """Known verdicts that a set of ads over all personas needs to stand for an ad without one."""

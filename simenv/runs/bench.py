@@ -26,7 +26,8 @@ from simenv.runs.folder import RunFolder, read_transitions
 from simenv.runs.lock import locked
 from simenv.runs.machine import machine_of, other_machine
 from simenv.runs.manifest import about, package_versions
-from simenv.runs.metrics import METRICS, Metric
+from simenv.runs.metric_types import Metric
+from simenv.runs.metrics import METRICS
 from simenv.runs.models import open_cassette
 from simenv.runs.named_files import file_hashes
 from simenv.runs.options import BenchOptions, read_options

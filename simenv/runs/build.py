@@ -30,7 +30,8 @@ from simenv.quality.factory import QUALITY, make_quality
 from simenv.records import Ad, Persona
 from simenv.registry import Kind, Lazy
 from simenv.runs.ceilings import refuse_unpriced
-from simenv.runs.metrics import METRIC, Metric, metrics_named, names_in_sets
+from simenv.runs.metric_types import Metric
+from simenv.runs.metrics import METRIC, metrics_named, names_in_sets
 from simenv.runs.models import Models, judge_names
 from simenv.runs.options import BenchOptions, BidderOptions, RunOptions, ScoreOptions, check_ranges
 from simenv.runs.settings import Part, PartOptions

@@ -20,7 +20,8 @@ from simenv.runs.differences import of_the_mechanisms, of_the_world
 from simenv.runs.folder import read_manifest, read_transitions
 from simenv.runs.log import LeftOut
 from simenv.runs.manifest import about
-from simenv.runs.metrics import METRICS, Metric, metrics_named
+from simenv.runs.metric_types import Metric
+from simenv.runs.metrics import METRICS, metrics_named
 from simenv.runs.shards import shard_of_options
 from simenv.runs.summary import Table, table_of
 from simenv.runs.tables import to_frame

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simenv.runs.metrics import OfAllAnswers
+from simenv.runs.metric_types import OfAllAnswers
 from simenv.runs.spool import Array, Draws, Rows
 from simenv.runs.tally import Side
 from simenv.stats import Ratio, draw_variance, streamed_ratio

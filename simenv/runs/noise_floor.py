@@ -23,7 +23,8 @@ from simenv.files.limits import read_bytes
 from simenv.judges.ensemble_judge import prob_or_verdict
 from simenv.records import Record, Transition
 from simenv.runs.abstention import Weighting
-from simenv.runs.metrics import METRICS, SumsClicks
+from simenv.runs.metric_types import SumsClicks
+from simenv.runs.metrics import METRICS
 
 CARD = "judge_card.json"
 """The file of a run's folder that may hold a noise floor."""

@@ -7,8 +7,8 @@ With reward r, logged probability p of the logged choice, the target's probabili
     dr     mean of v_hat + w (r - q_hat)             Dudik, Langford, Li (2011), doubly robust
 
 where q_hat is a model's reward of the logged choice and v_hat = sum_a pi(a) q_hat(a) is its mean under the target. The
-reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.metrics`; the model is bid x predicted
-click.
+reward is the realised bid-weighted clicks of the answer, as in `simenv.runs.click_metrics`; the model is bid x
+predicted click.
 
 A choice is "" (no ad) or the id of one ad, as the mechanism `softmax` logs it. It is assumed that a choice gives
 the same answer under both mechanisms (same Ad-LLM, same Writer) and that the bids do not change.
@@ -29,7 +29,7 @@ from simenv.files.blocks import print_table
 from simenv.mechanism import ChoosesAd, Mechanism
 from simenv.records import Transition
 from simenv.runs.abstention import Weighting
-from simenv.runs.metrics import BidWeightedClicks
+from simenv.runs.click_metrics import BidWeightedClicks
 from simenv.stats import Estimate, clustered_ratio
 
 _REWARD = BidWeightedClicks()

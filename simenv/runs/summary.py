@@ -23,7 +23,8 @@ from simenv.errors import InputError
 from simenv.records import Transition
 from simenv.runs.advertisers import LOSING, UNIT
 from simenv.runs.measured import Measured, Pairing
-from simenv.runs.metrics import IF_ANY, METRICS, Metric, SumsClicks
+from simenv.runs.metric_types import Metric, SumsClicks
+from simenv.runs.metrics import IF_ANY, METRICS
 from simenv.runs.tally import Side, Tally, tally
 from simenv.stats import Estimate
 

@@ -21,7 +21,8 @@ from simenv.importing import reason
 from simenv.records import Transition
 from simenv.runs.abstention import Verdicts, Weighting
 from simenv.runs.advertisers import Surpluses
-from simenv.runs.metrics import ClickSum, Errors, Metric, Ratio, SumsClicks
+from simenv.runs.answer_metrics import Errors
+from simenv.runs.metric_types import ClickSum, Metric, Ratio, SumsClicks
 from simenv.runs.spool import Array, Spool
 from simenv.runs.useless import Findings
 

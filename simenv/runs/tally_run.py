@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from simenv.runs.log import chunk_ends, read_chunks, read_transitions
-from simenv.runs.metrics import METRICS, Metric
+from simenv.runs.metric_types import Metric
+from simenv.runs.metrics import METRICS
 from simenv.runs.tally import Tally, tally
 
 LONG = 64_000_000

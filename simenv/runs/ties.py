@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simenv.runs.metrics import METRICS, SumsClicks
+from simenv.runs.metric_types import SumsClicks
+from simenv.runs.metrics import METRICS
 from simenv.runs.noise_floor import NoiseFloor, read_floor
 from simenv.runs.summary import Cell, Table
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from simenv.judges.base import Judge
 from simenv.records import Auction, Click, Feedback, Outcome, Persona, Record, Transition
+from simenv.runs.click_metrics import Revenue
 from simenv.runs.judged_again import JudgedRun
-from simenv.runs.metrics import Revenue
 from simenv.runs.summary import summarize
 from simenv.stats import Estimate
 from simenv.validity import contrasts

@@ -14,7 +14,10 @@ from rich.console import Console
 from simenv.errors import InputError
 from simenv.records import Transition
 from simenv.runs.abstention import Weighting
-from simenv.runs.metrics import CTR, METRICS, ClickSum, LLMCalls, Revenue
+from simenv.runs.answer_metrics import LLMCalls
+from simenv.runs.click_metrics import CTR, Revenue
+from simenv.runs.metric_types import ClickSum
+from simenv.runs.metrics import METRICS
 from simenv.runs.summary import Cell, Table, summarize
 from simenv.runs.tables import caption, print_tables, to_csv, to_frame, to_markdown
 from simenv.seeding import keyed_rng

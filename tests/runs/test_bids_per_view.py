@@ -16,7 +16,8 @@ from simenv.records import Transition
 from simenv.report.answer import pack
 from simenv.report.bids import allocation
 from simenv.runs.advertisers import Surpluses
-from simenv.runs.metrics import METRICS, SumsClicks
+from simenv.runs.metric_types import SumsClicks
+from simenv.runs.metrics import METRICS
 from tests.support.hand_made import turn
 from tests.support.runs import save
 

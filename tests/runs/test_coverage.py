@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from simenv.runs.metrics import CTR, Revenue
+from simenv.runs.click_metrics import CTR, Revenue
 from simenv.runs.summary import Table, summarize
 from simenv.seeding import keyed_rng
 from simenv.stats import Estimate

@@ -17,7 +17,8 @@ from scipy.stats import t as student
 from simenv.errors import InputError
 from simenv.objective import LinearPenalty, Objective
 from simenv.records import Query, Transition
-from simenv.runs.metrics import CTR, METRICS, Revenue, make_metric
+from simenv.runs.click_metrics import CTR, Revenue
+from simenv.runs.metrics import METRICS, make_metric
 from simenv.runs.summary import Cell, Table, summarize
 from simenv.runs.tables import caption, print_tables, show, to_csv, to_markdown
 from simenv.seeding import keyed_rng
