@@ -40,14 +40,14 @@ class PositionVCG:
 def main():
     llm = simenv.make_llm("embedded")
     print(simenv.check_mechanism(simenv.make_mechanism(f"{__file__}:PositionVCG", llm=simenv.make_llm("scripted"))))
-    env = NativeAdsEnv(horizon=3)
+    env = NativeAdsEnv(horizon=2)
     for mechanism in (simenv.make_mechanism(f"{__file__}:PositionVCG", llm=llm), simenv.make_mechanism("gsp", llm=llm)):
         env.reset(seed=0)
         revenue = 0.0
-        for _ in range(3):
+        for _ in range(2):
             transition = env.step(mechanism)[4]["transition"]
             revenue += sum(transition.expected_payments.values())
-        print(f"{transition.mechanism}: expected revenue {revenue / 3:.2f} per answer")
+        print(f"{transition.mechanism}: expected revenue {revenue / 2:.2f} per answer")
 
 
 if __name__ == "__main__":

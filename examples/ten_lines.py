@@ -4,7 +4,7 @@ import gymnasium
 
 import simenv
 
-env = gymnasium.make("simenv/NativeAds-v0")
+env = gymnasium.make("simenv/NativeAds-v0", horizon=2)
 mechanism = simenv.make_mechanism("gsp", llm=simenv.make_llm("embedded"))
 
 auction, info = env.reset(seed=0)
