@@ -112,7 +112,10 @@ def read(auction: Auction, written: Completion | Written) -> str:
 
 def read_with(auction: Auction, written: Completion | Written, ads: Sequence[Ad]) -> str:
     """The answer in a text, and behind it, in the advertisers' own words, those of `ads` that it does not show."""
-    text = read(auction, written)
+    return _with_missing(read(auction, written), ads)
+
+
+def _with_missing(text: str, ads: Sequence[Ad]) -> str:
     missing = [ad for ad in ads if ad.link not in text]
     return " ".join([text, *(f"{ad.link}: {own_words(ad)}" for ad in missing)]).strip()
 
@@ -156,7 +159,7 @@ class TunedWriter(Writer):
             sampling=SAMPLING,
             constraint=asked.links(required=True),
         )
-        return read_with(auction, completion, ads)
+        return await self._shown(auction, completion, ads)
 
     async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
         """An answer for which the model chooses the ads, if any: one call."""
@@ -169,4 +172,9 @@ class TunedWriter(Writer):
             sampling=SAMPLING,
             constraint=asked.links() if asked.ads else None,
         )
-        return read(auction, completion)
+        return await self._shown(auction, completion, [ad for ad in asked.ads if ad.link in completion.text])
+
+    async def _shown(self, auction: Auction, completion: Completion, ads: Sequence[Ad]) -> str:
+        """The answer in a completion. Where it has no words to show, a plain answer takes its place: a further call."""
+        text = read(auction, completion) or await self.answer(auction)
+        return _with_missing(text, ads)

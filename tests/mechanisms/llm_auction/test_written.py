@@ -23,6 +23,7 @@ from simenv.errors import MissingCapability
 from simenv.llm import PLAIN, Completion, LabelledLinks, Sampling, ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.records import Auction, Persona
+from simenv.writer.copy_check import own_words
 from tests.support.auctions import make_auction
 from tests.support.tiny_training import shaken
 
@@ -237,6 +238,21 @@ def test_the_tuned_writer_shows_each_winner_once_in_one_call() -> None:
     assert len(llm.requests) == 1
     silent = asyncio.run(TunedWriter(ScriptedLLM(lambda request: "Walk.")).with_ads(AUCTION, ads))
     assert all(silent.count(ad.link) == 1 for ad in ads)
+
+
+def test_no_answer_is_blank() -> None:
+    """Where nothing of a text can be shown, a plain answer takes its place, and the ads that were chosen are shown."""
+    ad = AUCTION.bids[0].ad
+    looping = f"a hot dog a hot dog a hot dog a hot dog. One option is {ad.link}: {ad.body}"
+    assert read(AUCTION, Written(looping)) == ""
+    for write in (
+        lambda writer: writer.own_choice(AUCTION, show_bids=True),
+        lambda writer: writer.with_ads(AUCTION, [ad]),
+    ):
+        writer = TunedWriter(ScriptedLLM([looping, "Walk far."]))
+        assert asyncio.run(write(writer)) == f"Walk far. {ad.link}: {own_words(ad)}"
+    writer = TunedWriter(ScriptedLLM(["", "Walk far."]))
+    assert asyncio.run(writer.own_choice(AUCTION, show_bids=True)) == "Walk far."
 
 
 def test_texts_are_not_scored_under_labels(policy: AdaptedLLM) -> None:
