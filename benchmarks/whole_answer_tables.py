@@ -82,10 +82,13 @@ def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     pctr = pctr_of(given.training)
     judge, objective = ClickModel(default_encoder()), Objective()
     texts: dict[tuple[int, int, int], dict[str, list[Written]]] = defaultdict(dict)
+    calls: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
     for file in given.answers:
         for line in file.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             texts[row["n"], row["seed"], row["i"]][row["kind"]] = [Written(*text) for text in row["texts"]]
+            count = calls[row["kind"], row["n"]]
+            count[:] = count[0] + len(row["texts"]), count[1] + row.get("second_calls", 0)
     rows: Rows = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         for i, episode in enumerate(cell.episodes(config, given.auctions)):
@@ -97,6 +100,10 @@ def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     write_table(rows, given.out / "rivals.csv")
     write_sweep(config, texts, judge, given.out / "sweep.csv")
     write_plain(config, texts, given.out / "no_commercial_intent.csv")
+    with (given.out / "second_calls.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", "n", "answers", "with a second call"])
+        writer.writerows([*key, *count] for key, count in calls.items())
 
 
 def outcomes(

@@ -6,7 +6,8 @@ python -m benchmarks.whole_answers score --training FOLDER --answers answers.jso
 
 All rivals have the same base model and the same pCTR and, where their row says so, the same fine-tuned writer. The
 digits in all prompts are that pCTR's predictions; in prompts with bids, those of the training's score.
-Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of its answers. Clicks are
+Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of its answers. A text that
+does not answer is shown as the mechanism shows it, with a plain answer of a second call before its ads. Clicks are
 those of world v1; bids are uniform in 1 to 100. Each row is measured on the same auctions. `--rows` samples some rows
 alone, so that two processes with one thread each may share the work; `score` reads all files together.
 """
@@ -14,10 +15,10 @@ alone, so that two processes with one thread each may share the work; `score` re
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,14 +40,14 @@ from benchmarks.whole_answer_setup import (
 from benchmarks.whole_answer_tables import score
 from mechanisms.gsp import GSP
 from mechanisms.llm_auction import sampling
-from mechanisms.llm_auction.levels import Episode
 from mechanisms.llm_auction.mechanism import LLMAuction
 from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.slim import PREDICTED, Score, digits
-from mechanisms.llm_auction.written import SAMPLING, Page, page, winners_page
+from mechanisms.llm_auction.written import SAMPLING, Page, TunedWriter, answers, page, read, winners_page
 from simenv import Writer
+from simenv.background_loop import gather, run_sync
 from simenv.llm import LLM, ScriptedLLM, make_llm
-from simenv.records import Auction
+from simenv.records import Ad, Auction
 
 POOL = 20
 """Answers of the fine-tuned policy without bids for each auction, for best of n and MOSAIC."""
@@ -54,6 +55,20 @@ SEARCHED = 4
 """For so many auctions of each cell, `BEST` answers are sampled."""
 PER_BID = 4
 """Answers at each bid."""
+
+
+class Asked(NamedTuple):
+    """What is sampled of an auction, and where it belongs."""
+
+    cell: Cell
+    i: int
+    kind: str
+    auction: Auction
+    page: Page
+    winners: Sequence[Ad] = ()
+    """The ads that were chosen before. If there are none, the policy chooses."""
+
+
 ROWS = ("policies", "quiet", "sweep", "winners", "pool", "more")
 """What is sampled: an answer of each epoch, the same for questions without commercial intent, answers at each bid,
 answers with GSP's winners by the fine-tuned and by the best policy, answers without bids."""
@@ -77,6 +92,7 @@ def main() -> None:
         help="sample: the epochs whose policies answer; by default all, the base model, "
         "and the best epoch with the profile hidden",
     )
+    parser.add_argument("--links", type=Path, help="plain: folder of a training of the choice of links")
     parser.add_argument("--score", choices=PREDICTED, help="sample: that of prompts with bids, not the training's")
     given = parser.parse_args()
     cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
@@ -89,7 +105,7 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     policy = new_policy(config)
     epochs = epochs_of(given.training)
     pctr = pctr_of(given.training)
-    gsp = GSP(ScriptedLLM(), pctr)
+    gsp, writer = GSP(ScriptedLLM(), pctr), TunedWriter(policy)
 
     def asked(auction: Auction, *, show_bids: bool = True, profile: bool = config.profile) -> Page:
         order: Score = (given.score or score_of(config)) if show_bids else "pctr"
@@ -97,77 +113,78 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
 
     with given.out.open("w", encoding="utf-8") as file:
 
-        def write(rows: Sequence[tuple[Cell, int, str, Page]], count: int = 1, *, required: bool = False) -> None:
-            """Each row: where it belongs, the kind of its texts, and what is asked."""
-            name = f"{rows[0][2]} of {len(rows)}"
+        def write(rows: Sequence[Asked], count: int = 1) -> None:
+            """Samples answers, and writes them as the mechanism shows them."""
+            again, name = 0, f"{rows[0].kind} of {len(rows)}"
             step = len(rows) if policy.device != "cpu" else 8  # on a CPU each answer is written when it is done
             for start in range(0, len(rows), step):
                 part = rows[start : start + step]
-                named = [(f"{cell} {i} {kind}", one) for cell, i, kind, one in part]
-                texts = sampling.sample(policy, named, count, SAMPLING, name, required=required)
-                for (cell, i, kind, _), some in zip(part, texts, strict=True):
-                    row = {"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": some}
-                    file.write(json.dumps(row) + "\n")
+                named = [(f"{one.cell} {one.i} {one.kind}", one.page) for one in part]
+                texts = sampling.sample(policy, named, count, SAMPLING, name, required=bool(rows[0].winners))
+                for one, some in zip(part, texts, strict=True):
+                    plain = [not answers(one.auction, read(one.auction, text)) for text in some]
+                    ads = [one.winners or one.page.linked(text.text) for text in some]
+                    shown = [[run_sync(writer.shown, one.auction, *pair), True] for pair in zip(some, ads, strict=True)]
+                    row = {"n": one.cell.n, "seed": one.cell.seed, "i": one.i, "kind": one.kind}
+                    file.write(json.dumps(row | {"texts": shown, "second_calls": sum(plain)}) + "\n")
+                    again += sum(plain)
                 file.flush()
-            print(name, flush=True)
+            print(f"{name}: {again} with a second call", flush=True)
 
         drawn = [(cell, i, e.auction) for cell in cells for i, e in enumerate(cell.episodes(config, given.auctions))]
         plain = [(QUIET, i, e.auction) for i, e in enumerate(QUIET.episodes(config, UNCOMMERCIAL))]
         some = [*(drawn if "policies" in given.rows else []), *(plain if "quiet" in given.rows else [])]
-        pages = [asked(auction) for *_, auction in some]
         chosen = [epochs[i] for i in given.epochs] if given.epochs else [None, *epochs[1:]]
         for folder in chosen if some else []:
             load(policy, folder)
             kind = "base" if folder is None else f"epoch {folder.name}"
             kind += f", list by {given.score}" if given.score else ""
-            write([(cell, i, kind, one) for (cell, i, _), one in zip(some, pages, strict=True)], given.samples)
+            write([Asked(cell, i, kind, auction, asked(auction)) for cell, i, auction in some], given.samples)
         if "policies" in given.rows and not given.epochs:
             load(policy, given.training)
-            hidden = [(cell, i, asked(auction, profile=False)) for cell, i, auction in drawn]
-            write([(cell, i, "profile hidden", one) for cell, i, one in hidden])
+            hidden = [(cell, i, auction, asked(auction, profile=False)) for cell, i, auction in drawn]
+            write([Asked(cell, i, "profile hidden", *one) for cell, i, *one in hidden])
         if "sweep" in given.rows:
             load(policy, given.training)
-            swept = [(i, e.auction) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
             for bid in BIDS:
-                write([(SWEEP, i, f"bid {bid}", asked(rebid(one, bid))) for i, one in swept], PER_BID)
+                swept = [(SWEEP, i, rebid(e.auction, bid)) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
+                write([Asked(cell, i, f"bid {bid}", one, asked(one)) for cell, i, one in swept], PER_BID)
         if "winners" in given.rows:
-            winners = [[auction.bid_of(i).ad for i in gsp.allocate(auction)] for *_, auction in drawn]
-            placed = [
-                winners_page(one[2], ads, profile=config.profile) for one, ads in zip(drawn, winners, strict=True)
-            ]
             for kind, folder in (("winners", epochs[1]), ("winners, trained", given.training)):
                 load(policy, folder)
-                written = [(cell, i, kind, one) for (cell, i, _), one in zip(drawn, placed, strict=True)]
-                write(written, given.samples, required=True)
+                rows = []
+                for cell, i, auction in drawn:
+                    ads = [auction.bid_of(ad_id).ad for ad_id in gsp.allocate(auction)]
+                    placed = winners_page(auction, ads, profile=config.profile)
+                    rows.append(Asked(cell, i, kind, auction, placed, ads))
+                write(rows, given.samples)
         load(policy, epochs[1])
-        free = [(cell, i, asked(auction, show_bids=False)) for cell, i, auction in drawn]
+        free = [(cell, i, auction, asked(auction, show_bids=False)) for cell, i, auction in drawn]
         if "pool" in given.rows:
-            write([(cell, i, "pool", one) for cell, i, one in free], POOL)
+            write([Asked(cell, i, "pool", *one) for cell, i, *one in free], POOL)
         if "more" in given.rows:
-            write([(cell, i, "more", one) for cell, i, one in free if i < SEARCHED], BEST - POOL)
+            write([Asked(cell, i, "more", *one) for cell, i, *one in free if i < SEARCHED], BEST - POOL)
 
 
 def plain(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
-    """Writes the answers with the plain writer, on this machine: GSP's, without ads, and LLM-Auction's choice of links
-    by the adapter that ships."""
+    """Writes answers with the plain writer: GSP's, without ads, and with the choice of links of `--links`."""
     config = config_of(given.training)
-    pctr = pctr_of(given.training)
     llm: LLM = make_llm(config.llm)
-    writer = Writer(llm)
-    gsp, links = GSP(llm, pctr), LLMAuction(llm, format="slim")
+    writer, gsp = Writer(llm), GSP(llm, pctr_of(given.training))
+    links = None if given.links is None else LLMAuction(llm, adapter=given.links, format="slim")
 
-    async def all_of(some: Sequence[Episode]) -> list[tuple[str, ...]]:
-        async def one(auction: Auction) -> tuple[str, ...]:
-            ads = [auction.bid_of(i).ad for i in gsp.allocate(auction)]
-            chosen = await links.run(auction, np.random.default_rng(0))  # its draws are keyed by the auction
-            return await writer.with_ads(auction, ads), await writer.answer(auction), chosen.response
-
-        return list(await asyncio.gather(*(one(e.auction) for e in some)))
+    async def texts_of(auction: Auction) -> dict[str, str]:
+        ads = [auction.bid_of(ad_id).ad for ad_id in gsp.allocate(auction)]
+        texts = {"gsp plain": await writer.with_ads(auction, ads), "answer": await writer.answer(auction)}
+        if links is not None:  # its draws are keyed by the auction
+            texts["links"] = (await links.run(auction, np.random.default_rng(0))).response
+        return texts
 
     with given.out.open("w", encoding="utf-8") as file:
         for cell in cells:
-            for i, texts in enumerate(asyncio.run(all_of(cell.episodes(config, given.auctions)))):
-                for kind, text in zip(("gsp plain", "answer", "links"), texts, strict=True):
+            auctions = [episode.auction for episode in cell.episodes(config, given.auctions)]
+            for i, texts in enumerate(run_sync(gather, [texts_of(auction) for auction in auctions])):
+                for kind, text in texts.items():
                     row = {"n": cell.n, "seed": cell.seed, "i": i, "kind": kind, "texts": [[text, True]]}
                     file.write(json.dumps(row) + "\n")
             print(cell, flush=True)

@@ -313,7 +313,10 @@ class Pages(Level):
         return known
 
     def outcome(self, episode: Episode, response: written.Written) -> Outcome:
+        """The outcome for the judge, at first price. A text that does not answer earns nothing: it shows no ad."""
         text = written.read(episode.auction, response)
+        if not written.answers(episode.auction, text):
+            text = ""
         if self.ads_at_end:
             text = written.ads_at_end(episode.auction, text)
         return markup.outcome(episode.auction, text, {bid.ad.id: bid.amount for bid in episode.auction.bids})

@@ -15,8 +15,9 @@ teach four things:
 The choice of ads is no part of the loss. Where bids are shown it would teach that they do not matter, and where the
 winners are shown, that the first ad of a list comes first.
 
-An example is kept if its answer is well-formed and keeps to the ads' copy, and if what precedes the sentences about ads
-makes them more likely for the base model than it does in most examples (`COHERENT`). No judge is asked.
+An example is kept if its answer is well-formed, does more than repeat the question and keeps to the ads' copy, and if
+what precedes the sentences about ads makes them more likely for the base model than it does in most examples
+(`COHERENT`). No judge is asked.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from simenv.writer.guards import loops
 
 from .irpo import Config, cosine
 from .levels import Episode
-from .written import Page, Written, page, read, winners_page
+from .written import Page, Written, answers, page, read, winners_page
 
 if TYPE_CHECKING:
     from .policy import AdaptedLLM
@@ -118,11 +119,19 @@ def examples(llm: LLM, episodes: Sequence[Episode], plain: Sequence[Episode], *,
             ]
         )
 
-    drafts = [draft for draft in run_sync(all_drafts) if draft is not None]
+    auctions = [episode.auction for episode in (*episodes, *plain)]
+    made = [
+        (draft, auction) for draft, auction in zip(run_sync(all_drafts), auctions, strict=True) if draft is not None
+    ]
+    drafts = [draft for draft, _ in made]
     scores = run_sync(lambda: _coherence(llm, drafts))
     known = [score for one in scores for score in one]
     least = float(np.quantile(known, 1 - COHERENT)) if known else 0.0
-    return [draft.example for draft, one in zip(drafts, scores, strict=True) if all(score >= least for score in one)]
+    return [
+        draft.example
+        for (draft, at), one in zip(made, scores, strict=True)
+        if all(score >= least for score in one) and answers(at, draft.example.text.text)
+    ]
 
 
 def summary(made: Sequence[Example]) -> str:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from simenv import Writer, markup
 from simenv.ctr.models import CTRModel
 from simenv.llm import LLM, Completion, LabelledLinks, Prompt, Sampling
+from simenv.quality.form import repeats_question
 from simenv.records import Ad, Auction
 from simenv.writer.copy_check import own_words
 from simenv.writer.writer import finished
@@ -59,6 +60,10 @@ class Page(NamedTuple):
         }
         more = max(0, self.most - (len(self.ads) - len(left)))
         return LabelledLinks(links=tuple(left.values()), labels=tuple(left), required=required, most=more)
+
+    def linked(self, text: str) -> list[Ad]:
+        """The ads that a text links."""
+        return [ad for ad in self.ads if ad.link in text]
 
     def behind(self, text: str) -> Page:
         """What the model is asked for the rest of an answer that begins with `text`."""
@@ -112,12 +117,16 @@ def read(auction: Auction, written: Completion | Written) -> str:
 
 def read_with(auction: Auction, written: Completion | Written, ads: Sequence[Ad]) -> str:
     """The answer in a text, and behind it, in the advertisers' own words, those of `ads` that it does not show."""
-    return _with_missing(read(auction, written), ads)
-
-
-def _with_missing(text: str, ads: Sequence[Ad]) -> str:
+    text = read(auction, written)
     missing = [ad for ad in ads if ad.link not in text]
     return " ".join([text, *(f"{ad.link}: {own_words(ad)}" for ad in missing)]).strip()
+
+
+def answers(auction: Auction, text: str) -> bool:
+    """Whether a text does more than show ads and repeat the question."""
+    links = [bid.ad.link for bid in auction.bids]
+    plain = " ".join(piece for piece in markup.sentences(text) if not any(link in piece for link in links))
+    return bool(plain.strip()) and not repeats_question(plain, auction.query.text)
 
 
 def ads_at_end(auction: Auction, text: str) -> str:
@@ -159,7 +168,7 @@ class TunedWriter(Writer):
             sampling=SAMPLING,
             constraint=asked.links(required=True),
         )
-        return await self._shown(auction, completion, ads)
+        return await self.shown(auction, completion, ads)
 
     async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
         """An answer for which the model chooses the ads, if any: one call."""
@@ -172,9 +181,12 @@ class TunedWriter(Writer):
             sampling=SAMPLING,
             constraint=asked.links() if asked.ads else None,
         )
-        return await self._shown(auction, completion, [ad for ad in asked.ads if ad.link in completion.text])
+        return await self.shown(auction, completion, asked.linked(completion.text))
 
-    async def _shown(self, auction: Auction, completion: Completion, ads: Sequence[Ad]) -> str:
-        """The answer in a completion. Where it has no words to show, a plain answer takes its place: a further call."""
-        text = read(auction, completion) or await self.answer(auction)
-        return _with_missing(text, ads)
+    async def shown(self, auction: Auction, written: Completion | Written, ads: Sequence[Ad]) -> str:
+        """The answer in a text, with `ads`. If it does not answer, a plain answer precedes its ads: a further call."""
+        text = read_with(auction, written, ads)
+        if answers(auction, text):
+            return text
+        with_ads = [piece for piece in markup.sentences(text) if any(ad.link in piece for ad in ads)]
+        return " ".join([await self.answer(auction), *with_ads])

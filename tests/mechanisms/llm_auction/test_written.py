@@ -23,6 +23,7 @@ from simenv.errors import MissingCapability
 from simenv.llm import PLAIN, Completion, LabelledLinks, Sampling, ScriptedLLM
 from simenv.mechanism import run_mechanism
 from simenv.records import Auction, Persona
+from simenv.testing import PERSONAS
 from simenv.writer.copy_check import own_words
 from tests.support.auctions import make_auction
 from tests.support.tiny_training import shaken
@@ -240,19 +241,35 @@ def test_the_tuned_writer_shows_each_winner_once_in_one_call() -> None:
     assert all(silent.count(ad.link) == 1 for ad in ads)
 
 
-def test_no_answer_is_blank() -> None:
-    """Where nothing of a text can be shown, a plain answer takes its place, and the ads that were chosen are shown."""
+def test_a_text_that_does_not_answer_gets_a_plain_answer_before_its_ads() -> None:
+    """The ads that were chosen are shown: in the model's words where these can be shown."""
     ad = AUCTION.bids[0].ad
-    looping = f"a hot dog a hot dog a hot dog a hot dog. One option is {ad.link}: {ad.body}"
+    sentence = f"For a product to choose, {ad.link}: {own_words(ad)}"
+    asked = AUCTION.query.text
+    looping = f"a hot dog a hot dog a hot dog a hot dog. {sentence}"
     assert read(AUCTION, Written(looping)) == ""
-    for write in (
-        lambda writer: writer.own_choice(AUCTION, show_bids=True),
-        lambda writer: writer.with_ads(AUCTION, [ad]),
+    for text, shown in (
+        (looping, f"Walk far. {ad.link}: {own_words(ad)}"),
+        (sentence, f"Walk far. {sentence}"),
+        (f"{asked} {sentence}", f"Walk far. {sentence}"),
     ):
-        writer = TunedWriter(ScriptedLLM([looping, "Walk far."]))
-        assert asyncio.run(write(writer)) == f"Walk far. {ad.link}: {own_words(ad)}"
-    writer = TunedWriter(ScriptedLLM(["", "Walk far."]))
-    assert asyncio.run(writer.own_choice(AUCTION, show_bids=True)) == "Walk far."
+        writers = [TunedWriter(ScriptedLLM([text, "Walk far."])) for _ in range(2)]
+        assert asyncio.run(writers[0].own_choice(AUCTION, show_bids=True)) == shown
+        assert asyncio.run(writers[1].with_ads(AUCTION, [ad])) == shown
+    for text in ("", asked):
+        writer = TunedWriter(ScriptedLLM([text, "Walk far."]))
+        assert asyncio.run(writer.own_choice(AUCTION, show_bids=True)) == "Walk far."
+    whole = TunedWriter(ScriptedLLM([f"Walk. {sentence}"]))
+    assert asyncio.run(whole.own_choice(AUCTION, show_bids=True)) == f"Walk. {sentence}"
+
+
+def test_a_text_that_does_not_answer_earns_nothing_in_training(policy: AdaptedLLM) -> None:
+    episode, level = Episode(PERSONAS[0], AUCTION, offer(AUCTION)), Pages(policy)
+    sentence = f"One option is {AUCTION.bids[0].ad.link}: {own_words(AUCTION.bids[0].ad)}"
+    shown = {
+        before: level.outcome(episode, Written(f"{before} {sentence}")) for before in ("Walk.", AUCTION.query.text)
+    }
+    assert [len(outcome.placements) for outcome in shown.values()] == [1, 0]
 
 
 def test_texts_are_not_scored_under_labels(policy: AdaptedLLM) -> None:
