@@ -1,6 +1,6 @@
 """LLM-Auction, section 5, on the embedded model: every mechanism on users and ads that were not used in training.
 
-python benchmarks/paper.py [--training FOLDER] [--n 150] [--full 40] [--out benchmarks/results/paper]
+python benchmarks/paper.py --training FOLDER [--n 150] [--full 40] [--out benchmarks/results/paper]
 
 Only test personas and test ads (`mechanisms/llm_auction/split.py`), uniform bids in 1..100, the click model of world
 v1. Tables:
@@ -9,8 +9,8 @@ links_8, links_16   link level: sentences are the ads' own copy (`link_level.py`
                     ads is known (menu_optimum), and rewards are shown as a share of it
 full_8              all texts written by SmolLM2-135M
 
---training names the folder of a training: all mechanisms predict clicks with its pCTR ("the same reward model"), and
-its best adapter is the policy. Without --training, the shipped adapter is the policy and predictions are cosines.
+--training names the folder of a training of the choice of links: all mechanisms predict clicks with its pCTR ("the same
+reward model"), and its best adapter is the policy.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ from rich.table import Table
 
 from benchmarks.link_level import LinkLevelLLM
 from mechanisms.llm_auction.irpo import Config
-from mechanisms.llm_auction.mechanism import SHIPPED
 from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM
-from mechanisms.llm_auction.reward_model import FILE, PredictedCTR, load
+from mechanisms.llm_auction.reward_model import PredictedCTR, load
 from simenv import make_llm, make_mechanism
 from simenv.background_loop import run_sync
-from simenv.ctr.models import CosineCTR, CTRModel
+from simenv.ctr.models import CTRModel
 from simenv.ctr.oracle import OracleCTR
 from simenv.encoder import default_encoder
 from simenv.judges.click_model import ClickModel
@@ -55,7 +54,7 @@ SHOWN = ("reward", "bid_weighted_clicks", "revenue", "welfare", "ads", "llm_call
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--training", type=Path)
+    arguments.add_argument("--training", type=Path, required=True)
     arguments.add_argument("--n", type=int, default=150, help="auctions at link level")
     arguments.add_argument("--full", type=int, default=40, help="auctions with written answers")
     arguments.add_argument("--candidates", type=int, nargs="+", default=[8, 16])
@@ -64,10 +63,8 @@ def main() -> None:
     options = arguments.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     console, base = Console(width=150), make_llm("embedded")
-    adapted = AdaptedLLM(embedded_path(), options.training or SHIPPED, name="embedded with an adapter")
-    ctr: CTRModel = CosineCTR()
-    if options.training and (options.training / FILE).is_file():
-        ctr = PredictedCTR(load(options.training, default_encoder()))
+    adapted = AdaptedLLM(embedded_path(), options.training, name="embedded with an adapter")
+    ctr = PredictedCTR(load(options.training, default_encoder()))
     for n in options.candidates:
         run("links", n, options.n, False, base, adapted, ctr, options.seed, options.out, console)
     if options.full:

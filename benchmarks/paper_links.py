@@ -1,6 +1,6 @@
 """Exact results for LLM-Auction's policy at link level: figures 4a and 4b, and the source of its relevance.
 
-python benchmarks/paper_links.py [--training FOLDER] [--n 60] [--out benchmarks/results/paper]
+python benchmarks/paper_links.py --training FOLDER [--n 60] [--out benchmarks/results/paper]
 
 Test personas and test ads, without sampling: one forward pass gives the policy's distribution over all choices, and the
 click model gives every click probability. The prompt shows a bid as a randomly rounded number of repetitions; curves
@@ -27,7 +27,6 @@ from scipy.stats import spearmanr
 
 from mechanisms.llm_auction.irpo import Config, distribution_facts
 from mechanisms.llm_auction.levels import Episode, Links, episodes
-from mechanisms.llm_auction.mechanism import SHIPPED
 from mechanisms.llm_auction.part_auctions import part_world
 from mechanisms.llm_auction.policy import AdaptedLLM, cell
 from mechanisms.llm_auction.slim import REPEATS, offer
@@ -46,7 +45,7 @@ Floats = npt.NDArray[np.float64]
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--training", type=Path, default=SHIPPED)
+    arguments.add_argument("--training", type=Path, required=True, help="folder of a training of the choice of links")
     arguments.add_argument("--n", type=int, default=60)
     arguments.add_argument("--candidates", type=int, default=8)
     arguments.add_argument("--out", type=Path, default=Path("benchmarks/results/paper"))
