@@ -12,6 +12,7 @@ from simenv.objective import Objective
 
 from . import lora
 from .adapter_files import SHIPPED
+from .by_question import ByQuestion
 from .folder import base_model
 from .irpo import Config
 from .label_choice import LabelChoices
@@ -48,9 +49,12 @@ class Models:
         self.objective = Objective() if config.penalty else Objective(weight=0.0)
 
     def level_of(self, epoch: int, config: Config) -> Level:
-        """The kind of the responses that this epoch trains."""
+        """The kind of the responses that this epoch trains; epoch 0: whole answers."""
         stage = config.stages[epoch - 1] if 0 < epoch <= len(config.stages) else "answers"
-        return self.parts.get(stage, self.level)
+        level, labels = self.parts.get(stage, self.level), self.parts.get("labels")
+        if epoch and config.stages and config.plain_share and labels is not None and level is not labels:
+            return ByQuestion(labels, level)
+        return level
 
 
 def new_policy(config: Config | PairConfig) -> AdaptedLLM:

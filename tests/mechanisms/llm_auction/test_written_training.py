@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from mechanisms.llm_auction import sampling, sft, train
 from mechanisms.llm_auction.folder import parse
 from mechanisms.llm_auction.irpo import Config, update
-from mechanisms.llm_auction.label_choice import LabelChoices
-from mechanisms.llm_auction.levels import Level, Pages
-from mechanisms.llm_auction.sentence_choice import SentenceChoices
+from mechanisms.llm_auction.label_choice import Chosen, LabelChoices
+from mechanisms.llm_auction.levels import Episode, Group, Level, Pages
+from mechanisms.llm_auction.sentence_choice import Sentence, SentenceChoices
 from mechanisms.llm_auction.train import Training
 from mechanisms.llm_auction.written import SAMPLING, Page, Written, page
 from simenv.llm import Sampling
@@ -124,3 +124,21 @@ def test_the_stages_follow_each_other_and_an_interrupted_one_is_resumed(
     assert all(row["used"] == steps for row in run.state["curve"][2:])
     adapters = [load_file(folder / "epochs" / "4" / "adapter_model.safetensors") for folder in (cut, whole)]
     assert all((adapters[0][name] == value).all() for name, value in adapters[1].items())
+
+
+def test_questions_without_commercial_intent_train_the_choice_of_ads_in_every_epoch(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "sample", fake_sample)
+    kinds: list[tuple[bool, type]] = []
+
+    def noted(level: Level, optimizer: Any, batch: Sequence[tuple[Episode, Group]], *rest: Any) -> float | None:
+        kinds.extend((episode.plain, type(group.responses[0])) for episode, group in batch if group.responses)
+        return update(level, optimizer, batch, *rest)
+
+    monkeypatch.setattr(train, "update", noted)
+    config = options(tiny).model_copy(update={"plain_share": 0.5, "plain_ad_cost": 20.0})
+    Training(config, folder_with_examples(tmp_path / "new"), QUIET).run()
+    assert {kind for plain, kind in kinds if plain} == {Chosen}
+    assert {kind for plain, kind in kinds if not plain} == {Chosen, Written, Sentence}
+    assert sum(plain for plain, _ in kinds) == len(kinds) / 2
