@@ -1,10 +1,11 @@
-"""Rows of the table.csv files in benchmarks/results/bench, and Markdown tables of them."""
+"""Rows of result files: those of table.csv in benchmarks/results/bench as Markdown tables, and any as CSV."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from simenv.runs.tables import show
 from simenv.stats import Estimate
@@ -30,3 +31,12 @@ def markdown(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     """A Markdown table; the first column has the rows' names."""
     lines = [header, ["---"] * len(header), *([name, *cells] for name, cells in rows.items())]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Writes rows as CSV."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

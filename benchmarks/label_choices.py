@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.whole_answer_setup import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid, score_of, write_rows
+from benchmarks.bench_rows import write_rows
+from benchmarks.whole_answer_setup import BIDS, Cell, config_of, epochs_of, load, pctr_of, rebid, score_of
 from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.label_choice import Chosen, LabelChoices, link_places

@@ -15,7 +15,6 @@ ablation.csv                reward as a share of the optimum with the list shuff
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import numpy.typing as npt
 from rich.console import Console
 from scipy.stats import spearmanr
 
+from benchmarks.bench_rows import write_rows
 from mechanisms.llm_auction.irpo import Config, distribution_facts
 from mechanisms.llm_auction.levels import Episode, Links, episodes
 from mechanisms.llm_auction.part_auctions import part_world
@@ -66,15 +66,15 @@ def main() -> None:
         curves[label] = np.array([curve(policy, e, of) for e, of in zip(auctions, clicks, strict=True)])
         if label in ("untrained", "kept"):
             ablations += ablation(label, policy, auctions, world.judge)
-    write(options.out / "monotone.csv", [monotone(label, rows) for label, rows in curves.items()])
-    write(options.out / "ablation.csv", ablations)
-    write(
-        options.out / "curves.csv",
+    write_rows([monotone(label, rows) for label, rows in curves.items()], options.out / "monotone.csv")
+    write_rows(ablations, options.out / "ablation.csv")
+    write_rows(
         [
             {"policy": k, "bid": int(b), "itctr": round(x, 5)}
             for k, rows in curves.items()
             for b, x in zip(BIDS, rows.mean(0), strict=True)
         ],
+        options.out / "curves.csv",
     )
     plot(options.out / "figure_4a.png", {label: rows.mean(0) for label, rows in curves.items() if label != "kept"})
     plot(options.out / "figure_4b.png", {f"auction {i + 1}": curves["kept"][i] for i in range(3)})
@@ -136,13 +136,6 @@ def ablation(label: str, policy: Links, auctions: Sequence[Episode], judge: Clic
 
 def shuffled(auction: Auction) -> list[int]:
     return [int(i) for i in keyed_rng("shuffled list", auction.id).permutation(len(auction.bids))]
-
-
-def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def plot(path: Path, lines: dict[str, Iterable[float]]) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -84,12 +82,3 @@ def rebid(auction: Auction, amount: float) -> Auction:
     best = max(range(len(auction.bids)), key=lambda i: auction.bids[i].relevance)
     bids = [b.model_copy(update={"amount": float(amount)}) if i == best else b for i, b in enumerate(auction.bids)]
     return auction.model_copy(update={"bids": tuple(bids)})
-
-
-def write_rows(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """Writes rows as CSV."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

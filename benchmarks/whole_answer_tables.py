@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.bench_rows import write_rows
 from benchmarks.whole_answer_setup import (
     BEST,
     BIDS,
@@ -100,10 +101,10 @@ def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     write_table(rows, given.out / "rivals.csv")
     write_sweep(config, texts, judge, given.out / "sweep.csv")
     write_plain(config, texts, given.out / "no_commercial_intent.csv")
-    with (given.out / "second_calls.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "n", "answers", "with a second call"])
-        writer.writerows([*key, *count] for key, count in calls.items())
+    names = ("row", "n", "answers", "with a second call")
+    write_rows(
+        [dict(zip(names, (*key, *count), strict=True)) for key, count in calls.items()], given.out / "second_calls.csv"
+    )
 
 
 def outcomes(

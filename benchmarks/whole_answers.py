@@ -43,7 +43,7 @@ from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.mechanism import LLMAuction
 from mechanisms.llm_auction.models import new_policy
 from mechanisms.llm_auction.slim import PREDICTED, Score, digits
-from mechanisms.llm_auction.written import SAMPLING, Page, TunedWriter, answers, page, read, winners_page
+from mechanisms.llm_auction.written import SAMPLING, Page, TunedWriter, answers, page, read_with, winners_page
 from simenv import Writer
 from simenv.background_loop import gather, run_sync
 from simenv.llm import LLM, ScriptedLLM, make_llm
@@ -122,12 +122,14 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
                 named = [(f"{one.cell} {one.i} {one.kind}", one.page) for one in part]
                 texts = sampling.sample(policy, named, count, SAMPLING, name, required=bool(rows[0].winners))
                 for one, some in zip(part, texts, strict=True):
-                    plain = [not answers(one.auction, read(one.auction, text)) for text in some]
                     ads = [one.winners or one.page.linked(text.text) for text in some]
-                    shown = [[run_sync(writer.shown, one.auction, *pair), True] for pair in zip(some, ads, strict=True)]
+                    known = [read_with(one.auction, *pair) for pair in zip(some, ads, strict=True)]
+                    shown = [run_sync(writer.answered, one.auction, text) for text in known]
+                    calls = sum(not answers(one.auction, text) for text in known)
                     row = {"n": one.cell.n, "seed": one.cell.seed, "i": one.i, "kind": one.kind}
-                    file.write(json.dumps(row | {"texts": shown, "second_calls": sum(plain)}) + "\n")
-                    again += sum(plain)
+                    row |= {"texts": [[text, True] for text in shown], "second_calls": calls}
+                    file.write(json.dumps(row) + "\n")
+                    again += calls
                 file.flush()
             print(f"{name}: {again} with a second call", flush=True)
 
@@ -146,18 +148,18 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
             write([Asked(cell, i, "profile hidden", *one) for cell, i, *one in hidden])
         if "sweep" in given.rows:
             load(policy, given.training)
+            swept = [episode.auction for episode in SWEEP.episodes(config, SWEPT)]
             for bid in BIDS:
-                swept = [(SWEEP, i, rebid(e.auction, bid)) for i, e in enumerate(SWEEP.episodes(config, SWEPT))]
-                write([Asked(cell, i, f"bid {bid}", one, asked(one)) for cell, i, one in swept], PER_BID)
+                moved = [rebid(auction, bid) for auction in swept]
+                write([Asked(SWEEP, i, f"bid {bid}", one, asked(one)) for i, one in enumerate(moved)], PER_BID)
         if "winners" in given.rows:
+            placed = []
+            for cell, i, auction in drawn:
+                ads = [auction.bid_of(ad_id).ad for ad_id in gsp.allocate(auction)]
+                placed.append(Asked(cell, i, "", auction, winners_page(auction, ads, profile=config.profile), ads))
             for kind, folder in (("winners", epochs[1]), ("winners, trained", given.training)):
                 load(policy, folder)
-                rows = []
-                for cell, i, auction in drawn:
-                    ads = [auction.bid_of(ad_id).ad for ad_id in gsp.allocate(auction)]
-                    placed = winners_page(auction, ads, profile=config.profile)
-                    rows.append(Asked(cell, i, kind, auction, placed, ads))
-                write(rows, given.samples)
+                write([one._replace(kind=kind) for one in placed], given.samples)
         load(policy, epochs[1])
         free = [(cell, i, auction, asked(auction, show_bids=False)) for cell, i, auction in drawn]
         if "pool" in given.rows:

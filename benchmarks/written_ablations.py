@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks.whole_answer_setup import config_of, epochs_of, write_rows
+from benchmarks.bench_rows import write_rows
+from benchmarks.whole_answer_setup import config_of, epochs_of
 from benchmarks.whole_answer_tables import Measured, mean, mean_of, measure
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.train import CURVE, Training

@@ -34,15 +34,14 @@ class ByQuestion(Level):
         self.others = others
 
     def of(self, episode: Episode) -> Level:
-        """The level of an auction's responses."""
         return self.plain if episode.plain else self.others
 
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
         return self._each(auctions, auctions, lambda level, some: level.respond(some, count, key, scored=scored))
 
     def seen(self, auctions: Sequence[Episode], count: int) -> list[Seen]:
-        parts = [(level, [e for e in auctions if self.of(e) is level]) for level in (self.others, self.plain)]
-        return [one for level, some in parts if some for one in level.seen(some, count)]
+        parts = self._parts(auctions)
+        return [one for level, places in parts for one in level.seen([auctions[i] for i in places], count)]
 
     def outcome(self, episode: Episode, response: Response) -> Outcome:
         return self.of(episode).outcome(episode, response)
@@ -59,8 +58,12 @@ class ByQuestion(Level):
     ) -> list[U]:
         """One result for each of `given`, in their order, from the level of its auction."""
         results: dict[int, U] = {}
-        for level in (self.plain, self.others):
-            places = [i for i, episode in enumerate(auctions) if self.of(episode) is level]
-            if places:
-                results |= zip(places, do(level, [given[i] for i in places]), strict=True)
+        for level, places in self._parts(auctions):
+            results |= zip(places, do(level, [given[i] for i in places]), strict=True)
         return [results[i] for i in range(len(given))]
+
+    def _parts(self, auctions: Sequence[Episode]) -> list[tuple[Level, list[int]]]:
+        """Each level that has auctions, and their places."""
+        levels = (self.others, self.plain)
+        parts = [(level, [i for i, e in enumerate(auctions) if self.of(e) is level]) for level in levels]
+        return [part for part in parts if part[1]]

@@ -206,6 +206,10 @@ class Config(Record):
     def steps_per_epoch(self) -> int:
         return math.ceil(self.auctions / self.batch)
 
+    def stage(self, epoch: int) -> str:
+        """What an epoch trains, counted from 1: its entry in `stages`, or whole answers."""
+        return self.stages[epoch - 1] if 0 < epoch <= len(self.stages) else "answers"
+
     def rate(self, step: int) -> float:
         """Learning rate of update `step`, counted over all epochs."""
         return cosine(step, self.epochs * self.steps_per_epoch, self.learning_rate, self.warmup)

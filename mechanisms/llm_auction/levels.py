@@ -91,6 +91,10 @@ class Level(Protocol):
         """A response to each auction, sampled as the mechanism samples its own; [] where it is blank."""
         return self.respond(auctions, 1, key)
 
+    def of(self, episode: Episode) -> Level:
+        """The level of an auction's responses: this one, unless auctions differ in it."""
+        return self
+
     def outcome(self, episode: Episode, response: Response) -> Outcome:
         """The outcome for the judge, at first price."""
         ...

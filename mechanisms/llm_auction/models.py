@@ -50,8 +50,7 @@ class Models:
 
     def level_of(self, epoch: int, config: Config) -> Level:
         """The kind of the responses that this epoch trains; epoch 0: whole answers."""
-        stage = config.stages[epoch - 1] if 0 < epoch <= len(config.stages) else "answers"
-        level, labels = self.parts.get(stage, self.level), self.parts.get("labels")
+        level, labels = self.parts.get(config.stage(epoch), self.level), self.parts.get("labels")
         if epoch and config.stages and config.plain_share and labels is not None and level is not labels:
             return ByQuestion(labels, level)
         return level

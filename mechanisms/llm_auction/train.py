@@ -38,7 +38,6 @@ from simenv.seeding import keyed_rng
 from simenv.users.personas import load_personas
 
 from . import lora, reward_model, sft
-from .by_question import ByQuestion
 from .click_features import PCTRExample
 from .folder import now, parse, read_state, save_state, write_manifest
 from .irpo import Config, distribution_facts, rewards, update
@@ -206,12 +205,11 @@ class Training:
             state["groups"] = [([_plain(r) for r in one.responses], one.ref_logps, one.rewards) for one in groups]
             self._save()
         level, anchor = self.models.level_of(number, config), self._anchor()
-        kinds = [level.of(episode) if isinstance(level, ByQuestion) else level for episode in fresh]
-        if isinstance(kinds[0], SentenceChoices) and config.sentence_kl_weight is not None:
+        if config.stage(number) == "sentences" and config.sentence_kl_weight is not None:
             config = config.model_copy(update={"kl_weight": config.sentence_kl_weight})
         groups = [
-            Group([_response(r, kind) for r in kept], *rest)
-            for kind, (kept, *rest) in zip(kinds, state["groups"], strict=True)
+            Group([_response(r, level.of(episode)) for r in kept], *rest)
+            for episode, (kept, *rest) in zip(fresh, state["groups"], strict=True)
         ]
         order = keyed_rng("irpo order", config.seed, number).permutation(len(fresh))
         while state["step"] < config.steps_per_epoch:

@@ -124,17 +124,23 @@ def read_with(auction: Auction, written: Completion | Written, ads: Sequence[Ad]
 
 def answers(auction: Auction, text: str) -> bool:
     """Whether a text does more than show ads and repeat the question."""
-    links = [bid.ad.link for bid in auction.bids]
-    plain = " ".join(piece for piece in markup.sentences(text) if not any(link in piece for link in links))
+    plain = " ".join(_parted(auction, text)[0])
     return bool(plain.strip()) and not repeats_question(plain, auction.query.text)
 
 
 def ads_at_end(auction: Auction, text: str) -> str:
     """The answer with the sentences that link ads moved behind the others, in their order."""
+    plain, with_ads = _parted(auction, text)
+    return " ".join([*plain, *with_ads])
+
+
+def _parted(auction: Auction, text: str) -> tuple[list[str], list[str]]:
+    """The sentences that link no ad, and those that do."""
     links = [bid.ad.link for bid in auction.bids]
-    pieces = markup.sentences(text)
-    with_ads = [piece for piece in pieces if any(link in piece for link in links)]
-    return " ".join([*(piece for piece in pieces if piece not in with_ads), *with_ads])
+    parts: tuple[list[str], list[str]] = ([], [])
+    for piece in markup.sentences(text):
+        parts[any(link in piece for link in links)].append(piece)
+    return parts
 
 
 class TunedWriter(Writer):
@@ -168,7 +174,7 @@ class TunedWriter(Writer):
             sampling=SAMPLING,
             constraint=asked.links(required=True),
         )
-        return await self.shown(auction, completion, ads)
+        return await self.answered(auction, read_with(auction, completion, ads))
 
     async def own_choice(self, auction: Auction, *, show_bids: bool, sample: int = 0) -> str:
         """An answer for which the model chooses the ads, if any: one call."""
@@ -181,12 +187,10 @@ class TunedWriter(Writer):
             sampling=SAMPLING,
             constraint=asked.links() if asked.ads else None,
         )
-        return await self.shown(auction, completion, asked.linked(completion.text))
+        return await self.answered(auction, read_with(auction, completion, asked.linked(completion.text)))
 
-    async def shown(self, auction: Auction, written: Completion | Written, ads: Sequence[Ad]) -> str:
-        """The answer in a text, with `ads`. If it does not answer, a plain answer precedes its ads: a further call."""
-        text = read_with(auction, written, ads)
+    async def answered(self, auction: Auction, text: str) -> str:
+        """A text that was read; if it does not answer, its ads behind a plain answer, which is a further call."""
         if answers(auction, text):
             return text
-        with_ads = [piece for piece in markup.sentences(text) if any(ad.link in piece for ad in ads)]
-        return " ".join([await self.answer(auction), *with_ads])
+        return " ".join([await self.answer(auction), *_parted(auction, text)[1]])
