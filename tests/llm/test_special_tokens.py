@@ -15,6 +15,7 @@ from simenv.llm import Capability, Completion, Prompt, Request, ScriptedLLM
 from simenv.llm.constraints import TokenTable
 from simenv.llm.local import LocalLLM
 from simenv.llm.special_tokens import broken_up, control_tokens, safe_prompt
+from simenv.llm.torch_runtime import load_tokenizer
 from simenv.llm.weights import embedded_path
 from simenv.market.catalog import load_catalog
 from simenv.users.personas import load_personas
@@ -80,6 +81,12 @@ def llm(request: pytest.FixtureRequest) -> _TokenizerOnly:
 def special_ids(llm: LocalLLM, prompt: Prompt) -> list[int]:
     special = set(llm._tokenizer.convert_tokens_to_ids(list(control_tokens(llm._tokenizer))))
     return [token for token in llm._encode(prompt) if token in special]
+
+
+def test_the_embedded_model_ends_an_answer_where_its_turn_ends() -> None:
+    """transformers 5.17 reads another token from the model's file, and then no answer ends."""
+    tokenizer = load_tokenizer(embedded_path(), {})
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|im_end|>")
 
 
 def test_text_from_outside_opens_no_turn(llm: _TokenizerOnly) -> None:
