@@ -15,6 +15,7 @@ alone, so that two processes with one thread each may share the work; `score` re
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,10 +43,11 @@ from mechanisms.gsp import GSP
 from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.mechanism import LLMAuction
 from mechanisms.llm_auction.models import new_policy
+from mechanisms.llm_auction.policy import AdaptedLLM
 from mechanisms.llm_auction.slim import PREDICTED, Score, digits
 from mechanisms.llm_auction.written import SAMPLING, Page, TunedWriter, answers, page, read_with, winners_page
 from simenv import Writer
-from simenv.background_loop import gather, run_sync
+from simenv.background_loop import as_task, gather, run_sync
 from simenv.llm import LLM, ScriptedLLM, make_llm
 from simenv.records import Ad, Auction
 
@@ -67,6 +69,19 @@ class Asked(NamedTuple):
     page: Page
     winners: Sequence[Ad] = ()
     """The ads that were chosen before. If there are none, the policy chooses."""
+
+
+class AnsweringOnce(TunedWriter):
+    """Writes the plain answer of an auction once, for all texts that need it."""
+
+    def __init__(self, policy: AdaptedLLM) -> None:
+        super().__init__(policy)
+        self._answers: dict[str, asyncio.Task[str]] = {}
+
+    async def answer(self, auction: Auction) -> str:
+        if auction.id not in self._answers:
+            self._answers[auction.id] = as_task(super().answer(auction))
+        return await self._answers[auction.id]
 
 
 ROWS = ("policies", "quiet", "sweep", "winners", "pool", "more")
@@ -105,7 +120,7 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     policy = new_policy(config)
     epochs = epochs_of(given.training)
     pctr = pctr_of(given.training)
-    gsp, writer = GSP(ScriptedLLM(), pctr), TunedWriter(policy)
+    gsp = GSP(ScriptedLLM(), pctr)
 
     def asked(auction: Auction, *, show_bids: bool = True, profile: bool = config.profile) -> Page:
         order: Score = (given.score or score_of(config)) if show_bids else "pctr"
@@ -115,19 +130,23 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
 
         def write(rows: Sequence[Asked], count: int = 1) -> None:
             """Samples answers, and writes them as the mechanism shows them."""
-            again, name = 0, f"{rows[0].kind} of {len(rows)}"
+            again, name, writer = 0, f"{rows[0].kind} of {len(rows)}", AnsweringOnce(policy)
             step = len(rows) if policy.device != "cpu" else 8  # on a CPU each answer is written when it is done
             for start in range(0, len(rows), step):
                 part = rows[start : start + step]
                 named = [(f"{one.cell} {one.i} {one.kind}", one.page) for one in part]
                 texts = sampling.sample(policy, named, count, SAMPLING, name, required=bool(rows[0].winners))
-                for one, some in zip(part, texts, strict=True):
-                    ads = [one.winners or one.page.linked(text.text) for text in some]
-                    known = [read_with(one.auction, *pair) for pair in zip(some, ads, strict=True)]
-                    shown = [run_sync(writer.answered, one.auction, text) for text in known]
-                    calls = sum(not answers(one.auction, text) for text in known)
+                read = [
+                    (one, read_with(one.auction, text, one.winners or one.page.linked(text.text)))
+                    for one, some in zip(part, texts, strict=True)
+                    for text in some
+                ]
+                shown = run_sync(gather, [writer.answered(one.auction, text) for one, text in read])
+                for k, one in enumerate(part):
+                    own = slice(k * count, (k + 1) * count)
+                    calls = sum(not answers(one.auction, text) for _, text in read[own])
                     row = {"n": one.cell.n, "seed": one.cell.seed, "i": one.i, "kind": one.kind}
-                    row |= {"texts": [[text, True] for text in shown], "second_calls": calls}
+                    row |= {"texts": [[text, True] for text in shown[own]], "second_calls": calls}
                     file.write(json.dumps(row) + "\n")
                     again += calls
                 file.flush()

@@ -7,12 +7,14 @@ Each variant trains with the trainer itself for two epochs on single sentences. 
 The seed draws the auctions, the samples and the order of the updates. What is measured is the reward of whole answers
 by the clicks of world v1, as the mechanism samples them, on the same held-out personas and ads for all variants of a
 seed, with 4, 8 and 16 candidates in turn. Intervals are of all seeds, clustered by persona; differences are paired.
-A training that was finished in `--work` before is not made again.
+A variant whose answers are in `--work` is not trained again, so several processes may each take some of the seeds or
+variants, and one of them all, at the end, writes the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
@@ -31,44 +33,61 @@ from mechanisms.llm_auction.written import Written
 from simenv.files.folders import ensure_folder
 from simenv.judges.click_model import ClickModel
 
-SHARED = {"epochs": 2, "stages": ["sentences"] * 2, "auctions": 24, "batch": 2, "validation": 3}
-"""Options of every variant; the others are those of the training."""
+SHARED = {"epochs": 2, "stages": ["sentences"] * 2, "batch": 2, "validation": 3}
+"""Options of every variant, beside the number of auctions; the others are those of the training."""
 ABLATIONS: dict[str, dict[str, Any] | None] = {
     "base": {},
     "fine-tuned": None,
     "no fine-tuning": {"start": None, "anchor": 1e-9},
-    "no iteration": {"epochs": 1, "stages": ["sentences"], "auctions": 48},
+    "no iteration": {"epochs": 1, "stages": ["sentences"]},
     "dpo, beta 0.1": {"loss": "dpo"},
     "dpo, beta 0.5": {"loss": "dpo", "beta": 0.5},
     "ads at the end": {"ads_at_end": True},
     "profile hidden": {"profile": False},
 }
-"""What each changes; None: there is no training after the fine-tuning. "No iteration": the same number of auctions
-against one reference. An anchor is required."""
+"""What each changes; None: there is no training after the fine-tuning. "No iteration": all auctions against one
+reference. An anchor is required."""
 SEED = 91_000
 """Of the first seed's test auctions."""
+ANSWERS = "answers.json"
+"""What was measured of a variant, in its folder."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--training", type=Path, required=True, help="folder of a training in the written format")
     parser.add_argument("--work", type=Path, required=True, help="where the trainings are written")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="the table; without it, variants are only trained and measured")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", choices=ABLATIONS, default=list(ABLATIONS), metavar="NAME")
+    parser.add_argument("--train", type=int, default=48, help="training auctions of each variant and seed")
     parser.add_argument("--auctions", type=int, default=48, help="test auctions of each seed")
     given = parser.parse_args()
+    if given.out is not None and "base" not in given.variants:
+        parser.error('--out needs the variant "base", which the others are compared with')
     log = torch.load(given.training / "state.pt", weights_only=True)["log"]
-    options, fine_tuned = config_of(given.training).model_dump(), str(epochs_of(given.training)[1])
     measured: dict[str, list[Measured]] = defaultdict(list)
     for seed in given.seeds:
-        for name, changes in ABLATIONS.items():
-            shared = options | SHARED | {"seed": seed, "start": fine_tuned}
+        for name in given.variants:
             folder = given.work / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
-            training = Training(Config.model_validate(shared | (changes or {})), folder, Console(quiet=True))
-            run(training, log, given.training / "sft.jsonl", epochs=changes is not None)
-            measured[name] += answers(training, given.auctions, SEED + seed)
-            print(row_of(name, measured[name], measured["base"]), flush=True)
-    write_rows([row_of(name, some, measured["base"]) for name, some in measured.items()], given.out)
+            if not (folder / ANSWERS).is_file():
+                training = Training(options(given.training, name, seed, given.train), folder, Console(quiet=True))
+                run(training, log, given.training / "sft.jsonl", epochs=ABLATIONS[name] is not None)
+                found = answers(training, given.auctions, SEED + seed)
+                (folder / ANSWERS).write_text(json.dumps([one._asdict() for one in found]))
+            measured[name] += [Measured(**one) for one in json.loads((folder / ANSWERS).read_text())]
+            print(f"{name}, seed {seed}: done", flush=True)
+    if given.out is not None:
+        rows = [row_of(name, some, measured["base"]) for name, some in measured.items()]
+        write_rows(rows, given.out)
+        print(*rows, sep="\n")
+
+
+def options(training: Path, name: str, seed: int, auctions: int) -> Config:
+    """The options of a variant that trains on `auctions` in all its epochs together."""
+    shared = config_of(training).model_dump() | SHARED | {"seed": seed, "start": str(epochs_of(training)[1])}
+    chosen = shared | (ABLATIONS[name] or {})
+    return Config.model_validate(chosen | {"auctions": auctions // chosen["epochs"]})
 
 
 def run(training: Training, log: Sequence[Any], examples: Path, *, epochs: bool) -> None:

@@ -135,6 +135,7 @@ class Training:
                 )
         self.held_out = self.auctions.draw("validation", config.validation, 0)
         self.values: list[np.ndarray] | None = None
+        self._fitted: tuple[int, PCTR] | None = None  # the number of logged clicks, and their model
 
     def run(self) -> None:
         """Trains to the end."""
@@ -250,10 +251,14 @@ class Training:
         return model
 
     def _fit(self) -> PCTR:
-        """Fits the reward model to the log. If prompts show its predictions, they do from here on."""
-        with self._timed("pctr"):
-            log = [PCTRExample(*row) for row in self.state["log"]]
-            model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
+        """The reward model of the log. If prompts show its predictions, they do from here on."""
+        clicks = len(self.state["log"])
+        if self._fitted is None or self._fitted[0] != clicks:
+            with self._timed("pctr"):
+                log = [PCTRExample(*row) for row in self.state["log"]]
+                model = fit(log, default_encoder(), self.config.seed, steps=self.config.pctr_steps)
+            self._fitted = clicks, model
+        model = self._fitted[1]
         if self.config.predicts:
             self.auctions.ctr = PredictedCTR(model)
             self.held_out = self.auctions.draw("validation", self.config.validation, 0)
