@@ -68,7 +68,7 @@ CURVE = (
 )
 
 
-FREE = ("threads", "engine", "ray_address", "workers", "sampler", "sampler_folder")
+FREE = ("threads", "micro_batch", "checkpointing", "engine", "ray_address", "workers", "sampler", "sampler_folder")
 """Options that an interrupted training may change."""
 
 
