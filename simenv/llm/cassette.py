@@ -123,13 +123,13 @@ class Cassette:
                 self.add(entry)
 
     def entry_of(self, model: str) -> Entry:
-        """Any entry of `model`, to read the model's capabilities.
+        """Any entry of `model`, or of this model with an adapter, to read the model's capabilities.
 
         Raises:
             DataFileError: the cassette has no completion of that model.
         """
         for entry in self._entries.values():
-            if entry.model == model:
+            if entry.model == model or entry.model.startswith(f"{model} with adapter "):
                 return entry
         models = sorted({entry.model for entry in self._entries.values()})
         has = f"it has {', '.join(models)}" if models else "it is empty"
@@ -216,12 +216,9 @@ class CassetteLLM(LLM):
             self.arithmetic = inner.arithmetic
             self.concurrency = inner.concurrency
         else:
-            entry = cassette.entry_of(name or "")
-            self.name, self.capabilities, self.follows_formats = (
-                entry.model,
-                frozenset(entry.capabilities),
-                entry.follows_formats,
-            )
+            self.name = name or ""
+            entry = cassette.entry_of(self.name)
+            self.capabilities, self.follows_formats = frozenset(entry.capabilities), entry.follows_formats
 
     @property
     def address(self) -> str:
