@@ -12,7 +12,7 @@ import pytest
 from simenv import make_mechanism
 from simenv.background_loop import run_sync
 from simenv.cli import main as cli
-from simenv.errors import DataFileError, InputError, LLMRefused
+from simenv.errors import DataFileError, InputError, LLMRefused, NotRecorded
 from simenv.llm import LLM, Capability, LinksOnly, Prompt, Request, Sampling, ScriptedLLM
 from simenv.llm.base import Completion
 from simenv.llm.cassette import Cassette, CassetteLLM, Mode
@@ -223,6 +223,19 @@ def test_two_models_in_one_file(tmp_path: Path) -> None:
         ("one", False, frozenset(Capability)),
         ("two", True, limited),
     ]
+
+
+def test_a_model_is_replayed_where_only_its_adapter_answered(tmp_path: Path) -> None:
+    """As under LLM-Auction, whose model with its adapter writes the whole answer."""
+    tape = tmp_path / "tape.jsonl"
+    name = "scripted with adapter 0123456789ab"
+    adapted = ScriptedLLM(lambda request: "I am adapted.", name=name)
+    ask(CassetteLLM(Cassette(tape, "record"), adapted), "Who are you?", "k")
+    player = CassetteLLM(Cassette(tape, "replay"), name="scripted")
+    assert (player.name, player.capabilities) == ("scripted", adapted.capabilities)
+    assert ask(player.derived(name, lambda model: model), "Who are you?", "k") == "I am adapted."
+    with pytest.raises(NotRecorded, match="has no completion of 'scripted'"):
+        ask(player, "Who are you?", "k")
 
 
 def test_samples_of_one_prompt_are_kept_apart(tmp_path: Path) -> None:
