@@ -206,7 +206,11 @@ FACTS = {
         "potential (envelope) price per click of the winner",
     ),
     "llm_auction": Facts(
-        "generative", "llm_auction/", "LLM-Auction (2025)", "the trained model chooses", "first price per click"
+        "generative",
+        "llm_auction/",
+        "LLM-Auction (2025)",
+        "the trained model writes answer and ads",
+        "first price per click",
     ),
     "tilted_optimum": Facts(
         "generative",

@@ -1,4 +1,4 @@
-"""The mechanism: the policy chooses the ads, the writer writes the answer, first price per click."""
+"""The mechanism: the trained model writes the answer with its ads, or chooses the ads alone; first price per click."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ FORMATS = ("auto", "slim", "written", "json")
 class LLMAuction:
     """LLM-Auction: a language model trained for the platform's reward chooses the ads, which pay their bids per click.
 
+    In the written format, that of the adapter that ships, it writes the answer and the ads in one call.
+
     Individually rational. It makes no other claim: training should make the allocation increase with the bid, and
     `simenv audit` and `benchmarks/paper.py` measure whether it does.
 
     Args:
-        llm: The Ad-LLM. It writes the answer and the ad sentences.
+        llm: The Ad-LLM.
         adapter: Folder written by `simenv train llm-auction`; "none" for the untrained policy. By default the shipped
             adapter if the Ad-LLM is the embedded model and the format is the adapter's, otherwise none.
         format: "slim": one call chooses the links (see `slim`); the writer then makes one call for the answer and one
