@@ -84,9 +84,10 @@ class AnsweringOnce(TunedWriter):
         return await self._answers[auction.id]
 
 
-ROWS = ("policies", "quiet", "sweep", "winners", "pool", "more")
-"""What is sampled: an answer of each epoch, the same for questions without commercial intent, answers at each bid,
-answers with GSP's winners by the fine-tuned and by the best policy, answers without bids."""
+ROWS = ("policies", "hidden", "quiet", "sweep", "winners", "pool", "more")
+"""What is sampled: an answer of each epoch, of the best one with the profile hidden, of each epoch to questions without
+commercial intent, answers at each bid, answers with GSP's winners by the fine-tuned and by the best policy, answers
+without bids."""
 
 
 def main() -> None:
@@ -104,8 +105,7 @@ def main() -> None:
         "--epochs",
         type=int,
         nargs="*",
-        help="sample: the epochs whose policies answer; by default all, the base model, "
-        "and the best epoch with the profile hidden",
+        help="sample: the epochs whose policies answer; by default all, and the base model",
     )
     parser.add_argument("--links", type=Path, help="plain: folder of a training of the choice of links")
     parser.add_argument("--score", choices=PREDICTED, help="sample: that of prompts with bids, not the training's")
@@ -161,7 +161,7 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
             kind = "base" if folder is None else f"epoch {folder.name}"
             kind += f", list by {given.score}" if given.score else ""
             write([Asked(cell, i, kind, auction, asked(auction)) for cell, i, auction in some], given.samples)
-        if "policies" in given.rows and not given.epochs:
+        if "hidden" in given.rows:
             load(policy, given.training)
             hidden = [(cell, i, auction, asked(auction, profile=False)) for cell, i, auction in drawn]
             write([Asked(cell, i, "profile hidden", *one) for cell, i, *one in hidden])
