@@ -18,7 +18,7 @@ from simenv.testing import ADS
 from tests.support.bidding import FirstPrice, run
 from tests.support.paths import ROOT
 
-OLD = ROOT / "benchmarks" / "results" / "audit" / "4_llm_auction.json"
+OLD = ROOT / "benchmarks" / "results" / "audit" / "1_prompted.json"
 """An audit.json of format 1, without learned strategies."""
 REACH: dict[str, Any] = {name: {} for name in ("revenue", "welfare", "efficiency", "bid_share", "spent")}
 
@@ -26,7 +26,8 @@ REACH: dict[str, Any] = {name: {} for name in ("revenue", "welfare", "efficiency
 def audit_file(folder: Path, strategy: list[float], **changes: Any) -> Path:
     """An audit.json in which everybody learned `strategy` under llm_auction; None takes a key away."""
     fields = json.loads(OLD.read_text(encoding="utf-8"))
-    fields["mechanisms"]["llm_auction"]["play"] = {"learned": {**REACH, "strategy": strategy}}
+    play = {"learned": {**REACH, "strategy": strategy}}
+    fields["mechanisms"] = {"llm_auction": fields["mechanisms"]["prompted"] | {"play": play}}
     fields = {name: value for name, value in {**fields, **changes}.items() if value is not None}
     file = folder / "audit.json"
     file.write_text(json.dumps(fields), encoding="utf-8")
@@ -111,7 +112,7 @@ def test_an_audit_in_which_nobody_learned_is_refused(tmp_path: Path) -> None:
     audit = json.loads(OLD.read_text(encoding="utf-8"))
     file = tmp_path / "audit.json"
     for played in ({}, {"budgets": REACH}):
-        audit["mechanisms"]["llm_auction"]["play"] = played
+        audit["mechanisms"]["prompted"]["play"] = played
         file.write_text(json.dumps(audit), encoding="utf-8")
         with pytest.raises(DataFileError, match="no learned strategies"):
             make_bidder(f"learned:{file}")
