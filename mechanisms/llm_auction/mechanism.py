@@ -16,7 +16,7 @@ from simenv.encoder import Encoder, default_encoder
 from simenv.errors import DataFileError, InputError, UnknownName
 from simenv.files.limits import check_regular, read_bytes
 from simenv.llm import LLM, PLAIN, OneOf
-from simenv.llm.cassette import CassetteLLM
+from simenv.llm.cassette import CassetteLLM, name_with_adapter
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
@@ -207,8 +207,7 @@ def adapted(llm: LLM, adapter: Path) -> LLM:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataFileError(f"{adapter}: no adapter: {error.strerror}") from None
-    # The name contains a hash of the weights, so that a cassette does not mix completions of two adapters.
-    name = f"{llm.name} with adapter {digest[:12]}"
+    name = name_with_adapter(llm.name, digest[:12])
 
     def make(model: LLM) -> LLM:
         from simenv.llm.local import LocalLLM

@@ -129,7 +129,7 @@ class Cassette:
             DataFileError: the cassette has no completion of that model.
         """
         for entry in self._entries.values():
-            if entry.model == model or entry.model.startswith(f"{model} with adapter "):
+            if entry.model == model or entry.model.startswith(name_with_adapter(model, "")):
                 return entry
         models = sorted({entry.model for entry in self._entries.values()})
         has = f"it has {', '.join(models)}" if models else "it is empty"
@@ -174,6 +174,11 @@ class Cassette:
                 message = f"{self.path}:{number}: not a completion: {where} {first['msg']}"
                 raise DataFileError(" ".join(message.split())) from None
             self._entries[entry.model, entry.request] = entry
+
+
+def name_with_adapter(model: str, digest: str) -> str:
+    """The name of a model with an adapter. `digest`: of its weights, so that a cassette tells two adapters apart."""
+    return f"{model} with adapter {digest}"
 
 
 def _question(request: AnyRequest) -> str:

@@ -6,12 +6,13 @@ The tokenizers are the embedded model's, with the special tokens and the chat te
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from simenv.encoder import default_encoder
-from simenv.llm import Capability, Completion, Prompt, Request, ScriptedLLM
+from simenv.llm import Capability, Completion, Prompt, Request, ScriptedLLM, weights
 from simenv.llm.constraints import TokenTable
 from simenv.llm.local import LocalLLM
 from simenv.llm.special_tokens import broken_up, control_tokens, safe_prompt
@@ -83,9 +84,20 @@ def special_ids(llm: LocalLLM, prompt: Prompt) -> list[int]:
     return [token for token in llm._encode(prompt) if token in special]
 
 
-def test_the_embedded_model_ends_an_answer_where_its_turn_ends() -> None:
-    """transformers 5.17 reads another token from the model's file, and then no answer ends."""
-    tokenizer = load_tokenizer(embedded_path(), {})
+def test_a_conversion_sets_the_end_token_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers 5.17 reads <|im_start|> from the embedded model's file, and then no answer ends."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    read = AutoTokenizer.from_pretrained(embedded_path())
+    assert read.eos_token == "<|im_end|>"
+    read.eos_token = read.pad_token = "<|im_start|>"
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    tiny = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(read), **sizes))
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoTokenizer, "from_pretrained", lambda *args, **options: read)
+        patch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *args, **options: tiny)
+        weights._convert(tmp_path / "model.gguf", tmp_path)
+    tokenizer = load_tokenizer(tmp_path, {})
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|im_end|>")
 
 
