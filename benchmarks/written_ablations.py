@@ -33,8 +33,9 @@ from mechanisms.llm_auction.written import Written
 from simenv.files.folders import ensure_folder
 from simenv.judges.click_model import ClickModel
 
-SHARED = {"epochs": 2, "stages": ["sentences"] * 2, "batch": 2, "validation": 3}
-"""Options of every variant, beside the number of auctions; the others are those of the training."""
+SHARED = {"epochs": 2, "stages": ["sentences"] * 2, "batch": 2, "validation": 3, "micro_batch": 1}
+"""Options of every variant, beside the number of auctions; the others are those of the training. On a GPU a larger
+`micro_batch` is faster; on a CPU it is slower, and a process needs 12 GB for two auctions."""
 ABLATIONS: dict[str, dict[str, Any] | None] = {
     "base": {},
     "fine-tuned": None,

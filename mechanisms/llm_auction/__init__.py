@@ -3,6 +3,7 @@
 mechanism.py       LLMAuction, built by `make_mechanism("llm_auction")`
 written.py         the written format: one call writes the whole answer; the writer `tuned`
 slim.py            the slim format: one call chooses the links
+intent.py          which questions are answered with ads at all
 policy.py          the base model with an adapter, and its exact log-probabilities (torch)
 lora.py            the adapter (torch)
 adapter_files.py   the files of an adapter, among them the one that ships

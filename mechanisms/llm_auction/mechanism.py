@@ -20,6 +20,7 @@ from simenv.llm.cassette import CassetteLLM, name_with_adapter
 from simenv.mechanism import Claim, Lottery
 from simenv.records import Auction, Outcome
 
+from . import intent
 from .adapter_files import SHIPPED, changes_of
 from .slim import PREDICTED, Choice, Offer, Score, offer
 from .written import TunedWriter
@@ -47,12 +48,15 @@ class LLMAuction:
             ad; "pctr", the click probability that the reward model in the adapter's folder predicts for the ad alone;
             or "ecpm", the bid times that probability. By default that of the adapter's training.
         profile: Format "written": whether the prompt shows the user's profile.
-        encoder: The sentence encoder of the reward model; the embedded one by default.
+        min_intent: Format "written": the least probability of commercial intent, in [0, 1], at which a question is
+            answered with ads (see `intent`); at 0 it always is. By default 0.5 if the adapter's folder has the
+            classifier that says it, otherwise 0.
+        encoder: The sentence encoder of the reward model and the classifier; the embedded one by default.
 
     Raises:
         UnknownName: another format or score.
         InputError: an adapter is given and the model is not on this machine, or the score is "pctr" or "ecpm" without
-            an adapter or with the json format.
+            an adapter or with the json format; or min_intent is out of range, or above 0 where there is no classifier.
         DataFileError: the folder has no adapter, or the adapter belongs to another model; or it has no reward model.
     """
 
@@ -66,6 +70,7 @@ class LLMAuction:
         format: str = "auto",
         score: str = "auto",
         profile: bool = True,
+        min_intent: float | None = None,
         encoder: Encoder | None = None,
     ) -> None:
         if format not in FORMATS:
@@ -92,6 +97,10 @@ class LLMAuction:
 
             self._score = cast(Score, score)
             self._ctr = PredictedCTR(load(Path(adapter), encoder or default_encoder()))
+        self._intent = None
+        if format == "written" and str(adapter) != "none" and min_intent != 0:
+            self._intent = intent.load(Path(adapter), encoder or default_encoder())
+        self._min_intent = _least(min_intent, self._intent)
         self.policy = llm if str(adapter) == "none" else adapted(llm, Path(adapter))
         if format == "written":
             self._writer: Writer = TunedWriter(self.policy, profile=profile, score=self._score, ctr=self._ctr)
@@ -100,9 +109,13 @@ class LLMAuction:
 
     async def run(self, auction: Auction, rng: np.random.Generator) -> Outcome:
         if not self.slim:
+            seen = {} if self._intent is None else {"intent": self._intent.probability(auction.query.text)}
+            if seen.get("intent", 1.0) < self._min_intent:
+                return outcome(auction, await self._writer.answer(auction), {}, details=seen)
             response = await self._writer.own_choice(auction, show_bids=True)
             # A text may link an ad that the prompt did not offer (its bid is below the reserve): it pays the reserve.
-            return outcome(auction, response, {b.ad.id: max(b.amount, auction.reserve) for b in auction.bids})
+            prices = {b.ad.id: max(b.amount, auction.reserve) for b in auction.bids}
+            return outcome(auction, response, prices, details=seen)
         offered = self.offer(auction)
         if offered.places == 0:
             return await self._outcome(auction, offered, (), 1.0)
@@ -151,6 +164,20 @@ class LLMAuction:
             {bid.ad.id: bid.amount for bid in bids},
             details={"choice": [bid.ad.id for bid in bids], "propensity": prob},
         )
+
+
+def _least(given: float | None, classifier: intent.CommercialIntent | None) -> float:
+    """The option `min_intent`, checked, or its default."""
+    if given is None:
+        return 0.0 if classifier is None else intent.LEAST
+    if not 0 <= given <= 1:
+        raise InputError(f"min_intent of llm_auction must be in [0, 1], got {given}")
+    if given and classifier is None:
+        raise InputError(
+            f"min_intent of llm_auction needs an adapter of the written format with {intent.FILE}, got {given}",
+            hint="a training of level written with plain_share above 0 writes it; min_intent=0 needs none",
+        )
+    return given
 
 
 def _answers(offered: Offer) -> OneOf:

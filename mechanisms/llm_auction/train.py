@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ from simenv.runs.engines import check_engine
 from simenv.runs.folder import records_hash
 from simenv.seeding import keyed_rng
 from simenv.users.personas import load_personas
+from simenv.users.queries import load_queries
 
-from . import lora, reward_model, sft
+from . import intent, lora, reward_model, sft
 from .click_features import PCTRExample
 from .folder import now, parse, read_state, save_state, write_manifest
 from .irpo import Config, distribution_facts, rewards, update
@@ -45,9 +46,10 @@ from .label_choice import Chosen, LabelChoices
 from .levels import Group, Level, Links, Pages, Response
 from .models import Models
 from .pairs import train as train_on_pairs
-from .part_auctions import PartAuctions
+from .part_auctions import PLAIN_QUESTIONS, PartAuctions
 from .reward_model import PCTR, PredictedCTR, fit
 from .sentence_choice import Sentence, SentenceChoices
+from .split import only
 from .spread import Spread
 from .written import Written
 
@@ -288,10 +290,21 @@ class Training:
         self.console.print(f"epoch {facts['epoch']}: {shown}", highlight=False, soft_wrap=True)
 
     def _write_adapter(self, folder: Path, pctr: PCTR | None) -> None:
-        """Writes the adapter, and the reward model if its predictions were in its prompts."""
+        """Writes the adapter, the classifier of questions, and the reward model if its predictions were in prompts."""
         lora.save(folder, self.policy.trained, self.config.r, self.config.alpha, self.policy.base)
+        if self._intent is not None:
+            intent.save(self._intent, folder)
         if self.config.predicts and pctr is not None:
             reward_model.save(pctr, folder)
+
+    @cached_property
+    def _intent(self) -> intent.CommercialIntent | None:
+        """The classifier of questions; None if the training has questions of one kind alone."""
+        people = only(load_personas(self.config.personas), "train")
+        commercial = [text for persona in people for text in persona.queries]
+        if not self.config.plain_share or not commercial:
+            return None
+        return intent.fit(default_encoder(), commercial, [one.text for one in load_queries(PLAIN_QUESTIONS)])
 
     def _exact_facts(self, level: Links) -> dict[str, float | None]:
         """Computes facts of the policy's exact distribution, including rewards if the judge is the click model."""

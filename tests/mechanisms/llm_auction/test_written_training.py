@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from mechanisms.llm_auction import sampling, sft, train
+from mechanisms.llm_auction import intent, sampling, sft, train
 from mechanisms.llm_auction.folder import parse
 from mechanisms.llm_auction.irpo import Config, update
 from mechanisms.llm_auction.label_choice import Chosen, LabelChoices
@@ -142,3 +142,14 @@ def test_questions_without_commercial_intent_train_the_choice_of_ads_in_every_ep
     assert {kind for plain, kind in kinds if plain} == {Chosen}
     assert {kind for plain, kind in kinds if not plain} == {Chosen, Written, Sentence}
     assert sum(plain for plain, _ in kinds) == len(kinds) / 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_training_with_both_kinds_of_questions_writes_their_classifier(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.setattr(sampling, "sample", fake_sample)
+    config = options(tiny).model_copy(update={"plain_share": share, "epochs": 1, "stages": ("labels",)})
+    Training(config, folder_with_examples(tmp_path / "out"), QUIET).run()
+    written = [(tmp_path / "out" / folder / intent.FILE).is_file() for folder in ("", "epochs/0", "epochs/2")]
+    assert written == [share > 0] * 3
