@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from mechanisms.llm_auction import lora, reward_model
+from mechanisms.llm_auction import intent, lora, reward_model
 from mechanisms.llm_auction.adapter_files import read_adapter
 from mechanisms.llm_auction.irpo import Config
 from mechanisms.llm_auction.levels import Episode, episodes
@@ -61,6 +62,12 @@ def epochs_of(training: Path) -> list[Path]:
 def pctr_of(training: Path) -> PredictedCTR:
     """The last epoch's reward model, which all rows of the table use."""
     return PredictedCTR(reward_model.load(epochs_of(training)[-1], default_encoder()))
+
+
+def refuses_of(training: Path) -> Callable[[Auction], bool]:
+    """Whether the mechanism offers no ads to a question, because it has no commercial intent."""
+    known = intent.load(training, default_encoder())
+    return lambda auction: known is not None and known.probability(auction.query.text) < intent.LEAST
 
 
 def score_of(config: Config) -> Score:

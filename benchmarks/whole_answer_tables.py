@@ -7,7 +7,7 @@ import asyncio
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from benchmarks.whole_answer_setup import (
     config_of,
     pctr_of,
     rebid,
+    refuses_of,
 )
 from mechanisms.best_of_n import BestOfN
 from mechanisms.fixed_slots import FixedSlots
@@ -46,6 +47,9 @@ from simenv.records import Ad, Auction, Outcome
 from simenv.seeding import keyed_rng
 from simenv.stats import Estimate, clustered_ratio
 from simenv.text import sentence_around
+
+REFUSED = "refused"
+"""The plain answer of an auction that the mechanism offers no ads."""
 
 
 class Replayed(Writer):
@@ -93,18 +97,29 @@ def score(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
     rows: Rows = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         for i, episode in enumerate(cell.episodes(config, given.auctions)):
-            known = texts.get((*cell, i), {})
+            known = as_the_mechanism(texts.get((*cell, i), {}))
             for name, shown in outcomes(episode.auction, known, pctr, objective, judge, episode):
                 rows[name][cell, i].append(measure(episode, shown, judge, objective))
         print(cell, flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
     write_table(rows, given.out / "rivals.csv")
-    write_sweep(config, texts, judge, given.out / "sweep.csv")
-    write_plain(config, texts, given.out / "no_commercial_intent.csv")
+    refuses = refuses_of(given.training)
+    write_sweep(config, texts, judge, refuses, given.out / "sweep.csv")
+    write_plain(config, texts, refuses, given.out / "no_commercial_intent.csv")
     names = ("row", "n", "answers", "with a second call")
     write_rows(
-        [dict(zip(names, (*key, *count), strict=True)) for key, count in calls.items()], given.out / "second_calls.csv"
+        [dict(zip(names, (*key, *count), strict=True)) for key, count in calls.items() if key[0] != REFUSED],
+        given.out / "second_calls.csv",
     )
+
+
+def as_the_mechanism(known: Mapping[str, list[Written]]) -> dict[str, list[Written]]:
+    """The answers of an auction; those of LLM-Auction's policies are the plain one if it offers no ads."""
+    plain = known.get(REFUSED)
+    if plain is None:
+        return dict(known)
+    own = {kind for kind in known if kind == "profile hidden" or kind.startswith("epoch")}
+    return {kind: plain * len(texts) if kind in own else texts for kind, texts in known.items()}
 
 
 def outcomes(
@@ -260,8 +275,14 @@ def write_table(rows: Rows, out: Path) -> None:
                 )
 
 
-def write_sweep(config: Config, texts: dict[Any, dict[str, list[Written]]], judge: ClickModel, out: Path) -> None:
-    """ITCTR of the most relevant ad at each bid."""
+def write_sweep(
+    config: Config,
+    texts: dict[Any, dict[str, list[Written]]],
+    judge: ClickModel,
+    refuses: Callable[[Auction], bool],
+    out: Path,
+) -> None:
+    """ITCTR of the most relevant ad at each bid; 0 where the mechanism offers no ads."""
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["bid", "itctr", "shown"])
@@ -272,21 +293,24 @@ def write_sweep(config: Config, texts: dict[Any, dict[str, list[Written]]], judg
                 ad = max(auction.bids, key=lambda b: b.relevance).ad
                 for text in texts.get((*SWEEP, i), {}).get(f"bid {bid}", []):
                     shown = outcome(auction, read(auction, text), {b.ad.id: b.amount for b in auction.bids})
-                    probs = judge.probabilities(episode.persona, auction, shown)
+                    probs = {} if refuses(auction) else judge.probabilities(episode.persona, auction, shown)
                     clicks.append(probs.get(ad.id, 0.0))
                     there.append(ad.id in probs)
             if clicks:
                 writer.writerow([bid, f"{np.mean(clicks):.5f}", f"{np.mean(there):.4f}"])
 
 
-def write_plain(config: Config, texts: dict[Any, dict[str, list[Written]]], out: Path) -> None:
-    """Share of answers without an ad to questions without commercial intent."""
-    counts: dict[str, list[bool]] = defaultdict(list)
+def write_plain(
+    config: Config, texts: dict[Any, dict[str, list[Written]]], refuses: Callable[[Auction], bool], out: Path
+) -> None:
+    """Share of answers without an ad to questions without commercial intent, of the mechanism and of its policy."""
+    counts: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for i, episode in enumerate(QUIET.episodes(config, UNCOMMERCIAL)):
         for kind, (text, *_) in texts.get((*QUIET, i), {}).items():
             links, _ = markup.parse(read(episode.auction, text), episode.auction)
-            counts[kind].append(not links)
+            counts[kind].append((not links or refuses(episode.auction), not links))
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "answers", "without an ad"])
-        writer.writerows([kind, len(some), f"{np.mean(some):.3f}"] for kind, some in counts.items())
+        writer.writerow(["row", "answers", "without an ad", "by the policy alone"])
+        for kind, some in counts.items():
+            writer.writerow([kind, len(some), *(f"{share:.3f}" for share in np.mean(some, axis=0))])

@@ -7,9 +7,10 @@ python -m benchmarks.whole_answers score --training FOLDER --answers answers.jso
 All rivals have the same base model and the same pCTR and, where their row says so, the same fine-tuned writer. The
 digits in all prompts are that pCTR's predictions; in prompts with bids, those of the training's score.
 Best of n and MOSAIC draw from the fine-tuned policy, which does not see bids: the first n of its answers. A text that
-does not answer is shown as the mechanism shows it, with a plain answer of a second call before its ads. Clicks are
-those of world v1; bids are uniform in 1 to 100. Each row is measured on the same auctions. `--rows` samples some rows
-alone, so that two processes with one thread each may share the work; `score` reads all files together.
+does not answer is shown as the mechanism shows it, with a plain answer of a second call before its ads; so is a plain
+answer where the mechanism offers no ads. Clicks are those of world v1; bids are uniform in 1 to 100. Each row is
+measured on the same auctions. `--rows` samples some rows alone, so that two processes with one thread each may share
+the work; `score` reads all files together.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ from benchmarks.whole_answer_setup import (
     load,
     pctr_of,
     rebid,
+    refuses_of,
     score_of,
 )
-from benchmarks.whole_answer_tables import score
+from benchmarks.whole_answer_tables import REFUSED, score
 from mechanisms.gsp import GSP
 from mechanisms.llm_auction import sampling
 from mechanisms.llm_auction.mechanism import LLMAuction
@@ -84,10 +86,10 @@ class AnsweringOnce(TunedWriter):
         return await self._answers[auction.id]
 
 
-ROWS = ("policies", "hidden", "quiet", "sweep", "winners", "pool", "more")
+ROWS = ("policies", "hidden", "quiet", "sweep", "refused", "winners", "pool", "more")
 """What is sampled: an answer of each epoch, of the best one with the profile hidden, of each epoch to questions without
-commercial intent, answers at each bid, answers with GSP's winners by the fine-tuned and by the best policy, answers
-without bids."""
+commercial intent, answers at each bid, the plain answers of auctions that the mechanism offers no ads, answers with
+GSP's winners by the fine-tuned and by the best policy, answers without bids."""
 
 
 def main() -> None:
@@ -171,6 +173,15 @@ def sample(given: argparse.Namespace, cells: Sequence[Cell]) -> None:
             for bid in BIDS:
                 moved = [rebid(auction, bid) for auction in swept]
                 write([Asked(SWEEP, i, f"bid {bid}", one, asked(one)) for i, one in enumerate(moved)], PER_BID)
+        if "refused" in given.rows:
+            load(policy, given.training)
+            refuses = refuses_of(given.training)
+            some = [one for one in drawn if refuses(one[2])]
+            writer = TunedWriter(policy if policy.device != "cpu" else policy.on_onnx())
+            texts = run_sync(gather, [writer.answer(auction) for *_, auction in some])
+            for (cell, i, _), text in zip(some, texts, strict=True):
+                row = {"n": cell.n, "seed": cell.seed, "i": i, "kind": REFUSED, "texts": [[text, True]]}
+                file.write(json.dumps(row) + "\n")
         if "winners" in given.rows:
             placed = []
             for cell, i, auction in drawn:

@@ -6,7 +6,7 @@ Each variant trains with the trainer itself for two epochs on single sentences. 
 `--training` and has that training's log of clicks, so all variants have the same reward model. It changes one part.
 The seed draws the auctions, the samples and the order of the updates. What is measured is the reward of whole answers
 by the clicks of world v1, as the mechanism samples them, on the same held-out personas and ads for all variants of a
-seed, with 4, 8 and 16 candidates in turn. Intervals are of all seeds, clustered by persona; differences are paired.
+seed, with 4 and 8 candidates in turn. Intervals are of all seeds, clustered by persona; differences are paired.
 A variant whose answers are in `--work` is not trained again, so several processes may each take some of the seeds or
 variants, and one of them all, at the end, writes the table.
 """
@@ -33,9 +33,18 @@ from mechanisms.llm_auction.written import Written
 from simenv.files.folders import ensure_folder
 from simenv.judges.click_model import ClickModel
 
-SHARED = {"epochs": 2, "stages": ["sentences"] * 2, "batch": 2, "validation": 3, "micro_batch": 1}
-"""Options of every variant, beside the number of auctions; the others are those of the training. On a GPU a larger
-`micro_batch` is faster; on a CPU it is slower, and a process needs 12 GB for two auctions."""
+SHARED = {
+    "epochs": 2,
+    "stages": ["sentences"] * 2,
+    "candidates": [4, 8],
+    "batch": 2,
+    "micro_batch": 1,
+    "validation": 1,
+    "plain_share": 0.0,
+    "plain_ad_cost": 0.0,
+}
+"""Options of every variant, beside the number of auctions; the others are those of the training. All questions count as
+ones with commercial intent, which are what is measured. A process needs 5 GB, with `micro_batch` 2 twice as much."""
 ABLATIONS: dict[str, dict[str, Any] | None] = {
     "base": {},
     "fine-tuned": None,
@@ -61,8 +70,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the table; without it, variants are only trained and measured")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=ABLATIONS, default=list(ABLATIONS), metavar="NAME")
-    parser.add_argument("--train", type=int, default=48, help="training auctions of each variant and seed")
-    parser.add_argument("--auctions", type=int, default=48, help="test auctions of each seed")
+    parser.add_argument("--train", type=int, default=24, help="training auctions of each variant and seed")
+    parser.add_argument("--auctions", type=int, default=32, help="test auctions of each seed")
     given = parser.parse_args()
     if given.out is not None and "base" not in given.variants:
         parser.error('--out needs the variant "base", which the others are compared with')
@@ -109,7 +118,7 @@ def answers(training: Training, count: int, seed: int) -> list[Measured]:
     assert isinstance(judge, ClickModel)
     auctions = training.auctions.draw("test", count, seed, plain=False)
     found = []
-    for episode, some in zip(auctions, level.deployed(auctions, "ablation"), strict=True):
+    for episode, some in zip(auctions, level.deployed(auctions, "ablation", scored=False), strict=True):
         response = some[0].response if some else Written("")
         found.append(measure(episode, level.outcome(episode, response), judge, training.objective))
     return found

@@ -87,9 +87,12 @@ class Level(Protocol):
         """
         ...
 
-    def deployed(self, auctions: Sequence[Episode], key: str) -> list[list[Drawn]]:
-        """A response to each auction, sampled as the mechanism samples its own; [] where it is blank."""
-        return self.respond(auctions, 1, key)
+    def deployed(self, auctions: Sequence[Episode], key: str, *, scored: bool = True) -> list[list[Drawn]]:
+        """A response to each auction, sampled as the mechanism samples its own; [] where it is blank.
+
+        Without `scored`, log-probabilities may be nan where they cost a pass of their own.
+        """
+        return self.respond(auctions, 1, key, scored=scored)
 
     def of(self, episode: Episode) -> Level:
         """The level of an auction's responses: this one, unless auctions differ in it."""
@@ -287,8 +290,8 @@ class Pages(Level):
     def respond(self, auctions: Sequence[Episode], count: int, key: str, *, scored: bool = True) -> list[list[Drawn]]:
         return self._respond(auctions, count, key, self.sampling, scored=scored)
 
-    def deployed(self, auctions: Sequence[Episode], key: str) -> list[list[Drawn]]:
-        return self._respond(auctions, 1, key, written.SAMPLING, scored=True)
+    def deployed(self, auctions: Sequence[Episode], key: str, *, scored: bool = True) -> list[list[Drawn]]:
+        return self._respond(auctions, 1, key, written.SAMPLING, scored=scored)
 
     def _respond(
         self, auctions: Sequence[Episode], count: int, key: str, how: Sampling, *, scored: bool
