@@ -34,6 +34,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.bench_rows import write_rows
 from benchmarks.paper_exact import expected
 from benchmarks.paper_links import curve, focal_clicks, monotone, shuffled
 from mechanisms.llm_auction.irpo import Config, distribution_facts
@@ -117,8 +118,9 @@ def main() -> None:
             if any(row["variant"] == name and row["seed"] == str(seed) for row in rows):
                 continue
             folder = options.work / f"{name.replace(':', '').replace(',', '').replace(' ', '-')}-{seed}"
-            rows.append(run(name, seed, options.n, options.auctions, folder, options.work, console))
-            write(file, rows)
+            row = run(name, seed, options.n, options.auctions, folder, options.work, console)
+            rows.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+            write_rows(rows, file)
     show(rows, console)
 
 
@@ -216,13 +218,6 @@ def read(file: Path) -> list[dict[str, Any]]:
         return []
     with file.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
-
-
-def write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, list(rows[-1]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
 
 SHOWN = ("entropy", "tv_tilted", "share_score", "share_shuffled", "spearman", "ratio", "largest_fall", "largest_jump")

@@ -283,21 +283,21 @@ def write_sweep(
     out: Path,
 ) -> None:
     """ITCTR of the most relevant ad at each bid; 0 where the mechanism offers no ads."""
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["bid", "itctr", "shown"])
-        for bid in BIDS:
-            clicks, there = [], []
-            for i, episode in enumerate(SWEEP.episodes(config, SWEPT)):
-                auction = rebid(episode.auction, bid)
-                ad = max(auction.bids, key=lambda b: b.relevance).ad
-                for text in texts.get((*SWEEP, i), {}).get(f"bid {bid}", []):
-                    shown = outcome(auction, read(auction, text), {b.ad.id: b.amount for b in auction.bids})
-                    probs = {} if refuses(auction) else judge.probabilities(episode.persona, auction, shown)
-                    clicks.append(probs.get(ad.id, 0.0))
-                    there.append(ad.id in probs)
-            if clicks:
-                writer.writerow([bid, f"{np.mean(clicks):.5f}", f"{np.mean(there):.4f}"])
+    rows = []
+    for bid in BIDS:
+        clicks, there = [], []
+        for i, episode in enumerate(SWEEP.episodes(config, SWEPT)):
+            auction = rebid(episode.auction, bid)
+            ad = max(auction.bids, key=lambda b: b.relevance).ad
+            for text in texts.get((*SWEEP, i), {}).get(f"bid {bid}", []):
+                shown = outcome(auction, read(auction, text), {b.ad.id: b.amount for b in auction.bids})
+                probs = {} if refuses(auction) else judge.probabilities(episode.persona, auction, shown)
+                clicks.append(probs.get(ad.id, 0.0))
+                there.append(ad.id in probs)
+        if clicks:
+            rows.append({"bid": bid, "itctr": f"{np.mean(clicks):.5f}", "shown": f"{np.mean(there):.4f}"})
+    if rows:
+        write_rows(rows, out)
 
 
 def write_plain(
@@ -309,8 +309,7 @@ def write_plain(
         for kind, (text, *_) in texts.get((*QUIET, i), {}).items():
             links, _ = markup.parse(read(episode.auction, text), episode.auction)
             counts[kind].append((not links or refuses(episode.auction), not links))
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "answers", "without an ad", "by the policy alone"])
-        for kind, some in counts.items():
-            writer.writerow([kind, len(some), *(f"{share:.3f}" for share in np.mean(some, axis=0))])
+    names = ("row", "answers", "without an ad", "by the policy alone")
+    rows = [(kind, len(some), *(f"{share:.3f}" for share in np.mean(some, axis=0))) for kind, some in counts.items()]
+    if rows:
+        write_rows([dict(zip(names, row, strict=True)) for row in rows], out)
