@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--auctions", type=int, default=12, help="for each n and seed")
+    parser.add_argument("--epochs", type=int, nargs="*", help="those whose policies are measured; by default all")
+    parser.add_argument("--bids", type=float, nargs="*", default=BIDS, help="bids of the most relevant ad")
     read(parser.parse_args())
 
 
@@ -176,7 +178,7 @@ def rebid_in(episode: Episode, amount: float) -> Episode:
 
 
 def sweep(
-    policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR, score: Score, bids: Sequence[float] = BIDS
+    policy: AdaptedLLM, known: Sequence[Place], pctr: PredictedCTR, score: Score, bids: Sequence[float]
 ) -> dict[str, str]:
     """Mean probability of the most relevant ad at each bid."""
     means = {}
@@ -184,7 +186,7 @@ def sweep(
         moved = [one._replace(episode=rebid_in(one.episode, amount)) for one in known]
         best = [max(one.episode.auction.bids, key=lambda b: b.relevance).ad.id for one in moved]
         rows = [one.probs[ad] for one, ad in zip(choices_at(policy, moved, pctr, score), best, strict=True)]
-        means[f"at {amount}"] = f"{np.mean(rows):.3f}"
+        means[f"at {amount:g}"] = f"{np.mean(rows):.3f}"
     return means
 
 
@@ -198,10 +200,11 @@ def read(given: argparse.Namespace) -> None:
     cells = [Cell(n, seed) for n in given.n for seed in given.seeds]
     known = places(policy, config, pctr, cells, given.auctions)
     rows = rankings(known, pctr)
-    for folder in epochs[1:]:
+    for folder in epochs[1:] if given.epochs is None else [epochs[i] for i in given.epochs]:
         load(policy, folder)
         measured = choices_at(policy, known, pctr, score)
-        rows.append(row_of(f"epoch {folder.name}", measured) | sweep(policy, known[: len(known) // 2], pctr, score))
+        swept = sweep(policy, known[: len(known) // 2], pctr, score, given.bids)
+        rows.append(row_of(f"epoch {folder.name}", measured) | swept)
         print(rows[-1], flush=True)
     load(policy, given.training)
     prompts: dict[str, Changes] = {

@@ -44,7 +44,7 @@ SHARED = {
     "plain_ad_cost": 0.0,
 }
 """Options of every variant, beside the number of auctions; the others are those of the training. All questions count as
-ones with commercial intent, which are what is measured. A process needs 5 GB, with `micro_batch` 2 twice as much."""
+ones with commercial intent, which are what is measured. A process needs up to 10 GB."""
 ABLATIONS: dict[str, dict[str, Any] | None] = {
     "base": {},
     "fine-tuned": None,
