@@ -20,7 +20,7 @@ from simenv.encoder import default_encoder
 from simenv.errors import DataFileError, InputError
 from simenv.llm import LLM, ScriptedLLM
 from simenv.mechanism import run_mechanism
-from simenv.records import Auction, Outcome
+from simenv.records import Auction
 from simenv.users.personas import load_personas
 from simenv.users.queries import load_queries
 from tests.support.auctions import make_auction
@@ -93,19 +93,40 @@ def test_the_one_that_ships_is_fitted_to_the_trainings_questions_and_holds_on_ot
 
 
 @pytest.mark.weights
-def test_a_question_without_commercial_intent_gets_a_plain_answer(embedded: LLM) -> None:
-    def run(question: str, **options: Any) -> Outcome:
-        mechanism = make_mechanism("llm_auction", context={"llm": embedded}, **options)
-        return run_sync(run_mechanism, mechanism, asking(question), 0)
-
-    quiet = run("Why is the sky blue?")
+def test_a_question_without_commercial_intent_gets_a_plain_answer_in_one_call(embedded: LLM) -> None:
+    mechanism = make_mechanism("llm_auction", context={"llm": embedded})
+    quiet, other = (
+        run_sync(run_mechanism, mechanism, asking(question), 0)
+        for question in ("Why is the sky blue?", "Which good product should I buy?")
+    )
     assert quiet.placements == ()
     assert quiet.response
     assert quiet.usage.calls == 1
-    assert quiet.details["intent"] < 0.5
-    assert run("Which good product should I buy?").placements
-    assert "intent" not in run("Why is the sky blue?", min_intent=0).details
-    assert run("Which good product should I buy?", min_intent=1).placements == ()
+    assert quiet.details["intent"] < 0.5 < other.details["intent"]
+    assert other.placements
+
+
+class FakeWriter:
+    """Writes the first ad's link where it may choose ads."""
+
+    async def answer(self, auction: Auction) -> str:
+        return "Walk."
+
+    async def own_choice(self, auction: Auction, *, show_bids: bool) -> str:
+        return f"Walk. {auction.bids[0].ad.link}: It is good."
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(("least", "shown"), [(0, (1, 1)), (None, (0, 1)), (0.5, (0, 1)), (1, (0, 0))])
+def test_the_least_intent_says_which_questions_get_ads(
+    embedded: LLM, least: float | None, shown: tuple[int, int]
+) -> None:
+    mechanism = LLMAuction(embedded, min_intent=least)
+    mechanism._writer = FakeWriter()  # type: ignore[assignment]
+    questions = ("Why is the sky blue?", "Which good product should I buy?")
+    outcomes = [run_sync(run_mechanism, mechanism, asking(question), 0) for question in questions]
+    assert tuple(len(one.placements) for one in outcomes) == shown
+    assert all(("intent" in one.details) == (least != 0) for one in outcomes)
 
 
 def test_the_least_intent_is_a_probability_and_needs_the_classifier() -> None:
