@@ -18,7 +18,7 @@ from scipy.special import expit
 from simenv.encoder import Encoder
 from simenv.errors import DataFileError, InputError
 from simenv.files.atomic import write_bytes_atomically
-from simenv.files.limits import check_regular
+from simenv.files.limits import read_bytes
 
 FILE = "intent.safetensors"
 LEAST = 0.5
@@ -80,7 +80,7 @@ def load(folder: Path, encoder: Encoder) -> CommercialIntent | None:
     """Reads a classifier that `save` wrote; None if the folder has none.
 
     Raises:
-        DataFileError: the file is damaged, or for an encoder with another dimension.
+        DataFileError: the file cannot be read, is damaged, or is for an encoder with another dimension.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
@@ -88,11 +88,11 @@ def load(folder: Path, encoder: Encoder) -> CommercialIntent | None:
     file = folder / FILE
     if not file.exists():
         return None
-    check_regular(file)
+    content = read_bytes(file)
     try:
-        parts = from_bytes(file.read_bytes())
+        parts = from_bytes(content)
         weights, (bias,) = parts["weights"].astype(np.float32), parts["bias"].tolist()
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise DataFileError(f"{file}: no classifier of intent, or damaged: {' '.join(str(error).split())}") from None
     dimension = encoder.encode([""]).shape[1]
     if weights.shape != (dimension,) or not np.isfinite([*weights, bias]).all():

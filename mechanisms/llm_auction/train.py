@@ -300,9 +300,11 @@ class Training:
     @cached_property
     def _intent(self) -> intent.CommercialIntent | None:
         """The classifier of questions; None if the training has questions of one kind alone."""
+        if not self.config.plain_share:
+            return None
         people = only(load_personas(self.config.personas), "train")
         commercial = [text for persona in people for text in persona.queries]
-        if not self.config.plain_share or not commercial:
+        if not commercial:
             return None
         return intent.fit(default_encoder(), commercial, [one.text for one in load_queries(PLAIN_QUESTIONS)])
 

@@ -42,14 +42,14 @@ from tests.support.paths import ROOT
 
 @pytest.mark.weights
 def test_the_adapter_that_ships_is_what_its_manifest_says_and_chooses_by_bid_and_relevance() -> None:
-    """At a link behind the first sentence, in five auctions of held-out users and ads; exact, no sampling."""
+    """At a link behind the first sentence, in eight auctions of held-out users and ads; exact, no sampling."""
     manifest = json.loads((SHIPPED / "manifest.json").read_text(encoding="utf-8"))
     weights = (SHIPPED / "adapter_model.safetensors").read_bytes()
     assert hashlib.sha256(weights).hexdigest() == manifest["adapter_sha256"]
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 5_000_000
     config = Config.model_validate(manifest["config"])
     pctr = PredictedCTR(load(SHIPPED, default_encoder()))
-    auctions = [episode.auction for episode in episodes(part_world("test", config, 6), 5, 0)]
+    auctions = [episode.auction for episode in episodes(part_world("test", config, 6), 8, 0)]
     policy = AdaptedLLM(embedded_path(), SHIPPED)
 
     def probabilities(auction: Auction) -> dict[str, float]:
